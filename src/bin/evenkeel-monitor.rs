@@ -1,0 +1,3 @@
+//! The `evenkeel-monitor` process: one beside every container. See [`evenkeel::monitor`].
+
+fn main() {}

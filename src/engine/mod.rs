@@ -1,0 +1,1 @@
+//! The engine: the only part of Evenkeel that changes the host.

@@ -1,0 +1,1 @@
+//! TOML text to [`crate::model`]: parsing, problems with their places, the JSON Schema.

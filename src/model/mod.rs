@@ -1,0 +1,1 @@
+//! The vocabulary of Evenkeel: plain data without I/O and without a clock.

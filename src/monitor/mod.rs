@@ -1,0 +1,1 @@
+//! The process beside every container: restarts, logs, health checks, exec and names.

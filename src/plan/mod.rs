@@ -1,0 +1,1 @@
+//! The planner: `(Desired, Actual, Policy) -> Plan`, pure and deterministic.

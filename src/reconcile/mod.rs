@@ -1,0 +1,1 @@
+//! Observe, plan, execute, report; and the loop of `watch`.

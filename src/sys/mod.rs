@@ -1,0 +1,1 @@
+//! System calls that `nix` and `rustix` lack. The only home of `unsafe`.

@@ -1,1 +1,32 @@
 //! The vocabulary of Evenkeel: plain data without I/O and without a clock.
+//!
+//! Everything that travels between the parts is named here once. Types are valid by construction: text is
+//! parsed into them at the edge ([`std::str::FromStr`]), and every one prints itself in the form in which it
+//! is read back. What is stored on disk is JSON of these types.
+//!
+//! * [`id`], [`units`], [`image`], [`port`], [`network`], [`volume`], [`health`], [`restart`], [`resources`],
+//!   [`security`], [`container`]: the nouns of the manifest, resolved.
+//! * [`desired`]: a whole project as manifests declare it. [`actual`]: a whole host as the engine sees it.
+//! * [`record`]: what the engine stores of each object. [`status`]: what a monitor writes about its container.
+//! * [`firewall`], [`names`]: kernel and resolver state that follows from records, by pure functions.
+//! * [`action`]: one engine operation. [`launch`]: what a monitor reads.
+
+pub mod action;
+pub mod actual;
+pub mod container;
+pub mod desired;
+pub mod firewall;
+pub mod health;
+pub mod id;
+pub mod image;
+pub mod launch;
+pub mod names;
+pub mod network;
+pub mod port;
+pub mod record;
+pub mod resources;
+pub mod restart;
+pub mod security;
+pub mod status;
+pub mod units;
+pub mod volume;

@@ -1,0 +1,74 @@
+//! Images: where they come from and what they are known by.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::Digest;
+
+/// When a reference is looked up at its registry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pull {
+    /// Only when the host does not have it.
+    #[default]
+    Missing,
+    /// At every observation; a moved tag is a change that the plan shows.
+    Always,
+    /// Never: a missing image is an error.
+    Never,
+}
+
+/// Where an image comes from. The source is also the key under which the host remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageSource {
+    /// A normalised reference: `docker.io/library/nginx:1.27`, with tag or digest never absent.
+    Reference(String),
+    /// An absolute path of a `docker save` or OCI archive, plain, gzip or zstd.
+    Archive(PathBuf),
+    /// An absolute path of a directory, or of a tar file (plain, gzip or zstd), that is a root filesystem.
+    Rootfs(PathBuf),
+}
+
+impl fmt::Display for ImageSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ImageSource::Reference(reference) => f.pad(reference),
+            ImageSource::Archive(path) => write!(f, "archive {}", path.display()),
+            ImageSource::Rootfs(path) => write!(f, "rootfs {}", path.display()),
+        }
+    }
+}
+
+/// The part of an image's configuration that containers take from it (OCI image-spec, config.md).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageConfig {
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+    /// `NAME=value` in the image's order, names distinct.
+    pub environment: Vec<(String, String)>,
+    pub working_dir: Option<String>,
+    pub user: Option<String>,
+    pub stop_signal: Option<super::units::Signal>,
+    pub healthcheck: Option<super::health::Healthcheck>,
+    pub labels: BTreeMap<String, String>,
+    /// `80/tcp` and the like; documentation, nothing is published by it.
+    pub exposed_ports: Vec<String>,
+    /// Directories that the image declares as volumes.
+    pub volumes: Vec<String>,
+}
+
+/// An image that is whole on this host: configuration known, every layer unpacked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The digest of the configuration: the image's identifier.
+    pub id: Digest,
+    /// The digest of the manifest that it was pulled by, as `docker inspect` shows in RepoDigests.
+    pub manifest: Option<Digest>,
+    /// Digests of the uncompressed layers, lowest first.
+    pub layers: Vec<Digest>,
+    pub config: ImageConfig,
+}

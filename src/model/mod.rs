@@ -22,6 +22,7 @@ pub mod image;
 pub mod launch;
 pub mod names;
 pub mod network;
+pub mod pairs;
 pub mod port;
 pub mod record;
 pub mod resources;

@@ -145,7 +145,8 @@ impl fmt::Display for Cpus {
 impl FromStr for Cpus {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        let expected = UnitError { expected: "a number of processors above 0 such as 0.5 or 2, with at most three decimals" };
+        let expected =
+            UnitError { expected: "a number of processors above 0 such as 0.5 or 2, with at most three decimals" };
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let is_number = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
         if whole.is_empty() || fraction.len() > 3 || !is_number(whole) || !is_number(fraction) {
@@ -189,10 +190,37 @@ text_serde!(FileMode);
 pub struct Signal(i32);
 
 const SIGNALS: [(&str, i32); 31] = [
-    ("HUP", 1), ("INT", 2), ("QUIT", 3), ("ILL", 4), ("TRAP", 5), ("ABRT", 6), ("BUS", 7), ("FPE", 8), ("KILL", 9),
-    ("USR1", 10), ("SEGV", 11), ("USR2", 12), ("PIPE", 13), ("ALRM", 14), ("TERM", 15), ("STKFLT", 16), ("CHLD", 17),
-    ("CONT", 18), ("STOP", 19), ("TSTP", 20), ("TTIN", 21), ("TTOU", 22), ("URG", 23), ("XCPU", 24), ("XFSZ", 25),
-    ("VTALRM", 26), ("PROF", 27), ("WINCH", 28), ("IO", 29), ("PWR", 30), ("SYS", 31),
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
+    ("ABRT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
+    ("WINCH", 28),
+    ("IO", 29),
+    ("PWR", 30),
+    ("SYS", 31),
 ];
 
 /// glibc's SIGRTMIN: the kernel's first two real-time signals belong to its threads (nptl(7)).

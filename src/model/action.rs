@@ -1,0 +1,46 @@
+//! One engine operation. Each is idempotent: done means "it is so now".
+
+use serde::{Deserialize, Serialize};
+
+use super::container::Condition;
+use super::firewall::Ruleset;
+use super::id::{ContainerId, NetworkId, VolumeKey};
+use super::image::ImageSource;
+use super::names::NameTable;
+use super::record::{ContainerRecord, NetworkRecord, VolumeRecord};
+use super::units::Timespan;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Action {
+    /// The image is whole on this host, fresh from its source.
+    FetchImage { source: ImageSource },
+    /// Directory and record are there, owner and mode as declared.
+    EnsureVolume { record: VolumeRecord },
+    /// The volume's data went to the trash. Refused while a container's record names it.
+    RemoveVolume { key: VolumeKey },
+    /// Record, bridge, addresses and settings are there. Repairs what is missing, keeps what is right.
+    EnsureNetwork { record: NetworkRecord },
+    /// Bridge and record are gone. Refused while a container's record names it.
+    RemoveNetwork { id: NetworkId },
+    /// The whole table is this, replaced in one transaction.
+    SetFirewall { ruleset: Ruleset },
+    /// Containers on this network resolve these names.
+    SetNames { network: NetworkId, names: NameTable },
+    /// The record is stored, the writable layer is there, named volumes that are empty hold what the image has.
+    CreateContainer { record: Box<ContainerRecord> },
+    /// The record is this one, and a running container has its live fields: limits, restart policy, health check,
+    /// log settings, stop settings.
+    UpdateContainer { record: Box<ContainerRecord> },
+    /// Network namespace, links, addresses and routes are there. Does not touch processes.
+    ConnectContainer { id: ContainerId },
+    /// A monitor runs it. Includes `ConnectContainer`. Done when the first process runs, or when it could not
+    /// be started and the restart policy has nothing more to say (then an error).
+    StartContainer { id: ContainerId },
+    /// It has ended and its monitor too: stop signal, grace period, SIGKILL. Network and files stay.
+    StopContainer { id: ContainerId },
+    /// Process, monitor, links, namespace, cgroup, files and record are gone. Volumes stay.
+    RemoveContainer { id: ContainerId },
+    /// Waits until the condition holds; an error when it cannot any more or the time is over.
+    AwaitContainer { id: ContainerId, condition: Condition, timeout: Timespan },
+}

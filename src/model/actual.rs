@@ -1,0 +1,108 @@
+//! A host as the engine sees it: what [`crate::plan`] compares with [`super::desired`].
+//!
+//! It holds every project of the state root, because ports, subnets and firewall rules are shared by all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::firewall::Ruleset;
+use super::id::{ContainerId, NetworkId, VolumeKey};
+use super::image::{Image, ImageSource};
+use super::names::NameTable;
+use super::network::Subnet;
+use super::port::HostPort;
+use super::record::{ContainerRecord, NetworkRecord, VolumeRecord};
+use super::resources::Resources;
+use super::security::Capability;
+use super::status::Status;
+
+/// What this host can do, and what it already uses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// Capabilities that a container can get here.
+    pub bounding: BTreeSet<Capability>,
+    /// cgroup controllers that are mounted or delegated: `memory`, `cpu`, `pids`, `cpuset`, `devices`, ..
+    pub controllers: BTreeSet<String>,
+    /// Hard limits by ulimit name; absent is unlimited. Relevant only without CAP_SYS_RESOURCE.
+    pub hard_limits: BTreeMap<String, u64>,
+    /// Destinations of the host's routes that are not ours: new subnets stay away from them.
+    pub routes: BTreeSet<Subnet>,
+    /// Ports of the host that other processes listen on.
+    pub listening: BTreeSet<HostPort>,
+    /// `linux/amd64` and the like.
+    pub platform: String,
+}
+
+/// What is known of an image source on this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActualImage {
+    /// The image that the source stood for when it was last made whole.
+    pub image: Option<Image>,
+    /// Why the source now stands for something else: a moved tag, an edited archive.
+    pub moved: Option<String>,
+}
+
+/// One kernel object of a network or a container that is not as the record says: what, as it is, as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Drift {
+    /// `bridge ek12abb01234567`, `address 10.89.0.2/24 of eth0`, `sysctl route_localnet of ..`.
+    pub object: String,
+    pub found: String,
+    pub wanted: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActualNetwork {
+    pub record: NetworkRecord,
+    /// Empty when bridge, addresses and settings are as they should be.
+    pub drift: Vec<Drift>,
+    /// The names that its containers resolve now.
+    pub names: NameTable,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActualVolume {
+    pub record: VolumeRecord,
+    /// Empty when the data directory is there with the declared owner and mode.
+    pub drift: Vec<Drift>,
+}
+
+/// Whether the monitor of a container is there. It holds a lock that the kernel drops with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Liveness {
+    /// Never started since boot, or stopped and forgotten.
+    Absent,
+    /// The monitor runs, and this is what it says.
+    Monitored(Status),
+    /// The monitor is gone without having said goodbye; the last status is stale.
+    Lost(Option<Status>),
+    /// The monitor ended after its container did; this is how it ended.
+    Ended(Status),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActualContainer {
+    pub record: ContainerRecord,
+    pub liveness: Liveness,
+    /// Links, addresses, routes, namespaces that are not as recorded. Empty for a container that does not run.
+    pub network_drift: Vec<Drift>,
+    /// What the cgroup says, for a container that runs; `None` where it does not.
+    pub limits: Option<Resources>,
+    /// Its directory lacks something that only making it anew can bring back (upper layer gone, layers missing).
+    pub broken: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actual {
+    pub host: HostFacts,
+    /// For the sources of the scope and of every record.
+    #[serde(with = "super::pairs")]
+    pub images: BTreeMap<ImageSource, ActualImage>,
+    pub networks: BTreeMap<NetworkId, ActualNetwork>,
+    pub volumes: BTreeMap<VolumeKey, ActualVolume>,
+    pub containers: BTreeMap<ContainerId, ActualContainer>,
+    /// The ruleset that is in the kernel; `None` when the table is missing or was changed by somebody.
+    pub firewall: Option<Ruleset>,
+}

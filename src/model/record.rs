@@ -1,0 +1,57 @@
+//! What the engine stores of each object: the whole applied spec and every choice that planning made.
+//!
+//! A record is written before the object is made and removed after the object is gone, so nothing can be on
+//! the host that no record names. Each carries the version of its format.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+use super::container::ContainerSpec;
+use super::id::{ContainerId, Digest, Instance, NetworkId, ProjectName, ResourceName, VolumeKey};
+use super::network::{NetworkSpec, Subnet};
+use super::volume::VolumeSpec;
+
+/// The version that this Evenkeel writes. It reads this one and those before it.
+pub const RECORD_VERSION: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRecord {
+    pub version: u32,
+    pub id: NetworkId,
+    pub project: ProjectName,
+    pub name: ResourceName,
+    pub spec: NetworkSpec,
+    /// The declared subnet, or the one that was chosen.
+    pub subnet: Subnet,
+    pub subnet6: Option<Subnet>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeRecord {
+    pub version: u32,
+    pub key: VolumeKey,
+    pub spec: VolumeSpec,
+}
+
+/// The addresses of a container on one network, kept over restarts and, where possible, replacements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    pub v4: Ipv4Addr,
+    pub v6: Option<Ipv6Addr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    pub version: u32,
+    pub id: ContainerId,
+    pub project: ProjectName,
+    pub instance: Instance,
+    pub spec: ContainerSpec,
+    /// The image that it was made of. A plan that pulls first leaves this open; creating the container fills it in.
+    pub image: Option<Digest>,
+    pub addresses: BTreeMap<NetworkId, Addresses>,
+    /// Whose network namespace it joins, for `network_mode = "container:NAME"`.
+    pub network_of: Option<ContainerId>,
+}

@@ -23,6 +23,7 @@ pub mod launch;
 pub mod names;
 pub mod network;
 pub mod pairs;
+pub mod paths;
 pub mod port;
 pub mod record;
 pub mod resources;

@@ -1,0 +1,89 @@
+//! Where everything is on disk. One place builds every path; DESIGN's tree in code.
+//!
+//! ```text
+//! ROOT (/var/lib/evenkeel)              RUN (/run/evenkeel), gone after a reboot
+//!   images/ layers/     engine::image     lock                    one apply at a time
+//!   containers/<id>/                      netns/<id>              pinned network namespaces
+//!     record.json       engine            networks/<id>.names     name tables; written by the engine
+//!     upper/ work/      overlayfs         containers/<id>/
+//!     logs/             monitor             launch.json config.json   written by the engine
+//!     files/            engine: hosts, ..   status.json lock control  written by the monitor
+//!   volumes/<key>/
+//!     record.json data/
+//!   networks/<id>/record.json
+//!   trash/              removed volumes until they expire
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use super::id::{ContainerId, NetworkId, VolumeKey};
+
+/// The two roots of one instance of Evenkeel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// The state root: what must survive a reboot.
+    pub root: PathBuf,
+    /// The run directory: what must not.
+    pub run: PathBuf,
+}
+
+impl Paths {
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+    pub fn container(&self, id: &ContainerId) -> PathBuf {
+        self.containers().join(id.as_str())
+    }
+    pub fn container_logs(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join("logs")
+    }
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+    pub fn volume(&self, key: &VolumeKey) -> PathBuf {
+        self.volumes().join(key.to_string())
+    }
+    pub fn volume_data(&self, key: &VolumeKey) -> PathBuf {
+        self.volume(key).join("data")
+    }
+    pub fn networks(&self) -> PathBuf {
+        self.root.join("networks")
+    }
+    pub fn network(&self, id: &NetworkId) -> PathBuf {
+        self.networks().join(id.as_str())
+    }
+    pub fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+    pub fn lock(&self) -> PathBuf {
+        self.run.join("lock")
+    }
+    pub fn netns(&self, id: &ContainerId) -> PathBuf {
+        self.run.join("netns").join(id.as_str())
+    }
+    pub fn names(&self, id: &NetworkId) -> PathBuf {
+        self.run.join("networks").join(format!("{id}.names"))
+    }
+    pub fn container_run(&self, id: &ContainerId) -> PathBuf {
+        self.run.join("containers").join(id.as_str())
+    }
+}
+
+/// The object's record inside its directory.
+pub fn record(directory: &Path) -> PathBuf {
+    directory.join("record.json")
+}
+
+/// Files inside a container's run directory ([`Paths::container_run`]).
+pub mod run {
+    pub const LAUNCH: &str = "launch.json";
+    pub const CONFIG: &str = "config.json";
+    pub const STATUS: &str = "status.json";
+    /// Held exclusively (flock(2)) by the monitor as long as it lives.
+    pub const LOCK: &str = "lock";
+    /// A seqpacket socket: see [`crate::monitor`].
+    pub const CONTROL: &str = "control";
+}
+
+/// The log file that is written to, inside [`Paths::container_logs`]; older ones are `container.log.1`, `.2`, ..
+pub const LOG_FILE: &str = "container.log";

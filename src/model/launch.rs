@@ -26,6 +26,15 @@ pub enum RootFilesystem {
     Directory(PathBuf),
 }
 
+/// Who a container's process runs as, by names that only the container's own `/etc/passwd` and `/etc/group` know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// `USER` or `USER:GROUP`, names or numbers, as in an image's configuration. Empty is root.
+    pub user: String,
+    /// Further groups, names or numbers.
+    pub groups: Vec<String>,
+}
+
 /// How a container's standard input is fed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -58,6 +67,10 @@ pub struct Launch {
     /// The OCI configuration (config.json).
     pub config: PathBuf,
     pub root: RootFilesystem,
+    /// Takes the place of `process.user` in the OCI configuration.
+    pub identity: Option<Identity>,
+    /// Whether a small init of ours is process 1.
+    pub init: bool,
     /// The pinned network namespace; `None` for the host's.
     pub netns: Option<PathBuf>,
     pub terminal: Terminal,

@@ -1,1 +1,21 @@
 //! The OCI runtime: a bundle becomes a process.
+//!
+//! Input is an [`oci_spec::runtime::Spec`] (config.json) and the little that OCI has no words for: a root
+//! filesystem made of layers, user names as an image writes them, an init. Callers are single-threaded: the monitor
+//! of a container, and `evenkeel runtime`. Nothing here writes a log, reads a clock or keeps state of its own: what
+//! exists is what the kernel says.
+//!
+//! * [`launch`] starts the first process of a container, [`exec`] a further one. Both copy this process with
+//!   clone3(2); `init` is the straight line of steps that the copy walks until execve(2).
+//! * `prepare` turns the configuration into what those steps need, before anything is touched; what is not
+//!   supported is an error there, never silence.
+//! * [`cgroup`], [`seccomp`] and [`capabilities`] are usable on their own.
+
+pub mod capabilities;
+pub mod cgroup;
+pub mod error;
+pub mod exec;
+pub mod launch;
+pub mod seccomp;
+
+pub use error::RuntimeError;

@@ -1,1 +1,12 @@
 //! System calls that `nix` and `rustix` lack. The only home of `unsafe`.
+//!
+//! Each module wraps one call (or one family) as thinly as the kernel allows: arguments become types, results
+//! become `io::Result`, descriptors become `OwnedFd` and are close-on-exec from birth. No policy lives here.
+
+pub mod bpf;
+pub mod clone;
+pub mod descriptors;
+pub mod keyring;
+pub mod mount;
+pub mod namespace;
+pub mod seccomp;

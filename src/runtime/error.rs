@@ -1,0 +1,60 @@
+//! Why a container, or a process in one, could not be started.
+//!
+//! Errors of the child between clone3(2) and execve(2) come back as data (see `handshake`) and are the same variants
+//! as those of the parent, so callers never see on which side a step failed.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::capabilities::CapabilityList;
+
+/// What failed, with its subject. Display is one line in lower case; the kernel's reason is the source.
+#[derive(Debug, Error)]
+pub enum RuntimeError {
+    #[error("`{field}` in the container's configuration is not supported: {reason}")]
+    Unsupported { field: String, reason: String },
+    #[error("`{field}` in the container's configuration is not valid: {reason}")]
+    Invalid { field: String, reason: String },
+    #[error("the command `{command}` does not exist in the container")]
+    CommandNotFound { command: String },
+    #[error("the interpreter that `{command}` names does not exist in the container")]
+    InterpreterNotFound { command: String },
+    #[error("the command `{command}` cannot be executed")]
+    CommandNotExecutable {
+        command: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot enter the working directory `{path}`")]
+    WorkingDirectory {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the user or group `{name}` does not exist in the container")]
+    UserNotFound { name: String },
+    #[error("this host does not allow the capabilities {missing}")]
+    Capabilities { missing: CapabilityList },
+    #[error("cannot set the limit {resource} to {requested}: this host's own hard limit is {limit}")]
+    Rlimit { resource: String, requested: String, limit: String },
+    #[error("cannot {step} `{subject}`")]
+    Step {
+        step: &'static str,
+        subject: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot {operation} the cgroup `{path}`")]
+    Cgroup {
+        operation: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("this host has no cgroup controller `{controller}`, which {field} needs")]
+    Controller { controller: &'static str, field: String },
+    #[error("the container's first process ended before its command ran")]
+    Died,
+}

@@ -1,0 +1,32 @@
+//! seccomp(2): installing a classic BPF program.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// One instruction of classic BPF, in the kernel's own layout (`struct sock_filter`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Instruction {
+    pub code: u16,
+    pub jump_true: u8,
+    pub jump_false: u8,
+    pub operand: u32,
+}
+
+/// Filters the system calls of this thread from here on. `flags` are `SECCOMP_FILTER_FLAG_*`; with
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER` the result is the notification descriptor.
+pub fn install(program: &[Instruction], flags: u64) -> io::Result<Option<OwnedFd>> {
+    let len = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let header = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
+    // SAFETY: `header` points to `len` instructions that outlive the call; Instruction has the layout of sock_filter,
+    // and the kernel only reads them.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const header) };
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: with this flag the result is a new descriptor (close-on-exec) that nobody else owns.
+        fd if flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 => {
+            Ok(Some(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
+        }
+        _ => Ok(None),
+    }
+}

@@ -1,5 +1,7 @@
 //! The engine: the only part of Evenkeel that changes the host.
 
+pub mod image;
+
 use std::collections::BTreeMap;
 
 use crate::model::action::Action;

@@ -72,3 +72,8 @@ pub struct Image {
     pub layers: Vec<Digest>,
     pub config: ImageConfig,
 }
+
+/// The reference with registry, repository and version spelt out: the form that [`ImageSource::Reference`] holds.
+pub fn normalize_reference(text: &str) -> Result<String, super::reference::ReferenceError> {
+    text.parse::<super::reference::Reference>().map(|reference| reference.to_string())
+}

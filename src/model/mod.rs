@@ -26,6 +26,7 @@ pub mod pairs;
 pub mod paths;
 pub mod port;
 pub mod record;
+pub mod reference;
 pub mod resources;
 pub mod restart;
 pub mod security;

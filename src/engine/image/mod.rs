@@ -1,0 +1,29 @@
+//! Images: from a registry, an archive or a root filesystem to unpacked layers that containers mount.
+//!
+//! ```text
+//! registry ─┐                       ┌─> child: inflate ─> diff id ─> files in layers/.tmp-*  (one child per layer)
+//! archive  ─┼─ bytes ─> digest ─────┤
+//! directory ┘                       └─> all layers done: syncfs ─> rename into place ─> record of the source
+//! ```
+//!
+//! * [`store`]: what is on disk. [`ensure`] makes a source whole there, [`observe`] looks whether it still is.
+//! * [`registry`]: the OCI distribution protocol. [`archive`] and [`rootfs`]: the sources that are files.
+//! * [`unpack`]: the child that turns a layer into a directory and can reach nothing else.
+//!
+//! This process never parses a tar stream that it has not written itself: every one is read by a child.
+
+pub mod ensure;
+pub mod error;
+pub mod manifest;
+pub mod observe;
+pub mod options;
+pub mod progress;
+pub mod store;
+pub mod unpack;
+
+pub use ensure::ensure;
+pub use error::ImageError;
+pub use observe::observe;
+pub use options::{Options, Platform};
+pub use progress::{Progress, Silent};
+pub use store::Store;

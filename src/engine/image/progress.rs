@@ -1,0 +1,26 @@
+//! How a pull or an import tells how far it is.
+
+/// What happens to one layer. Layers are named by the short form of the digest that the source gives them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// The layer is on this host already.
+    Present { layer: &'a str },
+    /// So many bytes of the layer have been read; `total` where the source tells it.
+    Read { layer: &'a str, bytes: u64, total: Option<u64> },
+    /// The layer is unpacked.
+    Unpacked { layer: &'a str },
+    /// The connection broke; reading goes on after a pause.
+    Retrying { layer: &'a str, reason: &'a str },
+}
+
+/// Receives events, from several threads at once.
+pub trait Progress: Sync {
+    fn report(&self, event: Event<'_>);
+}
+
+/// Tells nobody.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn report(&self, _: Event<'_>) {}
+}

@@ -1,0 +1,143 @@
+//! Images on disk.
+//!
+//! ```text
+//! images/                      an OCI image layout without the blobs of layers
+//!   oci-layout  index.json     every image that has a manifest, with its reference; written anew from sources/
+//!   blobs/sha256/<hex>         indexes, manifests and configurations
+//!   sources/<hex>.json         one record a source: what it stood for when it was last made whole
+//!   ids/<hex>.json             one image each, so that one whose name has moved on can still be looked up
+//!   busy  claims               locks
+//! layers/<diff id>/tree/       one unpacked layer each, in overlayfs's own form; layer.json beside it
+//! layers/.tmp-*                what is being unpacked; removed by the next pull if its maker died
+//! ```
+//!
+//! A layer is whole because it was renamed into place after one `syncfs` for the whole image; a source counts once its
+//! record is there, and the record is written last. So a power cut leaves an image whole or absent, and at worst
+//! unreferenced layers, which [`Store::remove_unused`] collects.
+//!
+//! Writers: [`session::Session`] adds, [`gc`] removes; both hold locks, so that several processes may share a store.
+
+mod gc;
+mod lock;
+pub mod record;
+pub mod session;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use super::error::ImageError;
+use crate::model::id::Digest;
+use crate::model::image::{Image, ImageSource};
+use record::{LayerRecord, SourceRecord, source_key};
+
+/// The images of one state root. Costs nothing until it is asked.
+#[derive(Debug, Clone)]
+pub struct Store {
+    images: PathBuf,
+    layers: PathBuf,
+}
+
+impl Store {
+    pub fn new(state_root: &Path) -> Store {
+        Store { images: state_root.join("images"), layers: state_root.join("layers") }
+    }
+
+    /// The image that `source` stood for when it was last made whole, if every layer of it is still there.
+    pub fn find(&self, source: &ImageSource) -> Result<Option<Image>, ImageError> {
+        Ok(self.find_record(source)?.map(|record| record.image))
+    }
+
+    /// The image with this identifier, also when no source stands for it any more.
+    pub fn find_by_id(&self, id: &Digest) -> Result<Option<Image>, ImageError> {
+        let image: Option<Image> = read_json(&self.id_path(id))?;
+        Ok(image.filter(|image| self.has_layers(image)))
+    }
+
+    /// Every source that is whole on this host, with its image.
+    pub fn list(&self) -> Result<Vec<(ImageSource, Image)>, ImageError> {
+        Ok(self.records()?.into_iter().map(|record| (record.source, record.image)).collect())
+    }
+
+    /// The directory to mount for a layer.
+    pub fn layer_path(&self, diff_id: &Digest) -> PathBuf {
+        self.layers.join(diff_id.hex()).join("tree")
+    }
+
+    /// The bytes of a manifest or a configuration.
+    pub fn blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>, ImageError> {
+        let path = self.blob_path(digest);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ImageError::file("read", &path)(error)),
+        }
+    }
+
+    pub(super) fn find_record(&self, source: &ImageSource) -> Result<Option<SourceRecord>, ImageError> {
+        let record: Option<SourceRecord> = read_json(&self.source_path(source))?;
+        Ok(record.filter(|record| record.source == *source && self.has_layers(&record.image)))
+    }
+
+    pub(super) fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.layer_path(diff_id).is_dir()
+    }
+
+    /// Size and entries of an unpacked layer.
+    pub fn layer_record(&self, diff_id: &Digest) -> Result<Option<LayerRecord>, ImageError> {
+        read_json(&self.layers.join(diff_id.hex()).join("layer.json"))
+    }
+
+    fn has_layers(&self, image: &Image) -> bool {
+        image.layers.iter().all(|layer| self.has_layer(layer))
+    }
+
+    fn records(&self) -> Result<Vec<SourceRecord>, ImageError> {
+        let mut records: Vec<SourceRecord> = Vec::new();
+        for path in entries(&self.images.join("sources"))? {
+            records.extend(read_json(&path)?);
+        }
+        records.sort_by(|a, b| a.source.cmp(&b.source));
+        Ok(records)
+    }
+
+    fn source_path(&self, source: &ImageSource) -> PathBuf {
+        self.images.join("sources").join(format!("{}.json", source_key(source).hex()))
+    }
+
+    fn id_path(&self, id: &Digest) -> PathBuf {
+        self.images.join("ids").join(format!("{}.json", id.hex()))
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.images.join("blobs/sha256").join(digest.hex())
+    }
+}
+
+/// The paths in a directory, without temporary ones. A directory that is not there is empty.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
+    let listing = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listing => listing.map_err(ImageError::file("list", directory))?,
+    };
+    let mut paths = Vec::new();
+    for entry in listing {
+        let entry = entry.map_err(ImageError::file("list", directory))?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            paths.push(entry.path());
+        }
+    }
+    Ok(paths)
+}
+
+/// A record, or nothing if it is not there. One that cannot be understood counts as not there: it says what was
+/// fetched, and fetching again writes it anew.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ImageError::file("read", path)(error)),
+    }
+}

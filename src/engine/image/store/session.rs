@@ -1,0 +1,230 @@
+//! Adding to the store: layers are staged under temporary names, and become visible together with the record.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::Store;
+use super::lock::{self, Claims};
+use super::record::{LayerRecord, SourceRecord, sha256, source_key};
+use crate::engine::image::error::ImageError;
+use crate::model::id::Digest;
+use crate::model::image::ImageSource;
+
+/// The right to add to a store. While it lasts nothing is removed from it.
+pub struct Session<'a> {
+    store: &'a Store,
+    _busy: File,
+    _source: Claims,
+}
+
+/// A layer that is being unpacked, or waits for the others of its image. Dropping it removes it.
+pub struct StagedLayer {
+    path: PathBuf,
+}
+
+/// A staged layer whose diff id is known to be right.
+pub struct FinishedLayer {
+    pub diff_id: Digest,
+    pub staged: StagedLayer,
+    pub record: LayerRecord,
+}
+
+/// Everything that makes a source whole.
+pub struct Commit {
+    pub layers: Vec<FinishedLayer>,
+    /// Manifests and configurations.
+    pub blobs: Vec<Vec<u8>>,
+    pub record: SourceRecord,
+}
+
+impl StagedLayer {
+    /// Where the layer's files go.
+    pub fn tree(&self) -> PathBuf {
+        self.path.join("tree")
+    }
+}
+
+impl Drop for StagedLayer {
+    fn drop(&mut self) {
+        // After a failure the report is about that failure; what cannot be removed now is removed by the next session.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+impl Store {
+    /// Begins to make `source` whole, as the only one who does.
+    pub fn session(&self, source: &ImageSource) -> Result<Session<'_>, ImageError> {
+        for directory in
+            ["blobs/sha256", "sources", "ids"].map(|name| self.images.join(name)).iter().chain([&self.layers])
+        {
+            // What is in layers is set-user-ID programs of strangers: nobody but root may walk in.
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            made.map_err(ImageError::file("make the directory", directory))?;
+        }
+        let claimed = lock::claim(&self.images.join("claims"), [source_key(source)])?;
+        let path = self.images.join("busy");
+        let busy = lock::open(&path)?;
+        if busy.try_lock().is_ok() {
+            // Nobody else adds or removes: whatever is unfinished belongs to somebody who died.
+            self.remove_leftovers()?;
+            busy.unlock().map_err(ImageError::file("unlock", &path))?;
+        }
+        busy.lock_shared().map_err(ImageError::file("lock", &path))?;
+        Ok(Session { store: self, _busy: busy, _source: claimed })
+    }
+
+    fn remove_leftovers(&self) -> Result<(), ImageError> {
+        for directory in
+            ["blobs/sha256", "sources", "ids", "."].map(|name| self.images.join(name)).iter().chain([&self.layers])
+        {
+            for entry in fs::read_dir(directory).map_err(ImageError::file("list", directory))? {
+                let entry = entry.map_err(ImageError::file("list", directory))?;
+                if entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
+                    remove_any(&entry.path())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Session<'_> {
+    /// Holds these layers against other sessions, after waiting for those that make one of them.
+    pub fn claim_layers(&self, diff_ids: &[Digest]) -> Result<Claims, ImageError> {
+        // Prefixed, so that a layer's byte differs from a source's: the claim of the source is held meanwhile.
+        lock::claim(&self.store.layer_claims(), diff_ids.iter().cloned())
+    }
+
+    pub fn store(&self) -> &Store {
+        self.store
+    }
+
+    /// An empty place for a layer, on the file system where it will stay.
+    pub fn stage(&self) -> Result<StagedLayer, ImageError> {
+        let staged = StagedLayer { path: self.store.layers.join(temporary_name()) };
+        for path in [staged.path.clone(), staged.tree()] {
+            DirBuilder::new().mode(0o700).create(&path).map_err(ImageError::file("make the directory", &path))?;
+        }
+        Ok(staged)
+    }
+
+    /// A file without a name, for what is needed only while this session lasts.
+    pub fn spool(&self) -> Result<File, ImageError> {
+        let directory = &self.store.layers;
+        let opened = File::options().read(true).write(true).custom_flags(libc::O_TMPFILE).mode(0o600).open(directory);
+        opened.map_err(ImageError::file("make a file in", directory))
+    }
+
+    /// Makes the source whole: everything reaches the disk, then its place, and the record comes last.
+    pub fn commit(self, commit: Commit) -> Result<(), ImageError> {
+        let store = self.store;
+        for layer in &commit.layers {
+            write_json(&layer.staged.path.join("layer.json"), &layer.record)?;
+        }
+        let mut blobs = Vec::new();
+        for bytes in &commit.blobs {
+            let path = store.blob_path(&sha256([bytes.as_slice()]));
+            if !path.exists() {
+                let temporary = path.with_file_name(temporary_name());
+                fs::write(&temporary, bytes).map_err(ImageError::file("write", &temporary))?;
+                blobs.push((temporary, path));
+            }
+        }
+        let root = File::open(&store.layers).map_err(ImageError::file("open", &store.layers))?;
+        if !commit.layers.is_empty() {
+            rustix::fs::syncfs(&root).map_err(|e| ImageError::file("sync", &store.layers)(e.into()))?;
+        }
+        for layer in commit.layers {
+            let place = store.layers.join(layer.diff_id.hex());
+            // A directory without its tree is what somebody removed by hand; the whole one takes its place.
+            remove_any(&place)?;
+            rename(&layer.staged.path, &place)?;
+        }
+        for (temporary, path) in blobs {
+            rename(&temporary, &path)?;
+        }
+        root.sync_all().map_err(ImageError::file("sync", &store.layers))?;
+        replace_json(&store.id_path(&commit.record.image.id), &commit.record.image)?;
+        replace_json(&store.source_path(&commit.record.source), &commit.record)?;
+        store.write_index()
+    }
+}
+
+impl Store {
+    fn layer_claims(&self) -> PathBuf {
+        self.layers.join(".claims")
+    }
+
+    /// Writes the OCI image layout's index from the records: it follows from them and nothing here reads it.
+    pub(super) fn write_index(&self) -> Result<(), ImageError> {
+        let _alone = lock::claim(&self.images.join("claims"), [sha256([b"index".as_slice()])])?;
+        let mut manifests = Vec::new();
+        for record in self.records()? {
+            let Some(digest) = &record.image.manifest else { continue };
+            let Some(bytes) = self.blob(digest)? else { continue };
+            let media_type = crate::engine::image::manifest::media_type(&bytes);
+            manifests.push(json!({
+                "mediaType": media_type,
+                "digest": digest,
+                "size": bytes.len(),
+                "annotations": { "org.opencontainers.image.ref.name": record.source.to_string() },
+            }));
+        }
+        replace_json(&self.images.join("oci-layout"), &json!({ "imageLayoutVersion": "1.0.0" }))?;
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": manifests,
+        });
+        replace_json(&self.images.join("index.json"), &index)
+    }
+}
+
+const TEMPORARY: &str = ".tmp-";
+
+/// A name that no other thread and no other process uses.
+pub(super) fn temporary_name() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("{TEMPORARY}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), ImageError> {
+    fs::rename(from, to).map_err(ImageError::file("rename to", to))
+}
+
+/// Removes a file or a directory with all in it. What is not there is removed.
+pub(super) fn remove_any(path: &Path) -> Result<(), ImageError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ImageError::file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<File, ImageError> {
+    let bytes = serde_json::to_vec(value).map_err(|e| ImageError::file("write", path)(e.into()))?;
+    let mut file = File::create(path).map_err(ImageError::file("write", path))?;
+    file.write_all(&bytes).map_err(ImageError::file("write", path))?;
+    Ok(file)
+}
+
+/// Replaces a file so that a reader, or a power cut, finds the old or the new one.
+fn replace_json(path: &Path, value: &impl Serialize) -> Result<(), ImageError> {
+    let temporary = path.with_file_name(temporary_name());
+    let file = write_json(&temporary, value)?;
+    file.sync_all().map_err(ImageError::file("sync", &temporary))?;
+    rename(&temporary, path)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let opened = File::open(directory).map_err(ImageError::file("open", directory))?;
+    opened.sync_all().map_err(ImageError::file("sync", directory))
+}

@@ -1,3 +1,7 @@
-//! The `evenkeel` command.
+//! The `evenkeel` command: hands its arguments to [`evenkeel::cli`] and exits with what that says.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    evenkeel::cli::run(std::env::args_os())
+}

@@ -1,1 +1,60 @@
-//! The command line: one file per command. Only this module prints.
+//! The command line: one file per command. Only this module prints, and only `main` exits.
+//!
+//! * [`arguments`]: the tree of commands and options that clap reads. [`run`] walks it.
+//! * [`failure`]: exit codes, and an error with its causes and hints, printed once at the edge.
+//! * [`output`], [`table`], [`phrase`]: how state is shown, to people and as JSON.
+//! * [`logging`]: where `tracing` goes: stderr, with priorities where that is the journal.
+//! * Everything else is a command of that name.
+
+mod arguments;
+mod completions;
+mod failure;
+mod logging;
+mod man;
+mod output;
+mod phrase;
+mod table;
+mod version;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use failure::{Exit, Failure};
+use output::Output;
+
+/// Reads the arguments, the program's name first, runs the command, and says with which code to exit.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    arguments.global.color.apply();
+    let output = Output::new(arguments.global.format());
+    match dispatch(arguments, &output) {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(&output),
+    }
+}
+
+/// What clap has to say: help and version are answers, anything else is a mistake of usage.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing is left to be told to anybody when the terminal is gone.
+    let _ = error.print();
+    match error.use_stderr() {
+        true => Exit::Usage.into(),
+        false => Exit::Done.into(),
+    }
+}
+
+fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
+    let Arguments { global, files: _, command } = arguments;
+    logging::start(global.log_level(&command));
+    match command {
+        Command::Completions(arguments) => completions::run(&arguments, output),
+        Command::Man(arguments) => man::run(&arguments, output),
+        Command::Version => version::run(output),
+    }
+}

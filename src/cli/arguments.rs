@@ -1,0 +1,153 @@
+//! The tree of commands and options.
+//!
+//! `-f` may stand before the command or behind it (`logs -f` is `--follow`, as everywhere). Options that every
+//! command understands are global.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sha2::{Digest as _, Sha256};
+use tracing_subscriber::filter::LevelFilter;
+
+use super::completions::CompletionsArguments;
+use super::man::ManArguments;
+use super::output::Format;
+use crate::model::paths::Paths;
+
+const DEFAULT_ROOT: &str = "/var/lib/evenkeel";
+const DEFAULT_RUN: &str = "/run/evenkeel";
+
+/// Keeps this host at the state that TOML manifests declare: images, containers, volumes, networks
+#[derive(Debug, Parser)]
+#[command(name = "evenkeel", version, propagate_version = false, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done, 1 error, 2 changes pending (with --detailed-exitcode), 3 degraded, \
+4 refused by a guard, 5 stale plan or locked, 64 usage.")]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+
+    /// A manifest, or a directory of manifests; repeat it to overlay [default: ./evenkeel.toml, /etc/evenkeel]
+    #[arg(short = 'f', long = "file", value_name = "PATH")]
+    pub files: Vec<PathBuf>,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print a completion script for a shell
+    Completions(CompletionsArguments),
+    /// Write manual pages
+    Man(ManArguments),
+    /// Print the version
+    Version,
+}
+
+/// Options that every command understands.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Where state that survives a reboot is kept
+    #[arg(long, global = true, value_name = "DIR", env = "EVENKEEL_ROOT", default_value = DEFAULT_ROOT)]
+    #[arg(hide_env_values = true)]
+    pub root: PathBuf,
+
+    /// Where state of this boot is kept [default: /run/evenkeel, or a directory beside it for another root]
+    #[arg(long, global = true, value_name = "DIR", env = "EVENKEEL_RUN", hide_env_values = true)]
+    pub run: Option<PathBuf>,
+
+    /// Answer as JSON: one document for state, one object a line for streams
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// When to use colour; NO_COLOR is honoured
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+
+    /// What is logged to stderr [default: info for watch, else warn]
+    #[arg(long, global = true, value_enum, value_name = "LEVEL", env = "EVENKEEL_LOG", hide_env_values = true)]
+    pub log_level: Option<LogLevel>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    /// Makes it the choice of the whole process.
+    pub fn apply(self) {
+        match self {
+            Color::Auto => anstream::ColorChoice::Auto,
+            Color::Always => anstream::ColorChoice::Always,
+            Color::Never => anstream::ColorChoice::Never,
+        }
+        .write_global();
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Global {
+    pub fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Text }
+    }
+
+    pub fn log_level(&self, _command: &Command) -> LevelFilter {
+        match self.log_level {
+            Some(LogLevel::Error) => LevelFilter::ERROR,
+            Some(LogLevel::Warn) => LevelFilter::WARN,
+            Some(LogLevel::Info) => LevelFilter::INFO,
+            Some(LogLevel::Debug) => LevelFilter::DEBUG,
+            Some(LogLevel::Trace) => LevelFilter::TRACE,
+            None => LevelFilter::WARN,
+        }
+    }
+
+    /// Both roots, absolute. Two state roots never meet, so another root has another run directory, too: it is
+    /// derived from the root unless it is given.
+    pub fn paths(&self) -> std::io::Result<Paths> {
+        let root = std::path::absolute(&self.root)?;
+        let run = match &self.run {
+            Some(run) => std::path::absolute(run)?,
+            None => default_run(&root),
+        };
+        Ok(Paths { root, run })
+    }
+}
+
+fn default_run(root: &Path) -> PathBuf {
+    if root == Path::new(DEFAULT_ROOT) {
+        return PathBuf::from(DEFAULT_RUN);
+    }
+    let hash = Sha256::digest(root.as_os_str().as_encoded_bytes());
+    PathBuf::from(format!("{DEFAULT_RUN}-{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3]))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn another_root_has_another_run_directory() {
+        assert_eq!(default_run(Path::new(DEFAULT_ROOT)), Path::new(DEFAULT_RUN));
+        assert_ne!(default_run(Path::new("/tmp/a")), default_run(Path::new("/tmp/b")));
+    }
+}

@@ -1,0 +1,183 @@
+//! How a command ends: exit codes, and an error with its causes and hints.
+//!
+//! Errors of every module become a [`Failure`] at the edge, where the chain is printed once:
+//!
+//! ```text
+//! error: cannot pull `registry.example.org/shop/web:1.4`
+//!   caused by: cannot connect to registry.example.org:443
+//!   caused by: connection refused
+//! hint: is the registry up? `pull = "never"` uses what the host has
+//! ```
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::output::{Format, Output};
+
+/// The exit codes of DESIGN.md section 3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or nothing to do.
+    Done,
+    Error,
+    /// Changes are pending; only with `--detailed-exitcode`.
+    Pending,
+    /// Applied, but something is degraded or was rolled back.
+    Degraded,
+    /// Refused by a guard.
+    Refused,
+    /// The plan is stale, or another apply holds the lock.
+    Stale,
+    /// sysexits(3) EX_USAGE.
+    Usage,
+    /// The status of a command that was run in a container.
+    Status(u8),
+}
+
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Error => 1,
+            Exit::Pending => 2,
+            Exit::Degraded => 3,
+            Exit::Refused => 4,
+            Exit::Stale => 5,
+            Exit::Usage => 64,
+            Exit::Status(status) => status,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.code())
+    }
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+    /// Each the cause of the one before it.
+    causes: Vec<String>,
+    hints: Vec<String>,
+}
+
+impl Failure {
+    pub fn new(message: impl Into<String>) -> Failure {
+        Failure { exit: Exit::Error, message: message.into(), causes: Vec::new(), hints: Vec::new() }
+    }
+
+    /// This mistake was made in the command's arguments.
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure::new(message).exit(Exit::Usage)
+    }
+
+    pub fn exit(self, exit: Exit) -> Failure {
+        Failure { exit, ..self }
+    }
+
+    /// What the reader can do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The same failure as the cause of `message`.
+    pub fn context(mut self, message: impl Into<String>) -> Failure {
+        let cause = std::mem::replace(&mut self.message, message.into());
+        self.causes.insert(0, cause);
+        self
+    }
+
+    /// A failure to write to stdout. That nobody reads any more is no failure: the reader had enough.
+    pub fn stdout(error: &io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::new("").exit(Exit::Done),
+            _ => Failure { causes: vec![error.to_string()], ..Failure::new("cannot write to standard output") },
+        }
+    }
+
+    /// Prints it to stderr and says how to exit.
+    pub fn report(self, output: &Output) -> ExitCode {
+        if self.exit != Exit::Done {
+            // There is no one else to tell when stderr is closed; the exit code still says it.
+            let _ = anstream::stderr().write_all(self.render(output.format()).as_bytes());
+        }
+        self.exit.into()
+    }
+
+    fn render(&self, format: Format) -> String {
+        if format == Format::Json {
+            let document = Document { error: &self.message, causes: &self.causes, hints: &self.hints };
+            // Strings and lists of strings always serialise.
+            return serde_json::to_string(&document).unwrap_or_default() + "\n";
+        }
+        let (red, bold) = (super::output::ERROR, super::output::STRONG);
+        let mut text = format!("{red}error:{red:#} {}\n", self.message);
+        for cause in &self.causes {
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "  caused by: {cause}");
+        }
+        for hint in &self.hints {
+            let _ = writeln!(text, "{bold}hint:{bold:#} {hint}");
+        }
+        text
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    error: &'a str,
+    causes: &'a [String],
+    hints: &'a [String],
+}
+
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        let mut failure = Failure::new(error.to_string());
+        let mut source = error.source();
+        while let Some(cause) = source {
+            failure.causes.push(cause.to_string());
+            source = cause.source();
+        }
+        failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(failure: &Failure) -> String {
+        anstream::adapter::strip_str(&failure.render(Format::Text)).to_string()
+    }
+
+    #[test]
+    fn the_chain_is_printed_from_the_outside_in_and_hints_come_last() {
+        let number = "x".parse::<u8>().unwrap_err();
+        let failure = Failure::from(number).context("cannot read `port`").hint("use digits");
+        assert_eq!(
+            plain(&failure),
+            "error: cannot read `port`\n  caused by: invalid digit found in string\nhint: use digits\n"
+        );
+    }
+
+    #[test]
+    fn a_reader_who_left_is_no_error() {
+        assert_eq!(Failure::stdout(&io::Error::from(io::ErrorKind::BrokenPipe)).exit, Exit::Done);
+        assert_eq!(Failure::stdout(&io::Error::from(io::ErrorKind::StorageFull)).exit, Exit::Error);
+    }
+
+    #[test]
+    fn json_errors_are_one_line() {
+        let failure = Failure::new("a\nb").hint("c");
+        assert_eq!(failure.render(Format::Json), "{\"error\":\"a\\nb\",\"causes\":[],\"hints\":[\"c\"]}\n");
+    }
+}

@@ -9,6 +9,7 @@
 //! * [`desired`]: a whole project as manifests declare it. [`actual`]: a whole host as the engine sees it.
 //! * [`record`]: what the engine stores of each object. [`status`]: what a monitor writes about its container.
 //! * [`firewall`], [`names`]: kernel and resolver state that follows from records, by pure functions.
+//! * [`subnets`]: the subnets and addresses that planning chooses.
 //! * [`action`]: one engine operation. [`launch`]: what a monitor reads.
 
 pub mod action;
@@ -31,5 +32,6 @@ pub mod resources;
 pub mod restart;
 pub mod security;
 pub mod status;
+pub mod subnets;
 pub mod units;
 pub mod volume;

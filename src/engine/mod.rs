@@ -1,12 +1,24 @@
 //! The engine: the only part of Evenkeel that changes the host.
-
-pub mod image;
+//!
+//! [`Engine`] is the one real seam of the project: [`host`] is a Linux host, and tests put a model in its place.
+//!
+//! * `records`, `files`, [`lock`]: what is on disk, and how it gets there whole.
+//! * [`image`], `storage`, [`network`], `container`: the four kinds of objects.
+//! * `observe`: all of them at once, as [`Actual`].
 
 use std::collections::BTreeMap;
 
 use crate::model::action::Action;
 use crate::model::actual::Actual;
 use crate::model::image::{ImageSource, Pull};
+
+mod container;
+pub mod error;
+mod files;
+pub mod image;
+pub mod lock;
+mod records;
+mod storage;
 
 /// What an observation should look at beside everything that records name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,7 +27,7 @@ pub struct Scope {
     pub images: BTreeMap<ImageSource, Pull>,
 }
 
-/// A host that can be looked at and changed. The one real seam of Evenkeel: the kernel behind it, or a model.
+/// A host that can be looked at and changed: a real one, or a model.
 pub trait Engine: Sync {
     type Error: std::error::Error + Send + 'static;
 
@@ -24,4 +36,7 @@ pub trait Engine: Sync {
 
     /// Makes `action` true. Idempotent: `Ok` means "it is so now".
     fn perform(&self, action: &Action) -> Result<(), Self::Error>;
+
+    /// The next step for somebody who sees this error, where one is known.
+    fn hint(&self, error: &Self::Error) -> Option<String>;
 }

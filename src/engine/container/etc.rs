@@ -1,0 +1,152 @@
+//! `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container.
+//!
+//! They are files in the container's own directory, mounted over the image's. They are written in place, so
+//! that a mount made earlier shows the new content.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use crate::engine::error::{At, EngineError};
+use crate::engine::files::create_directories;
+use crate::model::network::NetworkMode;
+use crate::model::record::ContainerRecord;
+
+/// Where the monitor answers inside a network namespace. Docker's address, so that software which knows it
+/// (nginx's `resolver 127.0.0.11`) works unchanged.
+pub const RESOLVER_ADDRESS: &str = "127.0.0.11";
+
+/// The files, by the place at which they are mounted.
+pub const MOUNTED: [(&str, &str); 3] =
+    [("/etc/hosts", "hosts"), ("/etc/hostname", "hostname"), ("/etc/resolv.conf", "resolv.conf")];
+
+/// The directory of the files inside a container's directory.
+pub fn directory(container: &Path) -> PathBuf {
+    container.join("files")
+}
+
+/// Writes the three files for `record`.
+pub fn write(container: &Path, record: &ContainerRecord) -> Result<(), EngineError> {
+    let directory = directory(container);
+    create_directories(&directory)?;
+    let hostname = hostname(record);
+    let contents = [
+        ("hosts", hosts(record, &hostname)),
+        ("hostname", format!("{hostname}\n")),
+        ("resolv.conf", resolv_conf(record, &host_resolv_conf())),
+    ];
+    for (name, content) in contents {
+        let path = directory.join(name);
+        fs::write(&path, content).at("write", path)?;
+    }
+    Ok(())
+}
+
+/// The declared hostname, else the instance's name with the dot made a hyphen.
+pub fn hostname(record: &ContainerRecord) -> String {
+    record.spec.hostname.clone().unwrap_or_else(|| record.instance.to_string().replace('.', "-"))
+}
+
+/// The host's resolvers, for names that are not ours.
+pub fn upstreams(record: &ContainerRecord) -> Vec<IpAddr> {
+    match record.spec.dns.is_empty() {
+        true => name_servers(&host_resolv_conf()),
+        false => record.spec.dns.clone(),
+    }
+}
+
+fn host_resolv_conf() -> String {
+    // A host without the file has no resolvers (resolv.conf(5) then means the local machine).
+    fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+}
+
+fn name_servers(resolv_conf: &str) -> Vec<IpAddr> {
+    let servers = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    servers.filter_map(|rest| rest.trim().parse().ok()).collect()
+}
+
+fn hosts(record: &ContainerRecord, hostname: &str) -> String {
+    let mut lines = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let own = record.addresses.values().flat_map(|a| [Some(IpAddr::from(a.v4)), a.v6.map(IpAddr::from)]);
+    let own: Vec<IpAddr> = own.flatten().collect();
+    let none: [IpAddr; 1] = [IpAddr::from([127, 0, 1, 1])];
+    for address in if own.is_empty() { none.as_slice() } else { &own } {
+        push(&mut lines, address, hostname);
+    }
+    let declared: &BTreeMap<String, IpAddr> = &record.spec.extra_hosts;
+    for (name, address) in declared {
+        push(&mut lines, address, name);
+    }
+    lines
+}
+
+fn push(lines: &mut String, address: &IpAddr, name: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(lines, "{address}\t{name}");
+}
+
+fn resolv_conf(record: &ContainerRecord, host: &str) -> String {
+    let mut lines = String::new();
+    let shared = matches!(record.spec.network, NetworkMode::Networks(_) | NetworkMode::Container(_));
+    let servers = match (shared, record.spec.dns.is_empty()) {
+        (true, _) => vec![RESOLVER_ADDRESS.to_owned()],
+        (false, false) => record.spec.dns.iter().map(IpAddr::to_string).collect(),
+        (false, true) => name_servers(host).iter().map(IpAddr::to_string).collect(),
+    };
+    for server in servers {
+        lines.push_str(&format!("nameserver {server}\n"));
+    }
+    match record.spec.dns_search.is_empty() {
+        false => lines.push_str(&format!("search {}\n", record.spec.dns_search.join(" "))),
+        true => lines.extend(host.lines().filter(|l| l.starts_with("search")).map(|l| format!("{l}\n"))),
+    }
+    if shared {
+        // A name without a dot is one of ours; asking the upstreams first would leak it.
+        lines.push_str("options ndots:0\n");
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::container::ContainerSpec;
+    use crate::model::id::Ids;
+    use crate::model::image::ImageSource;
+    use crate::model::record::Addresses;
+
+    fn record(network: NetworkMode) -> ContainerRecord {
+        let mut ids = Ids::from_seed(1);
+        let spec = ContainerSpec { network, ..ContainerSpec::of(ImageSource::Reference("x".into())) };
+        ContainerRecord {
+            version: 1,
+            id: ids.container(),
+            project: "shop".parse().unwrap(),
+            instance: "web.2".parse().unwrap(),
+            spec,
+            image: None,
+            addresses: [(ids.network(), Addresses { v4: [10, 89, 0, 2].into(), v6: None })].into(),
+            network_of: None,
+        }
+    }
+
+    #[test]
+    fn a_container_finds_itself_and_its_declared_hosts() {
+        let mut record = record(NetworkMode::Networks([].into()));
+        record.spec.extra_hosts.insert("db.example".into(), [192, 0, 2, 1].into());
+        let hosts = hosts(&record, &hostname(&record));
+        assert!(hosts.contains("10.89.0.2\tweb-2\n"), "{hosts}");
+        assert!(hosts.contains("192.0.2.1\tdb.example\n"), "{hosts}");
+    }
+
+    #[test]
+    fn only_a_namespace_of_ours_uses_our_resolver() {
+        let host = "search example.org\nnameserver 192.0.2.53\n";
+        let ours = resolv_conf(&record(NetworkMode::Networks([].into())), host);
+        assert_eq!(ours, "nameserver 127.0.0.11\nsearch example.org\noptions ndots:0\n");
+        let hosts = resolv_conf(&record(NetworkMode::Host), host);
+        assert_eq!(hosts, "nameserver 192.0.2.53\nsearch example.org\n");
+    }
+}

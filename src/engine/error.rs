@@ -1,0 +1,99 @@
+//! What can go wrong in the engine, by operation and subject.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::model::id::{ContainerId, NetworkId, VolumeKey};
+
+/// An engine operation that did not become true. Each variant names the operation and its subject; the cause is
+/// its source.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    #[error("cannot {operation} `{}`", path.display())]
+    File {
+        operation: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{}` is not a record of Evenkeel", path.display())]
+    Record {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("`{}` was written by a newer Evenkeel: its format is {found}, this one reads up to {known}", path.display())]
+    NewerRecord { path: PathBuf, found: u32, known: u32 },
+    #[error("there is no container `{0}`")]
+    NoContainer(ContainerId),
+    #[error("there is no network `{0}`")]
+    NoNetwork(NetworkId),
+    #[error("volume `{key}` is used by container `{user}`")]
+    VolumeInUse { key: VolumeKey, user: String },
+    #[error("network `{id}` is used by container `{user}`")]
+    NetworkInUse { id: NetworkId, user: String },
+    #[error("cannot have image `{source_name}`")]
+    Image {
+        source_name: String,
+        #[source]
+        source: Box<super::image::ImageError>,
+    },
+    #[error("image `{0}` is not on this host")]
+    NoImage(String),
+    #[error("container `{name}` cannot be configured: {problem}")]
+    Configuration { name: String, problem: String },
+    #[error("cannot start container `{name}`")]
+    Start {
+        name: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("cannot {operation} container `{name}`")]
+    Monitor {
+        operation: &'static str,
+        name: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("container `{name}` {state}")]
+    Await { name: String, state: String },
+    #[error("another evenkeel holds the lock of this state root")]
+    Locked { path: PathBuf },
+}
+
+impl EngineError {
+    /// The next step, where one is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            EngineError::NewerRecord { .. } => {
+                Some("use the newer version, or move the record away to give its object up".into())
+            }
+            EngineError::Locked { .. } => Some("wait for it, or give --lock-timeout".into()),
+            EngineError::NoImage(_) => Some("apply fetches it; with pull = \"never\" load it first".into()),
+            EngineError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some("make room on the disk, then apply again: nothing half-made was kept".into())
+            }
+            EngineError::Image { source, .. } => source.hint(),
+            EngineError::Await { name, .. } => Some(format!("see `evenkeel logs {}`", short_name(name))),
+            _ => None,
+        }
+    }
+}
+
+/// `shop/web` as commands take it within the project: `web`.
+fn short_name(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+/// Attaches operation and path to an [`io::Error`].
+pub(super) trait At<T> {
+    fn at(self, operation: &'static str, path: impl Into<PathBuf>) -> Result<T, EngineError>;
+}
+
+impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
+    fn at(self, operation: &'static str, path: impl Into<PathBuf>) -> Result<T, EngineError> {
+        self.map_err(|source| EngineError::File { operation, path: path.into(), source: source.into() })
+    }
+}

@@ -1,0 +1,163 @@
+//! Files that survive a power cut: write aside, fsync, rename, fsync the directory.
+//!
+//! A reader sees the old content or the new, never a part. Directories of objects are complete because they
+//! were renamed into place; names that begin with a dot are not objects: they are being made or going away, and
+//! what a crash left of them is swept when the state root is opened.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::{At, EngineError};
+
+/// How much is done so that a write outlives a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// On disk when the call returns.
+    Durable,
+    /// For the run directory, which is gone after a reboot anyway.
+    Volatile,
+}
+
+/// Replaces `path` by `value` as JSON.
+pub(super) fn write_json(path: &Path, value: &impl Serialize, durability: Durability) -> Result<(), EngineError> {
+    let bytes =
+        serde_json::to_vec_pretty(value).map_err(|source| EngineError::Record { path: path.to_owned(), source })?;
+    write(path, &bytes, durability)
+}
+
+/// Replaces `path` by `bytes`.
+pub(super) fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), EngineError> {
+    let aside = beside(path);
+    let written = File::create_new(&aside).and_then(|mut file| {
+        file.write_all(bytes)?;
+        match durability {
+            Durability::Durable => file.sync_data(),
+            Durability::Volatile => Ok(()),
+        }
+    });
+    let renamed = written.and_then(|()| fs::rename(&aside, path));
+    if let Err(source) = renamed {
+        // The error that matters is the first; a leftover is swept later.
+        let _ = fs::remove_file(&aside);
+        return Err(EngineError::File { operation: "write", path: path.to_owned(), source });
+    }
+    match durability {
+        Durability::Durable => sync_directory(parent(path)),
+        Durability::Volatile => Ok(()),
+    }
+}
+
+/// Reads JSON. `None` when there is no such file.
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, EngineError> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|source| EngineError::Record { path: path.to_owned(), source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).at("read", path),
+    }
+}
+
+/// Renames a directory that was made aside to the name under which it counts, durably.
+pub(super) fn publish(aside: &Path, path: &Path) -> Result<(), EngineError> {
+    fs::rename(aside, path).at("rename into place", path)?;
+    sync_directory(parent(path))
+}
+
+/// Takes a directory out of sight at once, then deletes it. A crash in between leaves a dotted name.
+pub(super) fn remove_directory(path: &Path) -> Result<(), EngineError> {
+    let aside = beside(path);
+    match fs::rename(path, &aside) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).at("remove", path),
+    }
+    sync_directory(parent(path))?;
+    fs::remove_dir_all(&aside).at("remove", aside)
+}
+
+/// Deletes what crashes left in a directory of objects: the dotted names.
+pub(super) fn sweep(directory: &Path) -> Result<(), EngineError> {
+    for entry in entries(directory)? {
+        if !is_object(&entry) {
+            let removed = if entry.is_dir() { fs::remove_dir_all(&entry) } else { fs::remove_file(&entry) };
+            removed.at("remove", entry)?;
+        }
+    }
+    Ok(())
+}
+
+/// The complete objects in a directory, sorted by name. None when the directory is not there.
+pub(super) fn objects(directory: &Path) -> Result<Vec<PathBuf>, EngineError> {
+    let mut objects = entries(directory)?;
+    objects.retain(|path| is_object(path));
+    objects.sort();
+    Ok(objects)
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, EngineError> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>().at("list", directory),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).at("list", directory),
+    }
+}
+
+fn is_object(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// A dotted name in the same directory that nobody else uses.
+pub(super) fn beside(path: &Path) -> PathBuf {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let unique = COUNTER.fetch_add(1, Ordering::Relaxed);
+    path.with_file_name(format!(".{name}.{}-{unique}", std::process::id()))
+}
+
+pub(super) fn create_directories(path: &Path) -> Result<(), EngineError> {
+    fs::create_dir_all(path).at("create the directory", path)
+}
+
+fn sync_directory(path: &Path) -> Result<(), EngineError> {
+    File::open(path).and_then(|directory| directory.sync_all()).at("sync", path)
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_directory_is_gone_and_a_swept_one_keeps_its_objects() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["a", "b", ".half-made"] {
+            fs::create_dir(root.path().join(name)).unwrap();
+            fs::write(root.path().join(name).join("f"), "x").unwrap();
+        }
+        remove_directory(&root.path().join("a")).unwrap();
+        remove_directory(&root.path().join("a")).unwrap();
+        sweep(root.path()).unwrap();
+        assert_eq!(entries(root.path()).unwrap(), [root.path().join("b")]);
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_old_content_and_nothing_beside_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("record.json");
+        write_json(&path, &1, Durability::Durable).unwrap();
+        let directory = root.path().join("directory");
+        fs::create_dir_all(directory.join("inside")).unwrap();
+        assert!(write(&directory, b"x", Durability::Durable).is_err());
+        assert_eq!(read_json::<u32>(&path).unwrap(), Some(1));
+        assert_eq!(objects(root.path()).unwrap().len(), entries(root.path()).unwrap().len());
+    }
+}

@@ -1,0 +1,35 @@
+//! One change at a time per state root.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::error::{At, EngineError};
+use super::files;
+
+/// Held while a plan is made and executed. The kernel drops it with the process (flock(2)).
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Takes the lock, waiting up to `timeout` for another holder.
+pub fn take(path: &Path, timeout: Duration) -> Result<Lock, EngineError> {
+    if let Some(parent) = path.parent() {
+        files::create_directories(parent)?;
+    }
+    let file = File::options().create(true).append(true).open(path).at("open the lock", path)?;
+    let deadline = Instant::now() + timeout;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Lock { _file: file }),
+            Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
+                // flock has no time limit of its own; ten tries a second cost nothing.
+                std::thread::sleep(Duration::from_millis(100).min(deadline - Instant::now()));
+            }
+            Err(std::fs::TryLockError::WouldBlock) => return Err(EngineError::Locked { path: path.to_owned() }),
+            Err(std::fs::TryLockError::Error(source)) => return Err::<Lock, io::Error>(source).at("lock", path),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Copying a directory tree by descriptors, as it is: owners, modes, times, links, devices, extended attributes.
+//!
+//! Both sides are walked with `*at` calls that follow no symbolic link, so a hostile tree can point anywhere and
+//! nothing outside either root is read or written (CVE-2018-15664, CVE-2019-14271 are what following does).
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{self as rfs, AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags};
+
+/// How deep a tree may be; one descriptor on each side is open for every level.
+const MAX_DEPTH: u32 = 256;
+
+/// Copies what is in `from` into the existing directory `to`, and then `from`'s own owner, mode, times and attributes.
+pub fn copy_tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    copy_directory(from, to, 0)
+}
+
+fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::Result<()> {
+    if depth > MAX_DEPTH {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "directories are nested too deeply"));
+    }
+    for entry in rfs::Dir::read_from(from)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            copy_entry(from, to, entry.file_name(), depth)?;
+        }
+    }
+    copy_attributes(from, to)?;
+    copy_metadata(to, &rfs::fstat(from)?)
+}
+
+fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> io::Result<()> {
+    let stat = rfs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => {
+            rfs::mkdirat(to, name, Mode::RWXU)?;
+            let inside = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let (source, target) = (open(from, name, inside)?, open(to, name, inside)?);
+            copy_directory(source.as_fd(), target.as_fd(), depth + 1)
+        }
+        FileType::RegularFile => {
+            let source = open(from, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC)?;
+            let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let target = open(to, name, new)?;
+            io::copy(&mut std::fs::File::from(source.try_clone()?), &mut std::fs::File::from(target.try_clone()?))?;
+            copy_attributes(source.as_fd(), target.as_fd())?;
+            copy_metadata(target.as_fd(), &stat)
+        }
+        FileType::Symlink => {
+            rfs::symlinkat(rfs::readlinkat(from, name, Vec::new())?, to, name)?;
+            own(to, name, &stat)
+        }
+        kind => {
+            rfs::mknodat(to, name, kind, Mode::from_raw_mode(stat.st_mode), stat.st_rdev)?;
+            own(to, name, &stat)?;
+            Ok(rfs::chmodat(to, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?)
+        }
+    }
+}
+
+fn open(directory: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
+    Ok(rfs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?)
+}
+
+fn own(directory: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<()> {
+    let (uid, gid) = owner(stat);
+    Ok(rfs::chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Owner first: chown(2) clears set-user-ID bits. Times last: everything else touches them.
+fn copy_metadata(to: BorrowedFd<'_>, stat: &Stat) -> io::Result<()> {
+    let (uid, gid) = owner(stat);
+    rfs::fchown(to, Some(uid), Some(gid))?;
+    rfs::fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
+    let time = |seconds, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as i64 };
+    let times = Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    };
+    Ok(rfs::futimens(to, &times)?)
+}
+
+fn owner(stat: &Stat) -> (rfs::Uid, rfs::Gid) {
+    (rfs::Uid::from_raw(stat.st_uid), rfs::Gid::from_raw(stat.st_gid))
+}
+
+/// Extended attributes, except overlayfs's own, which mean nothing outside a layer.
+fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    let mut names = vec![0u8; 64 << 10];
+    let length = match rfs::flistxattr(from, names.as_mut_slice()) {
+        Ok(length) => length,
+        Err(rustix::io::Errno::NOTSUP) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut value = vec![0u8; 64 << 10];
+    for name in names[..length].split_inclusive(|byte| *byte == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        if name.to_bytes().starts_with(b"trusted.overlay.") {
+            continue;
+        }
+        let length = rfs::fgetxattr(from, name, value.as_mut_slice())?;
+        rfs::fsetxattr(to, name, &value[..length], XattrFlags::empty())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    #[test]
+    fn a_tree_is_copied_as_it_is_and_links_are_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, to, outside) = (root.path().join("from"), root.path().join("to"), root.path().join("outside"));
+        for directory in [&from, &to, &outside, &from.join("sub")] {
+            fs::create_dir(directory).unwrap();
+        }
+        fs::write(outside.join("secret"), "secret").unwrap();
+        fs::write(from.join("sub/file"), "content").unwrap();
+        fs::set_permissions(from.join("sub/file"), fs::Permissions::from_mode(0o4751)).unwrap();
+        fs::set_permissions(&from, fs::Permissions::from_mode(0o711)).unwrap();
+        symlink(&outside, from.join("link")).unwrap();
+
+        copy_tree(File::open(&from).unwrap().as_fd(), File::open(&to).unwrap().as_fd()).unwrap();
+
+        let (old, new) = (fs::metadata(from.join("sub/file")).unwrap(), fs::metadata(to.join("sub/file")).unwrap());
+        assert_eq!((old.mode(), old.mtime_nsec()), (new.mode(), new.mtime_nsec()));
+        assert_eq!(fs::metadata(&to).unwrap().mode() & 0o7777, 0o711);
+        assert_eq!(fs::read_link(to.join("link")).unwrap(), outside);
+        assert_eq!(fs::read_to_string(to.join("sub/file")).unwrap(), "content");
+    }
+}

@@ -1,0 +1,162 @@
+//! Executing a plan: every step once, after those that it waits for, independent ones at once.
+//!
+//! Execution chooses nothing: it follows the edges of the plan. A step whose predecessor did not succeed is
+//! skipped, the others go on. A few workers are enough, since a step mostly waits for the kernel; steps that wait for a
+//! container's health wait on threads of their own, so that they never hold a worker.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::report::{Report, StepOutcome, causes};
+use crate::engine::Engine;
+use crate::model::action::Action;
+use crate::plan::{Plan, Step, StepId};
+
+/// Is told how the execution goes, from several threads.
+pub trait Observer: Sync {
+    fn step_started(&self, step: StepId);
+    fn step_ended(&self, step: StepId, outcome: &StepOutcome);
+}
+
+/// Tells nobody.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn step_started(&self, _: StepId) {}
+    fn step_ended(&self, _: StepId, _: &StepOutcome) {}
+}
+
+/// How many steps run at once, waiting steps not counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Workers(pub usize);
+
+/// Twice the processors: half of the work is waiting for the disk and for RTNL.
+impl Default for Workers {
+    fn default() -> Workers {
+        Workers(2 * std::thread::available_parallelism().map_or(2, usize::from))
+    }
+}
+
+/// Executes `plan`. Once `cancel` is set no further step begins; those that run are let finish.
+pub fn execute<E: Engine>(engine: &E, plan: &Plan, observer: &dyn Observer, cancel: &AtomicBool) -> Report {
+    let Workers(workers) = Workers::default();
+    let board = Board::new(plan);
+    let run = |id: StepId| {
+        observer.step_started(id);
+        let outcome = perform(engine, &plan.steps[id]);
+        observer.step_ended(id, &outcome);
+        board.end(id, outcome);
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..workers.min(plan.steps.len()) {
+            scope.spawn(|| {
+                while let Some(id) = board.take(cancel, observer) {
+                    match plan.steps[id].action {
+                        Action::AwaitContainer { .. } => drop(scope.spawn(move || run(id))),
+                        _ => run(id),
+                    }
+                }
+            });
+        }
+    });
+    board.into_report()
+}
+
+fn perform<E: Engine>(engine: &E, step: &Step) -> StepOutcome {
+    let begun = Instant::now();
+    let result = engine.perform(&step.action);
+    let took = begun.elapsed();
+    match result {
+        Ok(()) => StepOutcome::Done { took },
+        Err(error) => StepOutcome::Failed { causes: causes(&error), hint: engine.hint(&error), took },
+    }
+}
+
+/// Which steps are waiting, running and ended.
+struct Board<'a> {
+    plan: &'a Plan,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    waiting: BTreeSet<StepId>,
+    outcomes: Vec<Option<StepOutcome>>,
+}
+
+/// What may happen to a waiting step now.
+enum Turn {
+    Run,
+    Skip { because: StepId },
+    Wait,
+}
+
+impl<'a> Board<'a> {
+    fn new(plan: &'a Plan) -> Board<'a> {
+        let state = State { waiting: (0..plan.steps.len()).collect(), outcomes: vec![None; plan.steps.len()] };
+        Board { plan, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// The next step to run; waits for one. `None` when none is left.
+    fn take(&self, cancel: &AtomicBool, observer: &dyn Observer) -> Option<StepId> {
+        let mut state = self.lock();
+        loop {
+            if cancel.load(Ordering::Relaxed) {
+                for id in std::mem::take(&mut state.waiting) {
+                    state.outcomes[id] = Some(StepOutcome::Cancelled);
+                }
+                self.changed.notify_all();
+            }
+            if state.waiting.is_empty() {
+                return None;
+            }
+            let turns = state.waiting.iter().map(|id| (*id, state.turn(&self.plan.steps[*id])));
+            match turns.into_iter().find(|(_, turn)| !matches!(turn, Turn::Wait)) {
+                Some((id, Turn::Skip { because })) => {
+                    state.waiting.remove(&id);
+                    let outcome = StepOutcome::Skipped { because };
+                    observer.step_ended(id, &outcome);
+                    state.outcomes[id] = Some(outcome);
+                    self.changed.notify_all();
+                }
+                Some((id, _)) => {
+                    state.waiting.remove(&id);
+                    return Some(id);
+                }
+                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    fn end(&self, id: StepId, outcome: StepOutcome) {
+        self.lock().outcomes[id] = Some(outcome);
+        self.changed.notify_all();
+    }
+
+    /// A thread that panicked has already failed the process in release builds (`panic = "abort"`); in tests the
+    /// board stays usable so that the panic is what is reported.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn into_report(self) -> Report {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Report { outcomes: state.outcomes.into_iter().map(|o| o.unwrap_or(StepOutcome::Cancelled)).collect() }
+    }
+}
+
+impl State {
+    fn turn(&self, step: &Step) -> Turn {
+        let mut turn = Turn::Run;
+        for id in &step.after {
+            match &self.outcomes[*id] {
+                Some(StepOutcome::Done { .. }) => {}
+                Some(_) => return Turn::Skip { because: *id },
+                None => turn = Turn::Wait,
+            }
+        }
+        turn
+    }
+}

@@ -1,0 +1,63 @@
+//! How the steps of a plan went.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::plan::StepId;
+
+/// The outcome of one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum StepOutcome {
+    Done {
+        took: Duration,
+    },
+    Failed {
+        /// The error and its causes, outermost first.
+        causes: Vec<String>,
+        hint: Option<String>,
+        took: Duration,
+    },
+    /// A step that it waits for failed or was skipped itself.
+    Skipped {
+        because: StepId,
+    },
+    /// The caller asked for an end before its turn came.
+    Cancelled,
+}
+
+/// The outcome of every step, by its number.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    pub outcomes: Vec<StepOutcome>,
+}
+
+impl Report {
+    pub fn count(&self, is: impl Fn(&StepOutcome) -> bool) -> usize {
+        self.outcomes.iter().filter(|outcome| is(outcome)).count()
+    }
+
+    pub fn is_success(&self) -> bool {
+        self.outcomes.iter().all(|outcome| matches!(outcome, StepOutcome::Done { .. }))
+    }
+
+    /// Whether something was done before something else failed.
+    pub fn is_partial(&self) -> bool {
+        !self.is_success() && self.outcomes.iter().any(|outcome| matches!(outcome, StepOutcome::Done { .. }))
+    }
+}
+
+/// An error and its sources, outermost first, each once.
+pub fn causes(error: &dyn std::error::Error) -> Vec<String> {
+    let mut causes: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if causes.last() != Some(&text) {
+            causes.push(text);
+        }
+        next = error.source();
+    }
+    causes
+}

@@ -79,10 +79,12 @@ pub mod run {
     pub const LAUNCH: &str = "launch.json";
     pub const CONFIG: &str = "config.json";
     pub const STATUS: &str = "status.json";
-    /// Held exclusively (flock(2)) by the monitor as long as it lives.
+    /// Locked (F_OFD_SETLK, fcntl_locking(2)) by the monitor as long as it lives.
     pub const LOCK: &str = "lock";
     /// A seqpacket socket: see [`crate::monitor`].
     pub const CONTROL: &str = "control";
+    /// A monitor's standard error: empty, unless it failed in a way that it could not report.
+    pub const MONITOR_ERRORS: &str = "monitor.err";
 }
 
 /// The log file that is written to, inside [`Paths::container_logs`]; older ones are `container.log.1`, `.2`, ..

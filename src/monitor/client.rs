@@ -1,0 +1,230 @@
+//! Speaking to a running monitor: what the engine and the command line use.
+//!
+//! One [`Client`] is one connection; calls block. A command that waits for something (`stop`, `wait`, `exec`) holds its
+//! connection until then.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, socketpair};
+
+use super::error::MonitorError;
+use super::packet::{self, Packet};
+use super::protocol::{Answer, ExecSpec, InputOutput, Request};
+use super::{liveness, lock};
+use crate::model::paths::run;
+use crate::model::status::{Exit, Status};
+use crate::model::units::{Signal, Timespan};
+
+/// How long a monitor that said that all is over may take to be gone.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// A connection to the monitor of one container.
+#[derive(Debug)]
+pub struct Client {
+    socket: OwnedFd,
+    directory: PathBuf,
+}
+
+/// The standard descriptors of a further process.
+pub struct Descriptors<'a> {
+    pub stdin: BorrowedFd<'a>,
+    pub stdout: BorrowedFd<'a>,
+    pub stderr: BorrowedFd<'a>,
+}
+
+/// A further process that runs. Dropping it leaves the process alone.
+#[derive(Debug)]
+pub struct Running {
+    client: Client,
+    /// As the host sees it.
+    pub pid: u32,
+    /// The master side of its pseudo-terminal, where one was asked for. Its window size is the caller's to set.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// A view of a container's first process. The streams carry what it writes from now on; what is not read in time is
+/// left out of them (the log has it). With a terminal everything comes on `stdout`.
+#[derive(Debug)]
+pub struct Attached {
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
+    /// Where its standard input is open: the write end of the pipe, or the terminal.
+    pub stdin: Option<OwnedFd>,
+}
+
+impl Client {
+    /// Connects to the monitor that works in a container's run directory.
+    pub fn connect(directory: &Path) -> Result<Client, MonitorError> {
+        let attempt = || {
+            let opened = packet::open_directory(directory)?;
+            let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+            connect(&socket, &packet::address(&opened, run::CONTROL)?)?;
+            Ok(socket)
+        };
+        match attempt() {
+            Ok(socket) => Ok(Client { socket, directory: directory.to_owned() }),
+            Err(source) => Err(MonitorError::NotRunning { directory: directory.to_owned(), source }),
+        }
+    }
+
+    pub fn status(&self) -> Result<Status, MonitorError> {
+        self.call_for_status(&Request::Status)
+    }
+
+    /// Ends the container, and comes back when it has ended and its monitor too. What is `None` comes from the
+    /// container's own settings.
+    pub fn stop(&self, signal: Option<Signal>, grace: Option<Timespan>) -> Result<Status, MonitorError> {
+        let status = self.call_for_status(&Request::Stop { signal, grace })?;
+        self.await_goodbye()?;
+        Ok(status)
+    }
+
+    /// Comes back when the container has ended for good, and its monitor too.
+    pub fn wait(&self) -> Result<Status, MonitorError> {
+        let status = self.call_for_status(&Request::Wait)?;
+        self.await_goodbye()?;
+        Ok(status)
+    }
+
+    /// Stops and starts the container. The answer tells how the new start went.
+    pub fn restart(&self) -> Result<Status, MonitorError> {
+        self.call_for_status(&Request::Restart)
+    }
+
+    /// Sends a signal to the first process.
+    pub fn kill(&self, signal: Signal) -> Result<(), MonitorError> {
+        self.call(&Request::Kill { signal })
+    }
+
+    pub fn pause(&self) -> Result<(), MonitorError> {
+        self.call(&Request::Pause)
+    }
+
+    pub fn resume(&self) -> Result<(), MonitorError> {
+        self.call(&Request::Resume)
+    }
+
+    /// Makes the monitor take over what may change from the launch file.
+    pub fn reload(&self) -> Result<(), MonitorError> {
+        self.call(&Request::Reload)
+    }
+
+    /// Starts a further process with these descriptors as its own: no byte passes through the monitor.
+    pub fn exec(self, mut spec: ExecSpec, descriptors: &Descriptors<'_>) -> Result<Running, MonitorError> {
+        spec.input_output = InputOutput::Descriptors;
+        self.start(spec, &[descriptors.stdin, descriptors.stdout, descriptors.stderr])
+    }
+
+    /// Starts a further process on a pseudo-terminal of the container.
+    pub fn exec_on_terminal(self, mut spec: ExecSpec) -> Result<Running, MonitorError> {
+        spec.input_output = InputOutput::Terminal;
+        self.start(spec, &[])
+    }
+
+    fn start(self, spec: ExecSpec, descriptors: &[BorrowedFd<'_>]) -> Result<Running, MonitorError> {
+        self.send(&Request::Exec(spec), descriptors)?;
+        let mut packet = self.receive()?;
+        match self.read(&packet)? {
+            Answer::Started { pid } => Ok(Running { pid, terminal: packet.descriptors.pop(), client: self }),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Looks on as the first process writes, and takes hold of its input.
+    pub fn attach(&self) -> Result<Attached, MonitorError> {
+        let (stdout, their_stdout) = stream_pair()?;
+        let (stderr, their_stderr) = stream_pair()?;
+        self.send(&Request::Attach, &[their_stdout.as_fd(), their_stderr.as_fd()])?;
+        let mut packet = self.receive()?;
+        match self.read(&packet)? {
+            Answer::Attached => Ok(Attached { stdout, stderr, stdin: packet.descriptors.pop() }),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn call(&self, request: &Request) -> Result<(), MonitorError> {
+        self.send(request, &[])?;
+        match self.read(&self.receive()?)? {
+            Answer::Done => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn call_for_status(&self, request: &Request) -> Result<Status, MonitorError> {
+        self.send(request, &[])?;
+        match self.read(&self.receive()?)? {
+            Answer::Status(status) => Ok(status),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn send(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), MonitorError> {
+        packet::send(&self.socket, request, descriptors).map_err(|source| MonitorError::Conversation { source })
+    }
+
+    fn receive(&self) -> Result<Packet, MonitorError> {
+        packet::receive(&self.socket)
+            .and_then(|packet| packet.ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into()))
+            .map_err(|source| MonitorError::Conversation { source })
+    }
+
+    fn read(&self, packet: &Packet) -> Result<Answer, MonitorError> {
+        packet.read().map_err(|error| MonitorError::Answer(error.to_string()))
+    }
+
+    /// A monitor answers just before it ends; only then can the next one take its place.
+    fn await_goodbye(&self) -> Result<(), MonitorError> {
+        let deadline = Instant::now() + GOODBYE;
+        while lock::is_held(&self.directory)? {
+            if Instant::now() > deadline {
+                return Err(MonitorError::Busy { directory: self.directory.clone() });
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+}
+
+impl Running {
+    /// Waits until the process has ended.
+    pub fn wait(&self) -> Result<Exit, MonitorError> {
+        match self.client.read(&self.client.receive()?)? {
+            Answer::Ended(exit) => Ok(exit),
+            other => Err(unexpected(other)),
+        }
+    }
+}
+
+/// Readable when [`Running::wait`] would not block.
+impl AsFd for Running {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.client.socket.as_fd()
+    }
+}
+
+/// Ends the container of a run directory whatever its monitor does: `None` when no monitor runs there.
+pub fn stop_if_running(directory: &Path) -> Result<Option<Status>, MonitorError> {
+    match Client::connect(directory).and_then(|client| client.stop(None, None)) {
+        Ok(status) => Ok(Some(status)),
+        // It ended by itself between the two calls, or there was none.
+        Err(MonitorError::NotRunning { .. } | MonitorError::Conversation { .. }) if !lock::is_held(directory)? => {
+            liveness::read_status(directory)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn stream_pair() -> Result<(OwnedFd, OwnedFd), MonitorError> {
+    socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(|source| MonitorError::system("make a socket pair", "attach", source))
+}
+
+fn unexpected(answer: Answer) -> MonitorError {
+    match answer {
+        Answer::Refused { reason } => MonitorError::Refused(reason),
+        Answer::Failed(failure) => MonitorError::Start(failure),
+        other => MonitorError::Answer(format!("{other:?}")),
+    }
+}

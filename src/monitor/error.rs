@@ -1,0 +1,81 @@
+//! What can go wrong between a monitor, its files and those who speak to it.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::protocol::StartFailure;
+
+#[derive(Debug, Error)]
+pub enum MonitorError {
+    #[error("cannot {operation} `{path}`")]
+    File {
+        operation: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{path}` does not hold what it should")]
+    Content {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("`{path}` was written by another version of Evenkeel: its format is {found}, this one knows {known}")]
+    Version { path: PathBuf, found: u32, known: u32 },
+    #[error("another monitor works in `{directory}`")]
+    Busy { directory: PathBuf },
+    #[error("cannot {operation} for `{subject}`")]
+    System {
+        operation: &'static str,
+        subject: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("no monitor answers in `{directory}`")]
+    NotRunning {
+        directory: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the conversation with the monitor broke off")]
+    Conversation {
+        #[source]
+        source: io::Error,
+    },
+    #[error("the monitor's answer makes no sense: {0}")]
+    Answer(String),
+    #[error("the monitor refused: {0}")]
+    Refused(String),
+    #[error("the monitor ended before it could say how the start went{0}")]
+    Died(String),
+    #[error("{}", .0.message)]
+    Start(StartFailure),
+}
+
+impl MonitorError {
+    /// The next step for the user, where it is known.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            MonitorError::Start(failure) => failure.hint.as_deref(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn file(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+        source: impl Into<io::Error>,
+    ) -> MonitorError {
+        MonitorError::File { operation, path: path.into(), source: source.into() }
+    }
+
+    pub(super) fn system(
+        operation: &'static str,
+        subject: impl ToString,
+        source: impl Into<io::Error>,
+    ) -> MonitorError {
+        MonitorError::System { operation, subject: subject.to_string(), source: source.into() }
+    }
+}

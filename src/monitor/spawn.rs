@@ -1,0 +1,66 @@
+//! Starting a monitor.
+//!
+//! ```text
+//! caller                          evenkeel-monitor DIR            its copy: the monitor
+//!   | -- fork, exec -----------------> |
+//!   |                                  | -- clone ------------------> | setsid, lock, status
+//!   | <------------- exit 0 ---------- |                              | starts the container
+//!   | <------------ {"ok":{"pid":N}} or {"error":{..}} -------------- |
+//!   |                                                                 | standard output becomes /dev/null
+//! ```
+//!
+//! # Decisions
+//! * The copy is there so that a monitor is nobody's child: `watch` runs for months and would have to reap, one by
+//!   one, processes that it knows nothing of after its own restart. It costs about 0.2 ms.
+//! * A monitor stays in the control group of whoever started it. Under systemd that is the service of `watch`, whose
+//!   unit says `KillMode=process`; moving to a scope of its own would need a bus and a systemd. The container's own
+//!   processes are in the container's own control group in any case.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::error::MonitorError;
+use super::protocol::Handshake;
+use crate::model::paths::run;
+
+/// A container whose first process executes its command, watched over by a monitor of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// Its first process.
+    pub pid: u32,
+}
+
+/// Starts the monitor for a container's run directory, and comes back when the first process runs or could not be
+/// started: then there is no monitor either.
+///
+/// The monitor has an empty environment, `/` as its directory and a session of its own. Safe with threads.
+pub fn spawn(monitor_binary: &Path, directory: &Path) -> Result<Started, MonitorError> {
+    let errors_path = directory.join(run::MONITOR_ERRORS);
+    let errors = File::create(&errors_path).map_err(|source| MonitorError::file("create", &errors_path, source))?;
+    let (mut handshake, stdout) =
+        io::pipe().map_err(|source| MonitorError::system("make a pipe", directory.display(), source))?;
+    let mut command = Command::new(monitor_binary);
+    command.arg(directory).env_clear().current_dir("/").stdin(Stdio::null()).stdout(stdout).stderr(errors);
+    let status = command.status().map_err(|source| MonitorError::file("execute", monitor_binary, source))?;
+    // The command holds the write end; without it the read below ends when the monitor has spoken.
+    drop(command);
+    let mut line = String::new();
+    handshake.read_to_string(&mut line).map_err(|source| MonitorError::Conversation { source })?;
+    match serde_json::from_str(&line) {
+        Ok(Handshake::Started { pid }) => Ok(Started { pid }),
+        Ok(Handshake::Failed(failure)) => Err(MonitorError::Start(failure)),
+        Err(_) if line.is_empty() => Err(MonitorError::Died(last_words(&errors_path, status))),
+        Err(_) => Err(MonitorError::Answer(line)),
+    }
+}
+
+/// What a monitor that died left on its standard error, as the end of a sentence.
+fn last_words(errors: &Path, status: std::process::ExitStatus) -> String {
+    match std::fs::read_to_string(errors) {
+        Ok(text) if !text.trim().is_empty() => format!(": {}", text.trim()),
+        _ if !status.success() => format!(" ({status})"),
+        _ => String::new(),
+    }
+}

@@ -2,6 +2,12 @@
 
 use std::process::ExitCode;
 
+use evenkeel::engine::image::unpack;
+
 fn main() -> ExitCode {
+    // The confined child that unpacks layers must not parse anything it does not need.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == unpack::ARGUMENT) {
+        return unpack::child_main(std::env::args_os().skip(2));
+    }
     evenkeel::cli::run(std::env::args_os())
 }

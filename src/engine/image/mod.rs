@@ -12,12 +12,15 @@
 //!
 //! This process never parses a tar stream that it has not written itself: every one is read by a child.
 
+pub mod config;
 pub mod ensure;
 pub mod error;
+pub mod layer;
 pub mod manifest;
 pub mod observe;
 pub mod options;
 pub mod progress;
+pub mod rootfs;
 pub mod store;
 pub mod unpack;
 

@@ -2,6 +2,7 @@
 
 use super::error::ImageError;
 use super::options::Options;
+use super::rootfs;
 use super::store::Store;
 use crate::model::actual::ActualImage;
 use crate::model::image::{ImageSource, Pull};
@@ -10,12 +11,18 @@ use crate::model::image::{ImageSource, Pull};
 /// their import; the registry is asked only for [`Pull::Always`].
 ///
 /// # Errors
-/// When the registry cannot be asked. The caller decides whether the rest of the host waits for that.
-pub fn observe(
-    store: &Store,
-    source: &ImageSource,
-    _pull: Pull,
-    _options: &Options,
-) -> Result<ActualImage, ImageError> {
-    Ok(ActualImage { image: store.find(source)?, moved: None })
+/// When the source cannot be looked at: the file is gone, the registry does not answer. The caller decides whether the
+/// rest of the host waits for that.
+pub fn observe(store: &Store, source: &ImageSource, pull: Pull, options: &Options) -> Result<ActualImage, ImageError> {
+    let Some(record) = store.find_record(source)? else { return Ok(ActualImage::default()) };
+    let moved = match source {
+        ImageSource::Archive(path) | ImageSource::Rootfs(path) => match &record.stamp {
+            Some(stamp) => stamp.difference(&rootfs::stamp(path)?),
+            None => Some("how it looked is not known".to_owned()),
+        },
+        ImageSource::Reference(_) if pull != Pull::Always => None,
+        ImageSource::Reference(_) => None,
+    };
+    let _ = options;
+    Ok(ActualImage { image: Some(record.image), moved })
 }

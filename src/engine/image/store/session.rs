@@ -141,6 +141,10 @@ impl Session<'_> {
             rustix::fs::syncfs(&root).map_err(|e| ImageError::file("sync", &store.layers)(e.into()))?;
         }
         for layer in commit.layers {
+            if store.has_layer(&layer.diff_id) {
+                // Containers may run on it; the new one is equal to it.
+                continue;
+            }
             let place = store.layers.join(layer.diff_id.hex());
             // A directory without its tree is what somebody removed by hand; the whole one takes its place.
             remove_any(&place)?;

@@ -1,4 +1,24 @@
 //! Turning a layer's tar stream into a directory, in a child process that can reach nothing else.
+//!
+//! * [`parent`]: starting a child, feeding it, and hearing what came of it.
+//! * [`child`]: the child's confinement and its two threads.
+//! * [`members`] and [`sparse`]: the tar format. [`compression`]: what is around it.
+//! * [`extract`] and [`tree`]: files and directories in overlayfs's form.
+
+pub mod child;
+pub mod compression;
+mod extract;
+mod members;
+pub mod parent;
+pub mod report;
+mod sparse;
+mod tree;
+
+pub use child::child_main;
+pub use parent::Unpacking;
+
+/// The hidden argument by which `evenkeel` becomes the child.
+pub const ARGUMENT: &str = "internal-unpack";
 
 /// What a layer may cost before it is taken for hostile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,291 @@
+//! The unpacking child: `evenkeel internal-unpack ..`, started by [`super::parent`] and by nobody else.
+//!
+//! Before it looks at the first byte it
+//!
+//! 1. dies with its parent, dumps no core, and has a limit on memory;
+//! 2. unshares its mount namespace and makes the layer's directory the root of it (pivot_root(2)), so that no path and
+//!    no link leads anywhere else;
+//! 3. gives up every capability that making files does not need, for good (`no_new_privs`).
+//!
+//! Then one thread reads, inflates and hashes, and the first one makes files:
+//!
+//! ```text
+//! stdin ─> inflate ─> diff id ─> buffers ─> members ─> files        stdout <─ report, one line of JSON
+//! ```
+//!
+//! What it keeps, it needs: CAP_CHOWN, DAC_OVERRIDE, FOWNER, FSETID and MKNOD for files, SETFCAP for
+//! `security.capability`, SYS_ADMIN for `trusted.*` attributes.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, Rlimit};
+use sha2::{Digest as _, Sha256};
+
+use super::Limits;
+use super::compression::decoder;
+use super::extract::Extractor;
+use super::members::{Kind, Members, Stream};
+use super::report::{Listed, Problem, Report};
+use super::tree::Tree;
+use crate::model::id::Digest;
+
+const BUFFER: usize = 256 << 10;
+/// Buffers on their way from the inflating thread to the one that makes files.
+const BUFFERS: usize = 8;
+/// Files in an archive of images; each image has a handful.
+const LISTED_MAX: usize = 100_000;
+
+/// The child's whole life. `args` are what follows the hidden argument: a task and its parameters.
+pub fn child_main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let report = run(&args).unwrap_or_else(Report::Failed);
+    let Ok(mut line) = serde_json::to_vec(&report) else { return ExitCode::FAILURE };
+    line.push(b'\n');
+    // The inflating task's standard output is where the bytes go; its report goes beside.
+    let written = match args.first() {
+        Some(&"inflate") => io::stderr().write_all(&line),
+        _ => io::stdout().write_all(&line),
+    };
+    // A parent that has gone away needs no report.
+    if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run(args: &[&str]) -> Result<Report, Problem> {
+    let usage = || Problem::new("internal-unpack is Evenkeel's own");
+    let number = |text: &str| text.parse::<u64>().map_err(|_| usage());
+    match args {
+        ["layer", directory, memory, content, entries] => {
+            let limits = Limits { memory: number(memory)?, content: number(content)?, entries: number(entries)? };
+            confine(Path::new(directory), limits.memory)?;
+            unpack(limits)
+        }
+        ["list", empty, memory] => {
+            confine(Path::new(empty), number(memory)?)?;
+            list()
+        }
+        ["inflate", empty, memory] => {
+            confine(Path::new(empty), number(memory)?)?;
+            inflate()
+        }
+        _ => Err(usage()),
+    }
+}
+
+/// Steps 1 to 3 of the module's list.
+fn confine(root: &Path, memory: u64) -> Result<(), Problem> {
+    let step = |what: &'static str| move |errno: rustix::io::Errno| Problem::new(format!("cannot {what}: {errno}"));
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(step("follow the parent"))?;
+    let limit = |resource, value| {
+        let value = Some(value);
+        rustix::process::setrlimit(resource, Rlimit { current: value, maximum: value }).map_err(step("limit itself"))
+    };
+    limit(Resource::Core, 0)?;
+    limit(Resource::Data, memory)?;
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+        .map_err(|errno| Problem::new(format!("cannot have mounts of its own: {errno}")))?;
+    use rustix::mount::{MountPropagationFlags, UnmountFlags};
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    rustix::mount::mount_change("/", private).map_err(step("keep its mounts to itself"))?;
+    rustix::mount::mount_bind(root, root).map_err(step("bind its root"))?;
+    rustix::process::chdir(root).map_err(step("enter its root"))?;
+    // The old root ends up on top of the new one, which is the current directory: pivot_root(2), "pivot_root(".", ".")".
+    rustix::process::pivot_root(".", ".").map_err(step("change its root"))?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(step("leave the old root"))?;
+    rustix::process::chdir("/").map_err(step("enter its root"))?;
+    rustix::process::umask(Mode::empty());
+    rustix::thread::set_no_new_privs(true).map_err(step("give up privileges"))?;
+    use rustix::thread::{CapabilitySet as Caps, CapabilitySets};
+    let files =
+        Caps::CHOWN | Caps::DAC_OVERRIDE | Caps::FOWNER | Caps::FSETID | Caps::MKNOD | Caps::SETFCAP | Caps::SYS_ADMIN;
+    let held = rustix::thread::capabilities(None).map_err(step("read its capabilities"))?;
+    let sets = CapabilitySets {
+        effective: held.effective & files,
+        permitted: held.permitted & files,
+        inheritable: Caps::empty(),
+    };
+    rustix::thread::set_capabilities(None, sets).map_err(step("give up capabilities"))
+}
+
+fn unpack(limits: Limits) -> Result<Report, Problem> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty()).map_err(|errno| Problem::on("open", b"", errno))?;
+    let (send, receive) = sync_channel(BUFFERS);
+    let inflating = std::thread::Builder::new().spawn(move || hash_and_send(&send));
+    let inflating = inflating.map_err(|error| Problem::new(format!("cannot start a thread: {error}")))?;
+    let mut members = Members::new(Buffers { receive, current: Vec::new(), at: 0 });
+    let extracted = Extractor::new(Tree::new(root), limits).extract(&mut members);
+    // What follows the archive's end is padding, but part of the digest. A failed extraction stops the thread by
+    // hanging up.
+    let extracted = extracted.and_then(|extracted| members.drain().map(|size| (extracted, size)));
+    drop(members);
+    let read = inflating.join().map_err(|_| Problem::new("the inflating thread died"))?;
+    match (extracted, read) {
+        (Ok((mut extracted, size)), Ok(diff_id)) => {
+            extracted.record.tar_size = size;
+            Ok(Report::Unpacked { diff_id, opaque: extracted.opaque, record: extracted.record })
+        }
+        // Why the stream broke says more than that it did.
+        (_, Err(error)) => Err(broken(&error)),
+        (Err(problem), Ok(_)) => Err(problem),
+    }
+}
+
+fn broken(error: &io::Error) -> Problem {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Problem::new("the compressed stream ends early"),
+        _ => Problem::new(format!("the compressed stream is damaged: {error}")),
+    }
+}
+
+/// Sends all of standard input, inflated, and returns its digest. Stops without a word when nobody listens any more.
+fn hash_and_send(send: &SyncSender<Vec<u8>>) -> io::Result<Digest> {
+    let mut input = decoder(stdin_file()?)?;
+    let mut hasher = Sha256::new();
+    loop {
+        let mut buffer = vec![0; BUFFER];
+        let filled = fill(&mut input, &mut buffer)?;
+        buffer.truncate(filled);
+        hasher.update(&buffer);
+        if filled == 0 || send.send(buffer).is_err() {
+            return Ok(Digest::from_sha256(&hasher.finalize().into()));
+        }
+    }
+}
+
+fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match input.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Standard input without the buffer that the standard library puts before it.
+fn stdin_file() -> io::Result<File> {
+    Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+/// The receiving end of the inflating thread.
+struct Buffers {
+    receive: Receiver<Vec<u8>>,
+    current: Vec<u8>,
+    at: usize,
+}
+
+impl Buffers {
+    /// Whether there is a byte at the current place.
+    fn advance(&mut self) -> bool {
+        while self.at == self.current.len() {
+            match self.receive.recv() {
+                Ok(buffer) => (self.current, self.at) = (buffer, 0),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+}
+
+impl Read for Buffers {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() || !self.advance() {
+            return Ok(0);
+        }
+        let count = into.len().min(self.current.len() - self.at);
+        into[..count].copy_from_slice(&self.current[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+impl Stream for Buffers {
+    fn skip(&mut self, mut bytes: u64) -> io::Result<()> {
+        while bytes > 0 {
+            if !self.advance() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let count = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.current.len() - self.at);
+            self.at += count;
+            bytes -= count as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Members<Buffers> {
+    /// Reads to the end of the stream and returns its length.
+    fn drain(&mut self) -> Result<u64, Problem> {
+        let mut buffer = [0; 4096];
+        while self.read_raw(&mut buffer)? > 0 {}
+        Ok(self.position())
+    }
+}
+
+/// An archive of images: where each file in it is. Nothing is written.
+fn list() -> Result<Report, Problem> {
+    let file = stdin_file().map_err(|error| broken(&error))?;
+    let mut members = Members::new(SeekableFile(BufReader::with_capacity(BUFFER, file)));
+    let mut listed = Vec::new();
+    while let Some(member) = members.next()? {
+        let (Ok(name), Ok(link)) = (String::from_utf8(member.path), String::from_utf8(member.link)) else { continue };
+        let link = match member.kind {
+            Kind::File if member.sparse.is_none() => None,
+            Kind::HardLink | Kind::SymbolicLink => Some(link),
+            _ => continue,
+        };
+        listed.push(Listed { name, offset: members.position(), size: member.size, link });
+        if listed.len() > LISTED_MAX {
+            return Err(Problem::new(format!("it has more than {LISTED_MAX} files")));
+        }
+    }
+    Ok(Report::Listed { members: listed })
+}
+
+/// An archive that is compressed as a whole, made one that can be read from any place.
+fn inflate() -> Result<Report, Problem> {
+    let mut input = stdin_file().and_then(decoder).map_err(|error| broken(&error))?;
+    let output = io::stdout().as_fd().try_clone_to_owned();
+    let mut output = output.map(File::from).map_err(|error| broken(&error))?;
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match fill(&mut input, &mut buffer).map_err(|error| broken(&error))? {
+            0 => return Ok(Report::Listed { members: Vec::new() }),
+            count => output.write_all(&buffer[..count]).map_err(|error| match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Problem::DiskFull,
+                _ => Problem::new(format!("cannot write what was inflated: {error}")),
+            })?,
+        }
+    }
+}
+
+struct SeekableFile(BufReader<File>);
+
+impl Read for SeekableFile {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl Stream for SeekableFile {
+    /// Past the end too: the parent knows the file's length and looks at every place it is told.
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        let bytes = i64::try_from(bytes).map_err(|_| io::ErrorKind::UnexpectedEof)?;
+        match bytes {
+            0 => Ok(()),
+            bytes => self.0.seek_relative(bytes),
+        }
+    }
+}

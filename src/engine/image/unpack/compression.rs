@@ -1,0 +1,77 @@
+//! Compressed streams, told apart by their first bytes.
+//!
+//! Media types lie and archives have none, so nobody is asked what a stream is.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+/// Large reads keep the number of switches between the two ends of a pipe small.
+const BUFFER: usize = 256 << 10;
+
+/// How a stream is compressed, by the magic number at its start (RFC 1952 2.3.1; RFC 8878 3.1.1 and 3.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    pub fn of(start: &[u8]) -> Compression {
+        match start {
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+            // A skippable frame: seekable zstd begins with one or another of them.
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+            _ => Compression::None,
+        }
+    }
+}
+
+/// The uncompressed bytes of `input`. An empty stream stays empty.
+pub fn decoder<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut input = BufReader::with_capacity(BUFFER, input);
+    // A pipe may give its first bytes one by one, but a writer here always sends more than four at once.
+    Ok(match Compression::of(input.fill_buf()?) {
+        Compression::None => Box::new(input),
+        // Several members in a row are one stream: pigz and estargz write them.
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(input)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn decoded(bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        decoder(bytes)?.read_to_end(&mut out).map(|_| out)
+    }
+
+    #[test]
+    fn every_form_gives_the_same_bytes() {
+        let zstd = zstd::encode_all(&b"hello"[..], 1).unwrap();
+        let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9][..], &zstd].concat();
+        let members = [gzip(b"hel"), gzip(b"lo")].concat();
+        for stream in [b"hello".to_vec(), gzip(b"hello"), members, zstd, skippable] {
+            assert_eq!(decoded(&stream).unwrap(), b"hello");
+        }
+        assert_eq!(decoded(b"").unwrap(), b"");
+    }
+
+    #[test]
+    fn a_stream_that_ends_early_is_an_error() {
+        let long: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
+        for stream in [gzip(&long), zstd::encode_all(&long[..], 1).unwrap()] {
+            assert!(decoded(&stream[..stream.len() - 9]).is_err());
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The parent's side of an unpacking child.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use super::report::{Listed, Problem, Report};
+use super::{ARGUMENT, Limits};
+use crate::engine::image::error::ImageError;
+use crate::engine::image::store::record::LayerRecord;
+use crate::model::id::Digest;
+
+/// A pipe of this size lets the two sides work in larger turns (pipe(7); more needs CAP_SYS_RESOURCE).
+const PIPE: usize = 1 << 20;
+/// A report names the directories that a layer only implies; it has no reason to be longer.
+const REPORT_MAX: u64 = 64 << 20;
+
+/// A child that unpacks one layer. Dropped before [`Unpacking::finish`], it is killed.
+pub struct Unpacking {
+    child: Child,
+    /// What errors call the layer.
+    layer: String,
+    place: PathBuf,
+}
+
+/// A layer that is a directory now.
+pub struct Unpacked {
+    pub diff_id: Digest,
+    /// It hides everything below it.
+    pub opaque: bool,
+    pub record: LayerRecord,
+}
+
+impl Unpacking {
+    /// Starts `helper` to unpack into the empty directory `tree`.
+    pub fn start(helper: &Path, layer: &str, tree: &Path, limits: Limits) -> Result<Unpacking, ImageError> {
+        let Limits { memory, content, entries } = limits;
+        let numbers = [memory, content, entries].map(|number| number.to_string());
+        let child = Command::new(helper)
+            .args([OsStr::new(ARGUMENT), OsStr::new("layer"), tree.as_os_str()])
+            .args(numbers)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| ImageError::Helper { path: helper.to_owned(), source })?;
+        if let Some(stdin) = &child.stdin {
+            // A smaller pipe is slower and nothing else.
+            let _ = rustix::pipe::fcntl_setpipe_size(stdin, PIPE);
+        }
+        Ok(Unpacking { child, layer: layer.to_owned(), place: tree.to_owned() })
+    }
+
+    /// Gives the child compressed bytes. `false` when it wants no more, and [`Unpacking::finish`] knows why.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<bool, ImageError> {
+        let Some(stdin) = &mut self.child.stdin else { return Ok(false) };
+        match stdin.write_all(bytes) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(ImageError::file("feed the unpacking of", &self.place)(error)),
+        }
+    }
+
+    /// Ends the input and waits.
+    pub fn finish(mut self) -> Result<Unpacked, ImageError> {
+        drop(self.child.stdin.take());
+        match hear(&mut self.child, &self.layer, &self.place)? {
+            Report::Unpacked { diff_id, opaque, record } => Ok(Unpacked { diff_id, opaque, record }),
+            other => Err(unexpected(&self.layer, &other)),
+        }
+    }
+}
+
+impl Drop for Unpacking {
+    fn drop(&mut self) {
+        // It has ended already, or nobody wants its result: either way there is nothing to hear.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where each file of the archive `input` is. `empty` is a directory for the child to be confined in.
+pub fn list(helper: &Path, input: &File, empty: &Path, limits: Limits) -> Result<Vec<Listed>, ImageError> {
+    match run(helper, "list", input, Stdio::piped(), empty, limits)? {
+        Report::Listed { members } => Ok(members),
+        other => Err(unexpected("archive", &other)),
+    }
+}
+
+/// Inflates the archive `input` into `output`.
+pub fn inflate(helper: &Path, input: &File, output: &File, empty: &Path, limits: Limits) -> Result<(), ImageError> {
+    let output = output.try_clone().map_err(ImageError::file("use", empty))?;
+    match run(helper, "inflate", input, Stdio::from(output), empty, limits)? {
+        Report::Listed { .. } => Ok(()),
+        other => Err(unexpected("archive", &other)),
+    }
+}
+
+fn run(
+    helper: &Path,
+    task: &str,
+    input: &File,
+    output: Stdio,
+    empty: &Path,
+    limits: Limits,
+) -> Result<Report, ImageError> {
+    let input = input.try_clone().map_err(ImageError::file("use", empty))?;
+    let mut child = Command::new(helper)
+        .args([OsStr::new(ARGUMENT), OsStr::new(task), empty.as_os_str()])
+        .arg(limits.memory.to_string())
+        .stdin(Stdio::from(input))
+        .stdout(output)
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|source| ImageError::Helper { path: helper.to_owned(), source })?;
+    hear(&mut child, "archive", empty)
+}
+
+/// The child's report, and the meaning of its silence.
+fn hear(child: &mut Child, layer: &str, place: &Path) -> Result<Report, ImageError> {
+    let mut output = Vec::new();
+    if let Some(stdout) = &mut child.stdout {
+        let read = stdout.take(REPORT_MAX).read_to_end(&mut output);
+        read.map_err(ImageError::file("hear from the unpacking of", place))?;
+    }
+    let mut complaint = Vec::new();
+    if let Some(stderr) = &mut child.stderr {
+        let read = stderr.take(REPORT_MAX).read_to_end(&mut complaint);
+        read.map_err(ImageError::file("hear from the unpacking of", place))?;
+    }
+    let status = child.wait().map_err(ImageError::file("wait for the unpacking of", place))?;
+    let said = if output.is_empty() { &complaint } else { &output };
+    let problem = match serde_json::from_slice(said) {
+        Ok(Report::Failed(Problem::DiskFull)) => return Err(ImageError::DiskFull { path: place.to_owned() }),
+        Ok(Report::Failed(Problem::Other(problem))) => problem,
+        Ok(report) => return Ok(report),
+        Err(_) => silence(status, &complaint),
+    };
+    Err(ImageError::Layer { layer: layer.to_owned(), problem })
+}
+
+fn silence(status: ExitStatus, complaint: &[u8]) -> String {
+    let complaint = String::from_utf8_lossy(complaint);
+    match status.signal() {
+        Some(libc::SIGABRT) if complaint.contains("memory allocation") => {
+            "it needs more memory than the limit allows".to_owned()
+        }
+        Some(signal) => format!("its process was ended by signal {signal}"),
+        None => format!("its process ended with {status} and no word: {}", complaint.trim()),
+    }
+}
+
+fn unexpected(layer: &str, report: &Report) -> ImageError {
+    ImageError::Layer {
+        layer: layer.to_owned(),
+        problem: format!("its process gave an answer to another task: {report:?}"),
+    }
+}

@@ -1,0 +1,384 @@
+//! A resolved project as a manifest again: what `evenkeel config` prints.
+//!
+//! Every reference is looked up, every path absolute, every variable replaced; what is as by default is left out.
+//! Reading the result gives the same project.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Serialize;
+use toml::{Table, Value};
+
+use super::Loaded;
+use crate::model::container::{CapabilitySet, Condition, ContainerSpec, Logging, RunState, UpdateOrder};
+use crate::model::container::{DEFAULT_SHM_SIZE, DEFAULT_STOP_GRACE_PERIOD};
+use crate::model::desired::{Desired, DesiredContainer};
+use crate::model::health::{Healthcheck, Probe};
+use crate::model::id::ResourceName;
+use crate::model::image::{ImageSource, Pull};
+use crate::model::network::{Attachment, NetworkMode, NetworkSpec};
+use crate::model::resources::{Resources, Ulimit};
+use crate::model::restart::{Backoff, RestartCondition, RestartPolicy};
+use crate::model::volume::{Access, MissingSource, Mount, Propagation, VolumeSpec};
+
+/// Images keep the names that the manifest gave them.
+pub fn to_toml(loaded: &Loaded) -> String {
+    let Loaded { desired, image_names, files: _ } = loaded;
+    let Desired { project, images, networks, volumes, containers } = desired;
+    let names = names_of_images(images, image_names);
+    let mut top = Table::new();
+    top.insert("project".to_owned(), project.to_string().into());
+    let images = names.iter().map(|(source, name)| (name.clone(), image(source, images.get(source).copied())));
+    put_table(&mut top, "images", images.collect());
+    put_table(&mut top, "networks", networks.iter().map(|(name, spec)| (name.to_string(), network(spec))).collect());
+    put_table(&mut top, "volumes", volumes.iter().map(|(name, spec)| (name.to_string(), volume(spec))).collect());
+    let containers = containers.iter().map(|(name, spec)| (name.to_string(), container(spec, &names)));
+    put_table(&mut top, "containers", containers.collect());
+    top.to_string()
+}
+
+/// The images that need an entry: all but references that a container can name itself.
+fn names_of_images(
+    images: &BTreeMap<ImageSource, Pull>,
+    given: &BTreeMap<ImageSource, ResourceName>,
+) -> BTreeMap<ImageSource, String> {
+    let mut taken: BTreeSet<String> = given.values().map(ToString::to_string).collect();
+    let mut names = BTreeMap::new();
+    for (source, pull) in images {
+        let name = match (given.get(source), source, pull) {
+            (Some(name), _, _) => name.to_string(),
+            (None, ImageSource::Reference(_), Pull::Missing) => continue,
+            (None, _, _) => free_name(source, &taken),
+        };
+        taken.insert(name.clone());
+        names.insert(source.clone(), name);
+    }
+    names
+}
+
+/// The last part of the source as a name that is not taken.
+fn free_name(source: &ImageSource, taken: &BTreeSet<String>) -> String {
+    let last = match source {
+        ImageSource::Reference(reference) => reference.rsplit('/').next().unwrap_or_default(),
+        ImageSource::Archive(path) | ImageSource::Rootfs(path) => {
+            path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+        }
+    };
+    let word = last.split([':', '@', '.']).next().unwrap_or_default().to_ascii_lowercase();
+    let word: String = word.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(50).collect();
+    let word = if word.starts_with(|c: char| c.is_ascii_alphanumeric()) { word } else { format!("image{word}") };
+    let numbered = (2..).map(|number| format!("{word}-{number}"));
+    std::iter::once(word.clone()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or(word)
+}
+
+fn image(source: &ImageSource, pull: Option<Pull>) -> Value {
+    let mut table = Table::new();
+    match source {
+        ImageSource::Reference(reference) => put(&mut table, "reference", text(reference)),
+        ImageSource::Archive(path) => put(&mut table, "archive", path_text(path)),
+        ImageSource::Rootfs(path) => put(&mut table, "rootfs", path_text(path)),
+    }
+    if let Some(pull) = pull.filter(|pull| *pull != Pull::default()) {
+        put(&mut table, "pull", word(&pull));
+    }
+    Value::Table(table)
+}
+
+fn network(spec: &NetworkSpec) -> Value {
+    let NetworkSpec { internal, subnet, subnet6, mtu, labels } = spec;
+    let mut table = Table::new();
+    put_flag(&mut table, "internal", *internal);
+    put_option(&mut table, "subnet", subnet.map(|subnet| subnet.to_string()));
+    put_option(&mut table, "subnet6", subnet6.map(|subnet| subnet.to_string()));
+    put_option(&mut table, "mtu", mtu.map(i64::from));
+    put_texts(&mut table, "labels", labels);
+    Value::Table(table)
+}
+
+fn volume(spec: &VolumeSpec) -> Value {
+    let VolumeSpec { owner, labels } = spec;
+    let mut table = Table::new();
+    if let Some(owner) = owner {
+        let mut written = Table::new();
+        put(&mut written, "uid", i64::from(owner.uid));
+        put(&mut written, "gid", i64::from(owner.gid));
+        put(&mut written, "mode", owner.mode.to_string());
+        put(&mut table, "owner", written);
+    }
+    put_texts(&mut table, "labels", labels);
+    Value::Table(table)
+}
+
+fn container(container: &DesiredContainer, names: &BTreeMap<ImageSource, String>) -> Value {
+    let DesiredContainer { replicas, spec } = container;
+    // Exhaustive, so that a new field does not compile until it is written here.
+    let ContainerSpec {
+        image,
+        entrypoint,
+        command,
+        environment,
+        user,
+        group_add,
+        working_dir,
+        hostname,
+        labels,
+        init,
+        tty,
+        stdin_open,
+        read_only,
+        privileged,
+        capabilities,
+        devices,
+        ulimits,
+        sysctls,
+        shm_size,
+        oom_score_adj,
+        network,
+        ports,
+        extra_hosts,
+        dns,
+        dns_search,
+        mounts,
+        resources,
+        restart,
+        healthcheck,
+        stop_signal,
+        stop_grace_period,
+        logging,
+        depends_on,
+        update_order,
+        state,
+    } = spec;
+    let mut table = Table::new();
+    let image = names.get(image).map_or_else(|| text(&image.to_string()), |name| text(name));
+    put(&mut table, "image", image);
+    put_option(&mut table, "entrypoint", entrypoint.as_ref().map(texts));
+    put_option(&mut table, "command", command.as_ref().map(texts));
+    put_texts(&mut table, "environment", environment);
+    put_option(&mut table, "user", user.as_deref().map(text));
+    put_list(&mut table, "group_add", texts(group_add));
+    put_option(&mut table, "working_dir", working_dir.as_deref().map(text));
+    put_option(&mut table, "hostname", hostname.as_deref().map(text));
+    put_texts(&mut table, "labels", labels);
+    put_flag(&mut table, "init", *init);
+    put_flag(&mut table, "tty", *tty);
+    put_flag(&mut table, "stdin_open", *stdin_open);
+    put_flag(&mut table, "read_only", *read_only);
+    put_flag(&mut table, "privileged", *privileged);
+    put_list(&mut table, "cap_add", capability_words(&capabilities.add));
+    put_list(&mut table, "cap_drop", capability_words(&capabilities.drop));
+    let devices = devices.iter().map(|device| {
+        let mut written = Table::new();
+        put(&mut written, "source", text(&device.source));
+        put(&mut written, "target", text(&device.target));
+        put(&mut written, "permissions", text(&device.permissions));
+        Value::Table(written)
+    });
+    put_list(&mut table, "devices", devices.collect());
+    put_table(&mut table, "ulimits", ulimits.iter().map(|(name, limit)| (name.clone(), ulimit(limit))).collect());
+    put_texts(&mut table, "sysctls", sysctls);
+    put_unless(&mut table, "shm_size", shm_size, &DEFAULT_SHM_SIZE, ToString::to_string);
+    put_option(&mut table, "oom_score_adj", oom_score_adj.map(i64::from));
+    put_network(&mut table, network);
+    let ports = ports.iter().map(|(host, port)| (host.to_string(), Value::Integer(i64::from(*port))));
+    put_table(&mut table, "ports", ports.collect());
+    let hosts = extra_hosts.iter().map(|(name, address)| (name.clone(), Value::String(address.to_string())));
+    put_table(&mut table, "extra_hosts", hosts.collect());
+    put_list(&mut table, "dns", dns.iter().map(|address| address.to_string().into()).collect());
+    put_list(&mut table, "dns_search", texts(dns_search));
+    put_table(&mut table, "mounts", mounts.iter().map(|(target, spec)| (target.clone(), mount(spec))).collect());
+    put_table(&mut table, "resources", resource_table(resources));
+    put_unless(&mut table, "restart", restart, &RestartPolicy::of(RestartCondition::No), restart_value);
+    put_option(&mut table, "healthcheck", healthcheck.as_ref().map(health));
+    put_option(&mut table, "stop_signal", stop_signal.map(|signal| signal.to_string()));
+    put_unless(&mut table, "stop_grace_period", stop_grace_period, &DEFAULT_STOP_GRACE_PERIOD, ToString::to_string);
+    put_unless(&mut table, "logging", logging, &Logging::default(), |logging| {
+        let mut written = Table::new();
+        put(&mut written, "max_size", logging.max_size.to_string());
+        put(&mut written, "max_files", i64::from(logging.max_files));
+        written
+    });
+    let dependencies = depends_on.iter().map(|(name, condition)| (name.to_string(), word::<Condition>(condition)));
+    put_table(&mut table, "depends_on", dependencies.collect());
+    put_unless(&mut table, "update", update_order, &UpdateOrder::default(), |order| {
+        Table::from_iter([("order".to_owned(), word(order))])
+    });
+    put_unless(&mut table, "replicas", replicas, &1, |replicas| i64::from(*replicas));
+    put_unless(&mut table, "state", state, &RunState::default(), word);
+    Value::Table(table)
+}
+
+fn put_network(table: &mut Table, network: &NetworkMode) {
+    let networks = match network {
+        NetworkMode::None => return put(table, "network_mode", "none"),
+        NetworkMode::Host => return put(table, "network_mode", "host"),
+        NetworkMode::Container(name) => return put(table, "network_mode", format!("container:{name}")),
+        NetworkMode::Networks(networks) => networks,
+    };
+    let attachments = networks.iter().map(|(name, Attachment { aliases, address, address6 })| {
+        let mut written = Table::new();
+        put_list(&mut written, "aliases", texts(aliases));
+        put_option(&mut written, "address", address.map(|address| address.to_string()));
+        put_option(&mut written, "address6", address6.map(|address| address.to_string()));
+        (name.to_string(), Value::Table(written))
+    });
+    put(table, "networks", Value::Table(attachments.collect()));
+}
+
+fn capability_words(set: &CapabilitySet) -> Vec<Value> {
+    match set {
+        CapabilitySet::All => vec!["ALL".into()],
+        CapabilitySet::Some(some) => some.iter().map(|capability| capability.to_string().into()).collect(),
+    }
+}
+
+fn ulimit(limit: &Ulimit) -> Value {
+    let value = |limit: Option<u64>| match limit.and_then(|limit| i64::try_from(limit).ok()) {
+        Some(limit) => Value::Integer(limit),
+        None => Value::String(limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())),
+    };
+    match limit.soft == limit.hard {
+        true => value(limit.soft),
+        false => Value::Table(Table::from_iter([
+            ("soft".to_owned(), value(limit.soft)),
+            ("hard".to_owned(), value(limit.hard)),
+        ])),
+    }
+}
+
+fn mount(mount: &Mount) -> Value {
+    let mut table = Table::new();
+    match mount {
+        Mount::Volume { name, access: Access::ReadWrite } => return Value::String(name.to_string()),
+        Mount::Volume { name, access: Access::ReadOnly } => {
+            put(&mut table, "volume", name.to_string());
+            put(&mut table, "read_only", true);
+        }
+        Mount::Bind { source, access, propagation, missing } => {
+            put(&mut table, "bind", path_text(source));
+            put_flag(&mut table, "read_only", *access == Access::ReadOnly);
+            put_unless(&mut table, "propagation", propagation, &Propagation::default(), word);
+            put_flag(&mut table, "create", *missing == MissingSource::Create);
+        }
+        Mount::Tmpfs { size, mode } => {
+            put(&mut table, "tmpfs", size.map_or(Value::Boolean(true), |size| size.to_string().into()));
+            put_option(&mut table, "mode", mode.map(|mode| mode.to_string()));
+        }
+    }
+    Value::Table(table)
+}
+
+fn resource_table(resources: &Resources) -> Table {
+    let Resources { memory, memory_swap, memory_reservation, cpus, cpu_shares, cpuset, pids } = resources;
+    let mut table = Table::new();
+    put_option(&mut table, "memory", memory.map(|size| size.to_string()));
+    put_option(&mut table, "memory_swap", memory_swap.map(|size| size.to_string()));
+    put_option(&mut table, "memory_reservation", memory_reservation.map(|size| size.to_string()));
+    put_option(&mut table, "cpus", cpus.map(|cpus| cpus.to_string()));
+    put_option(&mut table, "cpu_shares", cpu_shares.and_then(|shares| i64::try_from(shares).ok()));
+    put_option(&mut table, "cpuset", cpuset.clone());
+    put_option(&mut table, "pids", pids.and_then(|pids| i64::try_from(pids).ok()));
+    table
+}
+
+fn restart_value(restart: &RestartPolicy) -> Value {
+    let RestartPolicy { condition, max_retries, backoff } = restart;
+    if *restart == RestartPolicy::of(*condition) {
+        return word(condition);
+    }
+    let mut table = Table::new();
+    put(&mut table, "policy", word(condition));
+    put_option(&mut table, "max_retries", max_retries.map(i64::from));
+    put_unless(&mut table, "backoff", backoff, &Backoff::default(), |backoff| {
+        let mut written = Table::new();
+        put(&mut written, "initial", backoff.initial.to_string());
+        put(&mut written, "factor", i64::from(backoff.factor));
+        put(&mut written, "max", backoff.max.to_string());
+        put(&mut written, "reset_after", backoff.reset_after.to_string());
+        written
+    });
+    Value::Table(table)
+}
+
+fn health(check: &Healthcheck) -> Value {
+    let Healthcheck { probe, interval, timeout, retries, start_period, start_interval } = check;
+    let defaults = Healthcheck::of(probe.clone());
+    let mut table = Table::new();
+    match probe {
+        Probe::None => return Value::String("none".to_owned()),
+        Probe::Command(command) => put(&mut table, "command", texts(command)),
+        Probe::Http { port, path } => {
+            let http = [("port", Value::Integer(i64::from(*port))), ("path", text(path))];
+            put(&mut table, "http", Table::from_iter(http.map(|(key, value)| (key.to_owned(), value))));
+        }
+        Probe::Tcp { port } => put(&mut table, "tcp", i64::from(*port)),
+    }
+    put_unless(&mut table, "interval", interval, &defaults.interval, ToString::to_string);
+    put_unless(&mut table, "timeout", timeout, &defaults.timeout, ToString::to_string);
+    put_unless(&mut table, "retries", retries, &defaults.retries, |retries| i64::from(*retries));
+    put_unless(&mut table, "start_period", start_period, &defaults.start_period, ToString::to_string);
+    put_unless(&mut table, "start_interval", start_interval, &defaults.start_interval, ToString::to_string);
+    Value::Table(table)
+}
+
+/// A text in which no dollar is read as a variable.
+fn text(text: &str) -> Value {
+    Value::String(text.replace('$', "$$"))
+}
+
+fn texts<'t>(list: impl IntoIterator<Item = &'t String>) -> Vec<Value> {
+    list.into_iter().map(|item| text(item)).collect()
+}
+
+fn path_text(path: &Path) -> Value {
+    text(&path.to_string_lossy())
+}
+
+/// The word of an enum: what serde calls it.
+fn word<T: Serialize>(value: &T) -> Value {
+    Value::try_from(value).unwrap_or_else(|_| Value::String(String::new()))
+}
+
+fn put(table: &mut Table, key: &str, value: impl Into<Value>) {
+    table.insert(key.to_owned(), value.into());
+}
+
+fn put_option<T: Into<Value>>(table: &mut Table, key: &str, value: Option<T>) {
+    if let Some(value) = value {
+        put(table, key, value);
+    }
+}
+
+fn put_flag(table: &mut Table, key: &str, flag: bool) {
+    if flag {
+        put(table, key, true);
+    }
+}
+
+fn put_list(table: &mut Table, key: &str, list: Vec<Value>) {
+    if !list.is_empty() {
+        put(table, key, list);
+    }
+}
+
+fn put_table(table: &mut Table, key: &str, value: Table) {
+    if !value.is_empty() {
+        put(table, key, value);
+    }
+}
+
+fn put_texts(table: &mut Table, key: &str, values: &BTreeMap<String, String>) {
+    put_table(table, key, values.iter().map(|(key, value)| (key.clone(), text(value))).collect());
+}
+
+fn put_unless<T: PartialEq, V: Into<Value>>(
+    table: &mut Table,
+    key: &str,
+    value: &T,
+    default: &T,
+    written: impl FnOnce(&T) -> V,
+) {
+    if value != default {
+        put(table, key, written(value));
+    }
+}

@@ -1,0 +1,137 @@
+//! Images: entries of `[images]`, and what a container's `image` means.
+
+use std::collections::BTreeMap;
+
+use crate::model::id::ResourceName;
+use crate::model::image::{ImageSource, Pull, normalize_reference};
+
+use super::declared::Declared;
+use super::{entries, value_of};
+use crate::manifest::FileKind;
+use crate::manifest::problem::{Placed, Problem};
+use crate::manifest::read::Reading;
+use crate::manifest::shape::project::{Image, Manifest};
+use crate::manifest::suggest::nearest;
+
+/// The source of an entry, or `None` after a problem.
+pub(super) fn declared(
+    name: &Placed<ResourceName>,
+    written: &Image,
+    reading: &mut Reading<'_>,
+) -> Option<(ImageSource, Pull)> {
+    let given: Vec<(&str, &Placed<String>)> =
+        [("reference", &written.reference), ("archive", &written.archive), ("rootfs", &written.rootfs)]
+            .into_iter()
+            .filter_map(|(key, text)| Some((key, text.as_ref()?)))
+            .collect();
+    let (key, text) = match given.as_slice() {
+        [one] => *one,
+        [] => {
+            if written.unread.is_empty() {
+                reading.report(
+                    Problem::at(&name.place, format!("the image `{}` has no source", name.value))
+                        .label("expected `reference`, `archive` or `rootfs`"),
+                );
+            }
+            return None;
+        }
+        [(first, at), (second, again), ..] => {
+            reading.report(
+                Problem::at(&again.place, format!("the image `{}` has two sources", name.value))
+                    .label(format!("`{second}` excludes `{first}`"))
+                    .related(&at.place, "the other one"),
+            );
+            return None;
+        }
+    };
+    if let (Some(pull), "archive" | "rootfs") = (&written.pull, key) {
+        reading.report(
+            Problem::at(&pull.place, format!("`pull` means nothing for an image of a {key}"))
+                .label("only a `reference` is pulled"),
+        );
+    }
+    let source = match key {
+        "reference" => reference(text, reading)?,
+        "archive" => ImageSource::Archive(existing(text, &[FileKind::File], "archive", reading)?),
+        _ => ImageSource::Rootfs(existing(text, &[FileKind::File, FileKind::Directory], "root filesystem", reading)?),
+    };
+    Some((source, value_of(&written.pull).unwrap_or_default()))
+}
+
+fn reference(text: &Placed<String>, reading: &mut Reading<'_>) -> Option<ImageSource> {
+    match normalize_reference(&text.value) {
+        Ok(reference) => Some(ImageSource::Reference(reference)),
+        Err(why) => {
+            let problem = Problem::at(&text.place, format!("`{}` is not an image reference", text.value));
+            reading.report(problem.label(why.to_string()));
+            None
+        }
+    }
+}
+
+fn existing(
+    text: &Placed<String>,
+    kinds: &[FileKind],
+    noun: &str,
+    reading: &mut Reading<'_>,
+) -> Option<std::path::PathBuf> {
+    let path = reading.absolute(&text.place, &text.value);
+    match reading.file_kind(&path) {
+        Some(kind) if kinds.contains(&kind) => return Some(path),
+        Some(_) => reading.report(
+            Problem::at(&text.place, format!("`{}` is not a file that an {noun} can be in", path.display()))
+                .label("expected a file"),
+        ),
+        None => reading.report(
+            Problem::at(&text.place, format!("the {noun} `{}` is not there", path.display()))
+                .label("no such file or directory"),
+        ),
+    }
+    None
+}
+
+/// One source cannot be pulled in two ways.
+pub(super) fn check_pulls(
+    manifest: &Manifest,
+    images: &BTreeMap<ResourceName, Option<(ImageSource, Pull)>>,
+    reading: &mut Reading<'_>,
+) {
+    let mut seen: BTreeMap<&ImageSource, (&Placed<ResourceName>, Pull)> = BTreeMap::new();
+    for (name, _) in entries(&manifest.images) {
+        let Some(Some((source, pull))) = images.get(&name.value) else { continue };
+        match seen.get(source) {
+            Some((first, other)) if other != pull => reading.report(
+                Problem::at(&name.place, format!("`{}` and `{}` are the same image", first.value, name.value))
+                    .label("pulled in another way")
+                    .related(&first.place, "first declared here"),
+            ),
+            Some(_) => {}
+            None => {
+                seen.insert(source, (name, *pull));
+            }
+        }
+    }
+}
+
+/// What a container's `image` means: an entry by its name, else a reference.
+pub(super) fn of_container(
+    text: &Placed<String>,
+    declared: &Declared,
+    reading: &mut Reading<'_>,
+) -> Option<ImageSource> {
+    let names = || declared.images.keys().map(ResourceName::as_str);
+    if let Some((_, image)) = declared.images.iter().find(|(name, _)| name.as_str() == text.value) {
+        return image.as_ref().map(|(source, _)| source.clone());
+    }
+    // A bare word could be an image of Docker's library; a slip of a declared name is likelier.
+    let bare = !text.value.contains(['/', ':', '.', '@']);
+    if let (true, Some(near)) = (bare, nearest(&text.value, names())) {
+        let problem = Problem::at(&text.place, format!("there is no image `{}`", text.value));
+        reading.report(problem.label("not declared in `images`").help(format!(
+            "did you mean `{near}`? For the registry's image write \"docker.io/library/{}\"",
+            text.value
+        )));
+        return None;
+    }
+    reference(text, reading)
+}

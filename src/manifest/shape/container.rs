@@ -1,0 +1,213 @@
+//! The table of a container and the tables inside it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::model::container::{RunState, UpdateOrder};
+use crate::model::port::HostPort;
+use crate::model::units::{ByteSize, Cpus, Signal, Timespan};
+
+use super::advice;
+use super::form::{
+    CommandLine, Dependencies, Device, Group, Healthcheck, Labels, Limit, NetworkWord, Networks, Probe, RestartWord,
+    Scalar, User,
+};
+use super::mount::Mount;
+use super::name::{Alias, CapabilityWord, CpuList, HostName, Sysctl, Target, UlimitName, Variable};
+use crate::manifest::problem::Placed;
+use crate::manifest::read::{Entries, Whole, choice, table};
+
+table! {
+    /// One container, or several equal ones.
+    Container: "a container", requires ["image"], advice advice::CONTAINER, {
+        /// The name of an entry of `images`, or a reference such as `docker.io/library/postgres:17`.
+        image: String,
+        /// What is run, in place of the image's entrypoint.
+        entrypoint: CommandLine,
+        /// The arguments of the entrypoint, in place of the image's.
+        command: CommandLine,
+        /// Environment variables.
+        environment: Entries<Variable, Scalar>,
+        /// Files of `NAME=value` lines, relative to this file. `environment` wins over them.
+        env_files: Vec<Placed<String>>,
+        /// Who it runs as: a name or a number, with a group behind a colon.
+        user: User,
+        /// Further groups of the process.
+        group_add: Vec<Placed<Group>>,
+        /// The directory that it begins in.
+        working_dir: Target,
+        /// The name that the container has for itself. Default: its instance's name.
+        hostname: HostName,
+        /// Labels of the container.
+        labels: Labels,
+        /// A small init as process 1 that reaps orphans and passes signals on. Default: false.
+        init: bool,
+        /// A terminal as standard input and output. Default: false.
+        tty: bool,
+        /// Standard input is kept open. Default: false.
+        stdin_open: bool,
+        /// The root filesystem cannot be written to. Default: false.
+        read_only: bool,
+        /// Every capability and device, no seccomp filter, nothing masked. Default: false.
+        privileged: bool,
+        /// Capabilities beside the default set, or `ALL`.
+        cap_add: Vec<Placed<CapabilityWord>>,
+        /// Capabilities to take from the default set, or `ALL`.
+        cap_drop: Vec<Placed<CapabilityWord>>,
+        /// Devices of the host: `"/dev/fuse"`, `"/dev/sda:/dev/disk:r"`, or a table.
+        devices: Vec<Placed<Device>>,
+        /// Limits of the process (setrlimit(2)) by name.
+        ulimits: Entries<UlimitName, Ulimit>,
+        /// Kernel settings of the container's own namespaces.
+        sysctls: Entries<Sysctl, Scalar>,
+        /// The size of /dev/shm. Default: `"64MiB"`.
+        shm_size: ByteSize,
+        /// How soon the kernel kills it when memory is short.
+        oom_score_adj: Whole<-1000, 1000>,
+        /// `none`, `host` or `container:NAME`, in place of `networks`.
+        network_mode: NetworkWord,
+        /// The networks that it is on: a list of names, or a table by name.
+        networks: Networks,
+        /// Published ports: the host's side = the container's. A side without an address is 127.0.0.1; `*:` is
+        /// every address of the host.
+        ports: Entries<HostPort, Whole<1, 65535>>,
+        /// Further names in /etc/hosts.
+        extra_hosts: Entries<Alias, IpAddr>,
+        /// Resolvers in place of the host's.
+        dns: Vec<Placed<IpAddr>>,
+        /// Search domains.
+        dns_search: Vec<Placed<Alias>>,
+        /// What is mounted, by the path inside the container: the name of a volume, or a table.
+        mounts: Entries<Target, Mount>,
+        /// Limits of all its processes together.
+        resources: Resources,
+        /// `no`, `on-failure`, `always`, `unless-stopped`, the name of an entry of `restart`, or a table.
+        /// Default: `no`.
+        restart: RestartWord,
+        /// How its health is found out: a table, or `"none"` to drop the image's check.
+        healthcheck: Healthcheck,
+        /// The signal that asks it to end. Default: the image's, or `SIGTERM`.
+        stop_signal: Signal,
+        /// How long it has to end before it is killed. Default: `"10s"`.
+        stop_grace_period: Timespan,
+        /// How its output is kept.
+        logging: Logging,
+        /// Containers that must be `started`, `healthy` or `completed` before it starts.
+        depends_on: Dependencies,
+        /// How it is replaced.
+        update: Update,
+        /// How many of it. Default: 1.
+        replicas: Whole<0, 1000>,
+        /// Whether it should run. Default: `running`.
+        state: RunState,
+    }
+}
+
+choice!(RunState, "a state", [
+    "running" => RunState::Running,
+    "stopped" => RunState::Stopped,
+]);
+
+table! {
+    /// How a container takes part in a network.
+    Attachment: "a container's network", requires [], advice advice::ATTACHMENT, {
+        /// Further names by which the others on this network find it.
+        aliases: Vec<Placed<Alias>>,
+        /// A fixed IPv4 address within the network's subnet.
+        address: Ipv4Addr,
+        /// A fixed IPv6 address within the network's subnet6.
+        address6: Ipv6Addr,
+    }
+}
+
+table! {
+    /// Limits by cgroups.
+    Resources: "resources", requires [], advice advice::RESOURCES, {
+        /// The most memory it may use.
+        memory: ByteSize,
+        /// Memory and swap together.
+        memory_swap: ByteSize,
+        /// Memory that it keeps when the host is short.
+        memory_reservation: ByteSize,
+        /// How many processors it may use, such as 1.5.
+        cpus: Cpus,
+        /// Its weight beside others; 1024 is usual.
+        cpu_shares: Whole<2, 262144>,
+        /// The processors it may run on: `"0-1,3"`.
+        cpuset: CpuList,
+        /// How many processes it may have.
+        pids: Whole<1, 4194304>,
+    }
+}
+
+table! {
+    /// A soft and a hard limit.
+    UlimitPair: "a limit", requires ["soft", "hard"], advice advice::NONE, {
+        /// What applies.
+        soft: Limit,
+        /// How far the process may raise it.
+        hard: Limit,
+    }
+}
+
+/// One number for both limits, or both.
+#[derive(Debug)]
+pub(in crate::manifest) enum Ulimit {
+    Both(Limit),
+    Pair(UlimitPair),
+}
+
+table! {
+    /// A health check: exactly one of `command`, `http` and `tcp`, with its timing.
+    #[schemars(extend("oneOf" = [{ "required": ["command"] }, { "required": ["http"] }, { "required": ["tcp"] }]))]
+    HealthcheckTable: "a health check", requires [], advice advice::HEALTHCHECK, {
+        /// A command inside the container, status 0 is healthy; a string is a line for /bin/sh.
+        command: Probe,
+        /// A GET request; a status of 200 to 399 is healthy.
+        http: HttpProbe,
+        /// A connection to this port.
+        tcp: Whole<1, 65535>,
+        /// How often. Default: `"30s"`.
+        interval: Timespan,
+        /// How long an answer may take. Default: `"30s"`.
+        timeout: Timespan,
+        /// How many failures in a row make it unhealthy. Default: 3.
+        retries: Whole<1, 1000>,
+        /// Failures within this time after the start do not count. Default: `"0s"`.
+        start_period: Timespan,
+        /// How often until the first success within the start period. Default: `"1s"`.
+        start_interval: Timespan,
+    }
+}
+
+table! {
+    /// A GET request to a port of the container.
+    HttpProbe: "an HTTP check", requires ["port"], advice advice::NONE, {
+        /// The container's port.
+        port: Whole<1, 65535>,
+        /// The path. Default: `/`.
+        path: String,
+    }
+}
+
+table! {
+    /// Log files are rotated by size.
+    Logging: "logging", requires [], advice advice::LOGGING, {
+        /// A file of this size is rotated. Default: `"10MiB"`.
+        max_size: ByteSize,
+        /// How many files are kept. Default: 5.
+        max_files: Whole<1, 1000>,
+    }
+}
+
+table! {
+    /// How a container is replaced by its successor.
+    Update: "an update", requires [], advice advice::UPDATE, {
+        /// Which of the two moves first. Default: `stop-first`.
+        order: UpdateOrder,
+    }
+}
+
+choice!(UpdateOrder, "an update order", [
+    "stop-first" => UpdateOrder::StopFirst,
+    "start-first" => UpdateOrder::StartFirst,
+]);

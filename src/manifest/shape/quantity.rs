@@ -1,0 +1,53 @@
+//! Quantities, numbers of the kernel and addresses as words of the manifest.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::manifest::read::{Bare, Word, word};
+use crate::model::network::Subnet;
+use crate::model::port::HostPort;
+use crate::model::units::{ByteSize, Cpus, FileMode, Signal, Timespan};
+
+word!(Timespan, "a time span", Nothing, "^[0-9]+ *[A-Za-z]+( *[0-9]+ *[A-Za-z]+)*$");
+word!(ByteSize, "a size", Integers, "^[0-9]+ *([kKmMgGtT]([iI]?[bB])?|[bB])?$");
+word!(Cpus, "a number of processors", Numbers, "^[0-9]+(\\.[0-9]{0,3})?$");
+word!(FileMode, "a file mode", Nothing, "^[0-7]{1,5}$");
+word!(Signal, "a signal", Integers, "^[A-Za-z0-9+]+$");
+word!(Subnet, "a subnet", Nothing, "^[0-9A-Fa-f.:]+/[0-9]+$");
+
+impl Word for HostPort {
+    const NOUN: &'static str = "a port of the host";
+    const BARE: Bare = Bare::Integers;
+    fn parse(text: &str) -> Result<HostPort, String> {
+        text.parse::<HostPort>().map_err(|error| error.to_string())
+    }
+    /// Compose's `"127.0.0.1:8080:80/udp"`.
+    fn entry_of(item: &str) -> Option<String> {
+        let (rest, protocol) = match item.split_once('/') {
+            Some((rest, protocol)) => (rest, format!("/{protocol}")),
+            None => (item, String::new()),
+        };
+        let (host, container) = rest.rsplit_once(':').unwrap_or((rest, rest));
+        let (host, container) = (host.replace("0.0.0.0:", "*:"), container.parse::<u16>().ok()?);
+        let plain = protocol.is_empty() && host.bytes().all(|b| b.is_ascii_digit());
+        Some(match plain {
+            true => format!("{host} = {container}"),
+            false => format!("\"{host}{protocol}\" = {container}"),
+        })
+    }
+}
+crate::manifest::read::word_schema!(HostPort, "a port of the host", Integers, "^(.*:)?[0-9]+(/(tcp|udp))?$");
+
+macro_rules! address {
+    ($type:ty, $noun:literal, $example:literal) => {
+        impl Word for $type {
+            const NOUN: &'static str = $noun;
+            const BARE: Bare = Bare::Nothing;
+            fn parse(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|_| concat!("expected ", $noun, " such as ", $example).to_owned())
+            }
+        }
+    };
+}
+address!(IpAddr, "an address", "10.89.7.5 or fd00::5");
+address!(Ipv4Addr, "an IPv4 address", "10.89.7.5");
+address!(Ipv6Addr, "an IPv6 address", "fd00::5");

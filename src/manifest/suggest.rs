@@ -1,0 +1,36 @@
+//! The nearest right word.
+
+/// The candidate that `word` is probably a slip of: few edits for its length, or the same beginning.
+pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = (word.chars().count() / 3).clamp(1, 3);
+    let scored = candidates.into_iter().filter(|candidate| *candidate != word).filter_map(|candidate| {
+        let distance = strsim::damerau_levenshtein(word, candidate);
+        let alike = distance <= allowed || strsim::jaro_winkler(word, candidate) > 0.92;
+        alike.then_some((distance, candidate))
+    });
+    scored.min().map(|(_, candidate)| candidate)
+}
+
+/// `` `a`, `b` or `c` ``.
+pub(super) fn one_of(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.split_last() {
+        None => "nothing".to_owned(),
+        Some((only, [])) => only.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_finds_its_word_and_nonsense_does_not() {
+        let keys = ["image", "restart", "environment", "mounts"];
+        assert_eq!(nearest("imgae", keys), Some("image"));
+        assert_eq!(nearest("enviroment", keys), Some("environment"));
+        assert_eq!(nearest("environments", keys), Some("environment"));
+        assert_eq!(nearest("xyzzy", keys), None);
+    }
+}

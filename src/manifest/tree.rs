@@ -1,0 +1,116 @@
+//! TOML text as a tree in which every key and value knows its place.
+//!
+//! [`toml::de::DeTable`] finds several syntax errors in one pass and keeps the spans; this module only gives its
+//! values the number of their source, so that trees of several files can be merged.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Place, Problem};
+
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    pub text: String,
+    pub place: Place,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    /// Of the value itself.
+    pub place: Place,
+    /// Of the key that it stands behind: what a problem with a whole table points at.
+    pub name: Place,
+    pub value: Value,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    String(String),
+    Integer { digits: String, radix: u32 },
+    Float(String),
+    Boolean(bool),
+    Datetime(String),
+    Array(Vec<Node>),
+    Table(Vec<(Key, Node)>),
+}
+
+impl Node {
+    /// Tables and lists are shown by their key: their own text may be long.
+    pub fn shown(&self) -> &Place {
+        match self.value {
+            Value::Array(_) | Value::Table(_) => &self.name,
+            _ => &self.place,
+        }
+    }
+
+    /// What was found, for problems: `the integer 5`.
+    pub fn kind(&self) -> String {
+        match &self.value {
+            Value::String(text) => format!("the string {text:?}"),
+            Value::Integer { digits, .. } => format!("the integer {digits}"),
+            Value::Float(text) => format!("the number {text}"),
+            Value::Boolean(value) => format!("`{value}`"),
+            Value::Datetime(text) => format!("the date {text}"),
+            Value::Array(_) => "a list".to_owned(),
+            Value::Table(_) => "a table".to_owned(),
+        }
+    }
+}
+
+/// The table that a text is, or all its syntax errors.
+pub(super) fn parse(text: &str, source: usize) -> Result<Node, Vec<Problem>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        let top = Place::new(source, 0..0);
+        return Ok(Node { place: top.clone(), name: top, value: Value::Table(entries(table.into_inner(), source)) });
+    }
+    Err(errors
+        .iter()
+        .map(|error| {
+            let span = error.span().unwrap_or(0..0);
+            Problem::at(&Place::new(source, span), format!("this is not TOML: {}", error.message()))
+        })
+        .collect())
+}
+
+fn entries(table: DeTable<'_>, source: usize) -> Vec<(Key, Node)> {
+    table
+        .into_iter()
+        .map(|(key, value)| {
+            let place = Place::new(source, key.span());
+            let node = node(value, place.clone());
+            (Key { text: key.into_inner().into_owned(), place }, node)
+        })
+        .collect()
+}
+
+fn node(value: Spanned<DeValue<'_>>, name: Place) -> Node {
+    let source = name.source;
+    let place = Place::new(source, value.span());
+    let value = match value.into_inner() {
+        DeValue::String(text) => Value::String(text.into_owned()),
+        DeValue::Integer(integer) => Value::Integer { digits: integer.as_str().to_owned(), radix: integer.radix() },
+        DeValue::Float(float) => Value::Float(float.as_str().to_owned()),
+        DeValue::Boolean(value) => Value::Boolean(value),
+        DeValue::Datetime(date) => Value::Datetime(date.to_string()),
+        DeValue::Array(items) => Value::Array(items.into_iter().map(|item| item_node(item, &name)).collect()),
+        DeValue::Table(table) => Value::Table(entries(table, source)),
+    };
+    Node { place, name, value }
+}
+
+/// An item of a list has no key: a table among them is shown by itself when it stands in the list's brackets,
+/// and by the header (`[[images]]`) otherwise.
+fn item_node(item: Spanned<DeValue<'_>>, list: &Place) -> Node {
+    let own = Place::new(list.source, item.span());
+    let name = if own.start == own.end { list.clone() } else { own };
+    node(item, name)
+}
+
+/// The manifest without the tables that are the user's own: those whose names begin with `x-`.
+pub(super) fn without_extensions(mut top: Node) -> Node {
+    if let Value::Table(entries) = &mut top.value {
+        entries.retain(|(key, _)| !key.text.starts_with("x-"));
+    }
+    top
+}

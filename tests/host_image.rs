@@ -2,5 +2,11 @@
 
 #[path = "host_image/layers.rs"]
 mod layers;
+#[path = "host_image/made.rs"]
+mod made;
+#[path = "host_image/registry.rs"]
+mod registry;
+#[path = "host_image/server.rs"]
+mod server;
 #[path = "host_image/support.rs"]
 mod support;

@@ -2,15 +2,17 @@
 
 use std::path::Path;
 
-use super::config;
+use super::config::{self, Configuration};
 use super::error::ImageError;
-use super::layer::{Unpacked, Workshop};
+use super::layer::Workshop;
 use super::options::Options;
 use super::progress::Progress;
+use super::pull;
 use super::rootfs;
 use super::store::Store;
-use super::store::record::{SourceRecord, sha256};
-use super::store::session::{Commit, Session};
+use super::store::record::{LayerRecord, SourceRecord, Stamp, sha256};
+use super::store::session::{Commit, FinishedLayer, Session};
+use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
 
 /// Makes `source` whole and fresh: what the registry has under the reference now, or what the file holds now. If that is
@@ -23,10 +25,11 @@ pub fn ensure(
     progress: &dyn Progress,
 ) -> Result<Image, ImageError> {
     let session = store.session(source)?;
+    let tools = Tools { options, progress };
     match source {
-        ImageSource::Reference(_) => Err(ImageError::Absent { source_name: source.clone() }),
+        ImageSource::Reference(text) => pull::ensure_reference(session, source, text, tools),
         ImageSource::Archive(_) => Err(ImageError::Absent { source_name: source.clone() }),
-        ImageSource::Rootfs(path) => ensure_rootfs(session, source, path, Tools { options, progress }),
+        ImageSource::Rootfs(path) => ensure_rootfs(session, source, path, tools),
     }
 }
 
@@ -35,6 +38,47 @@ pub fn ensure(
 pub(super) struct Tools<'a> {
     pub options: &'a Options,
     pub progress: &'a dyn Progress,
+}
+
+/// What an image is made of, besides the layers that are new.
+pub(super) struct Parts {
+    pub id: Digest,
+    pub manifest: Option<Digest>,
+    pub configuration: Configuration,
+    pub blobs: Vec<Vec<u8>>,
+    pub stamp: Option<Stamp>,
+}
+
+/// Puts everything in place. The caller has claimed the layers.
+pub(super) fn commit(
+    session: Session<'_>,
+    source: &ImageSource,
+    layers: Vec<FinishedLayer>,
+    parts: Parts,
+) -> Result<Image, ImageError> {
+    let Parts { id, manifest, configuration, blobs, stamp } = parts;
+    let layer_ids = visible_layers(session.store(), &layers, &configuration.diff_ids)?;
+    let image = Image { id, manifest, layers: layer_ids, config: configuration.config };
+    let record = SourceRecord { source: source.clone(), image: image.clone(), stamp };
+    session.commit(Commit { layers, blobs, record })?;
+    Ok(image)
+}
+
+/// The layers without those below one whose root is opaque: overlayfs has no such mark for the root of a layer, and
+/// nothing of them could be seen.
+fn visible_layers(store: &Store, new: &[FinishedLayer], all: &[Digest]) -> Result<Vec<Digest>, ImageError> {
+    let mut start = 0;
+    for (at, diff_id) in all.iter().enumerate() {
+        let staged = new.iter().find(|layer| layer.diff_id == *diff_id).map(|layer| layer.record.clone());
+        let record: Option<LayerRecord> = match staged {
+            Some(record) => Some(record),
+            None => store.layer_record(diff_id)?,
+        };
+        if record.is_some_and(|record| record.opaque) {
+            start = at;
+        }
+    }
+    Ok(all[start..].to_vec())
 }
 
 fn ensure_rootfs(
@@ -50,23 +94,26 @@ fn ensure_rootfs(
         return Ok(record.image);
     }
     let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
-    let Unpacked { layer, .. } = match path.is_dir() {
+    let layer = match path.is_dir() {
         true => rootfs::unpack_directory(&workshop, path)?,
         false => rootfs::unpack_file(&workshop, path)?,
     };
-    if let Some(changed) = stamp.difference(&rootfs::stamp(path)?) {
-        let problem = format!("{changed} while it was read; apply again");
-        return Err(ImageError::Malformed { subject: path.display().to_string(), problem });
-    }
+    check_unchanged(path, &stamp)?;
     let _claimed = session.claim_layers(std::slice::from_ref(&layer.diff_id))?;
-    let configuration = config::synthesize(&tools.options.platform, &layer.diff_id);
-    let image = Image {
-        id: sha256([configuration.as_slice()]),
-        manifest: None,
-        layers: vec![layer.diff_id.clone()],
-        config: config::parse(&source.to_string(), &configuration)?.config,
-    };
-    let record = SourceRecord { source: source.clone(), image: image.clone(), stamp: Some(stamp) };
-    session.commit(Commit { layers: vec![layer], blobs: vec![configuration], record })?;
-    Ok(image)
+    let bytes = config::synthesize(&tools.options.platform, &layer.diff_id);
+    let configuration = config::parse(&source.to_string(), &bytes)?;
+    let id = sha256([bytes.as_slice()]);
+    let parts = Parts { id, manifest: None, configuration, blobs: vec![bytes], stamp: Some(stamp) };
+    commit(session, source, vec![layer], parts)
+}
+
+/// A file that changes while it is read is neither what it was nor what it will be.
+pub(super) fn check_unchanged(path: &Path, before: &Stamp) -> Result<(), ImageError> {
+    match before.difference(&rootfs::stamp(path)?) {
+        None => Ok(()),
+        Some(changed) => Err(ImageError::Malformed {
+            subject: path.display().to_string(),
+            problem: format!("{changed} while it was read; apply again"),
+        }),
+    }
 }

@@ -33,6 +33,12 @@ pub struct Expected {
     pub diff_id: Option<Digest>,
 }
 
+/// Begins to read a layer.
+pub type Open<'l> = dyn Fn(&'l Expected) -> Result<Box<dyn Bytes + 'l>, ImageError> + Sync + 'l;
+
+/// Layers that are unpacked at once. More would not be faster: inflating is what takes the time.
+const WORKERS: usize = 3;
+
 /// Everything that unpacking a layer needs besides the layer.
 #[derive(Clone, Copy)]
 pub struct Workshop<'a> {
@@ -41,16 +47,9 @@ pub struct Workshop<'a> {
     pub progress: &'a dyn Progress,
 }
 
-/// A layer in its staging place.
-pub struct Unpacked {
-    pub layer: FinishedLayer,
-    /// It hides everything below it.
-    pub opaque: bool,
-}
-
 impl Workshop<'_> {
     /// Unpacks one layer. Nothing of it stays unless size and both digests are as expected.
-    pub fn unpack(&self, expected: &Expected, bytes: &mut dyn Bytes) -> Result<Unpacked, ImageError> {
+    pub fn unpack(&self, expected: &Expected, bytes: &mut dyn Bytes) -> Result<FinishedLayer, ImageError> {
         let staged = self.session.stage()?;
         let Options { helper, limits, .. } = self.options;
         let mut unpacking = Unpacking::start(helper, &expected.name, &staged.tree(), *limits)?;
@@ -88,18 +87,16 @@ impl Workshop<'_> {
             check_digest(&format!("{}, inflated", expected.name), diff_id, unpacked.diff_id.clone())?;
         }
         self.progress.report(Event::Unpacked { layer: &expected.name });
-        let layer = FinishedLayer { diff_id: unpacked.diff_id, staged, record: unpacked.record };
-        Ok(Unpacked { layer, opaque: unpacked.opaque })
+        Ok(FinishedLayer { diff_id: unpacked.diff_id, staged, record: unpacked.record })
     }
 
-    /// Unpacks several layers on `workers` threads. `open` begins to read one. The first failure ends the others.
-    pub fn unpack_all<B: Bytes>(
+    /// Unpacks several layers at once. The first failure sets `failed` and so ends the others.
+    pub fn unpack_all<'l>(
         &self,
-        workers: usize,
-        layers: &[Expected],
-        open: impl Fn(&Expected, &AtomicBool) -> Result<B, ImageError> + Sync,
-    ) -> Result<Vec<Unpacked>, ImageError> {
-        let failed = AtomicBool::new(false);
+        layers: &'l [Expected],
+        failed: &'l AtomicBool,
+        open: &Open<'l>,
+    ) -> Result<Vec<FinishedLayer>, ImageError> {
         let queue = Mutex::new(layers.iter());
         let done = Mutex::new(Ok(Vec::new()));
         let work = || {
@@ -109,8 +106,8 @@ impl Workshop<'_> {
                 if failed.load(Ordering::Relaxed) {
                     return;
                 }
-                let unpacked = open(layer, &failed)
-                    .and_then(|bytes| self.unpack(layer, &mut Stoppable { bytes, stopped: &failed }));
+                let unpacked =
+                    open(layer).and_then(|bytes| self.unpack(layer, &mut Stoppable { bytes, stopped: failed }));
                 let Ok(mut done) = done.lock() else { return };
                 match (unpacked, &mut *done) {
                     (Ok(unpacked), Ok(all)) => all.push(unpacked),
@@ -124,7 +121,7 @@ impl Workshop<'_> {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 1..workers.min(layers.len()) {
+            for _ in 1..WORKERS.min(layers.len()) {
                 scope.spawn(work);
             }
             work();
@@ -135,12 +132,12 @@ impl Workshop<'_> {
 }
 
 /// Bytes that end when another layer has failed.
-struct Stoppable<'a, B> {
-    bytes: B,
+struct Stoppable<'a> {
+    bytes: Box<dyn Bytes + 'a>,
     stopped: &'a AtomicBool,
 }
 
-impl<B: Bytes> Bytes for Stoppable<'_, B> {
+impl Bytes for Stoppable<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ImageError> {
         match self.stopped.load(Ordering::Relaxed) {
             true => Ok(0),

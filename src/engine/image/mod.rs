@@ -20,6 +20,8 @@ pub mod manifest;
 pub mod observe;
 pub mod options;
 pub mod progress;
+mod pull;
+pub mod registry;
 pub mod rootfs;
 pub mod store;
 pub mod unpack;

@@ -2,9 +2,11 @@
 
 use super::error::ImageError;
 use super::options::Options;
+use super::pull;
 use super::rootfs;
 use super::store::Store;
 use crate::model::actual::ActualImage;
+use crate::model::id::Digest;
 use crate::model::image::{ImageSource, Pull};
 
 /// What this host knows of `source`, and whether the source has moved on since. Files are compared with the stamp of
@@ -21,8 +23,15 @@ pub fn observe(store: &Store, source: &ImageSource, pull: Pull, options: &Option
             None => Some("how it looked is not known".to_owned()),
         },
         ImageSource::Reference(_) if pull != Pull::Always => None,
-        ImageSource::Reference(_) => None,
+        // A digest stands for the same forever.
+        ImageSource::Reference(text) if text.contains('@') => None,
+        ImageSource::Reference(text) => {
+            let now = pull::current_digest(text, options)?;
+            let was = record.image.manifest.as_ref();
+            (was != Some(&now)).then(|| {
+                format!("it is {} at the registry and {} here", now.short(), was.map_or("not known", Digest::short))
+            })
+        }
     };
-    let _ = options;
     Ok(ActualImage { image: Some(record.image), moved })
 }

@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
 
 use super::error::ImageError;
-use super::layer::{Bytes, Expected, Unpacked, Workshop};
+use super::layer::{Bytes, Expected, Workshop};
 use super::store::record::Stamp;
 use super::store::session::FinishedLayer;
 use super::unpack::Unpacking;
@@ -50,7 +50,7 @@ pub fn stamp(path: &Path) -> Result<Stamp, ImageError> {
 }
 
 /// Unpacks a tar file, plain, gzip or zstd, as one layer.
-pub fn unpack_file(workshop: &Workshop<'_>, path: &Path) -> Result<Unpacked, ImageError> {
+pub fn unpack_file(workshop: &Workshop<'_>, path: &Path) -> Result<FinishedLayer, ImageError> {
     let file = File::open(path).map_err(ImageError::file("open", path))?;
     let size = file.metadata().map_err(ImageError::file("read", path))?.len();
     let expected = Expected { name: path.display().to_string(), size: Some(size), ..Expected::default() };
@@ -70,7 +70,7 @@ impl Bytes for WholeFile {
 
 /// Copies a directory as one layer: owners, modes, times, links of both kinds, devices and attributes included. Other
 /// file systems that are mounted in it are not entered, and sockets are left out, as tar(1) does.
-pub fn unpack_directory(workshop: &Workshop<'_>, path: &Path) -> Result<Unpacked, ImageError> {
+pub fn unpack_directory(workshop: &Workshop<'_>, path: &Path) -> Result<FinishedLayer, ImageError> {
     let staged = workshop.session.stage()?;
     let options = workshop.options;
     let name = path.display().to_string();
@@ -86,8 +86,7 @@ pub fn unpack_directory(workshop: &Workshop<'_>, path: &Path) -> Result<Unpacked
         (Some(Stop::Failed(error)), _) | (None, Err(error)) => return Err(error),
         (Some(Stop::HungUp), _) | (None, Ok(())) => unpacking.finish()?,
     };
-    let layer = FinishedLayer { diff_id: unpacked.diff_id, staged, record: unpacked.record };
-    Ok(Unpacked { layer, opaque: unpacked.opaque })
+    Ok(FinishedLayer { diff_id: unpacked.diff_id, staged, record: unpacked.record })
 }
 
 /// Something in the directory.

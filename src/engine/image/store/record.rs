@@ -57,6 +57,9 @@ pub struct LayerRecord {
     /// Bytes of file contents.
     pub content_size: u64,
     pub entries: u64,
+    /// It hides everything that is below it.
+    #[serde(default)]
+    pub opaque: bool,
     /// Directories that the layer only mentions as parents, so that it says nothing of their owner and mode.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub implied: Vec<Vec<u8>>,

@@ -125,13 +125,13 @@ fn unpack(limits: Limits) -> Result<Report, Problem> {
     let extracted = Extractor::new(Tree::new(root), limits).extract(&mut members);
     // What follows the archive's end is padding, but part of the digest. A failed extraction stops the thread by
     // hanging up.
-    let extracted = extracted.and_then(|extracted| members.drain().map(|size| (extracted, size)));
+    let extracted = extracted.and_then(|record| members.drain().map(|size| (record, size)));
     drop(members);
     let read = inflating.join().map_err(|_| Problem::new("the inflating thread died"))?;
     match (extracted, read) {
-        (Ok((mut extracted, size)), Ok(diff_id)) => {
-            extracted.record.tar_size = size;
-            Ok(Report::Unpacked { diff_id, opaque: extracted.opaque, record: extracted.record })
+        (Ok((mut record, size)), Ok(diff_id)) => {
+            record.tar_size = size;
+            Ok(Report::Unpacked { diff_id, record })
         }
         // Why the stream broke says more than that it did.
         (_, Err(error)) => Err(broken(&error)),

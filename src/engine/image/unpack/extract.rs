@@ -36,20 +36,13 @@ pub struct Extractor {
     buffer: Vec<u8>,
 }
 
-/// What came out.
-pub struct Extracted {
-    pub record: LayerRecord,
-    /// The whole layer hides everything below it.
-    pub opaque: bool,
-}
-
 impl Extractor {
     /// Extracts below `tree`, which is empty.
     pub fn new(tree: Tree, limits: Limits) -> Extractor {
         Extractor { tree, limits, record: LayerRecord::default(), buffer: vec![0; BUFFER] }
     }
 
-    pub fn extract<S: Stream>(mut self, members: &mut Members<S>) -> Result<Extracted, Problem> {
+    pub fn extract<S: Stream>(mut self, members: &mut Members<S>) -> Result<LayerRecord, Problem> {
         while let Some(member) = members.next()? {
             self.record.entries += 1;
             if self.record.entries > self.limits.entries {
@@ -274,7 +267,7 @@ impl Extractor {
     }
 
     /// Gives every directory its attributes, now that nothing is made in them any more.
-    fn finish(mut self) -> Result<Extracted, Problem> {
+    fn finish(mut self) -> Result<LayerRecord, Problem> {
         let root = self.tree.directory(b"")?;
         for (real, attributes) in &self.tree.attributes {
             let failed = |errno| Problem::on("set the attributes of", real, errno);
@@ -298,8 +291,8 @@ impl Extractor {
                 self.record.implied.push(real.clone());
             }
         }
-        let opaque = self.tree.attributes_of(b"").opaque;
-        Ok(Extracted { record: self.record, opaque })
+        self.record.opaque = self.tree.attributes_of(b"").opaque;
+        Ok(self.record)
     }
 }
 

@@ -29,8 +29,6 @@ pub struct Unpacking {
 /// A layer that is a directory now.
 pub struct Unpacked {
     pub diff_id: Digest,
-    /// It hides everything below it.
-    pub opaque: bool,
     pub record: LayerRecord,
 }
 
@@ -68,7 +66,7 @@ impl Unpacking {
     pub fn finish(mut self) -> Result<Unpacked, ImageError> {
         drop(self.child.stdin.take());
         match hear(&mut self.child, &self.layer, &self.place)? {
-            Report::Unpacked { diff_id, opaque, record } => Ok(Unpacked { diff_id, opaque, record }),
+            Report::Unpacked { diff_id, record } => Ok(Unpacked { diff_id, record }),
             other => Err(unexpected(&self.layer, &other)),
         }
     }

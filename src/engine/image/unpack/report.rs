@@ -9,7 +9,7 @@ use crate::model::id::Digest;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Report {
-    Unpacked { diff_id: Digest, opaque: bool, record: LayerRecord },
+    Unpacked { diff_id: Digest, record: LayerRecord },
     Listed { members: Vec<Listed> },
     Failed(Problem),
 }

@@ -1,0 +1,358 @@
+//! One HTTP request to a registry: redirects by hand, pauses and repeats.
+//!
+//! Redirects are followed here because of what they must not carry: credentials go on only to the same scheme, host
+//! and port, and nothing that came by TLS leads to where there is none.
+//!
+//! What is repeated: connections that fail or break, 429, and 5xx that can pass (408, 500, 502, 503, 504), with pauses
+//! that double and vary, or as long as `Retry-After` says in seconds.
+
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::config::RedirectAuthHeaders;
+use ureq::http::{HeaderMap, Uri};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::{Agent, Body};
+
+use crate::engine::image::error::ImageError;
+
+const ATTEMPTS: u32 = 5;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const REDIRECTS: usize = 5;
+/// Silence of this length is a broken connection.
+const SILENCE: Duration = Duration::from_secs(60);
+const CONNECT: Duration = Duration::from_secs(15);
+const DETAIL_MAX: u64 = 64 << 10;
+
+pub struct Http {
+    agent: Agent,
+    /// What errors call the other side.
+    registry: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Head,
+}
+
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    pub method: Method,
+    pub url: &'a str,
+    pub accept: Option<&'a str>,
+    /// First and last byte.
+    pub range: Option<(u64, u64)>,
+    pub authorization: Option<&'a str>,
+}
+
+impl<'a> Request<'a> {
+    pub fn new(method: Method, url: &'a str) -> Request<'a> {
+        Request { method, url, accept: None, range: None, authorization: None }
+    }
+}
+
+/// An answer whose body is still to be read.
+pub struct Response {
+    head: ureq::http::response::Parts,
+    body: Body,
+}
+
+impl Response {
+    pub fn status(&self) -> u16 {
+        self.head.status.as_u16()
+    }
+
+    pub fn is_success(&self) -> bool {
+        self.head.status.is_success()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        text(&self.head.headers, name)
+    }
+
+    pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+    }
+
+    pub fn into_reader(self) -> impl Read + Send + 'static {
+        self.body.into_with_config().limit(u64::MAX).reader()
+    }
+
+    /// What the registry says went wrong, in a line (OCI distribution-spec, "Error Codes").
+    pub fn into_detail(self) -> String {
+        let mut bytes = Vec::new();
+        // An unreadable explanation explains nothing; the status is known.
+        let _ = self.into_reader().take(DETAIL_MAX).read_to_end(&mut bytes);
+        detail(&bytes)
+    }
+}
+
+impl Http {
+    /// For the registry of this name. The host's certificates are read only where there is TLS.
+    pub fn new(registry: &str, scheme: &str) -> Http {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .redirect_auth_headers(RedirectAuthHeaders::Never)
+            .user_agent(concat!("evenkeel/", env!("CARGO_PKG_VERSION")))
+            .timeout_resolve(Some(CONNECT))
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(SILENCE))
+            .timeout_per_read(Some(SILENCE))
+            .timeout_per_write(Some(SILENCE))
+            .input_buffer_size(256 << 10);
+        let config = match scheme {
+            // A proxy is on the way to elsewhere, and this host is not elsewhere.
+            "http" => config.proxy(None),
+            _ => config,
+        };
+        Http { agent: config.tls_config(tls()).build().new_agent(), registry: registry.to_owned() }
+    }
+
+    /// Sends until there is an answer that repeating would not change, whatever its status.
+    pub fn send(&self, request: &Request<'_>) -> Result<Response, ImageError> {
+        let mut pauses = Pauses::default();
+        loop {
+            let (pause, failure) = match self.follow(request) {
+                Ok(response) if is_passing(response.status()) => {
+                    let asked = response.header("retry-after").and_then(|seconds| seconds.parse().ok());
+                    (pauses.next(asked.map(Duration::from_secs)), Ok(response))
+                }
+                Ok(response) => return Ok(response),
+                Err(error) => match self.failure(error) {
+                    error @ ImageError::Unreachable { .. } => (pauses.next(None), Err(error)),
+                    error => return Err(error),
+                },
+            };
+            match pause {
+                Some(pause) => std::thread::sleep(pause),
+                None => return failure,
+            }
+        }
+    }
+
+    /// Sends a form. Not repeated, not redirected.
+    pub fn post_form(&self, url: &str, form: &[(&str, &str)]) -> Result<Response, ImageError> {
+        let sent = self.agent.post(url).send_form(form.iter().copied());
+        let (head, body) = sent.map_err(|error| self.failure(error))?.into_parts();
+        Ok(Response { head, body })
+    }
+
+    /// What a failure of the connection means.
+    pub fn failure(&self, error: ureq::Error) -> ImageError {
+        let registry = self.registry.clone();
+        match error {
+            ureq::Error::Rustls(_) | ureq::Error::Tls(_) => ImageError::Insecure { registry, source: error.into_io() },
+            ureq::Error::Io(source) if source.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+                ImageError::Insecure { registry, source }
+            }
+            error => ImageError::Unreachable { registry, source: error.into_io() },
+        }
+    }
+
+    fn follow(&self, request: &Request<'_>) -> Result<Response, ureq::Error> {
+        let mut url = request.url.to_owned();
+        let mut authorization = request.authorization;
+        for _ in 0..=REDIRECTS {
+            let response = self.once(&Request { url: &url, authorization, ..*request })?;
+            if !matches!(response.status(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(response);
+            }
+            let Some(next) = response.header("location").and_then(|location| resolve(&url, location)) else {
+                return Err(ureq::Error::RedirectFailed);
+            };
+            if url.starts_with("https://") && !next.starts_with("https://") {
+                return Err(ureq::Error::RequireHttpsOnly(next));
+            }
+            if origin(&url) != origin(&next) {
+                authorization = None;
+            }
+            url = next;
+        }
+        Err(ureq::Error::TooManyRedirects)
+    }
+
+    fn once(&self, request: &Request<'_>) -> Result<Response, ureq::Error> {
+        let mut builder = match request.method {
+            Method::Get => self.agent.get(request.url),
+            Method::Head => self.agent.head(request.url),
+        };
+        if let Some(accept) = request.accept {
+            builder = builder.header("accept", accept);
+        }
+        if let Some((first, last)) = request.range {
+            // With an end: some registries answer 416 to an open range.
+            builder = builder.header("range", format!("bytes={first}-{last}"));
+        }
+        if let Some(authorization) = request.authorization {
+            builder = builder.header("authorization", authorization);
+        }
+        let (head, body) = builder.call()?.into_parts();
+        Ok(Response { head, body })
+    }
+}
+
+/// How long to wait before each repetition.
+#[derive(Default)]
+pub struct Pauses {
+    made: u32,
+}
+
+impl Pauses {
+    /// The next pause, or none when it is time to give up.
+    pub fn next(&mut self, asked: Option<Duration>) -> Option<Duration> {
+        self.made += 1;
+        if self.made >= ATTEMPTS {
+            return None;
+        }
+        let doubled = FIRST_PAUSE * 2u32.pow(self.made - 1);
+        // Several hosts that lost the same registry do not come back to it in step.
+        let varied = doubled.mul_f64(0.5 + f64::from(random()) / f64::from(u32::MAX));
+        Some(asked.unwrap_or(varied).min(LONGEST_PAUSE))
+    }
+}
+
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    // Without randomness pauses do not vary, and that is all.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    u32::from_ne_bytes(bytes)
+}
+
+fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+/// The host's own certificates, with the one implementation of cryptography that is linked.
+fn tls() -> TlsConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    TlsConfig::builder().root_certs(roots()).unversioned_rustls_crypto_provider(provider).build()
+}
+
+/// A certificate that cannot be read is one that signs nothing here.
+fn roots() -> RootCerts {
+    static ROOTS: std::sync::OnceLock<RootCerts> = std::sync::OnceLock::new();
+    let load = || {
+        let found = rustls_native_certs::load_native_certs();
+        let certificates: Vec<_> = found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+        RootCerts::new_with_certs(&certificates)
+    };
+    ROOTS.get_or_init(load).clone()
+}
+
+/// Whether a host, perhaps with a port, is this one.
+pub fn is_loopback(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Host and port of a URL.
+pub fn authority(url: &str) -> Option<&str> {
+    url.split_once("://")?.1.split(['/', '?', '#']).next()
+}
+
+fn origin(url: &str) -> Option<(&str, &str)> {
+    Some((url.split_once("://")?.0, authority(url)?))
+}
+
+/// Where a `Location` leads from `base` (RFC 9110, 10.2.2): a whole URL, or a path on the same host.
+fn resolve(base: &str, location: &str) -> Option<String> {
+    let (scheme, authority) = origin(base)?;
+    let url = match location {
+        _ if location.starts_with("//") => format!("{scheme}:{location}"),
+        _ if location.starts_with('/') => format!("{scheme}://{authority}{location}"),
+        _ => location.to_owned(),
+    };
+    let parsed: Uri = url.parse().ok()?;
+    matches!(parsed.scheme_str(), Some("http" | "https")).then_some(url)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The first message of an error document, or its first line.
+fn detail(bytes: &[u8]) -> String {
+    let document: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
+    let found = document.as_ref().and_then(|document| {
+        let error = document.get("errors").and_then(|errors| errors.get(0));
+        let places = [error.and_then(|error| error.get("message")), document.get("details"), document.get("message")];
+        places.into_iter().flatten().find_map(|place| place.as_str()).map(str::to_owned)
+    });
+    let line = || String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().to_owned();
+    let mut detail = found.unwrap_or_else(line);
+    detail.retain(|c| !c.is_control());
+    if detail.starts_with('<') {
+        // A page for browsers says less than the status.
+        detail.clear();
+    }
+    detail.chars().take(200).collect()
+}
+
+/// Reads as the transport fails: with what `ureq` hides in its own error taken out.
+pub fn broken(error: io::Error) -> io::Error {
+    ureq::Error::from(error).into_io()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_host_is_loopback() {
+        for host in ["localhost", "localhost:5000", "127.0.0.1:80", "127.9.9.9", "[::1]:5000"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["example.org", "localhost.example.org", "128.0.0.1", "[::2]:1", "10.0.0.1:5000", ""] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn locations_are_resolved() {
+        let base = "https://a.example:8443/v2/x?y";
+        for (location, expected) in [
+            ("/b", Some("https://a.example:8443/b")),
+            ("https://c.example/d?e=f", Some("https://c.example/d?e=f")),
+            ("//c.example/d", Some("https://c.example/d")),
+            ("http://c.example/", Some("http://c.example/")),
+            ("ftp://c.example/", None),
+            ("d", None),
+        ] {
+            assert_eq!(resolve(base, location).as_deref(), expected, "{location}");
+        }
+        assert_ne!(origin(base), origin("https://a.example/v2"), "another port is another server");
+        assert_ne!(origin(base), origin("http://a.example:8443/"));
+    }
+
+    #[test]
+    fn pauses_grow_and_end() {
+        let mut pauses = Pauses::default();
+        let all: Vec<Duration> = std::iter::from_fn(|| pauses.next(None)).collect();
+        assert_eq!(all.len(), 4);
+        for (at, pause) in all.iter().enumerate() {
+            let base = FIRST_PAUSE * 2u32.pow(at as u32);
+            assert!(*pause >= base / 2 && *pause <= base * 3 / 2, "{pause:?}");
+        }
+        assert_eq!(Pauses::default().next(Some(Duration::from_secs(3))), Some(Duration::from_secs(3)));
+        assert_eq!(Pauses::default().next(Some(Duration::from_secs(3600))), Some(LONGEST_PAUSE));
+    }
+
+    #[test]
+    fn explanations_are_one_line() {
+        let document = br#"{"errors":[{"code":"DENIED","message":"no\nway","detail":null}]}"#;
+        assert_eq!(detail(document), "noway");
+        assert_eq!(detail(br#"{"details":"incorrect password"}"#), "incorrect password");
+        assert_eq!(detail(b"plain\nmore"), "plain");
+        assert_eq!(detail(b"<html>"), "");
+        assert_eq!(detail(b""), "");
+    }
+}

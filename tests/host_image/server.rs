@@ -1,0 +1,205 @@
+//! Servers on loopback: Debian's registry, a registry made by hand, and a line that breaks.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use tempfile::TempDir;
+
+/// Debian's `docker-registry` with its data in a directory of its own. Ended with the test.
+pub struct DebianRegistry {
+    child: Child,
+    pub address: String,
+    _data: TempDir,
+}
+
+/// `user:secret`, with bcrypt, the only form that the registry reads.
+const HTPASSWD: &str = "user:$2b$04$oBLxe2GtuJ6ApyjX4zEIi.a0cghHYSb.UoxqOL8wHPNyi0X5CImSW\n";
+
+impl DebianRegistry {
+    pub fn open() -> DebianRegistry {
+        DebianRegistry::start("")
+    }
+
+    pub fn with_password() -> DebianRegistry {
+        DebianRegistry::start("auth: { htpasswd: { realm: test, path: PASSWORDS } }\n")
+    }
+
+    fn start(auth: &str) -> DebianRegistry {
+        let data = tempfile::tempdir().unwrap();
+        let passwords = data.path().join("htpasswd");
+        fs::write(&passwords, HTPASSWD).unwrap();
+        // Chosen by the kernel, and free again: nobody else on loopback takes one in between, as they are given in turn.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let config = format!(
+            "version: 0.1\nlog: {{ accesslog: {{ disabled: true }}, level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: {address} }}\n{}",
+            data.path().join("data").display(),
+            auth.replace("PASSWORDS", passwords.to_str().unwrap())
+        );
+        let path = data.path().join("config.yml");
+        fs::write(&path, config).unwrap();
+        let child =
+            Command::new("docker-registry").arg("serve").arg(&path).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let registry =
+            DebianRegistry { child: child.expect("Debian's docker-registry is installed"), address, _data: data };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(&registry.address).is_err() {
+            assert!(Instant::now() < deadline, "the registry does not listen");
+            thread::sleep(Duration::from_millis(20));
+        }
+        registry
+    }
+
+    /// Pushes a tag of an OCI layout with skopeo.
+    pub fn push(&self, layout: &Path, tag: &str, name: &str, credentials: Option<&str>) {
+        let mut command = Command::new("skopeo");
+        command.args(["--insecure-policy", "copy", "--all", "--preserve-digests", "--dest-tls-verify=false"]);
+        if let Some(credentials) = credentials {
+            command.args(["--dest-creds", credentials]);
+        }
+        let from = format!("oci:{}:{tag}", layout.display());
+        let copied =
+            command.arg(from).arg(format!("docker://{}/{name}", self.address)).output().expect("skopeo is installed");
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    }
+}
+
+impl Drop for DebianRegistry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub line: String,
+    pub headers: HashMap<String, String>,
+}
+
+/// An answer: status, headers, body.
+pub type Answer = (u16, Vec<(String, String)>, Vec<u8>);
+
+/// A server that answers by a function and remembers what it was asked. Its threads end with the process.
+pub struct HandMade {
+    pub address: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl HandMade {
+    pub fn serve(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> HandMade {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (log, answer) = (asked.clone(), Arc::new(answer));
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (log, answer) = (log.clone(), answer.clone());
+                thread::spawn(move || {
+                    let mut reader = BufReader::new(stream.try_clone().unwrap());
+                    let mut line = String::new();
+                    if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                        return;
+                    }
+                    let mut headers = HashMap::new();
+                    loop {
+                        let mut header = String::new();
+                        reader.read_line(&mut header).unwrap();
+                        let Some((name, value)) = header.trim().split_once(": ") else { break };
+                        headers.insert(name.to_ascii_lowercase(), value.to_owned());
+                    }
+                    let asked = Asked { line: line.trim().to_owned(), headers };
+                    log.lock().unwrap().push(asked.clone());
+                    let (status, headers, body) = answer(&asked);
+                    let mut head =
+                        format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+                    for (name, value) in headers {
+                        head.push_str(&format!("{name}: {value}\r\n"));
+                    }
+                    let body: &[u8] = if asked.line.starts_with("HEAD") { &[] } else { &body };
+                    let mut stream = stream;
+                    let _ = stream
+                        .write_all(head.as_bytes())
+                        .and_then(|()| stream.write_all(b"\r\n"))
+                        .and_then(|()| stream.write_all(body));
+                });
+            }
+        });
+        HandMade { address, asked }
+    }
+
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// How many requests began with this.
+    pub fn count(&self, start: &str) -> usize {
+        self.asked().iter().filter(|asked| asked.line.starts_with(start)).count()
+    }
+}
+
+/// A line to a server that breaks once, after so many bytes of one connection's answers.
+pub struct BreakingLine {
+    pub address: String,
+    sent: Arc<Mutex<Vec<u8>>>,
+    broken: Arc<AtomicU64>,
+}
+
+impl BreakingLine {
+    pub fn to(server: &str, after: usize) -> BreakingLine {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (sent, broken) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
+        let (log, cut, server) = (sent.clone(), broken.clone(), server.to_owned());
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(&server) else { continue };
+                let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let log = log.clone();
+                thread::spawn(move || {
+                    let mut buffer = [0; 4096];
+                    while let Ok(count @ 1..) = from_client.read(&mut buffer) {
+                        log.lock().unwrap().extend_from_slice(&buffer[..count]);
+                        if to_server.write_all(&buffer[..count]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = to_server.shutdown(Shutdown::Write);
+                });
+                let cut = cut.clone();
+                thread::spawn(move || {
+                    let (mut server, mut client) = (server, client);
+                    let (mut buffer, mut passed) = ([0; 16 << 10], 0);
+                    while let Ok(count @ 1..) = server.read(&mut buffer) {
+                        passed += count;
+                        if passed > after && cut.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                            break;
+                        }
+                        if client.write_all(&buffer[..count]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = client.shutdown(Shutdown::Both);
+                    let _ = server.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        BreakingLine { address, sent, broken }
+    }
+
+    pub fn has_broken(&self) -> bool {
+        self.broken.load(Ordering::SeqCst) == 1
+    }
+
+    /// Everything that went to the server.
+    pub fn sent(&self) -> String {
+        String::from_utf8_lossy(&self.sent.lock().unwrap()).to_ascii_lowercase()
+    }
+}

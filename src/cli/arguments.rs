@@ -10,8 +10,11 @@ use sha2::{Digest as _, Sha256};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::completions::CompletionsArguments;
+use super::exec::ExecArguments;
+use super::logs::LogsArguments;
 use super::man::ManArguments;
 use super::output::Format;
+use super::ps::PsArguments;
 use crate::model::paths::Paths;
 
 const DEFAULT_ROOT: &str = "/var/lib/evenkeel";
@@ -23,12 +26,12 @@ const DEFAULT_RUN: &str = "/run/evenkeel";
 #[command(after_help = "Exit codes: 0 done, 1 error, 2 changes pending (with --detailed-exitcode), 3 degraded, \
 4 refused by a guard, 5 stale plan or locked, 64 usage.")]
 pub struct Arguments {
-    #[command(flatten)]
-    pub global: Global,
-
     /// A manifest, or a directory of manifests; repeat it to overlay [default: ./evenkeel.toml, /etc/evenkeel]
     #[arg(short = 'f', long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub global: Global,
 
     #[command(subcommand)]
     pub command: Command,
@@ -36,12 +39,32 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Check the manifests: all that is wrong with them, each at its place
+    Validate(ManifestArguments),
+    /// Print the resolved manifest
+    Config(ManifestArguments),
+    /// Print the JSON Schema of the manifest
+    Schema,
+    /// List containers and how they are
+    Ps(PsArguments),
+    /// Show what containers wrote
+    Logs(LogsArguments),
+    /// Run a further process in a running container
+    Exec(ExecArguments),
     /// Print a completion script for a shell
     Completions(CompletionsArguments),
     /// Write manual pages
     Man(ManArguments),
     /// Print the version
     Version,
+}
+
+/// For commands that need nothing but the manifests.
+#[derive(Debug, Args)]
+pub struct ManifestArguments {
+    /// A manifest, or a directory of manifests; repeat it to overlay
+    #[arg(short, long = "file", value_name = "PATH")]
+    pub files: Vec<PathBuf>,
 }
 
 /// Options that every command understands.

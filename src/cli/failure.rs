@@ -17,6 +17,9 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::output::{Format, Output};
+use crate::engine::error::EngineError;
+use crate::manifest::{Colour, Located, Problems};
+use crate::monitor::error::MonitorError;
 
 /// The exit codes of DESIGN.md section 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,19 +67,54 @@ impl From<Exit> for ExitCode {
 pub struct Failure {
     exit: Exit,
     message: String,
-    /// Each the cause of the one before it.
+    /// Each the cause of the one before it, or, without a label, each on its own.
     causes: Vec<String>,
+    label: &'static str,
     hints: Vec<String>,
+    /// What is wrong in manifests, each with its place.
+    problems: Option<Problems>,
 }
 
 impl Failure {
     pub fn new(message: impl Into<String>) -> Failure {
-        Failure { exit: Exit::Error, message: message.into(), causes: Vec::new(), hints: Vec::new() }
+        let message = message.into();
+        Failure {
+            exit: Exit::Error,
+            message,
+            causes: Vec::new(),
+            label: "caused by: ",
+            hints: Vec::new(),
+            problems: None,
+        }
+    }
+
+    /// The manifests do not say something that can be done.
+    pub fn problems(problems: Problems) -> Failure {
+        let message = format!("{} in the manifest", super::phrase::counted(problems.count() as u64, "problem"));
+        Failure { problems: Some(problems), ..Failure::new(message) }
+    }
+
+    /// An error of the engine, with the next step that it knows.
+    pub fn engine(error: EngineError) -> Failure {
+        let hint = error.hint();
+        let exit = if matches!(error, EngineError::Locked { .. }) { Exit::Stale } else { Exit::Error };
+        hint.into_iter().fold(Failure::from(error).exit(exit), Failure::hint)
+    }
+
+    /// An error of a monitor, with the next step that it knows.
+    pub fn monitor(error: MonitorError) -> Failure {
+        let hint = error.hint().map(str::to_owned);
+        hint.into_iter().fold(Failure::from(error), Failure::hint)
     }
 
     /// This mistake was made in the command's arguments.
     pub fn usage(message: impl Into<String>) -> Failure {
         Failure::new(message).exit(Exit::Usage)
+    }
+
+    /// Several reasons of equal weight.
+    pub fn list(message: impl Into<String>, reasons: impl IntoIterator<Item = String>) -> Failure {
+        Failure { causes: reasons.into_iter().collect(), label: "", ..Failure::new(message) }
     }
 
     pub fn exit(self, exit: Exit) -> Failure {
@@ -115,15 +153,21 @@ impl Failure {
 
     fn render(&self, format: Format) -> String {
         if format == Format::Json {
-            let document = Document { error: &self.message, causes: &self.causes, hints: &self.hints };
+            let problems = self.problems.as_ref().map(Problems::located).unwrap_or_default();
+            let document = Document { error: &self.message, causes: &self.causes, hints: &self.hints, problems };
             // Strings and lists of strings always serialise.
             return serde_json::to_string(&document).unwrap_or_default() + "\n";
         }
         let (red, bold) = (super::output::ERROR, super::output::STRONG);
-        let mut text = format!("{red}error:{red:#} {}\n", self.message);
+        let mut text = String::new();
+        if let Some(problems) = &self.problems {
+            // Styles that stderr does not show are taken out when it is written.
+            text = problems.render(Colour::Ansi) + "\n\n";
+        }
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{red}error:{red:#} {}", self.message);
         for cause in &self.causes {
-            // Writing to a String does not fail.
-            let _ = writeln!(text, "  caused by: {cause}");
+            let _ = writeln!(text, "  {}{cause}", self.label);
         }
         for hint in &self.hints {
             let _ = writeln!(text, "{bold}hint:{bold:#} {hint}");
@@ -137,6 +181,8 @@ struct Document<'a> {
     error: &'a str,
     causes: &'a [String],
     hints: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<Located>,
 }
 
 impl<E: Error> From<E> for Failure {

@@ -8,20 +8,33 @@
 
 mod arguments;
 mod completions;
+mod config;
+mod context;
+mod exec;
 mod failure;
+mod inventory;
+mod log_printer;
 mod logging;
+mod logs;
 mod man;
 mod output;
 mod phrase;
+mod ps;
+mod schema;
+mod select;
 mod table;
+mod terminal;
+mod validate;
 mod version;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use arguments::{Arguments, Command};
+use context::Context;
 use failure::{Exit, Failure};
 use output::Output;
 
@@ -50,9 +63,17 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
-    let Arguments { global, files: _, command } = arguments;
+    let Arguments { global, files, command } = arguments;
     logging::start(global.log_level(&command));
+    let paths = global.paths()?;
+    let context = |own: &[PathBuf]| Context::new(paths.clone(), if own.is_empty() { &files } else { own });
     match command {
+        Command::Validate(arguments) => validate::run(&context(&arguments.files), output),
+        Command::Config(arguments) => config::run(&context(&arguments.files), output),
+        Command::Schema => schema::run(output),
+        Command::Ps(arguments) => ps::run(&arguments, &context(&[]), output),
+        Command::Logs(arguments) => logs::run(&arguments, &context(&arguments.files), output),
+        Command::Exec(arguments) => exec::run(&arguments, &context(&[])),
         Command::Completions(arguments) => completions::run(&arguments, output),
         Command::Man(arguments) => man::run(&arguments, output),
         Command::Version => version::run(output),

@@ -66,6 +66,18 @@ impl Output {
         self.bytes((serde_json::to_string(element)? + "\n").as_bytes())
     }
 
+    /// Text with its styles, or without them where stderr does not show them.
+    pub fn for_stderr(&self, text: &str) -> String {
+        match anstream::AutoStream::choice(&io::stderr()) {
+            anstream::ColorChoice::Never => anstream::adapter::strip_str(text).to_string(),
+            _ => text.to_owned(),
+        }
+    }
+
+    pub fn warning(&self, text: &str) {
+        self.remark(&format!("{WARNING}warning:{WARNING:#} {text}"));
+    }
+
     /// A word to the reader that is not the answer: to stderr.
     pub fn remark(&self, text: &str) {
         // A remark that cannot be made must not fail the command.

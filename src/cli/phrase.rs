@@ -46,6 +46,14 @@ pub fn state(liveness: &Liveness, now: SystemTime) -> String {
     }
 }
 
+/// What went wrong last, where the monitor knows it.
+pub fn error(liveness: &Liveness) -> Option<&str> {
+    match liveness {
+        Liveness::Monitored(status) | Liveness::Ended(status) | Liveness::Lost(Some(status)) => status.error.as_deref(),
+        Liveness::Absent | Liveness::Lost(None) => None,
+    }
+}
+
 fn phase(status: &Status, now: SystemTime) -> String {
     let ago = since(status.finished_at, now).map(|gone| format!(" {} ago", span(gone))).unwrap_or_default();
     let code = status.exit.map(|exit| format!(" ({})", how(exit))).unwrap_or_default();

@@ -17,7 +17,7 @@ pub mod error;
 mod files;
 pub mod image;
 pub mod lock;
-mod records;
+pub mod records;
 mod storage;
 
 /// What an observation should look at beside everything that records name.

@@ -34,15 +34,15 @@ pub(super) fn read_all(paths: &Paths) -> Result<Records, EngineError> {
     Ok(records)
 }
 
-pub(super) fn containers(paths: &Paths) -> Result<Vec<ContainerRecord>, EngineError> {
+pub fn containers(paths: &Paths) -> Result<Vec<ContainerRecord>, EngineError> {
     read_directory(&paths.containers())
 }
 
-pub(super) fn container(paths: &Paths, id: &ContainerId) -> Result<Option<ContainerRecord>, EngineError> {
+pub fn container(paths: &Paths, id: &ContainerId) -> Result<Option<ContainerRecord>, EngineError> {
     read(&paths::record(&paths.container(id)))
 }
 
-pub(super) fn network(paths: &Paths, id: &NetworkId) -> Result<Option<NetworkRecord>, EngineError> {
+pub fn network(paths: &Paths, id: &NetworkId) -> Result<Option<NetworkRecord>, EngineError> {
     read(&paths::record(&paths.network(id)))
 }
 

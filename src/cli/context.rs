@@ -1,0 +1,53 @@
+//! What a command works on: the roots, the manifests at hand.
+
+use std::path::PathBuf;
+
+use super::failure::Failure;
+use crate::manifest::{self, Loaded};
+use crate::model::id::ProjectName;
+use crate::model::paths::Paths;
+
+#[derive(Debug)]
+pub struct Context {
+    pub paths: Paths,
+    /// From `-f`, in the order given; empty when there was none.
+    pub files: Vec<PathBuf>,
+}
+
+impl Context {
+    pub fn new(paths: Paths, files: &[PathBuf]) -> Context {
+        Context { paths, files: files.to_vec() }
+    }
+
+    /// The project that the manifests declare.
+    pub fn load(&self) -> Result<Loaded, Failure> {
+        manifest::load(&self.files, &variable).map_err(Failure::problems)
+    }
+
+    /// Its name alone, whatever else may be wrong with the manifests.
+    pub fn project(&self) -> Result<ProjectName, Failure> {
+        manifest::load_project(&self.files, &variable).map_err(Failure::problems)
+    }
+
+    /// The project of the manifests that were named with `-f`; `None` when none was.
+    pub fn named_project(&self) -> Result<Option<ProjectName>, Failure> {
+        match self.files.is_empty() {
+            true => Ok(None),
+            false => self.project().map(Some),
+        }
+    }
+
+    /// The project that a bare name means where several have it: that of the manifests named, or else of those that
+    /// are looked for. Manifests that nobody named and that cannot be read decide nothing.
+    pub fn tie_break(&self) -> Result<Option<ProjectName>, Failure> {
+        match self.files.is_empty() {
+            true => Ok(self.project().ok()),
+            false => self.named_project(),
+        }
+    }
+}
+
+/// The environment as manifests see it. A value that is not UTF-8 cannot stand in one.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

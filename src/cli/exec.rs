@@ -1,0 +1,263 @@
+//! `evenkeel exec`: a further process in a running container.
+//!
+//! Without a terminal the process gets our own descriptors, so no byte is copied and a closed input is a closed
+//! input. With one (`-t`), bytes go between our terminal in raw mode and the master side of the container's
+//! pseudo-terminal, whose size follows our window. Either way the command's status becomes ours, as a shell would
+//! have it: 127 for a command that is not there, 126 for one that cannot be executed, 128 and the number for a signal.
+
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::termios::tcsetwinsize;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::inventory::Inventory;
+use super::select;
+use super::terminal::{self, RawMode, Signals};
+use crate::monitor::client::{Client, Descriptors, Running};
+use crate::monitor::error::MonitorError;
+use crate::monitor::protocol::{ExecSpec, FailureKind, Privilege};
+
+#[derive(Debug, Args)]
+pub struct ExecArguments {
+    /// Keep standard input open
+    #[arg(short, long)]
+    interactive: bool,
+
+    /// Give it a terminal
+    #[arg(short, long)]
+    tty: bool,
+
+    /// Set a variable; without a value it is passed on from here
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    environment: Vec<String>,
+
+    /// USER or USER:GROUP, names or numbers as the container knows them
+    #[arg(short, long)]
+    user: Option<String>,
+
+    /// The working directory inside the container
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+
+    /// With every capability that this host can give
+    #[arg(long)]
+    privileged: bool,
+
+    /// NAME, NAME.REPLICA, PROJECT/NAME or the beginning of an id
+    name: String,
+
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+pub fn run(arguments: &ExecArguments, context: &Context) -> Result<Exit, Failure> {
+    let inventory = Inventory::read(context.paths.clone())?;
+    let record = select::one(inventory.records(), &arguments.name, &|| context.tie_break())?;
+    if arguments.tty && !io::stdin().is_terminal() {
+        return Err(Failure::usage("`-t` needs a terminal at standard input").hint("leave it out"));
+    }
+    let name = select::full_name(record);
+    let failed = |error: MonitorError| explain(error, &name);
+    let client = Client::connect(&context.paths.container_run(&record.id)).map_err(failed)?;
+    // Before the process exists, so that no signal ends us between its start and the loop.
+    let signals = Signals::take()?;
+    let spec = spec(arguments);
+    match arguments.tty {
+        true => on_terminal(&client.exec_on_terminal(spec).map_err(failed)?, &signals, arguments),
+        false => {
+            let nothing = File::open("/dev/null")?;
+            let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+            let stdin = if arguments.interactive { stdin.as_fd() } else { nothing.as_fd() };
+            let descriptors = Descriptors { stdin, stdout: stdout.as_fd(), stderr: stderr.as_fd() };
+            await_end(&client.exec(spec, &descriptors).map_err(failed)?, &signals)
+        }
+    }
+}
+
+fn spec(arguments: &ExecArguments) -> ExecSpec {
+    let passed_on = |name: &str| std::env::var(name).ok().map(|value| format!("{name}={value}"));
+    let mut environment: Vec<String> = arguments
+        .environment
+        .iter()
+        .filter_map(|entry| if entry.contains('=') { Some(entry.clone()) } else { passed_on(entry) })
+        .collect();
+    if arguments.tty && !environment.iter().any(|entry| entry.starts_with("TERM=")) {
+        environment.extend(passed_on("TERM"));
+    }
+    ExecSpec {
+        command: arguments.command.clone(),
+        environment,
+        user: arguments.user.clone(),
+        working_dir: arguments.workdir.clone(),
+        privilege: if arguments.privileged { Privilege::Full } else { Privilege::Container },
+        ..ExecSpec::default()
+    }
+}
+
+fn explain(error: MonitorError, name: &str) -> Failure {
+    let (exit, hint) = match &error {
+        MonitorError::Start(failure) => {
+            let exit = match failure.kind {
+                FailureKind::CommandNotFound => Exit::Status(127),
+                _ => Exit::Status(126),
+            };
+            // The monitor's hints are about manifests, and this command comes from here.
+            (exit, None)
+        }
+        MonitorError::NotRunning { .. } => (Exit::Error, Some("it does not run: see `evenkeel ps`")),
+        _ => (Exit::Error, None),
+    };
+    let failure = Failure::from(error).context(format!("cannot execute in container `{name}`")).exit(exit);
+    hint.into_iter().fold(failure, Failure::hint)
+}
+
+/// The process has our descriptors; what is left to do is to pass signals on and to wait.
+fn await_end(running: &Running, signals: &Signals) -> Result<Exit, Failure> {
+    let process = process(running);
+    loop {
+        let (ended, signalled) = {
+            let mut polled = [PollFd::new(running, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+            wait(&mut polled, None)?;
+            (!polled[0].revents().is_empty(), !polled[1].revents().is_empty())
+        };
+        if signalled {
+            pass_on(signals, process.as_ref())?;
+        }
+        if ended {
+            return Ok(Exit::Status(running.wait()?.code()));
+        }
+    }
+}
+
+/// A descriptor of the process, to signal it without hitting another that got its number. `None` when it has ended.
+fn process(running: &Running) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(running.pid).ok()?)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+fn pass_on(signals: &Signals, process: Option<&OwnedFd>) -> Result<(), Failure> {
+    while let Some(signal) = signals.next()? {
+        let signal = rustix::process::Signal::from_named_raw(signal as i32);
+        if let (Some(signal), Some(process)) = (signal, process)
+            && signal != rustix::process::Signal::WINCH
+        {
+            // It may have ended on its own just now; then the loop is about to see that.
+            let _ = pidfd_send_signal(process, signal);
+        }
+    }
+    Ok(())
+}
+
+const CHUNK: usize = 4096;
+
+/// Bytes between two terminals until the process ends, or we are asked to.
+fn on_terminal(running: &Running, signals: &Signals, arguments: &ExecArguments) -> Result<Exit, Failure> {
+    let Some(master) = &running.terminal else {
+        return Err(Failure::new("the monitor gave no terminal back"));
+    };
+    resize(master);
+    let _raw = RawMode::enter()?;
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    // What was typed and not yet taken by the container. Nothing more is read until it is gone.
+    let mut typed: Vec<u8> = Vec::new();
+    let mut listening = arguments.interactive;
+    loop {
+        let master_events = if typed.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+        let stdin_events = if listening && typed.is_empty() { PollFlags::IN } else { PollFlags::empty() };
+        let [ended, signalled, readable, wanted] = {
+            let mut polled = [
+                PollFd::new(running, PollFlags::IN),
+                PollFd::new(signals, PollFlags::IN),
+                PollFd::new(&stdin, stdin_events),
+                PollFd::from_borrowed_fd(master.as_fd(), master_events),
+            ];
+            wait(&mut polled, None)?;
+            [0, 1, 2, 3].map(|n| polled[n].revents())
+        };
+        if wanted.contains(PollFlags::OUT) {
+            let written = rustix::io::write(master, &typed[..typed.len().min(CHUNK)])?;
+            typed.drain(..written);
+        }
+        if wanted.intersects(PollFlags::IN | PollFlags::HUP) && !copy(master.as_fd(), stdout.as_fd())? {
+            return await_end(running, signals);
+        }
+        if readable.intersects(PollFlags::IN | PollFlags::HUP) && listening {
+            listening = read(stdin.as_fd(), &mut typed)?;
+        }
+        if !signalled.is_empty()
+            && let Some(exit) = heed(signals, master)?
+        {
+            return Ok(exit);
+        }
+        if !ended.is_empty() {
+            // What it wrote last is still in the terminal's buffer.
+            while is_readable(master.as_fd())? && copy(master.as_fd(), stdout.as_fd())? {}
+            return Ok(Exit::Status(running.wait()?.code()));
+        }
+    }
+}
+
+/// SIGWINCH is passed on as the new size. Keys like Ctrl-C arrive as bytes, so any other signal was sent to us by
+/// somebody, who wants us gone.
+fn heed(signals: &Signals, master: &OwnedFd) -> Result<Option<Exit>, Failure> {
+    while let Some(signal) = signals.next()? {
+        match signal {
+            nix::sys::signal::Signal::SIGWINCH => resize(master),
+            other => return Ok(Some(Exit::Status(128 + other as i32 as u8))),
+        }
+    }
+    Ok(None)
+}
+
+fn resize(master: &OwnedFd) {
+    if let Some(size) = terminal::window() {
+        // A size that the other side does not take is no reason to end the session.
+        let _ = tcsetwinsize(master, size);
+    }
+}
+
+/// One read, appended; `false` at the end.
+fn read(from: BorrowedFd<'_>, to: &mut Vec<u8>) -> Result<bool, Failure> {
+    let mut chunk = [0; CHUNK];
+    match rustix::io::read(from, &mut chunk) {
+        Ok(0) | Err(rustix::io::Errno::IO) => Ok(false),
+        Ok(n) => {
+            to.extend_from_slice(&chunk[..n]);
+            Ok(true)
+        }
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// One read, written out whole. `false` at the end, which a pseudo-terminal whose other side is closed tells by EIO.
+fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<bool, Failure> {
+    let mut bytes = Vec::new();
+    let more = read(from, &mut bytes)?;
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        let written = rustix::io::write(to, rest).map_err(|error| Failure::stdout(&error.into()))?;
+        rest = &rest[written..];
+    }
+    Ok(more)
+}
+
+fn is_readable(descriptor: BorrowedFd<'_>) -> Result<bool, Failure> {
+    let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
+    wait(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    Ok(polled[0].revents().contains(PollFlags::IN))
+}
+
+fn wait(polled: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> Result<(), Failure> {
+    match poll(polled, timeout) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

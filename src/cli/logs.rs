@@ -1,0 +1,207 @@
+//! `evenkeel logs`: what containers wrote, several of them in the order of time.
+//!
+//! What a container wrote to its standard error goes to ours. Entries are read from the log files; no monitor is
+//! asked, so this works for containers that have ended, and following costs the monitors nothing: inotify(7) says
+//! when there is more.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::inventory::Inventory;
+use super::log_printer::{Look, Printer};
+use super::output::Output;
+use super::select;
+use crate::model::actual::Liveness;
+use crate::model::record::ContainerRecord;
+use crate::model::units::Timespan;
+use crate::monitor::logs::{Entry, Reader, Selection};
+
+#[derive(Debug, Args)]
+pub struct LogsArguments {
+    /// A manifest whose project decides between equal names
+    #[arg(long = "file", value_name = "PATH")]
+    pub files: Vec<PathBuf>,
+
+    /// Go on with what they write from now on, until they end
+    #[arg(short, long)]
+    follow: bool,
+
+    /// Only the last lines of each: a number, or `all`
+    #[arg(short = 'n', long, value_name = "LINES", default_value = "all", value_parser = tail)]
+    tail: Tail,
+
+    /// Only what is younger: `10m`, or a moment such as 2026-11-21T04:05:06Z
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<SystemTime>,
+
+    /// Begin each line with its time
+    #[arg(short, long)]
+    timestamps: bool,
+
+    /// Only these containers; a name without a number means all its replicas
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+}
+
+/// How many of the last lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    All,
+    Lines(usize),
+}
+
+fn tail(text: &str) -> Result<Tail, String> {
+    match text {
+        "all" => Ok(Tail::All),
+        number => number.parse().map(Tail::Lines).map_err(|_| "expected a number of lines, or `all`".to_owned()),
+    }
+}
+
+/// A moment, or how long ago it was.
+fn since(text: &str) -> Result<SystemTime, String> {
+    if let Ok(moment) = humantime::parse_rfc3339_weak(text) {
+        return Ok(moment);
+    }
+    let ago: Timespan =
+        text.parse().map_err(|_| "expected a time span such as `10m`, or 2026-11-21T04:05:06Z".to_owned())?;
+    Ok(SystemTime::now().checked_sub(ago.to_duration()).unwrap_or(SystemTime::UNIX_EPOCH))
+}
+
+/// The log of one container, with the entry that is next.
+struct Source<'a> {
+    record: &'a ContainerRecord,
+    reader: Reader,
+    next: Option<Entry>,
+}
+
+pub fn run(arguments: &LogsArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let inventory = Inventory::read(context.paths.clone())?;
+    let chosen = select::many(inventory.records(), &arguments.names, &|| context.tie_break())?;
+    let tail = match arguments.tail {
+        Tail::All => None,
+        Tail::Lines(lines) => Some(lines),
+    };
+    let selection = Selection { tail, since: arguments.since };
+    let mut sources = Vec::new();
+    for record in &chosen {
+        let reader = Reader::open(&context.paths.container_logs(&record.id), &selection)?;
+        sources.push(Source { record, reader, next: None });
+    }
+    let names = chosen.iter().map(|record| select::full_name(record)).collect();
+    let mut printer = Printer::new(names, Look { timestamps: arguments.timestamps, format: output.format() });
+    let bell = if arguments.follow { Some(Bell::of(&chosen, context)?) } else { None };
+    loop {
+        while let Some((number, entry)) = earliest(&mut sources)? {
+            printer.print(number, &entry)?;
+        }
+        printer.flush()?;
+        match &bell {
+            None => return Ok(Exit::Done),
+            Some(bell) => {
+                if bell.wait()? == Rang::Nothing && all_over(&sources, &inventory) && !has_more(&mut sources)? {
+                    return Ok(Exit::Done);
+                }
+            }
+        }
+    }
+}
+
+/// The entry that was written first among those that come next, and whose it is.
+fn earliest(sources: &mut [Source<'_>]) -> Result<Option<(usize, Entry)>, Failure> {
+    has_more(sources)?;
+    let first = (0..sources.len())
+        .filter_map(|number| sources[number].next.as_ref().map(|entry| (entry.time, number)))
+        .min()
+        .map(|(_, number)| number);
+    Ok(first.and_then(|number| sources[number].next.take().map(|entry| (number, entry))))
+}
+
+/// Fetches the next entry of every source that has none at hand.
+fn has_more(sources: &mut [Source<'_>]) -> Result<bool, Failure> {
+    for source in sources.iter_mut().filter(|source| source.next.is_none()) {
+        source.next = source.reader.next()?;
+    }
+    Ok(sources.iter().any(|source| source.next.is_some()))
+}
+
+/// Whether none of them will write any more: no monitor runs. One that waits for its restart has a monitor.
+fn all_over(sources: &[Source<'_>], inventory: &Inventory) -> bool {
+    sources.iter().all(|source| !matches!(inventory.liveness(source.record), Ok(Liveness::Monitored(_))))
+}
+
+/// Rings when something happens in one of the log directories.
+struct Bell {
+    inotify: std::os::fd::OwnedFd,
+}
+
+#[derive(PartialEq, Eq)]
+enum Rang {
+    Something,
+    /// It was quiet for a while.
+    Nothing,
+}
+
+const QUIET: Duration = Duration::from_millis(500);
+
+impl Bell {
+    fn of(records: &[&ContainerRecord], context: &Context) -> Result<Bell, Failure> {
+        let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+        for record in records {
+            let directory = context.paths.container_logs(&record.id);
+            match inotify::add_watch(&inotify, &directory, events) {
+                // Not there: it has not written yet, or was removed meanwhile. The pause below is enough to notice.
+                Ok(_) | Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => {
+                    return Err(Failure::from(error).context(format!("cannot watch `{}`", directory.display())));
+                }
+            }
+        }
+        Ok(Bell { inotify })
+    }
+
+    fn wait(&self) -> Result<Rang, Failure> {
+        let mut polled = [PollFd::new(&self.inotify, PollFlags::IN)];
+        let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(QUIET.subsec_nanos()) };
+        match poll(&mut polled, Some(&pause)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(Rang::Nothing),
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // What happened does not matter, the readers find out; but it must be read, or it would ring on.
+        let mut events = [0; 4096];
+        match rustix::io::read(&self.inotify, &mut events) {
+            Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(Rang::Something),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_is_a_number_or_all() {
+        assert_eq!(tail("all"), Ok(Tail::All));
+        assert_eq!(tail("0"), Ok(Tail::Lines(0)));
+        assert!(tail("-1").is_err());
+    }
+
+    #[test]
+    fn since_is_a_moment_or_how_long_ago() {
+        let moment = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        assert_eq!(since("2001-09-09T01:46:40Z"), Ok(moment));
+        assert_eq!(since("2001-09-09 01:46:40"), Ok(moment));
+        let moment = since("10m").unwrap();
+        let age = SystemTime::now().duration_since(moment).unwrap();
+        assert!((590..610).contains(&age.as_secs()), "{age:?}");
+        assert!(since("yesterday").is_err());
+    }
+}

@@ -14,6 +14,7 @@ use crate::model::image::{ImageSource, Pull};
 
 mod container;
 pub mod error;
+pub mod fake;
 mod files;
 pub mod image;
 pub mod lock;

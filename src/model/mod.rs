@@ -10,10 +10,11 @@
 //! * [`record`]: what the engine stores of each object. [`status`]: what a monitor writes about its container.
 //! * [`firewall`], [`names`]: kernel and resolver state that follows from records, by pure functions.
 //! * [`subnets`]: the subnets and addresses that planning chooses.
-//! * [`action`]: one engine operation. [`launch`]: what a monitor reads.
+//! * [`action`]: one engine operation, [`after`]: what it makes of a host. [`launch`]: what a monitor reads.
 
 pub mod action;
 pub mod actual;
+pub mod after;
 pub mod container;
 pub mod desired;
 pub mod firewall;

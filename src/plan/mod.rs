@@ -1,14 +1,54 @@
 //! The planner: `(Desired, Actual, Policy) -> Plan`, pure and deterministic.
+//!
+//! Planning has three parts, each a pure function of the ones before it:
+//!
+//! ```text
+//! Desired ─┐                decisions                    order                    render
+//! Actual  ─┼─> networks, containers, images, volumes ──> steps with edges ──> Plan ──> text
+//! Policy  ─┘                guards: warnings, refusals
+//! ```
+//!
+//! * [`diff`] compares specs field by field; `liveness` says what a container's state means for its plan.
+//! * `networks`, `containers`, `images`, `volumes` decide what each object becomes; names, addresses and identifiers
+//!   are chosen here.
+//! * `guards` finds what must not or cannot be done.
+//! * `waits` says when a container is ready and how long that may take; `traffic` computes firewall and names for every
+//!   moment of the plan; `order` turns all decisions into steps.
+//! * [`render`] is the plan as people read it.
+//!
+//! Nothing here touches a file, a clock or a process. The planner never looks at anything but its arguments, and a
+//! plan holds everything that its execution needs.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::action::Action;
-use crate::model::id::ProjectName;
+use crate::model::actual::Actual;
+use crate::model::desired::Desired;
+use crate::model::id::{Ids, ProjectName, ResourceName};
+use crate::model::units::Timespan;
+
+mod addresses;
+mod containers;
+pub mod diff;
+mod graph;
+mod guards;
+mod images;
+mod liveness;
+mod networks;
+mod notation;
+mod order;
+pub mod render;
+mod scope;
+mod traffic;
+mod volumes;
+mod waits;
+
+pub use liveness::{Standing, standing};
 
 /// What happens to a subject, as plan text marks it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mark {
     /// `+`
@@ -33,7 +73,9 @@ pub enum ChangeClass {
     None,
     /// Applied to the running process.
     Live,
+    /// The same container is stopped and started.
     Restart,
+    /// A new container.
     Replace,
     /// Could lose data: needs confirmation by name.
     Data,
@@ -61,13 +103,20 @@ pub struct Step {
     /// Why: `declared, not there`, `image changed`, `restart policy`, `removed by hand`, ..
     pub reason: String,
     pub changes: Vec<FieldChange>,
-    /// A step whose predecessor failed or was skipped is skipped; the others go on.
+    /// A step whose predecessor failed or was skipped is skipped; the others go on. Smaller than the step's own
+    /// number, always.
     pub after: BTreeSet<StepId>,
 }
 
+/// The version of the plan's form as JSON.
+pub const PLAN_VERSION: u32 = 1;
+
 /// What will be done, in an order in which it may be done.
+///
+/// As JSON it holds every record whole, environment values included: a saved plan is as confidential as the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
+    pub version: u32,
     pub project: ProjectName,
     pub steps: Vec<Step>,
     /// What a reader should know: a cut capability, a missing controller, a port bound on every address.
@@ -76,16 +125,23 @@ pub struct Plan {
     pub refusals: Vec<Refusal>,
 }
 
+impl Plan {
+    /// Whether there is nothing to do. Warnings and refusals may still be there.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
 /// A reason not to execute, and what would lift it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     pub subject: String,
     pub reason: String,
     pub hint: String,
-    /// A guard can be lifted by an option (exit code 4); anything else is an error (exit code 1).
     pub kind: RefusalKind,
 }
 
+/// A guard can be lifted by an option (exit code 4); anything else is an error (exit code 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalKind {
@@ -97,11 +153,14 @@ pub enum RefusalKind {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// `--target`: only these containers (declared names) and what they need. Empty is everything.
-    pub targets: BTreeSet<crate::model::id::ResourceName>,
-    /// `--allow-mass-removal`.
+    pub targets: BTreeSet<ResourceName>,
+    /// `--allow-mass-removal`; `down` allows it too, since removing everything is its meaning.
     pub mass_removal: MassRemoval,
     /// Volumes whose removal or loss was confirmed by name (`down --volumes`, `--remove-volume NAME`).
-    pub expendable_volumes: BTreeSet<crate::model::id::ResourceName>,
+    pub expendable_volumes: BTreeSet<ResourceName>,
+    /// `--timeout`: how long a step waits for a container's health or end. Without it the wait follows from the
+    /// health check's own numbers.
+    pub wait_timeout: Option<Timespan>,
 }
 
 /// Whether more than half of a project of four or more containers may go at once.
@@ -111,4 +170,86 @@ pub enum MassRemoval {
     #[default]
     Refuse,
     Allow,
+}
+
+/// What would make `actual` what `desired` declares, within what `policy` allows.
+///
+/// The same arguments give the same plan. Applying it whole leaves nothing to do; applying any part of it that
+/// respects `Step::after`, and planning again, gets there too.
+pub fn plan(desired: &Desired, actual: &Actual, policy: &Policy, ids: &mut Ids) -> Plan {
+    let mut findings = Findings::default();
+    let world = World { desired, actual, policy, scope: scope::Scope::of(desired, policy) };
+    let networks = networks::decide(&world, ids, &mut findings);
+    let containers = containers::decide(&world, &networks, ids, &mut findings);
+    let volumes = volumes::decide(&world, &containers, &mut findings);
+    guards::check(&world, &networks, &containers, &mut findings);
+    let steps = order::sequence(&world, &networks, &volumes, &containers);
+    let Findings { warnings, refusals } = findings;
+    Plan { version: PLAN_VERSION, project: desired.project.clone(), steps, warnings, refusals }
+}
+
+/// The arguments of a plan, as every decision sees them.
+struct World<'a> {
+    desired: &'a Desired,
+    actual: &'a Actual,
+    policy: &'a Policy,
+    scope: scope::Scope,
+}
+
+/// What is found beside steps.
+#[derive(Default)]
+struct Findings {
+    warnings: Vec<String>,
+    refusals: Vec<Refusal>,
+}
+
+impl Findings {
+    fn warn(&mut self, text: impl Into<String>) {
+        self.warnings.push(text.into());
+    }
+
+    fn impossible(&mut self, subject: impl Into<String>, reason: impl Into<String>, hint: impl Into<String>) {
+        self.refusals.push(Refusal {
+            subject: subject.into(),
+            reason: reason.into(),
+            hint: hint.into(),
+            kind: RefusalKind::Impossible,
+        });
+    }
+}
+
+/// What is done to an object that needs something done, as its step says it.
+#[derive(Debug, Clone)]
+struct Work {
+    mark: Mark,
+    reason: String,
+    changes: Vec<FieldChange>,
+}
+
+impl Work {
+    /// Drift put back: what was found, what is wanted.
+    fn repair(drift: &[crate::model::actual::Drift]) -> Work {
+        let changes = drift.iter().map(|drift| FieldChange {
+            field: drift.object.clone(),
+            old: Some(drift.found.clone()),
+            new: Some(drift.wanted.clone()),
+            class: ChangeClass::Live,
+        });
+        Work { mark: Mark::Change, reason: "changed by somebody else".to_owned(), changes: changes.collect() }
+    }
+}
+
+/// The fields of `changes` as a cause: "`image`, `environment` changed".
+fn cause_of<'a>(changes: impl IntoIterator<Item = &'a FieldChange>) -> String {
+    let mut fields: Vec<&str> = Vec::new();
+    for change in changes {
+        let top = change.field.split_once('.').map_or(change.field.as_str(), |(top, _)| top);
+        if !fields.contains(&top) {
+            fields.push(top);
+        }
+    }
+    match fields.as_slice() {
+        [.., _, _, _, _] => format!("{}, {} and {} more changed", fields[0], fields[1], fields.len() - 2),
+        fields => format!("{} changed", fields.join(", ")),
+    }
 }

@@ -1,0 +1,86 @@
+//! An engine without a host: [`Actual::after`] behind a lock, for tests of everything above the engine.
+//!
+//! It refuses what a host would refuse, fails where a test says so, and remembers what it did. The world can be
+//! changed behind its back with [`Fake::edit`], as people change hosts.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use thiserror::Error;
+
+use super::{Engine, Scope};
+use crate::model::action::Action;
+use crate::model::actual::Actual;
+use crate::model::after::Unmet;
+
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FakeError {
+    #[error("the host refuses")]
+    Refused(#[source] Unmet),
+    #[error("{0}")]
+    Scripted(String),
+}
+
+/// Says which actions fail, and with which words.
+type Script = Box<dyn Fn(&Action) -> Option<String> + Send + Sync>;
+
+pub struct Fake {
+    actual: Mutex<Actual>,
+    performed: Mutex<Vec<Action>>,
+    script: Script,
+}
+
+impl Fake {
+    pub fn new(actual: Actual) -> Fake {
+        Fake { actual: Mutex::new(actual), performed: Mutex::default(), script: Box::new(|_| None) }
+    }
+
+    /// An engine on which the actions fail that `script` has words for. They change nothing.
+    pub fn failing(actual: Actual, script: impl Fn(&Action) -> Option<String> + Send + Sync + 'static) -> Fake {
+        Fake { script: Box::new(script), ..Fake::new(actual) }
+    }
+
+    pub fn actual(&self) -> Actual {
+        lock(&self.actual).clone()
+    }
+
+    /// Changes the world as somebody else would.
+    pub fn edit(&self, change: impl FnOnce(&mut Actual)) {
+        change(&mut lock(&self.actual));
+    }
+
+    /// Every action that succeeded, in order.
+    pub fn performed(&self) -> Vec<Action> {
+        lock(&self.performed).clone()
+    }
+}
+
+/// A test that panicked while it held the lock has failed already; the others may go on.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Engine for Fake {
+    type Error = FakeError;
+
+    fn observe(&self, scope: &Scope) -> Result<Actual, FakeError> {
+        let mut actual = self.actual();
+        for source in scope.images.keys() {
+            actual.images.entry(source.clone()).or_default();
+        }
+        Ok(actual)
+    }
+
+    fn perform(&self, action: &Action) -> Result<(), FakeError> {
+        if let Some(words) = (self.script)(action) {
+            return Err(FakeError::Scripted(words));
+        }
+        let mut actual = lock(&self.actual);
+        *actual = actual.after(action).map_err(FakeError::Refused)?;
+        lock(&self.performed).push(action.clone());
+        Ok(())
+    }
+
+    fn hint(&self, _: &FakeError) -> Option<String> {
+        None
+    }
+}

@@ -1,0 +1,283 @@
+//! What a host is after an action: the model of the engine, as a pure function.
+//!
+//! Properties of the planner are stated with it ("a plan applied converges"), and the fake engine is it. It is strict
+//! where the host would be: an action whose precondition does not hold is refused, so a plan in a wrong order does not
+//! pass. It is optimistic where the host may fail: containers start and become healthy, fetches succeed.
+
+use thiserror::Error;
+
+use super::action::Action;
+use super::actual::{Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, Drift, Liveness};
+use super::container::Condition;
+use super::health::{Health, Probe};
+use super::id::{ContainerId, Digest};
+use super::image::{Image, ImageConfig, ImageSource};
+use super::names::NameTable;
+use super::record::{ContainerRecord, NetworkRecord};
+use super::status::{Exit, HealthStatus, Phase, STATUS_VERSION, Status};
+
+/// Why a host would refuse an action.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Unmet {
+    #[error("there is no {0}")]
+    Missing(String),
+    #[error("{subject} is still used by {user}")]
+    Used { subject: String, user: String },
+    #[error("the subnet of network `{network}` overlaps that of network `{other}`")]
+    Overlap { network: String, other: String },
+    #[error("an address of container `{container}` is held by container `{other}`")]
+    Address { container: String, other: String },
+    #[error("container `{0}` still runs")]
+    Running(ContainerId),
+    #[error("container `{0}` does not run")]
+    NotRunning(ContainerId),
+}
+
+impl Actual {
+    /// This host after `action`.
+    pub fn after(&self, action: &Action) -> Result<Actual, Unmet> {
+        let mut after = self.clone();
+        after.apply(action)?;
+        Ok(after)
+    }
+
+    fn apply(&mut self, action: &Action) -> Result<(), Unmet> {
+        match action {
+            Action::FetchImage { source } => {
+                let known = self.images.entry(source.clone()).or_default();
+                *known = fetched(source, known);
+            }
+            Action::EnsureVolume { record } => {
+                let volume = ActualVolume { record: record.clone(), drift: Vec::new() };
+                self.volumes.insert(record.key.clone(), volume);
+            }
+            Action::RemoveVolume { key } => {
+                let mut records = self.containers.values().map(|container| &container.record);
+                let user = records.find(|r| r.project == key.project && r.spec.volumes().any(|name| *name == key.name));
+                refuse_used(format!("volume `{key}`"), user)?;
+                self.volumes.remove(key);
+            }
+            Action::EnsureNetwork { record } => self.ensure_network(record)?,
+            Action::RemoveNetwork { id } => {
+                let mut records = self.containers.values().map(|container| &container.record);
+                refuse_used(format!("network `{id}`"), records.find(|record| record.addresses.contains_key(id)))?;
+                self.networks.remove(id);
+            }
+            Action::SetFirewall { ruleset } => self.firewall = Some(ruleset.clone()),
+            Action::SetNames { network, names } => match self.networks.get_mut(network) {
+                Some(actual) => actual.names = names.clone(),
+                None => return Err(Unmet::Missing(format!("network `{network}`"))),
+            },
+            Action::CreateContainer { record } => self.create(record)?,
+            Action::UpdateContainer { record } => {
+                let container = self.container(&record.id)?;
+                container.record = (**record).clone();
+                if runs(container) {
+                    container.limits = Some(record.spec.resources.clone());
+                }
+            }
+            Action::ConnectContainer { id } => self.connect(id)?,
+            Action::StartContainer { id } => self.start(id)?,
+            Action::StopContainer { id } => {
+                if let Some(container) = self.containers.get_mut(id) {
+                    stop(container);
+                }
+            }
+            Action::RemoveContainer { id } => match self.containers.get(id) {
+                Some(container) if runs(container) => return Err(Unmet::Running(id.clone())),
+                Some(_) | None => drop(self.containers.remove(id)),
+            },
+            Action::AwaitContainer { id, condition, timeout: _ } => await_condition(self.container(id)?, *condition)?,
+        }
+        Ok(())
+    }
+
+    fn container(&mut self, id: &ContainerId) -> Result<&mut ActualContainer, Unmet> {
+        self.containers.get_mut(id).ok_or_else(|| Unmet::Missing(format!("container `{id}`")))
+    }
+
+    fn ensure_network(&mut self, record: &NetworkRecord) -> Result<(), Unmet> {
+        let mut others = self.networks.values().map(|network| &network.record).filter(|other| other.id != record.id);
+        if let Some(other) = others.find(|other| other.subnet.overlaps(&record.subnet)) {
+            return Err(Unmet::Overlap { network: record.name.to_string(), other: other.name.to_string() });
+        }
+        let new = ActualNetwork { record: record.clone(), drift: Vec::new(), names: NameTable::default() };
+        let network = self.networks.entry(record.id.clone()).or_insert(new);
+        let old = std::mem::replace(&mut network.record, record.clone());
+        let was_damaged = !std::mem::take(&mut network.drift).is_empty();
+        // Links carry the MTU, and routes lead out or do not: the containers' side is looked at by connecting them.
+        let is_changed = old.spec.mtu != record.spec.mtu || old.spec.internal != record.spec.internal;
+        if is_changed || was_damaged {
+            let attached = self.containers.values_mut().filter(|c| c.record.addresses.contains_key(&record.id));
+            for container in attached.filter(|container| runs(container)) {
+                let object = format!("links on network {}", record.name);
+                let drift = Drift { object, found: "as they were".to_owned(), wanted: "as declared".to_owned() };
+                container.network_drift.push(drift);
+            }
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, record: &ContainerRecord) -> Result<(), Unmet> {
+        let image = self.images.get(&record.spec.image).and_then(|known| known.image.as_ref());
+        let image = image.ok_or_else(|| Unmet::Missing(format!("image `{}`", record.spec.image)))?;
+        for name in record.spec.volumes() {
+            if !self.volumes.keys().any(|key| key.project == record.project && key.name == *name) {
+                return Err(Unmet::Missing(format!("volume `{name}`")));
+            }
+        }
+        self.has_networks(record)?;
+        let record = ContainerRecord { image: Some(image.id.clone()), ..record.clone() };
+        self.containers.entry(record.id.clone()).or_insert(ActualContainer {
+            record,
+            liveness: Liveness::Absent,
+            network_drift: Vec::new(),
+            limits: None,
+            broken: None,
+        });
+        Ok(())
+    }
+
+    fn has_networks(&self, record: &ContainerRecord) -> Result<(), Unmet> {
+        match record.addresses.keys().find(|id| !self.networks.contains_key(id)) {
+            Some(id) => Err(Unmet::Missing(format!("network `{id}`"))),
+            None => Ok(()),
+        }
+    }
+
+    fn connect(&mut self, id: &ContainerId) -> Result<(), Unmet> {
+        let record = self.container(id)?.record.clone();
+        self.has_networks(&record)?;
+        // One that was never started since boot has no links yet.
+        let linked = self.containers.values().filter(|other| other.liveness != Liveness::Absent);
+        for other in linked.filter(|other| other.record.id != *id) {
+            let shares = |(network, here): (_, &super::record::Addresses)| {
+                other.record.addresses.get(network).is_some_and(|there| there.v4 == here.v4)
+            };
+            if record.addresses.iter().any(shares) {
+                let (container, other) = (id.to_string(), other.record.id.to_string());
+                return Err(Unmet::Address { container, other });
+            }
+        }
+        self.container(id)?.network_drift.clear();
+        Ok(())
+    }
+
+    fn start(&mut self, id: &ContainerId) -> Result<(), Unmet> {
+        let record = &self.container(id)?.record;
+        if let Some(owner) = record.network_of.clone() {
+            let has_namespace = self.containers.get(&owner).is_some_and(|c| c.liveness != Liveness::Absent);
+            if !has_namespace {
+                return Err(Unmet::Missing(format!("network namespace of container `{owner}`")));
+            }
+        }
+        self.connect(id)?;
+        let has_check = self.has_check(id);
+        let container = self.container(id)?;
+        if matches!(container.liveness, Liveness::Lost(_)) {
+            return Err(Unmet::Running(id.clone()));
+        }
+        if !matches!(&container.liveness, Liveness::Monitored(status) if status.phase == Phase::Running) {
+            let health = has_check.then(|| HealthStatus { health: Health::Starting, failing_streak: 0, log: vec![] });
+            container.liveness = Liveness::Monitored(Status { health, ..status(id, Phase::Running) });
+        }
+        container.limits = Some(container.record.spec.resources.clone());
+        Ok(())
+    }
+
+    fn has_check(&self, id: &ContainerId) -> bool {
+        let Some(spec) = self.containers.get(id).map(|container| &container.record.spec) else { return false };
+        let image = self.images.get(&spec.image).and_then(|known| known.image.as_ref());
+        let of_image = image.and_then(|image| image.config.healthcheck.as_ref());
+        spec.healthcheck.as_ref().or(of_image).is_some_and(|check| check.probe != Probe::None)
+    }
+}
+
+fn refuse_used(subject: String, user: Option<&ContainerRecord>) -> Result<(), Unmet> {
+    match user {
+        Some(user) => Err(Unmet::Used { subject, user: format!("container `{}`", user.instance) }),
+        None => Ok(()),
+    }
+}
+
+fn runs(container: &ActualContainer) -> bool {
+    match &container.liveness {
+        Liveness::Absent | Liveness::Ended(_) => false,
+        Liveness::Monitored(_) | Liveness::Lost(_) => true,
+    }
+}
+
+fn stop(container: &mut ActualContainer) {
+    if runs(container) {
+        container.liveness = Liveness::Ended(status(&container.record.id, Phase::Stopped));
+        container.network_drift.clear();
+        container.limits = None;
+    }
+}
+
+fn await_condition(container: &mut ActualContainer, condition: Condition) -> Result<(), Unmet> {
+    let id = container.record.id.clone();
+    let Liveness::Monitored(current) = &mut container.liveness else {
+        let completed = matches!(&container.liveness, Liveness::Ended(s) if s.exit == Some(Exit::Code(0)));
+        return match condition == Condition::Completed && completed {
+            true => Ok(()),
+            false => Err(Unmet::NotRunning(id)),
+        };
+    };
+    match condition {
+        Condition::Started => current.phase = Phase::Running,
+        Condition::Healthy => {
+            current.phase = Phase::Running;
+            current.health = Some(HealthStatus { health: Health::Healthy, failing_streak: 0, log: Vec::new() });
+        }
+        Condition::Completed => {
+            let ended = Status { exit: Some(Exit::Code(0)), ..status(&id, Phase::Exited) };
+            container.liveness = Liveness::Ended(ended);
+            container.limits = None;
+            container.network_drift.clear();
+        }
+    }
+    Ok(())
+}
+
+/// A status without times and processes, which a model does not have.
+fn status(id: &ContainerId, phase: Phase) -> Status {
+    Status {
+        version: STATUS_VERSION,
+        id: id.clone(),
+        phase,
+        pid: None,
+        started_at: None,
+        finished_at: None,
+        exit: None,
+        restarts: 0,
+        next_start_at: None,
+        health: None,
+        error: None,
+    }
+}
+
+/// The image that a fetch brings. What is in a registry is not part of a host, so the identifier stands in for it:
+/// another one when the source moved, the same one otherwise.
+fn fetched(source: &ImageSource, known: &ActualImage) -> ActualImage {
+    let (id, config) = match (&known.image, &known.moved) {
+        (Some(image), None) => return ActualImage { image: Some(image.clone()), moved: None },
+        (Some(image), Some(moved)) => (stand_in(&[image.id.as_str(), moved]), image.config.clone()),
+        (None, _) => (stand_in(&[&source.to_string()]), ImageConfig::default()),
+    };
+    let image = Image { id, manifest: None, layers: Vec::new(), config };
+    ActualImage { image: Some(image), moved: None }
+}
+
+/// A digest that follows from `parts`: FNV-1a of 64 bits, four times. It has to be distinct, not secure.
+fn stand_in(parts: &[&str]) -> Digest {
+    let mut bytes = [0; 32];
+    for (salt, chunk) in bytes.chunks_exact_mut(8).enumerate() {
+        let text = parts.iter().flat_map(|part| part.bytes().chain([0]));
+        let hash = text
+            .chain([salt as u8])
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        chunk.copy_from_slice(&hash.to_be_bytes());
+    }
+    Digest::from_sha256(&bytes)
+}

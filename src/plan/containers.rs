@@ -1,0 +1,471 @@
+//! What each instance of a declared container becomes, and which containers go.
+//!
+//! An instance may have several records when a replacement was cut short. The rules:
+//!
+//! 1. A record *fits* when nothing that is part of what a container is made of differs: no change of class `replace`,
+//!    the same image, the same networks, and its files are whole.
+//! 2. Of the records that fit the one that runs is kept, else the one with the lowest identifier. It is updated and
+//!    started as need be.
+//! 3. When none fits, a new record is made.
+//! 4. All other records of the instance leave, in the declared update order.
+//!
+//! So a plan cut short anywhere is taken up where it stopped: the new record fits and is kept, the old ones leave.
+
+use std::collections::BTreeMap;
+
+use super::addresses::{AddressBook, Applicant, collide};
+use super::images::{Images, Knowledge};
+use super::liveness::{Standing, is_up, limits_drift, meets, remark, standing};
+use super::networks::Networks;
+use super::notation::Notation;
+use super::scope::{attached, in_order};
+use super::waits::readiness;
+use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, cause_of, diff};
+use crate::model::actual::ActualContainer;
+use crate::model::container::{Condition, ContainerSpec, RunState, UpdateOrder};
+use crate::model::id::{ContainerId, Ids, Instance, ResourceName};
+use crate::model::network::NetworkMode;
+use crate::model::record::{ContainerRecord, RECORD_VERSION};
+
+pub(super) struct Containers<'a> {
+    /// Each behind those that it needs, replicas in order.
+    pub declared: Vec<Decision<'a>>,
+    /// No longer declared.
+    pub removed: Vec<&'a ActualContainer>,
+    pub images: Images,
+}
+
+/// What one instance becomes.
+pub(super) struct Decision<'a> {
+    /// As it will be.
+    pub record: ContainerRecord,
+    /// The record that is kept; a new one is made where there is none.
+    pub kept: Option<&'a ActualContainer>,
+    /// Records that are superseded, the one that runs first.
+    pub leaving: Vec<&'a ActualContainer>,
+    pub turnover: Turnover,
+    /// What differs from the kept record, or from the one that is replaced, or from the defaults.
+    pub changes: Vec<FieldChange>,
+    pub reason: String,
+    /// Why the kept one has to stop, first of all.
+    pub stop: Option<String>,
+    /// Why it has to start, last of all.
+    pub start: Option<String>,
+    /// Its links have to be put back while it runs.
+    pub connect: Option<Work>,
+    /// What makes it ready for others: healthy where it has a check.
+    pub ready_when: Condition,
+}
+
+/// How an instance changes from what leaves to what comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turnover {
+    /// The new one is made, the old one stops and goes, the new one starts: at its old address where possible.
+    StopFirst,
+    /// The new one is made and started, and healthy where it has a check, before traffic moves and the old one goes.
+    StartFirst,
+    /// The old one goes before the new one is made, because somebody needs its address or its network's subnet.
+    RemoveFirst,
+}
+
+impl<'a> Decision<'a> {
+    pub fn spec(&self) -> &ContainerSpec {
+        &self.record.spec
+    }
+
+    pub fn is_new(&self) -> bool {
+        self.kept.is_none()
+    }
+
+    pub fn name(&self) -> &ResourceName {
+        &self.record.instance.container
+    }
+
+    pub fn mark(&self) -> Mark {
+        match (self.kept, self.leaving.is_empty(), self.turnover) {
+            (Some(_), ..) if !self.changes.is_empty() || self.connect.is_some() => Mark::Change,
+            (Some(_), ..) => Mark::Run,
+            (None, true, _) => Mark::Create,
+            (None, false, Turnover::StartFirst) => Mark::ReplaceNewFirst,
+            (None, false, Turnover::StopFirst | Turnover::RemoveFirst) => Mark::Replace,
+        }
+    }
+
+    /// Whether `condition` holds already and nothing in this plan will change that.
+    pub fn meets(&self, condition: Condition) -> bool {
+        self.start.is_none() && self.stop.is_none() && self.kept.is_some_and(|kept| meets(kept, condition))
+    }
+
+    /// A start-first replacement takes over the traffic only when it is ready; until then the old one serves.
+    pub fn waits_for_traffic(&self) -> bool {
+        self.turnover == Turnover::StartFirst && !self.leaving.is_empty() && !self.meets(self.ready_when)
+    }
+}
+
+impl<'a> Containers<'a> {
+    /// Everything that will be gone.
+    pub fn departing(&self) -> impl Iterator<Item = &'a ActualContainer> {
+        self.declared.iter().flat_map(|d| d.leaving.iter()).chain(&self.removed).copied()
+    }
+
+    pub fn departs(&self, container: &ActualContainer) -> bool {
+        self.departing().any(|leaving| leaving.record.id == container.record.id)
+    }
+}
+
+pub(super) fn decide<'a>(
+    world: &World<'a>,
+    networks: &Networks<'_>,
+    ids: &mut Ids,
+    findings: &mut Findings,
+) -> Containers<'a> {
+    let mut images = Images::of(world);
+    // What has to be made may need an image that is not here, and fetching it may mean that others are made of
+    // another image than before. So decisions are taken until no further image is needed; each round knows more.
+    let declared = loop {
+        let mut round = Round::begin(world, networks, &images, ids);
+        let declared = round.decide();
+        let is_missing =
+            |d: &&Decision<'_>| d.is_new() && matches!(images.knowledge(world, &d.spec().image), Knowledge::Missing);
+        let missing: Vec<_> = declared.iter().filter(is_missing).map(|d| d.spec().image.clone()).collect();
+        if missing.is_empty() {
+            *ids = round.ids;
+            findings.warnings.extend(round.findings.warnings);
+            findings.refusals.extend(round.findings.refusals);
+            break declared;
+        }
+        missing.iter().for_each(|source| images.fetch(source));
+    };
+    images.check(world, findings);
+    let mut containers = Containers { declared, removed: removed(world), images };
+    wake_dependencies(&mut containers.declared);
+    clear_the_way(networks, &mut containers.declared);
+    let kept = containers.declared.iter().filter(|d| d.start.is_none()).filter_map(|d| d.kept);
+    findings.warnings.extend(kept.filter_map(remark));
+    containers
+}
+
+fn removed<'a>(world: &World<'a>) -> Vec<&'a ActualContainer> {
+    let is_declared = |instance: &Instance| {
+        world.desired.containers.get(&instance.container).is_some_and(|c| instance.replica <= c.replicas)
+    };
+    let own = world.actual.containers.values().filter(|c| c.record.project == world.desired.project);
+    let in_scope = own.filter(|c| world.scope.holds(&c.record.instance.container));
+    in_scope.filter(|c| !is_declared(&c.record.instance)).collect()
+}
+
+/// One that ended for good is started again when another one starts that needs it otherwise: the next apply after a
+/// failed migration tries it again.
+fn wake_dependencies(declared: &mut [Decision<'_>]) {
+    for at in (0..declared.len()).rev() {
+        if declared[at].start.is_none() {
+            continue;
+        }
+        let (before, rest) = declared.split_at_mut(at);
+        let dependent = &rest[0];
+        for (name, condition) in &dependent.record.spec.depends_on {
+            for needed in before.iter_mut().filter(|d| d.name() == name && d.spec().state == RunState::Running) {
+                let rests = needed.kept.is_some_and(|kept| !is_up(&kept.liveness));
+                if needed.start.is_none() && rests && !needed.meets(*condition) {
+                    let condition = condition.notation().replace('"', "");
+                    needed.start = Some(format!("{} needs it {condition}", dependent.record.instance));
+                }
+            }
+        }
+    }
+}
+
+/// Who holds what another one needs goes first: an address, or a network in the way of a new one.
+fn clear_the_way(networks: &Networks<'_>, declared: &mut [Decision<'_>]) {
+    let is_in_the_way = |record: &ContainerRecord| {
+        let mut on = networks.leaving.iter().filter(|network| record.addresses.contains_key(&network.id));
+        on.any(|network| networks.is_in_the_way(network))
+    };
+    let blocks = |at: usize, old: &ContainerRecord| {
+        let mut others = declared.iter().enumerate().filter(|(other, d)| *other != at && d.start.is_some());
+        is_in_the_way(old) || others.any(|(_, other)| collide(&other.record, old))
+    };
+    let first: Vec<bool> =
+        (0..declared.len()).map(|at| declared[at].leaving.iter().any(|leaving| blocks(at, &leaving.record))).collect();
+    for (decision, first) in declared.iter_mut().zip(first) {
+        if first {
+            decision.turnover = Turnover::RemoveFirst;
+        }
+    }
+}
+
+/// One attempt to decide about every instance, with what is known of the images.
+struct Round<'w, 'a> {
+    world: &'w World<'a>,
+    networks: &'w Networks<'w>,
+    images: &'w Images,
+    ids: Ids,
+    book: AddressBook,
+    /// The identifiers that instances will have.
+    chosen: BTreeMap<Instance, ContainerId>,
+    findings: Findings,
+}
+
+/// How a record compares with what its instance should be.
+struct Comparison<'a> {
+    container: &'a ActualContainer,
+    changes: Vec<FieldChange>,
+    /// Beyond the fields: why it cannot be kept.
+    causes: Vec<String>,
+}
+
+impl Comparison<'_> {
+    fn class(&self) -> Option<ChangeClass> {
+        self.changes.iter().map(|change| change.class).max()
+    }
+
+    fn fits(&self) -> bool {
+        self.class() < Some(ChangeClass::Replace)
+    }
+
+    /// The causes, or the fields of the class that decides.
+    fn reason(&self) -> String {
+        let decisive = self.changes.iter().filter(|change| Some(change.class) == self.class());
+        match self.causes.is_empty() {
+            true => cause_of(decisive),
+            false => self.causes.join("; "),
+        }
+    }
+}
+
+impl<'w, 'a> Round<'w, 'a> {
+    fn begin(world: &'w World<'a>, networks: &'w Networks<'w>, images: &'w Images, ids: &Ids) -> Round<'w, 'a> {
+        Round {
+            world,
+            networks,
+            images,
+            ids: ids.clone(),
+            book: AddressBook::of(world, networks),
+            chosen: BTreeMap::new(),
+            findings: Findings::default(),
+        }
+    }
+
+    fn decide(&mut self) -> Vec<Decision<'a>> {
+        let mut declared = Vec::new();
+        for name in in_order(self.world.desired) {
+            if !self.world.scope.holds(name) {
+                continue;
+            }
+            let container = &self.world.desired.containers[name];
+            for replica in 1..=container.replicas {
+                let instance = Instance { container: name.clone(), replica };
+                let decision = self.instance(&instance, &container.spec);
+                self.chosen.insert(instance, decision.record.id.clone());
+                declared.push(decision);
+            }
+        }
+        declared
+    }
+
+    fn instance(&mut self, instance: &Instance, spec: &ContainerSpec) -> Decision<'a> {
+        let own = self.world.actual.containers.values().filter(|c| c.record.project == self.world.desired.project);
+        let of_instance = own.filter(|c| c.record.instance == *instance);
+        let mut compared: Vec<Comparison<'a>> = of_instance.map(|container| self.compare(container, spec)).collect();
+        // The sort is stable: equals stay in the order of their identifiers.
+        compared.sort_by_key(|c| (!c.fits(), !is_up(&c.container.liveness)));
+        match compared.first().is_some_and(Comparison::fits) {
+            true => {
+                let kept = compared.remove(0);
+                self.keep(kept, spec, compared.into_iter().map(|c| c.container).collect())
+            }
+            false => self.make(instance, spec, compared),
+        }
+    }
+
+    fn compare(&self, container: &'a ActualContainer, spec: &ContainerSpec) -> Comparison<'a> {
+        let record = &container.record;
+        let mut changes = diff::container(&record.spec, spec);
+        let mut causes = Vec::new();
+        if let Some(broken) = &container.broken {
+            changes.push(replaced("files", broken, "made anew"));
+            causes.push(format!("its files are damaged: {broken}"));
+        }
+        let old = record.image.as_ref().map_or("unknown", |image| image.short());
+        match self.images.knowledge(self.world, &spec.image) {
+            _ if record.spec.image != spec.image => {}
+            Knowledge::Here(id) if record.image.as_ref().is_some_and(|image| *image != id) => {
+                changes.push(replaced("image id", old, id.short()));
+                causes.push("its image changed".to_owned());
+            }
+            Knowledge::Fetched { why } => {
+                changes.push(replaced("image id", old, "as fetched"));
+                causes.push(format!("its image is fetched again: {why}"));
+            }
+            Knowledge::Here(_) | Knowledge::Missing => {}
+        }
+        self.compare_networks(record, spec, &mut changes, &mut causes);
+        if let NetworkMode::Container(owner) = &spec.network {
+            let owner_id = self.chosen.get(&Instance { container: owner.clone(), replica: 1 });
+            if record.network_of.as_ref() != owner_id && record.spec.network == spec.network {
+                changes.push(replaced("network_mode", "namespace of the old one", "namespace of the new one"));
+                causes.push(format!("container {owner}, whose network it shares, is replaced"));
+            }
+        }
+        Comparison { container, changes, causes }
+    }
+
+    /// A network of the same name may be another one; an address that is written down as it was chosen, or left
+    /// open again, stays what it is.
+    fn compare_networks(
+        &self,
+        record: &ContainerRecord,
+        spec: &ContainerSpec,
+        changes: &mut Vec<FieldChange>,
+        causes: &mut Vec<String>,
+    ) {
+        for name in attached(spec) {
+            let Some(network) = self.networks.declared.get(name) else { continue };
+            let was_attached = attached(&record.spec).any(|old| old == name);
+            match record.addresses.get(&network.record.id) {
+                Some(addresses) => {
+                    let v4 = Some(addresses.v4.notation());
+                    let v6 = addresses.v6.map(|v6| v6.notation());
+                    for change in changes.iter_mut() {
+                        let is_kept = |kept: &Option<String>| change.new.is_none() || change.new == *kept;
+                        let field = change.field.strip_prefix(&format!("networks.{name}."));
+                        if (field == Some("address") && is_kept(&v4)) || (field == Some("address6") && is_kept(&v6)) {
+                            change.class = ChangeClass::None;
+                        }
+                    }
+                }
+                None if was_attached => {
+                    let subnet = network.record.subnet;
+                    changes.push(replaced(&format!("networks.{name}"), "another network", &subnet.to_string()));
+                    causes.push(format!("network {name} is made anew"));
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn keep(
+        &mut self,
+        comparison: Comparison<'a>,
+        spec: &ContainerSpec,
+        leaving: Vec<&'a ActualContainer>,
+    ) -> Decision<'a> {
+        let mut reason = comparison.reason();
+        let needs_restart = comparison.class() == Some(ChangeClass::Restart);
+        let Comparison { container, mut changes, .. } = comparison;
+        let record = match changes.is_empty() {
+            true => container.record.clone(),
+            false => ContainerRecord { version: RECORD_VERSION, spec: spec.clone(), ..container.record.clone() },
+        };
+        let standing = standing(&container.liveness, &spec.restart);
+        if standing == Standing::Up && !changes.iter().any(|change| change.field.starts_with("resources.")) {
+            let drift = limits_drift(container, &self.world.actual.host.controllers);
+            if changes.is_empty() && !drift.is_empty() {
+                reason = "limits changed by somebody else".to_owned();
+            }
+            changes.extend(drift);
+        }
+        let (stop, start) = match (spec.state, standing) {
+            (RunState::Stopped, _) => (is_up(&container.liveness).then(|| "declared stopped".to_owned()), None),
+            (RunState::Running, Standing::Up) if needs_restart => (Some(reason.clone()), Some(reason.clone())),
+            (RunState::Running, Standing::Up | Standing::Done) => (None, None),
+            (RunState::Running, Standing::Down(why)) => (None, Some(why)),
+            (RunState::Running, Standing::Stale(why)) => (Some(why.clone()), Some(why)),
+        };
+        let connect = self.connect(container, start.is_some() || stop.is_some());
+        let wants_start_first = spec.update_order == UpdateOrder::StartFirst && spec.state == RunState::Running;
+        let turnover = turnover(wants_start_first, &record, &leaving);
+        let ready_when = readiness(self.world, spec);
+        Decision { record, kept: Some(container), leaving, turnover, changes, reason, stop, start, connect, ready_when }
+    }
+
+    /// What its links need while it goes on running. A start connects anyway.
+    fn connect(&self, container: &ActualContainer, is_restarted: bool) -> Option<Work> {
+        if is_restarted || !is_up(&container.liveness) {
+            return None;
+        }
+        if !container.network_drift.is_empty() {
+            return Some(Work::repair(&container.network_drift));
+        }
+        let touched = self.networks.declared.values().filter(|network| network.reconnect);
+        let mut touched = touched.filter(|network| container.record.addresses.contains_key(&network.record.id));
+        touched.next().map(|network| Work {
+            mark: Mark::Run,
+            reason: format!("network {} is changed", network.record.name),
+            changes: Vec::new(),
+        })
+    }
+
+    fn make(&mut self, instance: &Instance, spec: &ContainerSpec, old: Vec<Comparison<'a>>) -> Decision<'a> {
+        let runs = old.first().filter(|old| is_up(&old.container.liveness));
+        let wants_start_first =
+            runs.is_some() && spec.update_order == UpdateOrder::StartFirst && spec.state == RunState::Running;
+        let heir_of = old.first().filter(|_| !wants_start_first).map(|old| &old.container.record);
+        let applicant = Applicant { instance, spec, heir_of };
+        let addresses = self.book.assign(&applicant, self.networks, &mut self.findings);
+        let image = match self.images.knowledge(self.world, &spec.image) {
+            Knowledge::Here(id) => Some(id),
+            Knowledge::Fetched { .. } | Knowledge::Missing => None,
+        };
+        let network_of = match &spec.network {
+            NetworkMode::Container(owner) => {
+                self.chosen.get(&Instance { container: owner.clone(), replica: 1 }).cloned()
+            }
+            NetworkMode::Networks(_) | NetworkMode::None | NetworkMode::Host => None,
+        };
+        let record = ContainerRecord {
+            version: RECORD_VERSION,
+            id: self.fresh(),
+            project: self.world.desired.project.clone(),
+            instance: instance.clone(),
+            spec: spec.clone(),
+            image,
+            addresses,
+            network_of,
+        };
+        let (changes, reason) = match old.first() {
+            Some(old) => (old.changes.clone(), old.reason()),
+            None => (diff::declared(spec), "declared, not there".to_owned()),
+        };
+        let leaving: Vec<_> = old.into_iter().map(|old| old.container).collect();
+        let turnover = turnover(wants_start_first, &record, &leaving);
+        if wants_start_first && turnover != Turnover::StartFirst {
+            let text = "has a fixed address, so its replacement cannot start beside it: the old one stops first";
+            self.findings.warn(format!("container {instance} {text}"));
+        }
+        let start = (spec.state == RunState::Running).then(|| match leaving.is_empty() {
+            true => "declared running".to_owned(),
+            false => reason.clone(),
+        });
+        let ready_when = readiness(self.world, spec);
+        let (stop, connect) = (None, None);
+        Decision { record, kept: None, leaving, turnover, changes, reason, stop, start, connect, ready_when }
+    }
+
+    fn fresh(&mut self) -> ContainerId {
+        loop {
+            let id = self.ids.container();
+            if !self.world.actual.containers.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+}
+
+/// Two that share an address cannot run at once, whatever the manifest wishes.
+fn turnover(wants_start_first: bool, record: &ContainerRecord, leaving: &[&ActualContainer]) -> Turnover {
+    let apart = leaving.iter().all(|old| !collide(&old.record, record));
+    match wants_start_first && apart {
+        true => Turnover::StartFirst,
+        false => Turnover::StopFirst,
+    }
+}
+
+fn replaced(field: &str, old: &str, new: &str) -> FieldChange {
+    FieldChange {
+        field: field.to_owned(),
+        old: Some(old.to_owned()),
+        new: Some(new.to_owned()),
+        class: ChangeClass::Replace,
+    }
+}

@@ -1,0 +1,237 @@
+//! What must not be done, what cannot be done, and what a reader should know.
+//!
+//! Only what this plan would bring about is looked at: a converged project gives no refusal, whatever became of the host
+//! since. The parser has already refused what is wrong with the manifest alone.
+
+use std::collections::BTreeSet;
+
+use super::containers::{Containers, Decision};
+use super::liveness::controller_of;
+use super::networks::{Networks, overlap};
+use super::scope::needs;
+use super::waits::{Check, check as health_check};
+use super::{Findings, MassRemoval, Refusal, RefusalKind, World, diff};
+use crate::model::container::{CapabilitySet, Condition, RunState};
+use crate::model::id::Instance;
+use crate::model::network::NetworkMode;
+use crate::model::port::{HostAddress, HostPort};
+use crate::model::record::ContainerRecord;
+use crate::model::resources::{Resources, Ulimit};
+
+/// From how many containers on removing more than half of them asks for consent.
+const MASS: usize = 4;
+
+pub(super) fn check(world: &World<'_>, networks: &Networks<'_>, containers: &Containers<'_>, findings: &mut Findings) {
+    targets(world, findings);
+    mass_removal(world, containers, findings);
+    subnets(world, networks, containers, findings);
+    for decision in &containers.declared {
+        ports(world, containers, decision, findings);
+        if decision.is_new() || decision.start.is_some() || !decision.changes.is_empty() {
+            limits(world, decision, findings);
+        }
+        if decision.is_new() {
+            addresses(world, networks, containers, decision, findings);
+        }
+        if decision.start.is_some() {
+            capabilities(world, decision, findings);
+            dependencies(world, decision, findings);
+        }
+    }
+}
+
+fn targets(world: &World<'_>, findings: &mut Findings) {
+    for name in &world.policy.targets {
+        let mut own = world.actual.containers.values().filter(|c| c.record.project == world.desired.project);
+        let exists = own.any(|c| c.record.instance.container == *name);
+        if !exists && !world.desired.containers.contains_key(name) {
+            let known: Vec<&str> = world.desired.containers.keys().map(|name| name.as_str()).collect();
+            let hint = format!("declared are: {}", known.join(", "));
+            findings.impossible(format!("container {name}"), "no container of this name is declared", hint);
+        }
+    }
+}
+
+fn mass_removal(world: &World<'_>, containers: &Containers<'_>, findings: &mut Findings) {
+    let own = world.actual.containers.values().filter(|c| c.record.project == world.desired.project);
+    let present: BTreeSet<&Instance> = own.map(|c| &c.record.instance).collect();
+    let removed: BTreeSet<&Instance> = containers.removed.iter().map(|c| &c.record.instance).collect();
+    let is_mass = present.len() >= MASS && removed.len() * 2 > present.len();
+    if is_mass && world.policy.mass_removal == MassRemoval::Refuse {
+        findings.refusals.push(Refusal {
+            subject: format!("project {}", world.desired.project),
+            reason: format!("{} of its {} containers would be removed", removed.len(), present.len()),
+            hint: "if that is meant: --allow-mass-removal".to_owned(),
+            kind: RefusalKind::Guard,
+        });
+    }
+}
+
+/// A new network must not cover addresses that the host reaches elsewhere, or another network has.
+fn subnets(world: &World<'_>, networks: &Networks<'_>, containers: &Containers<'_>, findings: &mut Findings) {
+    let departing: BTreeSet<_> = containers.departing().map(|c| &c.record.id).collect();
+    let stays_used = |id| {
+        let mut staying = world.actual.containers.values().filter(|c| !departing.contains(&c.record.id));
+        staying.any(|c| c.record.addresses.contains_key(id))
+    };
+    for (name, network) in networks.declared.iter().filter(|(_, network)| network.is_new()) {
+        let record = &network.record;
+        let subject = format!("network {name}");
+        let hint = "choose another subnet, or leave `subnet` out";
+        let declared = [record.spec.subnet, record.spec.subnet6];
+        for subnet in declared.into_iter().flatten() {
+            // A default route covers everything and claims nothing.
+            let mut routes = world.actual.host.routes.iter().filter(|route| route.prefix() > 0);
+            if let Some(route) = routes.find(|route| route.overlaps(&subnet)) {
+                findings.impossible(&subject, format!("{subnet} overlaps the host's route to {route}"), hint);
+            }
+        }
+        for other in world.actual.networks.values().map(|network| &network.record) {
+            let leaves = networks.leaving.iter().any(|leaving| leaving.id == other.id) && !stays_used(&other.id);
+            if overlap(record, other) && !leaves {
+                let whose = format!("network {} of project {}", other.name, other.project);
+                findings.impossible(&subject, format!("{} overlaps {whose}", record.subnet), hint);
+            }
+        }
+    }
+}
+
+/// A port that this plan publishes must be free: of other projects, and of other processes.
+fn ports(world: &World<'_>, containers: &Containers<'_>, decision: &Decision<'_>, findings: &mut Findings) {
+    if decision.spec().state == RunState::Stopped {
+        return;
+    }
+    let held = decision.kept.into_iter().chain(decision.leaving.iter().copied());
+    let held: BTreeSet<&HostPort> = held
+        .filter(|old| old.record.spec.state == RunState::Running)
+        .flat_map(|old| old.record.spec.ports.keys())
+        .collect();
+    let subject = format!("container {}", decision.record.instance);
+    let others = || world.actual.containers.values().map(|c| &c.record);
+    for port in decision.spec().ports.keys().filter(|port| !held.contains(port)) {
+        if port.address == HostAddress::Any {
+            findings.warn(format!("{subject} publishes port {port} on every address of this host"));
+        }
+        let foreign = others().filter(|other| other.project != world.desired.project);
+        if let Some(other) = publisher(foreign, port) {
+            let whose = format!("container {} of project {}", other.instance, other.project);
+            findings.impossible(&subject, format!("port {port} is published by {whose}"), "publish another port");
+            continue;
+        }
+        if world.actual.host.listening.iter().any(|listening| listening.conflicts(port)) {
+            // One of our own that is about to go may be the listener.
+            let is_ours = containers.departing().any(|old| old.record.spec.network == NetworkMode::Host);
+            match is_ours {
+                true => findings.warn(format!("{subject}: a process of this host listens on port {port}")),
+                false => findings.impossible(
+                    &subject,
+                    format!("port {port} is in use by another process of this host"),
+                    format!("see who it is with `ss -lnp sport = :{}`, or publish another port", port.port),
+                ),
+            }
+        }
+    }
+    // Within the project the parser looks at what is declared; what stays beside the targets is not declared here.
+    let staying = others()
+        .filter(|other| other.project == world.desired.project && !world.scope.holds(&other.instance.container));
+    let staying: Vec<&ContainerRecord> = staying.collect();
+    for port in decision.spec().ports.keys().filter(|port| !held.contains(port)) {
+        if let Some(other) = publisher(staying.iter().copied(), port) {
+            let reason = format!("port {port} is still published by container {}", other.instance);
+            findings.impossible(&subject, reason, format!("add --target {}", other.instance.container));
+        }
+    }
+}
+
+fn publisher<'a>(
+    mut records: impl Iterator<Item = &'a ContainerRecord>,
+    port: &HostPort,
+) -> Option<&'a ContainerRecord> {
+    records.find(|r| r.spec.state == RunState::Running && r.spec.ports.keys().any(|other| other.conflicts(port)))
+}
+
+/// Limits need their cgroup controller; rlimits end at the host's hard limit.
+fn limits(world: &World<'_>, decision: &Decision<'_>, findings: &mut Findings) {
+    let host = &world.actual.host;
+    let subject = format!("container {}", decision.record.instance);
+    for limit in diff::limits(&Resources::default(), &decision.spec().resources) {
+        if let Some(controller) = controller_of(&limit.field).filter(|c| !host.controllers.contains(*c)) {
+            findings.impossible(
+                &subject,
+                format!("`{}` needs the cgroup controller `{controller}`, which this host does not offer", limit.field),
+                "mount or delegate the controller, or take the limit out",
+            );
+        }
+    }
+    for (name, Ulimit { soft: _, hard }) in &decision.spec().ulimits {
+        let Some(ceiling) = host.hard_limits.get(name) else { continue };
+        if hard.is_none_or(|hard| hard > *ceiling) {
+            let wanted = hard.map_or_else(|| "unlimited".to_owned(), |hard| hard.to_string());
+            findings.impossible(
+                &subject,
+                format!("`ulimits.{name}` of {wanted} is above this host's hard limit of {ceiling}"),
+                format!("at most {ceiling} can be given without CAP_SYS_RESOURCE"),
+            );
+        }
+    }
+}
+
+/// Capabilities that this host cannot give are cut, and the plan says so.
+fn capabilities(world: &World<'_>, decision: &Decision<'_>, findings: &mut Findings) {
+    let bounding = &world.actual.host.bounding;
+    let wanted = match &decision.spec().capabilities.add {
+        CapabilitySet::Some(names) => names.clone(),
+        CapabilitySet::All => crate::model::security::Capability::all().collect(),
+    };
+    let wanted = match decision.spec().privileged {
+        true => crate::model::security::Capability::all().collect(),
+        false => wanted,
+    };
+    let cut: Vec<String> = wanted.difference(bounding).map(ToString::to_string).collect();
+    if !cut.is_empty() {
+        let container = &decision.record.instance;
+        findings.warn(format!("container {container} goes without {}: this host does not have it", cut.join(", ")));
+    }
+}
+
+/// Addresses that are declared must lie in their network and be free.
+fn addresses(
+    world: &World<'_>,
+    networks: &Networks<'_>,
+    containers: &Containers<'_>,
+    decision: &Decision<'_>,
+    findings: &mut Findings,
+) {
+    let NetworkMode::Networks(attachments) = &decision.spec().network else { return };
+    let subject = format!("container {}", decision.record.instance);
+    for (name, attachment) in attachments {
+        let Some(network) = networks.declared.get(name) else { continue };
+        let (record, Some(address)) = (&network.record, attachment.address) else { continue };
+        if !record.subnet.contains(address.into()) {
+            let reason = format!("{address} is not in {}, the subnet of network {name}", record.subnet);
+            findings.impossible(&subject, reason, format!("declare the subnet: `networks.{name}.subnet`"));
+        }
+        let mut holders = world.actual.containers.values().filter(|c| !containers.departs(c));
+        let holder = holders.find(|c| c.record.addresses.get(&record.id).is_some_and(|a| a.v4 == address));
+        if let Some(holder) = holder {
+            let reason = format!("{address} is the address of container {}", holder.record.instance);
+            findings.impossible(&subject, reason, "choose another address");
+        }
+    }
+}
+
+/// A need that cannot come true is said before anything is done.
+fn dependencies(world: &World<'_>, decision: &Decision<'_>, findings: &mut Findings) {
+    let subject = format!("container {}", decision.record.instance);
+    for name in needs(decision.spec()) {
+        let Some(needed) = world.desired.containers.get(name) else { continue };
+        let condition = decision.spec().depends_on.get(name);
+        if needed.spec.state == RunState::Stopped && condition != Some(&Condition::Completed) {
+            let hint = format!("declare {name} running, or take the dependency out");
+            findings.impossible(&subject, format!("it needs {name}, which is declared stopped"), hint);
+        } else if condition == Some(&Condition::Healthy) && matches!(health_check(world, &needed.spec), Check::No) {
+            let reason = format!("it needs {name} healthy, and neither {name} nor its image has a health check");
+            findings.impossible(&subject, reason, format!("give {name} a `healthcheck`, or depend on `started`"));
+        }
+    }
+}

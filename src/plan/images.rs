@@ -1,0 +1,90 @@
+//! Which images are fetched, and what is known of the image that a container will be made of.
+//!
+//! A source that moved (a tag at its registry, an archive that was edited) is fetched again, and its containers are
+//! replaced. A source that this host does not have is fetched when something is to be made of it; containers that run
+//! are not replaced just because the name of their image is gone.
+
+use std::collections::BTreeMap;
+
+use super::{Findings, Mark, Work, World};
+use crate::model::desired::Desired;
+use crate::model::id::Digest;
+use crate::model::image::{ImageConfig, ImageSource, Pull};
+
+/// The sources that this plan fetches.
+#[derive(Default)]
+pub(super) struct Images {
+    pub fetched: BTreeMap<ImageSource, Work>,
+}
+
+/// What is known, while planning, of the image behind a source.
+pub(super) enum Knowledge {
+    /// Whole on this host, under this identifier.
+    Here(Digest),
+    /// Fetched by this plan; the identifier is known afterwards.
+    Fetched { why: String },
+    /// Neither here nor fetched by this plan.
+    Missing,
+}
+
+impl Images {
+    /// What has to be fetched whatever the containers are: moved sources, and images declared on their own account.
+    pub fn of(world: &World<'_>) -> Images {
+        let mut images = Images::default();
+        for source in world.desired.images.keys().filter(|source| in_scope(world, source)) {
+            match world.actual.images.get(source) {
+                Some(known) if known.moved.is_some() => {
+                    let reason = known.moved.clone().unwrap_or_default();
+                    let work = Work { mark: Mark::Change, reason, changes: Vec::new() };
+                    images.fetched.insert(source.clone(), work);
+                }
+                Some(known) if known.image.is_some() => {}
+                _ if users(world.desired, source).next().is_none() => images.fetch(source),
+                _ => {}
+            }
+        }
+        images
+    }
+
+    /// The image is not on this host and something is to be made of it.
+    pub fn fetch(&mut self, source: &ImageSource) {
+        let work = Work { mark: Mark::Create, reason: "not on this host".to_owned(), changes: Vec::new() };
+        self.fetched.entry(source.clone()).or_insert(work);
+    }
+
+    pub fn knowledge(&self, world: &World<'_>, source: &ImageSource) -> Knowledge {
+        let known = world.actual.images.get(source);
+        match (self.fetched.get(source), known.and_then(|known| known.image.as_ref())) {
+            (Some(work), _) => Knowledge::Fetched { why: work.reason.clone() },
+            (None, Some(image)) => Knowledge::Here(image.id.clone()),
+            (None, None) => Knowledge::Missing,
+        }
+    }
+
+    /// Refuses what may not be fetched.
+    pub fn check(&self, world: &World<'_>, findings: &mut Findings) {
+        for (source, work) in &self.fetched {
+            if work.mark == Mark::Create && world.desired.images.get(source) == Some(&Pull::Never) {
+                findings.impossible(
+                    format!("image {source}"),
+                    "it is not on this host, and `pull = \"never\"` forbids fetching it",
+                    "set `pull = \"missing\"`, or load it from an archive",
+                );
+            }
+        }
+    }
+}
+
+/// The configuration of the image behind a source, as far as it is known: of a moved source, the one before.
+pub(super) fn config<'a>(world: &World<'a>, source: &ImageSource) -> Option<&'a ImageConfig> {
+    world.actual.images.get(source)?.image.as_ref().map(|image| &image.config)
+}
+
+fn users<'a>(desired: &'a Desired, source: &ImageSource) -> impl Iterator<Item = &'a crate::model::id::ResourceName> {
+    desired.containers.iter().filter(move |(_, c)| c.spec.image == *source).map(|(name, _)| name)
+}
+
+/// With targets, only the images of containers in scope.
+fn in_scope(world: &World<'_>, source: &ImageSource) -> bool {
+    world.scope.is_whole() || users(world.desired, source).any(|name| world.scope.holds(name))
+}

@@ -1,0 +1,188 @@
+//! What each declared network becomes, and which networks go.
+//!
+//! A network is its subnet: one with another subnet is another network with another identifier, and its containers
+//! are replaced, since addresses are part of what they are. Everything else about it is live. When a crash left two
+//! records of one name, the one that fits the manifest and has most containers stays.
+
+use std::collections::BTreeMap;
+
+use super::notation::Notation;
+use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, cause_of, diff};
+use crate::model::id::{Ids, NetworkId, ResourceName};
+use crate::model::network::{NetworkSpec, Subnet};
+use crate::model::record::{NetworkRecord, RECORD_VERSION};
+use crate::model::subnets::{Pool, choose};
+
+pub(super) struct Networks<'a> {
+    pub declared: BTreeMap<ResourceName, Network>,
+    /// No longer declared, or superseded by another record of the same name.
+    pub leaving: Vec<&'a NetworkRecord>,
+}
+
+pub(super) struct Network {
+    /// As it will be.
+    pub record: NetworkRecord,
+    pub work: Option<Work>,
+    /// Its running containers' links have to be looked at again: the bridge is made anew, or a setting changed that
+    /// links and routes carry.
+    pub reconnect: bool,
+}
+
+impl Network {
+    pub fn is_new(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| work.mark == Mark::Create)
+    }
+}
+
+impl Networks<'_> {
+    /// The record, as it will be, of a network that this plan is about.
+    pub fn by_id(&self, id: &NetworkId) -> Option<&Network> {
+        self.declared.values().find(|network| network.record.id == *id)
+    }
+
+    /// Whether this network has to go before a new one can come, because their subnets overlap.
+    pub fn is_in_the_way(&self, record: &NetworkRecord) -> bool {
+        let mut new = self.declared.values().filter(|network| network.is_new());
+        new.any(|network| overlap(&network.record, record))
+    }
+}
+
+pub(super) fn overlap(a: &NetworkRecord, b: &NetworkRecord) -> bool {
+    let six = a.subnet6.zip(b.subnet6).is_some_and(|(a, b)| a.overlaps(&b));
+    a.subnet.overlaps(&b.subnet) || six
+}
+
+pub(super) fn decide<'a>(world: &World<'a>, ids: &mut Ids, findings: &mut Findings) -> Networks<'a> {
+    let mut networks = Networks { declared: BTreeMap::new(), leaving: Vec::new() };
+    let mut subnets = Subnets::of(world);
+    for name in world.scope.networks(world.desired) {
+        let Some(spec) = world.desired.networks.get(name) else { continue };
+        let mut present = of_name(world, name);
+        let network = match present.iter().position(|record| fits(record, spec)) {
+            Some(at) => kept(world, present.remove(at), spec),
+            None => {
+                let subnet = spec.subnet.or_else(|| subnets.take()).unwrap_or_else(|| no_subnet(name, findings));
+                let record = NetworkRecord {
+                    version: RECORD_VERSION,
+                    id: fresh(world, ids),
+                    project: world.desired.project.clone(),
+                    name: name.clone(),
+                    spec: spec.clone(),
+                    subnet,
+                    subnet6: spec.subnet6,
+                };
+                created(record, present.first().copied())
+            }
+        };
+        networks.leaving.extend(present);
+        networks.declared.insert(name.clone(), network);
+    }
+    if world.scope.is_whole() {
+        let own = world.actual.networks.values().map(|network| &network.record);
+        let undeclared = |record: &&NetworkRecord| {
+            record.project == world.desired.project && !world.desired.networks.contains_key(&record.name)
+        };
+        networks.leaving.extend(own.filter(undeclared));
+    }
+    networks
+}
+
+fn fresh(world: &World<'_>, ids: &mut Ids) -> NetworkId {
+    loop {
+        let id = ids.network();
+        if !world.actual.networks.contains_key(&id) {
+            return id;
+        }
+    }
+}
+
+/// The plan is refused; the subnet only keeps its form.
+fn no_subnet(name: &ResourceName, findings: &mut Findings) -> Subnet {
+    findings.impossible(
+        format!("network {name}"),
+        "no free subnet is left: the host's routes and other networks cover every pool",
+        "declare one: `subnet = \"192.168.77.0/24\"`",
+    );
+    Pool::defaults()[0].range
+}
+
+/// The records of this name, the one with most containers first.
+fn of_name<'a>(world: &World<'a>, name: &ResourceName) -> Vec<&'a NetworkRecord> {
+    let containers = |id: &NetworkId| {
+        let records = world.actual.containers.values().map(|container| &container.record);
+        records.filter(|record| record.addresses.contains_key(id)).count()
+    };
+    let records = world.actual.networks.values().map(|network| &network.record);
+    let mut present: Vec<&NetworkRecord> =
+        records.filter(|record| record.project == world.desired.project && record.name == *name).collect();
+    // The sort is stable, so equal counts stay in the order of identifiers.
+    present.sort_by_key(|record| std::cmp::Reverse(containers(&record.id)));
+    present
+}
+
+fn fits(record: &NetworkRecord, spec: &NetworkSpec) -> bool {
+    spec.subnet.is_none_or(|subnet| subnet == record.subnet) && spec.subnet6 == record.subnet6
+}
+
+fn kept(world: &World<'_>, record: &NetworkRecord, spec: &NetworkSpec) -> Network {
+    let changes = diff::network(&record.spec, spec);
+    let drift = world.actual.networks.get(&record.id).map_or(&[][..], |network| &network.drift);
+    let wanted = NetworkRecord { version: RECORD_VERSION, spec: spec.clone(), ..record.clone() };
+    let is_live = changes.iter().any(|change| change.class == ChangeClass::Live);
+    let repair = Work::repair(drift);
+    let work = match (changes.is_empty(), drift.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some(repair),
+        (false, _) => {
+            let reason = cause_of(&changes);
+            Some(Work { mark: Mark::Change, reason, changes: [changes, repair.changes].concat() })
+        }
+    };
+    Network { record: wanted, work, reconnect: is_live || !drift.is_empty() }
+}
+
+fn created(record: NetworkRecord, old: Option<&NetworkRecord>) -> Network {
+    let reason = match old {
+        Some(_) => "another subnet is another network".to_owned(),
+        None => "declared, not there".to_owned(),
+    };
+    let work = Work { mark: Mark::Create, reason, changes: shown(&record, old) };
+    Network { record, work: Some(work), reconnect: false }
+}
+
+/// What a plan shows of a new network.
+fn shown(record: &NetworkRecord, old: Option<&NetworkRecord>) -> Vec<FieldChange> {
+    let class = if old.is_some() { ChangeClass::Replace } else { ChangeClass::None };
+    let field = |name: &str, old: Option<Subnet>, new: Option<Subnet>| {
+        let (old, new) = (old.map(|s| s.notation()), new.map(|s| s.notation()));
+        (old != new).then(|| FieldChange { field: name.to_owned(), old, new, class })
+    };
+    let subnets = [
+        field("subnet", old.map(|old| old.subnet), Some(record.subnet)),
+        field("subnet6", old.and_then(|old| old.subnet6), record.subnet6),
+    ];
+    let rest = diff::network(&NetworkSpec::default(), &record.spec).into_iter();
+    let rest = rest.filter(|change| !change.field.starts_with("subnet"));
+    let rest = rest.map(|change| FieldChange { old: None, class: ChangeClass::None, ..change });
+    subnets.into_iter().flatten().chain(rest).collect()
+}
+
+/// Hands out subnets that nothing uses: no route of the host, no network of any project, no declared subnet.
+struct Subnets {
+    used: Vec<Subnet>,
+}
+
+impl Subnets {
+    fn of(world: &World<'_>) -> Subnets {
+        let routes = world.actual.host.routes.iter().copied();
+        let networks = world.actual.networks.values().map(|network| network.record.subnet);
+        let declared = world.desired.networks.values().filter_map(|spec| spec.subnet);
+        Subnets { used: routes.chain(networks).chain(declared).collect() }
+    }
+
+    fn take(&mut self) -> Option<Subnet> {
+        let subnet = choose(&Pool::defaults(), self.used.iter().copied())?;
+        self.used.push(subnet);
+        Some(subnet)
+    }
+}

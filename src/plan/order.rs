@@ -1,0 +1,431 @@
+//! All decisions as steps, each waiting for what it needs.
+//!
+//! ```text
+//! FetchImage ──────┐                        StopFirst        StartFirst            RemoveFirst
+//! EnsureVolume ────┼─> CreateContainer      create           create                stop old
+//! EnsureNetwork ───┘        │               stop old         start, await          remove old
+//! SetFirewall, SetNames ────┤               remove old       firewall, names       create
+//! needs: Start / Await ─────┴─> Start       start            stop old, remove old  start
+//!
+//! stop, remove what goes ──> RemoveNetwork, RemoveVolume ──> SetFirewall
+//! ```
+//!
+//! Requirements are what must be so; preferences are what is kinder:
+//!
+//! * A container goes down for its replacement only when everything that it needs is ready.
+//! * Replicas are replaced one after another, each when the one before is ready.
+//! * Dependents stop before what they depend on, when both go. Those that share a network namespace stop first.
+//!
+//! # Why the requirements have no circle
+//! Declared needs have none (the parser sees to that). Beyond them, creating waits only for objects, an object only for
+//! the removal of a network in its way, and that only for containers that leave with [`Turnover::RemoveFirst`] or for
+//! good; those stop without waiting for anything but a fetched image. A start waits for the removal of whoever holds
+//! its address, who leaves in the same way. Traffic switches follow the order of needs.
+//!
+//! [`Turnover::RemoveFirst`]: super::containers::Turnover
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::addresses::collide;
+use super::containers::{Containers, Decision, Turnover};
+use super::graph::{Graph, Node};
+use super::liveness::is_up;
+use super::networks::Networks;
+use super::notation::Notation;
+use super::traffic::{Moment, Traffic, compute};
+use super::volumes::{Volumes, uses};
+use super::waits::timeout;
+use super::{ChangeClass, FieldChange, Mark, Step, Work, World};
+use crate::model::action::Action;
+use crate::model::actual::ActualContainer;
+use crate::model::container::{Condition, ContainerSpec};
+use crate::model::firewall::Ruleset;
+use crate::model::id::{ContainerId, NetworkId, ResourceName};
+use crate::model::image::ImageSource;
+use crate::model::network::NetworkMode;
+use crate::model::record::{ContainerRecord, NetworkRecord};
+
+pub(super) fn sequence(
+    world: &World<'_>,
+    networks: &Networks<'_>,
+    volumes: &Volumes,
+    containers: &Containers<'_>,
+) -> Vec<Step> {
+    let gone = gone(world, networks, containers);
+    let ids = gone.iter().map(|network| network.id.clone()).collect();
+    let traffic = compute(world, networks, containers, &ids);
+    let mut sequence = Sequence { world, networks, containers, graph: Graph::default(), nodes: Nodes::default() };
+    sequence.add_objects(volumes);
+    sequence.add_beginning(&traffic.beginning);
+    containers.declared.iter().for_each(|decision| sequence.add_container(decision));
+    for container in &containers.removed {
+        sequence.add_departure(container, Mark::Remove, "no longer declared", subject(&container.record));
+    }
+    sequence.add_removed_objects(volumes, &gone);
+    sequence.link_departures();
+    containers.declared.iter().for_each(|decision| sequence.link_container(decision));
+    sequence.link_replicas();
+    sequence.link_traffic(&traffic);
+    sequence.graph.finish()
+}
+
+/// The leaving networks that no container stays on.
+fn gone<'a>(world: &World<'_>, networks: &Networks<'a>, containers: &Containers<'_>) -> Vec<&'a NetworkRecord> {
+    let departing: BTreeSet<&ContainerId> = containers.departing().map(|c| &c.record.id).collect();
+    let staying: Vec<&ContainerRecord> =
+        world.actual.containers.values().map(|c| &c.record).filter(|record| !departing.contains(&record.id)).collect();
+    let is_used = |id: &NetworkId| staying.iter().any(|record| record.addresses.contains_key(id));
+    networks.leaving.iter().copied().filter(|network| !is_used(&network.id)).collect()
+}
+
+fn subject(record: &ContainerRecord) -> String {
+    format!("container {}", record.instance)
+}
+
+/// The steps that others wait for.
+#[derive(Default)]
+struct Nodes<'a> {
+    fetch: BTreeMap<&'a ImageSource, Node>,
+    volume: BTreeMap<&'a ResourceName, Node>,
+    network: BTreeMap<NetworkId, Node>,
+    network_gone: Vec<(&'a NetworkRecord, Node)>,
+    /// The last step that set it.
+    firewall: Option<Node>,
+    names: BTreeMap<NetworkId, Node>,
+    create: BTreeMap<ContainerId, Node>,
+    start: BTreeMap<ContainerId, Node>,
+    waits: BTreeMap<(ContainerId, Condition), Node>,
+    departures: BTreeMap<ContainerId, Departure<'a>>,
+}
+
+#[derive(Clone, Copy)]
+struct Departure<'a> {
+    container: &'a ActualContainer,
+    stop: Option<Node>,
+    remove: Node,
+}
+
+impl Departure<'_> {
+    fn first(&self) -> Node {
+        self.stop.unwrap_or(self.remove)
+    }
+}
+
+struct Sequence<'w, 'a> {
+    world: &'w World<'a>,
+    networks: &'w Networks<'a>,
+    containers: &'w Containers<'a>,
+    graph: Graph,
+    nodes: Nodes<'w>,
+}
+
+impl<'w, 'a> Sequence<'w, 'a> {
+    fn add_work(&mut self, action: Action, subject: String, work: &Work) -> Node {
+        let node = self.graph.add(action, subject, work.mark, work.reason.clone());
+        self.graph.step(node).changes = work.changes.clone();
+        node
+    }
+
+    fn add_objects(&mut self, volumes: &'w Volumes) {
+        for (source, work) in &self.containers.images.fetched {
+            let action = Action::FetchImage { source: source.clone() };
+            let node = self.add_work(action, format!("image {source}"), work);
+            self.nodes.fetch.insert(source, node);
+        }
+        for (name, (record, work)) in &volumes.declared {
+            let action = Action::EnsureVolume { record: record.clone() };
+            let node = self.add_work(action, format!("volume {name}"), work);
+            self.nodes.volume.insert(name, node);
+        }
+        for (name, network) in &self.networks.declared {
+            if let Some(work) = &network.work {
+                let action = Action::EnsureNetwork { record: network.record.clone() };
+                let node = self.add_work(action, format!("network {name}"), work);
+                self.nodes.network.insert(network.record.id.clone(), node);
+            }
+        }
+    }
+
+    fn add_beginning(&mut self, moment: &Moment) {
+        self.add_moment(moment, "follows from containers and networks", &[]);
+        // Something was there to have rules, and the rules are not: that is a repair of its own.
+        let is_damaged = self.world.actual.firewall.is_none() && !self.world.actual.networks.is_empty();
+        if let Some(node) = self.nodes.firewall.filter(|_| is_damaged) {
+            let step = self.graph.step(node);
+            step.mark = Mark::Change;
+            step.reason = "missing, or changed by somebody else".to_owned();
+        }
+    }
+
+    /// Sets what this moment needs, after `cause` and after the moment before. Returns the new steps.
+    fn add_moment(&mut self, moment: &Moment, reason: &str, cause: &[Node]) -> Vec<Node> {
+        let mut added = Vec::new();
+        if let Some(ruleset) = &moment.firewall {
+            added.push(self.add_firewall(ruleset, reason, cause));
+        }
+        for (network, names) in &moment.names {
+            let name = self.networks.by_id(network).map_or(network.as_str(), |n| n.record.name.as_str());
+            let action = Action::SetNames { network: network.clone(), names: names.clone() };
+            let node = self.graph.add(action, format!("names {name}"), Mark::Run, reason.to_owned());
+            self.graph.require(node, self.nodes.network.get(network).copied());
+            self.graph.require(node, self.nodes.names.insert(network.clone(), node));
+            self.graph.require(node, cause.iter().copied());
+            added.push(node);
+        }
+        added
+    }
+
+    fn add_firewall(&mut self, ruleset: &Ruleset, reason: &str, cause: &[Node]) -> Node {
+        let action = Action::SetFirewall { ruleset: ruleset.clone() };
+        let node = self.graph.add(action, "firewall".to_owned(), Mark::Run, reason.to_owned());
+        self.graph.require(node, self.nodes.firewall.replace(node));
+        self.graph.require(node, cause.iter().copied());
+        node
+    }
+
+    fn add_container(&mut self, decision: &'w Decision<'a>) {
+        let (id, mark) = (decision.record.id.clone(), decision.mark());
+        let (goes, why) = match decision.is_new() {
+            true => (subject(&decision.record), decision.reason.clone()),
+            false => (format!("{} (superseded)", subject(&decision.record)), format!("superseded by {id}")),
+        };
+        let goes_as = if decision.is_new() { mark } else { Mark::Remove };
+        if decision.turnover == Turnover::RemoveFirst {
+            decision.leaving.iter().for_each(|old| self.add_departure(old, goes_as, &why, goes.clone()));
+        }
+        let mut previous = None;
+        if decision.is_new() {
+            let action = Action::CreateContainer { record: Box::new(decision.record.clone()) };
+            let node = self.graph.add(action, subject(&decision.record), mark, decision.reason.clone());
+            self.graph.step(node).changes = decision.changes.clone();
+            self.nodes.create.insert(id.clone(), node);
+            previous = Some(node);
+        }
+        if let Some(reason) = &decision.stop {
+            let action = Action::StopContainer { id: id.clone() };
+            previous = Some(self.graph.add(action, subject(&decision.record), mark, reason.clone()));
+        }
+        if !decision.is_new() && !decision.changes.is_empty() {
+            let action = Action::UpdateContainer { record: Box::new(decision.record.clone()) };
+            let node = self.graph.add(action, subject(&decision.record), mark, decision.reason.clone());
+            self.graph.step(node).changes = decision.changes.clone();
+            // Stopped with its old settings, started with its new ones.
+            self.graph.require(node, previous.replace(node));
+        }
+        if let Some(work) = &decision.connect {
+            let action = Action::ConnectContainer { id: id.clone() };
+            let node = self.add_work(action, subject(&decision.record), work);
+            self.graph.require(node, previous.replace(node));
+            let networks = decision.record.addresses.keys().filter_map(|id| self.nodes.network.get(id)).copied();
+            self.graph.require(node, networks);
+        }
+        if decision.turnover != Turnover::RemoveFirst {
+            decision.leaving.iter().for_each(|old| self.add_departure(old, goes_as, &why, goes.clone()));
+        }
+        if let Some(reason) = &decision.start {
+            let action = Action::StartContainer { id: id.clone() };
+            let node = self.graph.add(action, subject(&decision.record), mark, reason.clone());
+            self.graph.require(node, previous);
+            self.nodes.start.insert(id, node);
+        }
+    }
+
+    fn add_departure(&mut self, container: &'w ActualContainer, mark: Mark, reason: &str, subject: String) {
+        let id = &container.record.id;
+        let stop = is_up(&container.liveness).then(|| {
+            let action = Action::StopContainer { id: id.clone() };
+            self.graph.add(action, subject.clone(), mark, reason.to_owned())
+        });
+        let action = Action::RemoveContainer { id: id.clone() };
+        let remove = self.graph.add(action, subject, mark, reason.to_owned());
+        self.graph.require(remove, stop);
+        self.nodes.departures.insert(id.clone(), Departure { container, stop, remove });
+    }
+
+    fn add_removed_objects(&mut self, volumes: &Volumes, gone: &[&'w NetworkRecord]) {
+        let departures: Vec<Departure<'_>> = self.nodes.departures.values().copied().collect();
+        for network in gone.iter().copied() {
+            let reason = match self.networks.declared.contains_key(&network.name) {
+                true => "superseded by another network of this name",
+                false => "no longer declared",
+            };
+            let action = Action::RemoveNetwork { id: network.id.clone() };
+            let subject = format!("network {}", network.name);
+            let node = self.graph.add(action, subject, Mark::Remove, reason.to_owned());
+            let on = departures.iter().filter(|d| d.container.record.addresses.contains_key(&network.id));
+            self.graph.require(node, on.map(|departure| departure.remove));
+            self.nodes.network_gone.push((network, node));
+        }
+        for network in self.networks.declared.values().filter(|network| network.is_new()) {
+            let Some(node) = self.nodes.network.get(&network.record.id) else { continue };
+            let blocking = self.nodes.network_gone.iter();
+            let blocking = blocking.filter(|(old, _)| super::networks::overlap(old, &network.record));
+            self.graph.require(*node, blocking.map(|(_, gone)| *gone));
+        }
+        for key in &volumes.leaving {
+            let action = Action::RemoveVolume { key: key.clone() };
+            let reason = "no longer declared, and confirmed by name".to_owned();
+            let node = self.graph.add(action, format!("volume {}", key.name), Mark::Remove, reason);
+            self.graph.step(node).changes = vec![FieldChange {
+                field: "data".to_owned(),
+                old: Some("kept".to_owned()),
+                new: Some("removed".to_owned()),
+                class: ChangeClass::Data,
+            }];
+            let users = departures.iter().filter(|departure| uses(departure.container, key));
+            self.graph.require(node, users.map(|departure| departure.remove));
+        }
+    }
+
+    /// What goes for good stops behind its dependents; who lends its network namespace goes behind those who use it;
+    /// and nothing stops before its traffic is led elsewhere.
+    fn link_departures(&mut self) {
+        let departures: Vec<Departure<'w>> = self.nodes.departures.values().copied().collect();
+        let mut dependents: BTreeMap<&ResourceName, Vec<Node>> = BTreeMap::new();
+        for departure in &departures {
+            let record = &departure.container.record;
+            for name in record.spec.depends_on.keys() {
+                dependents.entry(name).or_default().extend(departure.stop);
+            }
+            let owner = record.network_of.as_ref().and_then(|owner| self.nodes.departures.get(owner));
+            if let Some(owner) = owner.copied() {
+                self.graph.prefer(owner.first(), [departure.remove]);
+            }
+        }
+        for container in &self.containers.removed {
+            let Some(departure) = self.nodes.departures.get(&container.record.id) else { continue };
+            if let Some(dependents) = dependents.get(&container.record.instance.container) {
+                self.graph.prefer(departure.first(), dependents.iter().copied());
+            }
+        }
+        for departure in &departures {
+            let names = departure.container.record.addresses.keys().filter_map(|id| self.nodes.names.get(id));
+            let drained: Vec<Node> = self.nodes.firewall.into_iter().chain(names.copied()).collect();
+            self.graph.prefer(departure.first(), drained);
+        }
+    }
+
+    fn link_container(&mut self, decision: &'w Decision<'a>) {
+        let record = &decision.record;
+        let networks = record.addresses.keys().filter_map(|id| self.nodes.network.get(id));
+        let volumes = record.spec.volumes().filter_map(|name| self.nodes.volume.get(name));
+        let objects: Vec<Node> = networks.chain(volumes).copied().collect();
+        let fetch = self.nodes.fetch.get(&record.spec.image).copied();
+        let create = self.nodes.create.get(&record.id).copied();
+        if let Some(create) = create {
+            self.graph.require(create, objects.iter().copied().chain(fetch));
+        }
+        let mut needs = Vec::new();
+        if let Some(start) = self.nodes.start.get(&record.id).copied() {
+            needs = self.needs(decision);
+            self.graph.require(start, objects);
+            self.graph.require(start, needs.iter().copied());
+            let names = record.addresses.keys().filter_map(|id| self.nodes.names.get(id));
+            self.graph.require(start, self.nodes.firewall.into_iter().chain(names.copied()));
+            let in_its_place = self.nodes.departures.values().filter(|d| collide(&d.container.record, record));
+            self.graph.require(start, in_its_place.map(|departure| departure.remove));
+        }
+        let leaving = decision.leaving.iter().filter_map(|old| self.nodes.departures.get(&old.record.id));
+        for old in leaving.copied().collect::<Vec<_>>() {
+            match decision.turnover {
+                Turnover::RemoveFirst => self.graph.require(old.first(), fetch),
+                Turnover::StopFirst => {
+                    self.graph.require(old.first(), create);
+                    self.graph.prefer(old.first(), needs.iter().copied());
+                }
+                // Linked where the traffic is switched.
+                Turnover::StartFirst => {}
+            }
+            if let (Some(start), false) = (self.nodes.start.get(&record.id), decision.turnover == Turnover::StartFirst)
+            {
+                self.graph.require(*start, [old.remove]);
+            }
+        }
+    }
+
+    /// The steps after which everything is so that this container needs.
+    fn needs(&mut self, decision: &Decision<'_>) -> Vec<Node> {
+        let spec: &ContainerSpec = decision.spec();
+        let why = &decision.record.instance;
+        let mut nodes = Vec::new();
+        let containers = self.containers;
+        for needed in &containers.declared {
+            if let Some(condition) = spec.depends_on.get(needed.name()) {
+                let reason = format!("{why} needs it {}", condition.notation().replace('"', ""));
+                nodes.extend(self.reached(needed, *condition, &reason));
+            }
+            let is_owner = matches!(&spec.network, NetworkMode::Container(owner) if owner == needed.name());
+            if is_owner && needed.record.instance.replica == 1 {
+                nodes.extend(self.reached(needed, Condition::Started, &format!("{why} shares its network")));
+            }
+        }
+        nodes
+    }
+
+    /// The step after which `condition` holds of this container. `None` when it holds already.
+    fn reached(&mut self, of: &Decision<'_>, condition: Condition, reason: &str) -> Option<Node> {
+        let id = &of.record.id;
+        if of.meets(condition) {
+            return None;
+        }
+        let start = self.nodes.start.get(id).copied();
+        if condition == Condition::Started && start.is_some() {
+            return start;
+        }
+        if let Some(wait) = self.nodes.waits.get(&(id.clone(), condition)) {
+            return Some(*wait);
+        }
+        let timeout = timeout(self.world, of.spec(), condition);
+        let action = Action::AwaitContainer { id: id.clone(), condition, timeout };
+        let wait = self.graph.add(action, subject(&of.record), Mark::Run, reason.to_owned());
+        self.graph.require(wait, start);
+        self.nodes.waits.insert((id.clone(), condition), wait);
+        Some(wait)
+    }
+
+    /// Replicas are replaced one after another, so that the others serve meanwhile.
+    fn link_replicas(&mut self) {
+        let containers = self.containers;
+        let mut before: Option<&Decision<'_>> = None;
+        let turns = containers.declared.iter().filter(|d| d.is_new() && !d.leaving.is_empty());
+        for decision in turns.filter(|d| d.turnover != Turnover::RemoveFirst) {
+            if let Some(before) = before.filter(|before| before.name() == decision.name() && before.start.is_some()) {
+                let reason = format!("before {} is replaced", decision.record.instance);
+                let ready = self.reached(before, before.ready_when, &reason);
+                let firsts: Vec<Node> = match decision.turnover {
+                    Turnover::StartFirst => self.nodes.start.get(&decision.record.id).copied().into_iter().collect(),
+                    Turnover::StopFirst | Turnover::RemoveFirst => {
+                        let old = decision.leaving.iter().filter_map(|c| self.nodes.departures.get(&c.record.id));
+                        old.map(Departure::first).collect()
+                    }
+                };
+                let gone = before.leaving.iter().filter_map(|c| self.nodes.departures.get(&c.record.id));
+                let done: Vec<Node> = gone.map(|departure| departure.remove).chain(ready).collect();
+                firsts.into_iter().for_each(|first| self.graph.prefer(first, done.iter().copied()));
+            }
+            before = Some(decision);
+        }
+    }
+
+    /// A start-first replacement gets the traffic when it is ready, and then the old one stops.
+    fn link_traffic(&mut self, traffic: &Traffic) {
+        let containers = self.containers;
+        for decision in containers.declared.iter().filter(|d| d.turnover == Turnover::StartFirst) {
+            let switch = traffic.switches.iter().find(|(id, _)| *id == decision.record.id);
+            let ready = self.reached(decision, decision.ready_when, "before the old one stops");
+            let ready: Vec<Node> = ready.into_iter().collect();
+            let switched = match switch {
+                Some((_, moment)) => self.add_moment(moment, "the new one is ready", &ready),
+                None => Vec::new(),
+            };
+            let old = decision.leaving.iter().filter_map(|c| self.nodes.departures.get(&c.record.id));
+            for old in old.copied().collect::<Vec<_>>() {
+                self.graph.require(old.first(), ready.iter().chain(&switched).copied());
+            }
+        }
+        if let Some(ruleset) = &traffic.end {
+            let gone: Vec<Node> = self.nodes.network_gone.iter().map(|(_, node)| *node).collect();
+            self.add_firewall(ruleset, "networks are gone", &gone);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What a plan is about: the whole project, or some containers and what they need.
+
+use std::collections::BTreeSet;
+
+use super::Policy;
+use crate::model::container::ContainerSpec;
+use crate::model::desired::Desired;
+use crate::model::id::ResourceName;
+use crate::model::network::NetworkMode;
+
+/// The names of containers that a plan may touch.
+pub(super) enum Scope {
+    Whole,
+    Narrow(BTreeSet<ResourceName>),
+}
+
+impl Scope {
+    /// The targets with everything that they depend on, or whose network they share.
+    pub fn of(desired: &Desired, policy: &Policy) -> Scope {
+        if policy.targets.is_empty() {
+            return Scope::Whole;
+        }
+        let mut held = BTreeSet::new();
+        let mut open: Vec<&ResourceName> = policy.targets.iter().collect();
+        while let Some(name) = open.pop() {
+            if held.insert(name.clone()) {
+                open.extend(desired.containers.get(name).into_iter().flat_map(|container| needs(&container.spec)));
+            }
+        }
+        Scope::Narrow(held)
+    }
+
+    pub fn is_whole(&self) -> bool {
+        matches!(self, Scope::Whole)
+    }
+
+    pub fn holds(&self, container: &ResourceName) -> bool {
+        match self {
+            Scope::Whole => true,
+            Scope::Narrow(names) => names.contains(container),
+        }
+    }
+
+    /// The declared networks that this plan is about.
+    pub fn networks<'a>(&self, desired: &'a Desired) -> BTreeSet<&'a ResourceName> {
+        match self {
+            Scope::Whole => desired.networks.keys().collect(),
+            Scope::Narrow(_) => self.specs(desired).flat_map(attached).collect(),
+        }
+    }
+
+    /// The declared volumes that this plan is about.
+    pub fn volumes<'a>(&self, desired: &'a Desired) -> BTreeSet<&'a ResourceName> {
+        match self {
+            Scope::Whole => desired.volumes.keys().collect(),
+            Scope::Narrow(_) => self.specs(desired).flat_map(ContainerSpec::volumes).collect(),
+        }
+    }
+
+    fn specs<'a>(&self, desired: &'a Desired) -> impl Iterator<Item = &'a ContainerSpec> {
+        desired.containers.iter().filter(|(name, _)| self.holds(name)).map(|(_, container)| &container.spec)
+    }
+}
+
+/// The containers without which one of this spec cannot start.
+pub(super) fn needs(spec: &ContainerSpec) -> impl Iterator<Item = &ResourceName> {
+    let shared = match &spec.network {
+        NetworkMode::Container(name) => Some(name),
+        NetworkMode::Networks(_) | NetworkMode::None | NetworkMode::Host => None,
+    };
+    spec.depends_on.keys().chain(shared)
+}
+
+/// The networks that a container of this spec is on.
+pub(super) fn attached(spec: &ContainerSpec) -> impl Iterator<Item = &ResourceName> {
+    match &spec.network {
+        NetworkMode::Networks(attachments) => Some(attachments.keys()),
+        NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) => None,
+    }
+    .into_iter()
+    .flatten()
+}
+
+/// The declared containers, each behind those that it needs; by name where nothing else decides.
+pub(super) fn in_order(desired: &Desired) -> Vec<&ResourceName> {
+    fn visit<'a>(desired: &'a Desired, name: &'a ResourceName, order: &mut Vec<&'a ResourceName>, seen: &mut Seen<'a>) {
+        let Some(container) = desired.containers.get(name) else { return };
+        // The parser refuses cycles; here they only must not hang.
+        if seen.insert(name) {
+            let mut needed: Vec<&ResourceName> = needs(&container.spec).collect();
+            needed.sort();
+            needed.into_iter().for_each(|name| visit(desired, name, order, seen));
+            order.push(name);
+        }
+    }
+    let (mut order, mut seen) = (Vec::new(), Seen::new());
+    desired.containers.keys().for_each(|name| visit(desired, name, &mut order, &mut seen));
+    order
+}
+
+type Seen<'a> = BTreeSet<&'a ResourceName>;

@@ -1,0 +1,134 @@
+//! Firewall and names at every moment of a plan.
+//!
+//! Both follow from records by pure functions ([`Ruleset::of`], [`NameTable::of`]); the only question is which
+//! records, when:
+//!
+//! ```text
+//! beginning   what will be, except that a start-first replacement that is not ready is still its old container
+//! switch      one for each start-first replacement, in order, when it is ready
+//! end         networks that are gone are forgotten
+//! ```
+//!
+//! A moment that differs from the one before in nothing has no step, so most plans have one step or none.
+//!
+//! # Decisions
+//! A container that goes loses its traffic before it stops, not after: new connections go to the other replicas and
+//! none meets a process that is ending. A container that comes gets its rules before it starts, since its addresses
+//! are known. One that is declared stopped has neither names nor ports.
+//!
+//! The firewall is one table for the whole state root, so its rules are computed over all projects; names only for
+//! networks of this one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::World;
+use super::containers::{Containers, Decision};
+use super::networks::Networks;
+use crate::model::container::RunState;
+use crate::model::firewall::Ruleset;
+use crate::model::id::{ContainerId, NetworkId};
+use crate::model::names::NameTable;
+use crate::model::record::{ContainerRecord, NetworkRecord};
+
+/// What has to be set at one moment; nothing where it is so already.
+pub(super) struct Moment {
+    pub firewall: Option<Ruleset>,
+    pub names: BTreeMap<NetworkId, NameTable>,
+}
+
+/// The moments of a plan.
+pub(super) struct Traffic {
+    pub beginning: Moment,
+    /// By the container that becomes ready.
+    pub switches: Vec<(ContainerId, Moment)>,
+    pub end: Option<Ruleset>,
+}
+
+pub(super) fn compute(
+    world: &World<'_>,
+    networks: &Networks<'_>,
+    containers: &Containers<'_>,
+    gone: &BTreeSet<NetworkId>,
+) -> Traffic {
+    let mut serving = Serving::beginning(world, networks, containers);
+    let mut now = Now {
+        firewall: world.actual.firewall.clone(),
+        names: world.actual.networks.iter().map(|(id, network)| (id.clone(), network.names.clone())).collect(),
+    };
+    let beginning = now.advance(&serving, networks);
+    let mut switches = Vec::new();
+    for decision in containers.declared.iter().filter(|decision| decision.waits_for_traffic()) {
+        serving.switch(decision);
+        switches.push((decision.record.id.clone(), now.advance(&serving, networks)));
+    }
+    serving.networks.retain(|id, _| !gone.contains(id));
+    let end = now.advance(&serving, networks).firewall;
+    Traffic { beginning, switches, end }
+}
+
+/// The records that traffic follows from.
+struct Serving<'a> {
+    networks: BTreeMap<&'a NetworkId, &'a NetworkRecord>,
+    containers: BTreeMap<&'a ContainerId, &'a ContainerRecord>,
+}
+
+impl<'a> Serving<'a> {
+    fn beginning(world: &World<'a>, networks: &'a Networks<'_>, containers: &'a Containers<'a>) -> Serving<'a> {
+        let departing: BTreeSet<&ContainerId> = containers.departing().map(|c| &c.record.id).collect();
+        let present = world.actual.containers.values().map(|container| &container.record);
+        let mut serving = Serving {
+            networks: world.actual.networks.values().map(|network| (&network.record.id, &network.record)).collect(),
+            containers: present.filter(|r| !departing.contains(&r.id)).map(|r| (&r.id, r)).collect(),
+        };
+        serving.networks.extend(networks.declared.values().map(|network| (&network.record.id, &network.record)));
+        for decision in &containers.declared {
+            let serves = match decision.leaving.first() {
+                Some(old) if decision.waits_for_traffic() => &old.record,
+                _ => &decision.record,
+            };
+            // A kept record that is not ready gives way to the old one like a new one does.
+            serving.containers.remove(&decision.record.id);
+            serving.containers.insert(&serves.id, serves);
+        }
+        serving
+    }
+
+    fn switch(&mut self, decision: &'a Decision<'_>) {
+        for old in &decision.leaving {
+            self.containers.remove(&old.record.id);
+        }
+        self.containers.insert(&decision.record.id, &decision.record);
+    }
+
+    fn containers(&self) -> impl Iterator<Item = &'a ContainerRecord> {
+        self.containers.values().copied().filter(|record| record.spec.state == RunState::Running)
+    }
+}
+
+/// What is set, moment by moment.
+struct Now {
+    firewall: Option<Ruleset>,
+    names: BTreeMap<NetworkId, NameTable>,
+}
+
+impl Now {
+    fn advance(&mut self, serving: &Serving<'_>, networks: &Networks<'_>) -> Moment {
+        let wanted = Ruleset::of(serving.networks.values().copied(), serving.containers());
+        let is_set = match &self.firewall {
+            Some(set) => *set == wanted,
+            // No table and no rules are the same to every packet.
+            None => wanted == Ruleset::default(),
+        };
+        let firewall = (!is_set).then(|| self.firewall.insert(wanted).clone());
+        let mut names = BTreeMap::new();
+        for network in networks.declared.values() {
+            let NetworkRecord { id, name, .. } = &network.record;
+            let wanted = NameTable::of(id, name.as_str(), serving.containers());
+            if self.names.get(id).unwrap_or(&NameTable::default()) != &wanted {
+                self.names.insert(id.clone(), wanted.clone());
+                names.insert(id.clone(), wanted);
+            }
+        }
+        Moment { firewall, names }
+    }
+}

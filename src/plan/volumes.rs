@@ -1,0 +1,86 @@
+//! What each declared volume becomes. A volume that is no longer declared is kept, unless its removal was confirmed by
+//! name and no container that stays uses it.
+
+use std::collections::BTreeMap;
+
+use super::containers::Containers;
+use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, cause_of, diff};
+use crate::model::actual::ActualContainer;
+use crate::model::id::{ResourceName, VolumeKey};
+use crate::model::record::{RECORD_VERSION, VolumeRecord};
+use crate::model::volume::VolumeSpec;
+
+pub(super) struct Volumes {
+    pub declared: BTreeMap<ResourceName, (VolumeRecord, Work)>,
+    /// To be removed, with consent.
+    pub leaving: Vec<VolumeKey>,
+}
+
+pub(super) fn decide(world: &World<'_>, containers: &Containers<'_>, findings: &mut Findings) -> Volumes {
+    let mut volumes = Volumes { declared: BTreeMap::new(), leaving: Vec::new() };
+    for name in world.scope.volumes(world.desired) {
+        let Some(spec) = world.desired.volumes.get(name) else { continue };
+        if let Some(work) = work(world, name, spec) {
+            let record = VolumeRecord { version: RECORD_VERSION, key: key(world, name), spec: spec.clone() };
+            volumes.declared.insert(name.clone(), (record, work));
+        }
+    }
+    for name in &world.policy.expendable_volumes {
+        if world.desired.volumes.contains_key(name) {
+            let hint = "take it out of the manifest first";
+            findings.impossible(format!("volume {name}"), "it is declared, so it cannot be removed", hint);
+        }
+    }
+    let own = world.actual.volumes.keys().filter(|key| key.project == world.desired.project);
+    for key in own.filter(|key| !world.desired.volumes.contains_key(&key.name)) {
+        leave(world, containers, key, &mut volumes, findings);
+    }
+    volumes
+}
+
+fn key(world: &World<'_>, name: &ResourceName) -> VolumeKey {
+    VolumeKey { project: world.desired.project.clone(), name: name.clone() }
+}
+
+fn work(world: &World<'_>, name: &ResourceName, spec: &VolumeSpec) -> Option<Work> {
+    let Some(actual) = world.actual.volumes.get(&key(world, name)) else {
+        let changes = diff::volume(&VolumeSpec::default(), spec).into_iter();
+        let changes = changes.map(|change| FieldChange { old: None, class: ChangeClass::None, ..change }).collect();
+        return Some(Work { mark: Mark::Create, reason: "declared, not there".to_owned(), changes });
+    };
+    let changes = diff::volume(&actual.record.spec, spec);
+    match (changes.is_empty(), actual.drift.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some(Work::repair(&actual.drift)),
+        (false, _) => Some(Work { mark: Mark::Change, reason: cause_of(&changes), changes }),
+    }
+}
+
+fn leave(
+    world: &World<'_>,
+    containers: &Containers<'_>,
+    key: &VolumeKey,
+    volumes: &mut Volumes,
+    findings: &mut Findings,
+) {
+    if !world.policy.expendable_volumes.contains(&key.name) {
+        // With targets the rest of the project is not spoken of.
+        if world.scope.is_whole() {
+            findings.warn(format!("volume {} is no longer declared; its data is kept", key.name));
+        }
+        return;
+    }
+    match world.actual.containers.values().find(|container| uses(container, key) && !containers.departs(container)) {
+        Some(user) => findings.impossible(
+            format!("volume {}", key.name),
+            format!("container {} still uses it", user.record.instance),
+            "remove the container first",
+        ),
+        None => volumes.leaving.push(key.clone()),
+    }
+}
+
+/// Whether this container mounts the volume.
+pub(super) fn uses(container: &ActualContainer, key: &VolumeKey) -> bool {
+    container.record.project == key.project && container.record.spec.volumes().any(|name| *name == key.name)
+}

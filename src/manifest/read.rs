@@ -27,9 +27,9 @@ impl Reading<'_> {
         self.problems.push(problem);
     }
 
-    fn expected(&mut self, node: &Node, noun: &str, help: Option<String>) {
+    pub fn expected(&mut self, node: &Node, noun: &str, help: Option<String>) {
         let problem = Problem::at(node.shown(), format!("expected {noun}, found {}", node.kind()));
-        self.report(problem.label(format!("expected {noun}")).maybe_help(help));
+        self.report(problem.maybe_help(help));
     }
 
     /// The absolute path that a path in the text at `place` means: relative ones begin at its file.
@@ -231,9 +231,19 @@ impl<K: Word, V: Read> Read for Entries<K, V> {
     }
 }
 
+fn quoted(text: &str) -> String {
+    match text {
+        "" => "an empty text".to_owned(),
+        text => format!("`{text}`"),
+    }
+}
+
 /// The table that a list was probably meant as.
 fn as_table<K: Word>(node: &Node) -> Option<String> {
     let Value::Array(items) = &node.value else { return None };
+    if matches!(items.first(), Some(Node { value: Value::Table(_), .. })) {
+        return Some("write a table per entry, under its name: `[TABLE.NAME]`".to_owned());
+    }
     let entries = items.iter().map(|item| match &item.value {
         Value::String(text) => K::entry_of(text),
         Value::Integer { digits, .. } => K::entry_of(digits),
@@ -247,7 +257,7 @@ fn read_key<K: Word>(key: &Key, reading: &mut Reading<'_>) -> Option<Placed<K>> 
     match K::parse(&key.text) {
         Ok(value) => Some(Placed { value, place: key.place.clone() }),
         Err(why) => {
-            let problem = Problem::at(&key.place, format!("`{}` is not {}", key.text, K::NOUN));
+            let problem = Problem::at(&key.place, format!("{} is not {}", quoted(&key.text), K::NOUN));
             reading.report(problem.label(why).maybe_help(K::meant(&key.text)));
             None
         }
@@ -262,10 +272,23 @@ impl<K: JsonSchema, V: JsonSchema> JsonSchema for Entries<K, V> {
         "Entries".into()
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let (keys, values) = (generator.subschema_for::<K>(), generator.subschema_for::<V>());
+        let (mut keys, values) = (generator.subschema_for::<K>(), generator.subschema_for::<V>());
+        without_variables(&mut keys);
         json_schema!({ "type": "object", "propertyNames": keys, "additionalProperties": values })
     }
 }
+
+/// Keys are always strings, and nothing is replaced in them.
+fn without_variables(keys: &mut Schema) {
+    keys.insert("type".to_owned(), "string".into());
+    let pattern = keys.get("pattern").and_then(|pattern| pattern.as_str()?.strip_suffix(VARIABLE).map(str::to_owned));
+    if let Some(pattern) = pattern {
+        keys.insert("pattern".to_owned(), pattern.into());
+    }
+}
+
+/// The alternative that lets a pattern match a text with a variable in it.
+const VARIABLE: &str = "|\\$";
 
 /// What may be written without quotes although it is read as a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -298,6 +321,14 @@ impl<W: Word> Read for W {
             (Value::String(text), _) => reading.text_of(node, text)?,
             (Value::Integer { digits, radix: 10 }, Bare::Integers | Bare::Numbers) => digits.clone(),
             (Value::Float(digits), Bare::Numbers) => digits.clone(),
+            (Value::Integer { digits, .. } | Value::Float(digits), _) => {
+                let problem = Problem::at(&node.place, format!("expected {}, found {}", W::NOUN, node.kind()));
+                reading.report(match W::parse(digits) {
+                    Ok(_) => problem.help(format!("write \"{digits}\"")),
+                    Err(why) => problem.label(why),
+                });
+                return None;
+            }
             _ => {
                 reading.expected(node, W::NOUN, None);
                 return None;
@@ -306,13 +337,15 @@ impl<W: Word> Read for W {
         match W::parse(&text) {
             Ok(value) => Some(value),
             Err(why) => {
-                let problem = Problem::at(&node.place, format!("`{text}` is not {}", W::NOUN));
+                let problem = Problem::at(&node.place, format!("{} is not {}", quoted(&text), W::NOUN));
                 reading.report(problem.label(why).maybe_help(W::meant(&text)));
                 None
             }
         }
     }
 }
+
+const OWN_TABLES: &str = "what begins with `x-` is ignored at the top of a manifest, and only there";
 
 /// Words from elsewhere, and what to write instead.
 pub(super) type Advice<'a> = &'a [(&'a str, &'a str)];
@@ -329,7 +362,7 @@ impl<'t> Fields<'t> {
         match &node.value {
             Value::Table(entries) => Some(Fields { what, name: &node.name, entries }),
             _ => {
-                reading.expected(node, &format!("a table: {what}"), None);
+                reading.expected(node, &format!("{what} (a table)"), None);
                 None
             }
         }
@@ -357,6 +390,7 @@ impl<'t> Fields<'t> {
         for key in &unknown {
             let problem = Problem::at(&key.place, format!("`{}` is not a key of {}", key.text, self.what));
             let advised = advice.iter().find(|(wrong, _)| *wrong == key.text).map(|(_, advice)| (*advice).to_owned());
+            let advised = advised.or_else(|| key.text.starts_with("x-").then(|| OWN_TABLES.to_owned()));
             let near = nearest(&key.text, known.iter().copied());
             meant.extend(near);
             let help = advised
@@ -395,7 +429,7 @@ macro_rules! table {
     ) => {
         #[derive(Debug, Default, schemars::JsonSchema)]
         $(#[$meta])*
-        #[schemars(deny_unknown_fields)]
+        #[schemars(deny_unknown_fields, extend("required" = $required))]
         pub(in crate::manifest) struct $name {
             $($(#[$key_meta])* pub $key: Option<$crate::manifest::problem::Placed<$type>>,)*
             /// Keys that are there but could not be read, `?` for those that are not known: what they would have
@@ -468,7 +502,7 @@ pub(super) fn word_form(bare: Bare, pattern: &str) -> Schema {
         Bare::Numbers => json_schema!({ "type": ["string", "number"] }),
     };
     let mut schema = types;
-    schema.insert("pattern".to_owned(), format!("{pattern}|\\$").into());
+    schema.insert("pattern".to_owned(), format!("{pattern}{VARIABLE}").into());
     schema
 }
 
@@ -485,7 +519,7 @@ macro_rules! choice {
                 }
             }
             fn meant(text: &str) -> Option<String> {
-                $crate::manifest::suggest::nearest(text, [$($word),*]).map(|near| format!("did you mean `{near}`?"))
+                $crate::manifest::suggest::meant(text, &[$($word),*]).map(|near| format!("did you mean `{near}`?"))
             }
         }
         impl schemars::JsonSchema for $type {

@@ -11,6 +11,17 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     scored.min().map(|(_, candidate)| candidate)
 }
 
+/// The word of a few that `text` is a slip of, or that it holds: Compose says `service_healthy`.
+pub(super) fn meant<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
+    nearest(text, words.iter().copied()).or_else(|| words.iter().copied().find(|word| text.contains(word)))
+}
+
+/// A key as it would be written: bare where that is allowed.
+pub(super) fn key_text(key: &str) -> String {
+    let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    if bare { key.to_owned() } else { format!("{key:?}") }
+}
+
 /// `` `a`, `b` or `c` ``.
 pub(super) fn one_of(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();

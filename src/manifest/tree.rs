@@ -64,13 +64,30 @@ pub(super) fn parse(text: &str, source: usize) -> Result<Node, Vec<Problem>> {
         let top = Place::new(source, 0..0);
         return Ok(Node { place: top.clone(), name: top, value: Value::Table(entries(table.into_inner(), source)) });
     }
-    Err(errors
-        .iter()
-        .map(|error| {
-            let span = error.span().unwrap_or(0..0);
-            Problem::at(&Place::new(source, span), format!("this is not TOML: {}", error.message()))
-        })
-        .collect())
+    Err(errors.iter().map(|error| syntax_error(error, text, source)).collect())
+}
+
+/// The parser's words, with the expectation beside the caret. What it says of a word without quotes depends on the
+/// word's first letter (`nginx` is an "invalid float"), so that one is said here.
+fn syntax_error(error: &toml::de::Error, text: &str, source: usize) -> Problem {
+    let span = error.span().unwrap_or(0..0);
+    let place = Place::new(source, span.clone());
+    let found = text.get(span).unwrap_or_default();
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '/' | ':' | '_' | '-');
+    if found.starts_with(|c: char| c.is_ascii_alphabetic()) && found.chars().all(is_word) && is_value(text, &place) {
+        let problem = Problem::at(&place, format!("this is not TOML: the text `{found}` has no quotes"));
+        return problem.help(format!("write \"{found}\""));
+    }
+    match error.message().split_once(", expected ") {
+        Some((what, expected)) => {
+            Problem::at(&place, format!("this is not TOML: {what}")).label(format!("expected {expected}"))
+        }
+        None => Problem::at(&place, format!("this is not TOML: {}", error.message())),
+    }
+}
+
+fn is_value(text: &str, place: &Place) -> bool {
+    text[..place.start].trim_end_matches([' ', '\t']).ends_with('=')
 }
 
 fn entries(table: DeTable<'_>, source: usize) -> Vec<(Key, Node)> {

@@ -47,13 +47,14 @@ fn network_target(written: &Container) -> Option<(&ResourceName, &Place)> {
 }
 
 /// Checks that need both sides of a dependency, and the order of all.
-pub(super) fn check(manifest: &Manifest, reading: &mut Reading<'_>) {
+pub(super) fn check(manifest: &Manifest, declared: &Declared, reading: &mut Reading<'_>) {
     let containers: BTreeMap<&ResourceName, &Container> =
         entries(&manifest.containers).map(|(name, container)| (&name.value, container)).collect();
     for (name, container) in entries(&manifest.containers) {
         for (on, condition) in container.depends_on.iter().flat_map(|table| table.0.whole()) {
             if let Some(target) = containers.get(&on.value) {
-                check_condition((name, container), on, condition.0, target, reading);
+                let waiting = Waiting { name, container, on, condition: condition.0 };
+                check_condition(&waiting, target, declared, reading);
             }
         }
         if let Some((target, place)) = network_target(container)
@@ -65,51 +66,62 @@ pub(super) fn check(manifest: &Manifest, reading: &mut Reading<'_>) {
     check_cycles(manifest, reading);
 }
 
-fn check_condition(
-    (name, container): (&Placed<ResourceName>, &Container),
-    on: &Placed<ResourceName>,
+/// One dependency, seen from the container that waits.
+struct Waiting<'m> {
+    name: &'m Placed<ResourceName>,
+    container: &'m Container,
+    on: &'m Placed<ResourceName>,
     condition: Condition,
-    target: &Container,
-    reading: &mut Reading<'_>,
-) {
-    let runs = value_of(&container.state).unwrap_or_default() == RunState::Running && replicas_of(container) > 0;
-    let never = |why: &str, place: &Place, note: &str| {
-        Problem::at(&on.place, format!("`{}` would wait for `{}` for ever: {why}", name.value, on.value))
-            .related(place, note)
-    };
-    if let Some(state) = target.state.as_ref().filter(|state| state.value == RunState::Stopped && runs) {
-        reading.report(never("it is not to run", &state.place, "stopped"));
+}
+
+impl Waiting<'_> {
+    /// Whether it is to run at all.
+    fn runs(&self) -> bool {
+        let state = value_of(&self.container.state).unwrap_or_default();
+        state == RunState::Running && replicas_of(self.container) > 0
     }
-    if let Some(replicas) = target.replicas.as_ref().filter(|replicas| replicas.0 == 0 && runs) {
-        reading.report(never("it has no replicas", &replicas.place, "none"));
+
+    fn never(&self, why: &str, place: &Place, note: &str) -> Problem {
+        let message = format!("`{}` would wait for `{}` for ever: {why}", self.name.value, self.on.value);
+        Problem::at(&self.on.place, message).related(place, note)
     }
-    match condition {
+}
+
+fn check_condition(waiting: &Waiting<'_>, target: &Container, declared: &Declared, reading: &mut Reading<'_>) {
+    if let Some(state) = target.state.as_ref().filter(|state| state.value == RunState::Stopped && waiting.runs()) {
+        reading.report(waiting.never("it is not to run", &state.place, "stopped"));
+    }
+    if let Some(replicas) = target.replicas.as_ref().filter(|replicas| replicas.0 == 0 && waiting.runs()) {
+        reading.report(waiting.never("it has no replicas", &replicas.place, "none"));
+    }
+    match waiting.condition {
         Condition::Started => {}
         Condition::Healthy => {
             if let Some(check) = &target.healthcheck
                 && matches!(check.value, Healthcheck::None)
             {
-                reading.report(never("it has no health check", &check.place, "no check, whatever the image says"));
+                let note = "no check, whatever the image says";
+                reading.report(waiting.never("it has no health check", &check.place, note));
             }
         }
         Condition::Completed => {
-            let restart = target.restart.as_ref().filter(|restart| restarts_after_success(manifest_word(restart)));
+            let restart = target.restart.as_ref().filter(|restart| restarts_after_success(restart, declared));
             if let Some(restart) = restart {
-                let problem = never("it is restarted whenever it ends", &restart.place, "its restart policy");
+                let problem = waiting.never("it is restarted whenever it ends", &restart.place, "its restart policy");
                 reading.report(problem.help("give it `restart = \"no\"` or `\"on-failure\"`"));
             }
         }
     }
 }
 
-fn manifest_word(restart: &Placed<RestartWord>) -> Option<RestartCondition> {
-    match &restart.value {
-        RestartWord::Word(word) => RestartCondition::parse(&word.value).ok(),
+fn restarts_after_success(restart: &Placed<RestartWord>, declared: &Declared) -> bool {
+    let condition = match &restart.value {
         RestartWord::Policy(policy) => value_of(&policy.policy),
-    }
-}
-
-fn restarts_after_success(condition: Option<RestartCondition>) -> bool {
+        RestartWord::Word(word) => RestartCondition::parse(&word.value).ok().or_else(|| {
+            let (_, policy) = declared.restart.iter().find(|(name, _)| name.as_str() == word.value)?;
+            policy.as_ref().map(|policy| policy.condition)
+        }),
+    };
     matches!(condition, Some(RestartCondition::Always | RestartCondition::UnlessStopped))
 }
 

@@ -46,7 +46,7 @@ pub(super) fn declared(
     };
     if let (Some(pull), "archive" | "rootfs") = (&written.pull, key) {
         reading.report(
-            Problem::at(&pull.place, format!("`pull` means nothing for an image of a {key}"))
+            Problem::at(&pull.place, format!("`pull` means nothing beside `{key}`"))
                 .label("only a `reference` is pulled"),
         );
     }

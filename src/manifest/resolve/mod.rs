@@ -45,7 +45,7 @@ pub(super) fn resolve(manifest: &Manifest, reading: &mut Reading<'_>) -> Option<
     }
     port::check(manifest, reading);
     address::check(manifest, reading);
-    dependency::check(manifest, reading);
+    dependency::check(manifest, &declared, reading);
     if manifest.project.is_none() && !manifest.unread.contains(&"project") {
         let missing = missing_project(&reading.sources);
         reading.report(missing);

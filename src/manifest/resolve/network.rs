@@ -7,7 +7,7 @@ use crate::model::id::ResourceName;
 use crate::model::network::{Attachment, NetworkMode, NetworkSpec, Subnet};
 
 use super::declared::{self, Declared};
-use super::{Kind, entries, keys, unknown_name, value_of};
+use super::{Kind, entries, unknown_name, value_of};
 use crate::manifest::problem::{Placed, Problem};
 use crate::manifest::read::Reading;
 use crate::manifest::shape::container::{self as shape, Container};
@@ -169,8 +169,6 @@ pub(super) fn check_ports(
                 .help("put it on a network that is not internal as well"),
         );
     }
-    let count = keys(&written.ports).count();
-    debug_assert_eq!(count, ports.0.len(), "every published port keeps its key");
 }
 
 /// The containers' fixed addresses, for checks across containers.
@@ -192,7 +190,7 @@ pub(super) fn subnets(networks: &Network) -> impl Iterator<Item = &Placed<Subnet
     [&networks.subnet, &networks.subnet6].into_iter().flatten()
 }
 
-/// Whether any entry of the manifest has this name.
+/// The declared network of this name.
 pub(super) fn find<'m>(manifest: &'m crate::manifest::Manifest, name: &ResourceName) -> Option<&'m Network> {
     entries(&manifest.networks).find(|(known, _)| known.value == *name).map(|(_, network)| network)
 }

@@ -136,7 +136,11 @@ impl Read for RestartWord {
                 None
             }
             Value::Table(_) => Restart::read(node, reading).map(RestartWord::Policy),
-            _ => placed(node, reading).map(RestartWord::Word),
+            Value::String(_) => placed(node, reading).map(RestartWord::Word),
+            _ => {
+                reading.expected(node, "a restart policy", None);
+                None
+            }
         }
     }
 }
@@ -186,6 +190,10 @@ impl Read for Networks {
     fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Networks> {
         match &node.value {
             Value::Array(items) => Some(Networks(by_name(items, reading, Attachment::default))),
+            Value::String(name) => {
+                reading.expected(node, "a list of networks", Some(format!("write [{name:?}]")));
+                None
+            }
             _ => Entries::read(node, reading).map(Networks),
         }
     }
@@ -202,6 +210,10 @@ impl Read for Dependencies {
         match &node.value {
             Value::Array(items) => {
                 Some(Dependencies(by_name(items, reading, || DependencyCondition(Condition::Started))))
+            }
+            Value::String(name) => {
+                reading.expected(node, "a list of containers", Some(format!("write [{name:?}]")));
+                None
             }
             _ => Entries::read(node, reading).map(Dependencies),
         }

@@ -1,7 +1,7 @@
 //! Names: of projects and resources, hosts, paths inside a container, variables, and the kernel's own.
 
 use crate::manifest::read::{Bare, Word, word, word_schema};
-use crate::manifest::suggest::nearest;
+use crate::manifest::suggest::{key_text, nearest};
 use crate::model::id::{ProjectName, ResourceName};
 use crate::model::resources::ULIMIT_NAMES;
 use crate::model::security::{CAPABILITY_NAMES, Capability};
@@ -50,7 +50,7 @@ name!(
     /// Compose's `"name:address"`.
     fn entry_of(item: &str) -> Option<String> {
         let (name, address) = item.split_once([':', '='])?;
-        Some(format!("{name:?} = {address:?}"))
+        Some(format!("{} = {address:?}", key_text(name)))
     }
 );
 name!(
@@ -74,7 +74,7 @@ name!(
     /// Compose's `"NAME=value"`.
     fn entry_of(item: &str) -> Option<String> {
         let (name, value) = item.split_once('=')?;
-        Some(format!("{name} = {value:?}"))
+        Some(format!("{} = {value:?}", key_text(name)))
     }
 );
 name!(
@@ -83,7 +83,7 @@ name!(
     /// Compose's `"key=value"`.
     fn entry_of(item: &str) -> Option<String> {
         let (key, value) = item.split_once('=')?;
-        Some(format!("{key:?} = {value:?}"))
+        Some(format!("{} = {value:?}", key_text(key)))
     }
 );
 name!(
@@ -96,7 +96,9 @@ name!(
 );
 name!(
     /// A limit of setrlimit(2).
-    UlimitName, "a limit", "^[a-z]+$", check_ulimit,
+    UlimitName, "a limit",
+    "^(as|core|cpu|data|fsize|locks|memlock|msgqueue|nice|nofile|nproc|rss|rtprio|rttime|sigpending|stack)$",
+    check_ulimit,
     fn meant(text: &str) -> Option<String> {
         nearest(text, ULIMIT_NAMES.iter().map(|(name, _)| *name)).map(|near| format!("did you mean `{near}`?"))
     }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::manifest::read::{Bare, Word, word};
+use crate::manifest::suggest::key_text;
 use crate::model::network::Subnet;
 use crate::model::port::HostPort;
 use crate::model::units::{ByteSize, Cpus, FileMode, Signal, Timespan};
@@ -28,11 +29,13 @@ impl Word for HostPort {
         };
         let (host, container) = rest.rsplit_once(':').unwrap_or((rest, rest));
         let (host, container) = (host.replace("0.0.0.0:", "*:"), container.parse::<u16>().ok()?);
-        let plain = protocol.is_empty() && host.bytes().all(|b| b.is_ascii_digit());
-        Some(match plain {
-            true => format!("{host} = {container}"),
-            false => format!("\"{host}{protocol}\" = {container}"),
-        })
+        Some(format!("{} = {container}", key_text(&format!("{host}{protocol}"))))
+    }
+    fn meant(text: &str) -> Option<String> {
+        if let Some(port) = text.strip_prefix("localhost:") {
+            return Some(format!("write {port}: a port without an address is on 127.0.0.1"));
+        }
+        text.contains(':').then(|| HostPort::entry_of(text)).flatten().map(|entry| format!("did you mean `{entry}`?"))
     }
 }
 crate::manifest::read::word_schema!(HostPort, "a port of the host", Integers, "^(.*:)?[0-9]+(/(tcp|udp))?$");
@@ -44,6 +47,10 @@ macro_rules! address {
             const BARE: Bare = Bare::Nothing;
             fn parse(text: &str) -> Result<Self, String> {
                 text.parse().map_err(|_| concat!("expected ", $noun, " such as ", $example).to_owned())
+            }
+            fn meant(text: &str) -> Option<String> {
+                let gateway = "the host is the first address of the container's network: declare its `subnet`";
+                (text == "host-gateway").then(|| gateway.to_owned())
             }
         }
     };

@@ -1,3 +1,7 @@
 //! The `evenkeel-monitor` process: one beside every container. See [`evenkeel::monitor`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    evenkeel::monitor::process::main(std::env::args_os().skip(1))
+}

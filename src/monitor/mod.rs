@@ -1,15 +1,54 @@
 //! The process beside every container: restarts, logs, health checks, exec and names.
+//!
+//! ```text
+//!  launch.json ──> ┌──────────── evenkeel-monitor ────────────┐ ──> status.json
+//!  control    <──> │  supervise: poll loop                    │ ──> container.log
+//!                  │    events ──> machine ──> commands       │
+//!                  └──┬───────────────────────────────────────┘
+//!                     │ errand: a copy that starts a process (runtime), and ends
+//!                     └──> first process of the container
+//! ```
+//!
+//! * [`machine`] decides, purely. `supervise` turns kernel facts and requests into its events and carries out its
+//!   commands; `errand`, `workload`, `output`, `probe`, `names` and `control` are what it has to do with.
+//! * [`spawn`], [`client`], [`liveness`](liveness()) and [`logs`] are for those on the outside: engine and command line.
+//! * [`protocol`] is what both sides say.
+//! * Not here: what must be there before a container starts (network, records, volumes, the OCI configuration) is the
+//!   engine's, how a process gets into its container is [`crate::runtime`]'s.
+//!
+//! # Decisions
+//! * A monitor that is killed leaves its container running: killing the workload with it (PR_SET_PDEATHSIG) would turn
+//!   the loss of a bookkeeper into an outage. The lock is free then and the status not final, which the planner sees
+//!   as [`Lost`](crate::model::actual::Liveness::Lost) and repairs. Before a new monitor starts the container, it ends
+//!   whatever is left in its control group, so two never run side by side.
+//! * A status file of a container that is over stays where it is until the run directory goes: `ps` needs it. After a
+//!   reboot there is neither; then what is declared running is started anyway, so no durable copy is kept.
 
+mod children;
 pub mod client;
 pub mod clock;
+mod control;
+mod conversation;
+mod errand;
 pub mod error;
+mod job;
+mod launch_file;
 pub mod liveness;
 pub mod lock;
 pub mod logs;
 pub mod machine;
+mod names;
+mod netns;
+mod output;
 mod packet;
+mod probe;
+pub mod process;
 pub mod protocol;
+mod requests;
 pub mod spawn;
+mod status_file;
+mod supervise;
+mod workload;
 
 pub use client::Client;
 pub use error::MonitorError;

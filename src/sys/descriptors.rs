@@ -8,8 +8,14 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     close_range(first, libc::CLOSE_RANGE_CLOEXEC)
 }
 
+/// Closes every descriptor from `first` up. For a process that begins, before it has opened anything.
+pub fn close_from(first: u32) -> io::Result<()> {
+    close_range(first, 0)
+}
+
 fn close_range(first: u32, flags: libc::c_uint) -> io::Result<()> {
-    // SAFETY: with CLOSE_RANGE_CLOEXEC no descriptor is closed, only a flag of theirs changes.
+    // SAFETY: with CLOSE_RANGE_CLOEXEC no descriptor is closed, only a flag of theirs changes; without it, callers do
+    // this before anything in the process owns a descriptor.
     match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

@@ -7,6 +7,8 @@ pub mod bpf;
 pub mod clone;
 pub mod descriptors;
 pub mod keyring;
+pub mod kill;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod seccomp;

@@ -1,0 +1,19 @@
+//! Reading the launch file.
+
+use std::path::Path;
+
+use super::error::MonitorError;
+use crate::model::launch::{LAUNCH_VERSION, Launch};
+use crate::model::paths::run;
+
+/// The launch file of a run directory.
+pub fn read(directory: &Path) -> Result<Launch, MonitorError> {
+    let path = directory.join(run::LAUNCH);
+    let text = std::fs::read(&path).map_err(|source| MonitorError::file("read", &path, source))?;
+    let launch: Launch =
+        serde_json::from_slice(&text).map_err(|source| MonitorError::Content { path: path.clone(), source })?;
+    if launch.version != LAUNCH_VERSION {
+        return Err(MonitorError::Version { path, found: launch.version, known: LAUNCH_VERSION });
+    }
+    Ok(launch)
+}

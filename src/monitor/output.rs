@@ -1,0 +1,207 @@
+//! What a container's first process reads and writes: pipes or a terminal, into the log and to those who look on.
+//!
+//! # Decisions
+//! * Onlookers get a copy of what is read for the log. They never slow the container down: what does not fit into
+//!   their socket's buffer is left out for them; the log has it.
+//! * The buffer exists only while something comes. A container that has been silent for [`QUIET`] costs none.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::net::{SendFlags, send};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::clock::Now;
+use super::errand::Descriptors;
+use super::error::MonitorError;
+use super::logs::Stream;
+use super::logs::splitter::Splitter;
+use super::logs::writer::Writer;
+use crate::model::container::Logging;
+use crate::model::launch::Terminal;
+
+/// As much as a pipe holds (pipe(7)).
+const READ_SIZE: usize = 64 * 1024;
+
+/// After this long without a byte, buffers are given back.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// What a process may have left in its pipes when it ended, and a bound on what others go on to write.
+const DRAIN_READS: usize = 64;
+
+/// One stream that comes from the container.
+#[derive(Debug)]
+struct Source {
+    stream: Stream,
+    file: File,
+    splitter: Splitter,
+}
+
+/// Somebody who looks on.
+#[derive(Debug)]
+struct Onlooker {
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+#[derive(Debug)]
+pub struct Output {
+    terminal: Terminal,
+    writer: Writer,
+    sources: Vec<Source>,
+    /// Where standard input is fed, when it stays open.
+    input: Option<OwnedFd>,
+    onlookers: Vec<Onlooker>,
+    buffer: Vec<u8>,
+    last_read: Duration,
+}
+
+impl Output {
+    pub fn new(terminal: Terminal, logs: PathBuf, logging: Logging) -> Output {
+        Output {
+            terminal,
+            writer: Writer::new(logs, logging),
+            sources: Vec::new(),
+            input: None,
+            onlookers: Vec::new(),
+            buffer: Vec::new(),
+            last_read: Duration::ZERO,
+        }
+    }
+
+    pub fn set_logging(&mut self, logging: Logging) {
+        self.writer.set_logging(logging);
+    }
+
+    /// Makes pipes for a process about to be started and keeps our ends; `None` when it gets a terminal.
+    pub fn prepare(&mut self) -> Result<Option<Descriptors>, MonitorError> {
+        let failed = |source: io::Error| MonitorError::system("make pipes", "the container", source);
+        self.sources.clear();
+        self.input = None;
+        let stdin = match self.terminal {
+            Terminal::Tty => return Ok(None),
+            Terminal::None => File::open("/dev/null").map_err(failed)?.into(),
+            Terminal::StdinOpen => {
+                let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
+                self.input = Some(ours);
+                theirs
+            }
+        };
+        let stdout = self.add_pipe(Stream::Stdout).map_err(failed)?;
+        let stderr = self.add_pipe(Stream::Stderr).map_err(failed)?;
+        Ok(Some(Descriptors { stdin, stdout, stderr }))
+    }
+
+    fn add_pipe(&mut self, stream: Stream) -> io::Result<OwnedFd> {
+        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+        self.add_source(stream, ours)?;
+        Ok(theirs)
+    }
+
+    fn add_source(&mut self, stream: Stream, fd: OwnedFd) -> io::Result<()> {
+        fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
+        self.sources.push(Source { stream, file: File::from(fd), splitter: Splitter::new(stream) });
+        Ok(())
+    }
+
+    /// Takes the master side of the terminal that the process got.
+    pub fn take_terminal(&mut self, master: OwnedFd) -> Result<(), MonitorError> {
+        let failed = |source| MonitorError::system("use the terminal", "the container", source);
+        let ours = master.try_clone().map_err(failed)?;
+        self.input = Some(master);
+        self.add_source(Stream::Stdout, ours).map_err(failed)
+    }
+
+    /// Descriptors that are readable when [`Output::read`] has something to do, with their streams.
+    pub fn interests(&self) -> impl Iterator<Item = (Stream, BorrowedFd<'_>)> {
+        self.sources.iter().map(|source| (source.stream, source.file.as_fd()))
+    }
+
+    /// Reads once from a stream and logs it.
+    pub fn read(&mut self, stream: Stream, now: Now) {
+        if let Some(at) = self.sources.iter().position(|source| source.stream == stream)
+            && self.read_from(at, now) == Outcome::End
+        {
+            self.sources.remove(at);
+        }
+    }
+
+    fn read_from(&mut self, at: usize, now: Now) -> Outcome {
+        self.buffer.resize(READ_SIZE, 0);
+        self.last_read = now.monotonic;
+        let source = &mut self.sources[at];
+        match source.file.read(&mut self.buffer) {
+            Ok(count @ 1..) => {
+                source.splitter.take(&self.buffer[..count], now, &mut self.writer);
+                let (stream, bytes) = (source.stream, &self.buffer[..count]);
+                self.onlookers.retain(|onlooker| onlooker.show(stream, bytes));
+                Outcome::More
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Outcome::NothingNow
+            }
+            // End of file; of a terminal, EIO when its last user is gone (pty(7)).
+            Ok(0) | Err(_) => {
+                source.splitter.finish(now, &mut self.writer);
+                Outcome::End
+            }
+        }
+    }
+
+    /// The process ended: logs what it left in its pipes and closes them.
+    pub fn finish(&mut self, now: Now) {
+        for at in 0..self.sources.len() {
+            let ended = (0..DRAIN_READS).map(|_| self.read_from(at, now)).find(|outcome| *outcome != Outcome::More);
+            if ended != Some(Outcome::End) {
+                self.sources[at].splitter.finish(now, &mut self.writer);
+            }
+        }
+        self.sources.clear();
+        self.input = None;
+    }
+
+    /// Lets somebody look on from now, and gives them the container's standard input where it is open.
+    pub fn attach(&mut self, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Option<OwnedFd>> {
+        let input = self.input.as_ref().map(OwnedFd::try_clone).transpose()?;
+        self.onlookers.push(Onlooker { stdout, stderr });
+        Ok(input)
+    }
+
+    /// When [`Output::rest`] has something to do.
+    pub fn deadline(&self) -> Option<Duration> {
+        (!self.buffer.is_empty()).then(|| self.last_read + QUIET)
+    }
+
+    /// Gives memory back after a while of silence.
+    pub fn rest(&mut self, now: Now) {
+        if self.deadline().is_some_and(|deadline| deadline <= now.monotonic) {
+            self.buffer = Vec::new();
+            self.writer.release_memory();
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    More,
+    NothingNow,
+    End,
+}
+
+impl Onlooker {
+    /// Whether they are still there.
+    fn show(&self, stream: Stream, bytes: &[u8]) -> bool {
+        let socket = match stream {
+            Stream::Stdout => &self.stdout,
+            Stream::Stderr => &self.stderr,
+        };
+        match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => true,
+            Err(_) => false,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The life of the `evenkeel-monitor` process: becoming one of its own, the handshake, the loop.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::error::MonitorError;
+use super::protocol::{Handshake, StartFailure, chain};
+use super::supervise::{FirstStart, Supervisor};
+use crate::sys::clone::{Copy, clone3, exit_now};
+use crate::sys::{descriptors, memory};
+
+/// What `evenkeel-monitor DIR` does. `arguments` do not contain the program's name. Must be called before any thread is
+/// made. See [`super::spawn`] for how it is started.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut arguments = arguments.into_iter();
+    let (Some(directory), None) = (arguments.next(), arguments.next()) else {
+        eprintln!("usage: evenkeel-monitor DIR\n\n`evenkeel` starts this, one for each container; people do not.");
+        return ExitCode::from(64);
+    };
+    match leave_the_caller().and_then(|()| supervise(PathBuf::from(directory))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Goes on as nobody's child, in a session of its own, with only the standard descriptors, and as the parent of
+/// whatever its children leave behind.
+fn leave_the_caller() -> Result<(), MonitorError> {
+    let failed = |operation| move |source: std::io::Error| MonitorError::system(operation, "a monitor", source);
+    // What the caller left open is not for the container, nor for as long as it lives.
+    descriptors::close_from(3).map_err(failed("close descriptors"))?;
+    memory::give_back_what_is_freed();
+    match clone3(0, None).map_err(failed("copy the process"))? {
+        Copy::Parent { .. } => exit_now(0),
+        Copy::Child => {}
+    }
+    rustix::process::setsid().map_err(|error| failed("begin a session")(error.into()))?;
+    // Any process number switches it on (prctl(2), PR_SET_CHILD_SUBREAPER).
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|error| failed("become a subreaper")(error.into()))
+}
+
+fn supervise(directory: PathBuf) -> Result<(), MonitorError> {
+    let supervisor = match Supervisor::open(directory) {
+        Ok(supervisor) => supervisor,
+        Err(error) => {
+            tell(&Handshake::Failed(StartFailure::other(&error)));
+            return Ok(());
+        }
+    };
+    supervisor.name_process();
+    supervisor.run(|first| match first {
+        FirstStart::Running { pid } => tell(&Handshake::Started { pid }),
+        FirstStart::Failed(failure) => tell(&Handshake::Failed(failure)),
+        FirstStart::Stopped => {
+            let message = "the container was stopped before it had started".to_owned();
+            let kind = super::protocol::FailureKind::Other;
+            tell(&Handshake::Failed(StartFailure { kind, message, hint: None }));
+        }
+    })
+}
+
+/// Says the one line and lets go of the pipe. Whoever waited for it may be gone: that changes nothing.
+fn tell(handshake: &Handshake) {
+    if let Ok(mut line) = serde_json::to_vec(handshake) {
+        line.push(b'\n');
+        let _ = std::io::stdout().lock().write_all(&line);
+        let _ = std::io::stdout().lock().flush();
+    }
+    let null = OpenOptions::new().write(true).open("/dev/null");
+    let replaced = null.and_then(|null: File| Ok(rustix::stdio::dup2_stdout(&null)?));
+    if let Err(error) = replaced {
+        // The pipe stays open until the end, and whoever reads it waits: better to be heard of.
+        eprintln!("cannot let go of standard output: {error}");
+    }
+}

@@ -1,0 +1,153 @@
+//! What clients ask for over the control socket.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::clock::Now;
+use super::control::Promise;
+use super::errand::{self, Descriptors, Report};
+use super::job::Job;
+use super::launch_file;
+use super::machine::{Ask, Event, Settings};
+use super::packet::Packet;
+use super::protocol::{Answer, ExecSpec, InputOutput, Request, StartFailure};
+use super::supervise::{ClientJob, Supervisor};
+use crate::model::status::Phase;
+
+/// Further processes at one time, so that clients cannot use up the monitor's descriptors.
+const MOST_JOBS: usize = 48;
+
+impl Supervisor {
+    pub(super) fn take_request(&mut self, number: u32, now: Now) {
+        let Some(packet) = self.control.receive(number) else { return };
+        if self.control.is_promised(number) {
+            return self.refuse(number, "this connection waits for an answer already");
+        }
+        let request = match packet.read::<Request>() {
+            Ok(request) => request,
+            Err(error) => return self.refuse(number, &format!("this is no request that is known here: {error}")),
+        };
+        match request {
+            Request::Status => {
+                let answer = self.status_answer();
+                self.control.answer(number, &answer, &[]);
+            }
+            Request::Wait => self.control.promise(number, Promise::Over),
+            Request::Stop { signal, grace } => self.ask(number, Ask::Stop { signal, grace }, Some(Promise::Over), now),
+            Request::Restart => self.ask(number, Ask::Restart, Some(Promise::Running), now),
+            Request::Kill { signal } => self.ask(number, Ask::Kill { signal }, None, now),
+            Request::Pause => self.ask(number, Ask::Pause, None, now),
+            Request::Resume => self.ask(number, Ask::Resume, None, now),
+            Request::Reload => self.reload(number, now),
+            Request::Exec(request) => self.exec(number, &request, packet),
+            Request::Attach => self.attach(number, packet),
+        }
+    }
+
+    fn refuse(&mut self, number: u32, reason: &str) {
+        self.control.answer(number, &Answer::Refused { reason: reason.to_owned() }, &[]);
+    }
+
+    /// Passes a wish on to the machine, and answers at once where nothing is promised.
+    fn ask(&mut self, number: u32, ask: Ask, promise: Option<Promise>, now: Now) {
+        if let Some(reason) = self.machine.refusal(&ask) {
+            return self.refuse(number, reason);
+        }
+        match promise {
+            Some(promise) => self.control.promise(number, promise),
+            None => self.control.answer(number, &Answer::Done, &[]),
+        }
+        self.step(Event::Asked(ask), now);
+    }
+
+    /// Takes over what may change from the launch file; all else waits for the next start of a monitor.
+    fn reload(&mut self, number: u32, now: Now) {
+        let launch = match launch_file::read(&self.directory) {
+            Ok(launch) => launch,
+            Err(error) => return self.refuse(number, &super::protocol::chain(&error)),
+        };
+        let settings = Settings::of(&launch);
+        self.output.set_logging(launch.logging.clone());
+        if let (Some(names), Some(resolver)) = (&mut self.names, &launch.resolver) {
+            names.set_resolver(resolver);
+        }
+        self.launch.logging = launch.logging;
+        self.launch.healthcheck = launch.healthcheck;
+        self.ask(number, Ask::Reload(Box::new(settings)), None, now);
+    }
+
+    fn exec(&mut self, number: u32, request: &ExecSpec, mut packet: Packet) {
+        let phase = self.machine.status(&self.launch.id).phase;
+        let target = match (phase, self.workload.pid) {
+            (Phase::Running, Some(target)) if self.jobs.len() < MOST_JOBS => target,
+            (Phase::Running, Some(_)) => {
+                return self.refuse(number, "too many processes were started this way already");
+            }
+            // It would be frozen before it began.
+            (Phase::Paused, _) => return self.refuse(number, "the container is paused"),
+            _ => return self.refuse(number, "the container is not running"),
+        };
+        if request.command.is_empty() {
+            return self.refuse(number, "there is no command to execute");
+        }
+        let descriptors = match (request.input_output, packet.descriptors.len()) {
+            (InputOutput::Terminal, _) => None,
+            (InputOutput::Descriptors, 3) => descriptors(&mut packet.descriptors),
+            (InputOutput::Descriptors, _) => return self.refuse(number, "three descriptors must come with this"),
+        };
+        match errand::exec(&self.launch, request, descriptors.as_ref(), target) {
+            Ok(errand) => {
+                self.jobs.push(ClientJob { job: Job::new(errand), connection: number });
+                self.control.promise(number, Promise::Job);
+            }
+            Err(error) => self.control.answer(number, &Answer::Failed(StartFailure::other(&error)), &[]),
+        }
+    }
+
+    /// Tells clients whether their processes run.
+    pub(super) fn hear_jobs(&mut self) {
+        let mut at = 0;
+        while let Some(ClientJob { job, connection }) = self.jobs.get_mut(at) {
+            let number = *connection;
+            let failure = match job.report() {
+                Report::Nothing => None,
+                // The container's own matter; more may follow.
+                Report::Cgroup(_) => continue,
+                Report::Started { pid, terminal } => {
+                    let terminal: Vec<BorrowedFd<'_>> = terminal.iter().map(AsFd::as_fd).collect();
+                    let pid = pid.as_raw_nonzero().get().unsigned_abs();
+                    self.control.answer(number, &Answer::Started { pid }, &terminal);
+                    self.control.promise(number, Promise::Job);
+                    None
+                }
+                Report::Failed(failure) => Some(failure),
+                Report::Gone => Some(StartFailure::other(&super::MonitorError::Died(String::new()))),
+            };
+            match failure {
+                Some(failure) => {
+                    self.control.answer(number, &Answer::Failed(failure), &[]);
+                    self.jobs.swap_remove(at);
+                }
+                None => at += 1,
+            }
+        }
+    }
+
+    fn attach(&mut self, number: u32, mut packet: Packet) {
+        let (Some(stderr), Some(stdout)) = (packet.descriptors.pop(), packet.descriptors.pop()) else {
+            return self.refuse(number, "two descriptors must come with this");
+        };
+        match self.output.attach(stdout, stderr) {
+            Ok(input) => {
+                let input: Vec<BorrowedFd<'_>> = input.iter().map(AsFd::as_fd).collect();
+                self.control.answer(number, &Answer::Attached, &input);
+            }
+            Err(error) => self.refuse(number, &error.to_string()),
+        }
+    }
+}
+
+/// Three descriptors in the order 0, 1, 2.
+fn descriptors(received: &mut Vec<OwnedFd>) -> Option<Descriptors> {
+    let (stderr, stdout, stdin) = (received.pop()?, received.pop()?, received.pop()?);
+    Some(Descriptors { stdin, stdout, stderr })
+}

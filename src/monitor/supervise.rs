@@ -1,0 +1,431 @@
+//! The monitor's loop: kernel facts and requests become events, the machine's commands become system calls.
+//!
+//! One thread, one poll(2). Every part names the descriptors it waits for and the time at which it has something to
+//! do; whatever is ready is handled, then deadlines, then the status file is brought up to date.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal as NixSignal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Pid;
+use std::os::fd::AsFd;
+
+use super::clock::Now;
+use super::control::{self, Control, Promise};
+use super::conversation::Verdict;
+use super::errand::{self, Errand, Report};
+use super::error::MonitorError;
+use super::job::Job;
+use super::lock::{self, Lock};
+use super::logs::Stream;
+use super::machine::{Ask, Command, Event, Machine, Settings};
+use super::names::server as names;
+use super::netns::Home;
+use super::output::Output;
+use super::probe::{self, Probe};
+use super::protocol::{Answer, StartFailure, chain};
+use super::workload::Workload;
+use super::{children, launch_file, status_file};
+use crate::model::launch::Launch;
+use crate::model::status::{Exit, ProbeResult, Status};
+use crate::runtime::RuntimeError;
+
+/// Which descriptor is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ready {
+    Signals,
+    Start,
+    Jobs,
+    Probe,
+    Output(Stream),
+    Control(control::Ready),
+    Names(names::Ready),
+}
+
+/// A further process that a client asked for.
+#[derive(Debug)]
+pub(super) struct ClientJob {
+    pub job: Job,
+    pub connection: u32,
+}
+
+/// One monitor at work.
+pub struct Supervisor {
+    pub(super) directory: PathBuf,
+    pub(super) launch: Launch,
+    pub(super) machine: Machine,
+    pub(super) workload: Workload,
+    pub(super) output: Output,
+    pub(super) control: Control,
+    pub(super) jobs: Vec<ClientJob>,
+    pub(super) names: Option<names::Server>,
+    home: Home,
+    signals: SignalFd,
+    start: Option<Errand>,
+    probe: Option<Probe>,
+    published: Option<Status>,
+    /// How the first start went, since that is known.
+    first: Option<FirstStart>,
+    _lock: Lock,
+}
+
+/// How a first start went.
+#[derive(Debug, Clone)]
+pub enum FirstStart {
+    Running {
+        pid: u32,
+    },
+    Failed(StartFailure),
+    /// It was stopped before it could be told.
+    Stopped,
+}
+
+impl Supervisor {
+    /// Takes the lock of a run directory, reads the launch file and opens what the loop needs. Nothing runs yet.
+    pub fn open(directory: PathBuf) -> Result<Supervisor, MonitorError> {
+        let lock = lock::acquire(&directory)?;
+        let launch = launch_file::read(&directory)?;
+        let machine = Machine::new(Settings::of(&launch));
+        let status = machine.status(&launch.id);
+        status_file::write(&directory, &status)?;
+        let system = |operation| {
+            let name = launch.name.clone();
+            move |source: std::io::Error| MonitorError::system(operation, name, source)
+        };
+        let home = Home::open().map_err(system("find the network namespace"))?;
+        let names = match (&launch.netns, &launch.resolver) {
+            (Some(netns), Some(resolver)) => {
+                names::Server::open(&home, netns, resolver).map_err(system("serve names at 127.0.0.11"))?
+            }
+            _ => None,
+        };
+        let signals = signals().map_err(system("receive signals"))?;
+        Ok(Supervisor {
+            control: Control::open(&directory)?,
+            output: Output::new(launch.terminal, launch.logs.clone(), launch.logging.clone()),
+            workload: Workload::default(),
+            jobs: Vec::new(),
+            names,
+            home,
+            signals,
+            start: None,
+            probe: None,
+            published: Some(status),
+            first: None,
+            machine,
+            launch,
+            directory,
+            _lock: lock,
+        })
+    }
+
+    /// Shows the container's name where ps(1) and top(1) look, as far as 15 bytes go (prctl(2), PR_SET_NAME).
+    pub fn name_process(&self) {
+        let instance = self.launch.name.rsplit('/').next().unwrap_or_default();
+        let name: Vec<u8> = format!("ek-{instance}").bytes().filter(|byte| *byte != 0).take(15).collect();
+        if let Ok(name) = std::ffi::CString::new(name) {
+            // Only a convenience.
+            let _ = rustix::thread::set_name(&name);
+        }
+    }
+
+    /// Runs the container until it is over. `tell` hears once how the first start went.
+    pub fn run(mut self, tell: impl FnOnce(FirstStart)) -> Result<(), MonitorError> {
+        let mut tell = Some(tell);
+        self.carry_out(Command::Start, Now::read());
+        loop {
+            self.publish()?;
+            // After the status file, so that whoever is told finds it so.
+            if self.first.is_some() || self.machine.is_over() {
+                let first = self.first.clone().unwrap_or(FirstStart::Stopped);
+                tell.take().into_iter().for_each(|tell| tell(first.clone()));
+            }
+            if self.machine.is_over() {
+                return self.say_goodbye();
+            }
+            let ready = self.wait()?;
+            let now = Now::read();
+            for ready in ready {
+                self.handle(ready, now)?;
+            }
+            self.expire(now);
+        }
+    }
+
+    /// Waits until something is ready or a time has come.
+    fn wait(&self) -> Result<Vec<Ready>, MonitorError> {
+        let mut what = vec![Ready::Signals];
+        let mut polled = vec![PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)];
+        let mut add = |ready, fd, flags| {
+            what.push(ready);
+            polled.push(PollFd::from_borrowed_fd(fd, flags));
+        };
+        self.start.iter().for_each(|errand| add(Ready::Start, errand.as_fd(), PollFlags::IN));
+        let errands = self.jobs.iter().filter_map(|job| job.job.errand.as_ref());
+        errands.for_each(|errand| add(Ready::Jobs, errand.as_fd(), PollFlags::IN));
+        let probing = self.probe.iter().flat_map(Probe::interests);
+        probing.for_each(|(fd, flags)| add(Ready::Probe, fd, flags));
+        self.output.interests().for_each(|(stream, fd)| add(Ready::Output(stream), fd, PollFlags::IN));
+        self.control.interests().for_each(|(ready, fd)| add(Ready::Control(ready), fd, PollFlags::IN));
+        let names = self.names.iter().flat_map(names::Server::interests);
+        names.for_each(|(ready, fd, flags)| add(Ready::Names(ready), fd, flags));
+        match poll(&mut polled, self.patience().as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(MonitorError::system("wait for events", &self.launch.name, error)),
+        }
+        let pairs = what.into_iter().zip(&polled);
+        Ok(pairs.filter(|(_, polled)| !polled.revents().is_empty()).map(|(ready, _)| ready).collect())
+    }
+
+    /// How long until the next deadline.
+    fn patience(&self) -> Option<Timespec> {
+        let deadlines = [
+            self.machine.deadline(),
+            self.probe.as_ref().map(|probe| probe.deadline),
+            self.output.deadline(),
+            self.names.as_ref().and_then(names::Server::deadline),
+        ];
+        let next = deadlines.into_iter().flatten().min()?;
+        let left = next.saturating_sub(Now::read().monotonic);
+        // A far deadline is looked at again after a day.
+        let left = left.min(Duration::from_secs(86_400));
+        Some(Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() })
+    }
+
+    fn handle(&mut self, ready: Ready, now: Now) -> Result<(), MonitorError> {
+        match ready {
+            Ready::Signals => self.take_signals(now)?,
+            Ready::Start => self.hear_start(now),
+            Ready::Jobs => self.hear_jobs(),
+            Ready::Probe => self.advance_probe(now),
+            Ready::Output(stream) => self.output.read(stream, now),
+            Ready::Control(control::Ready::Listener) => self.control.accept(),
+            Ready::Control(control::Ready::Connection(number)) => self.take_request(number, now),
+            Ready::Names(ready) => {
+                if let Some(names) = &mut self.names {
+                    names.serve(ready, now.monotonic);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what its time has come for.
+    fn expire(&mut self, now: Now) {
+        if let Some(probe) = self.probe.take_if(|probe| probe.deadline <= now.monotonic) {
+            let verdict = probe.expire();
+            self.conclude_probe(verdict, now);
+        }
+        if self.machine.deadline().is_some_and(|deadline| deadline <= now.monotonic) {
+            self.step(Event::Timer, now);
+        }
+        self.output.rest(now);
+        if let Some(names) = &mut self.names {
+            names.expire(now.monotonic);
+        }
+    }
+
+    /// Tells the machine and does as it says, and so on with what comes of that.
+    pub(super) fn step(&mut self, event: Event, now: Now) {
+        for command in self.machine.step(event, now) {
+            self.carry_out(command, now);
+        }
+    }
+
+    fn carry_out(&mut self, command: Command, now: Now) {
+        let result = match command {
+            Command::Start => return self.begin_start(now),
+            Command::Probe => return self.begin_probe(now),
+            Command::CancelProbe => {
+                if let Some(probe) = self.probe.take() {
+                    probe.cancel();
+                }
+                Ok(())
+            }
+            // The process may end at any moment, so a signal that no longer finds it is no error.
+            Command::Signal(signal) => {
+                let _ = self.workload.signal(signal);
+                Ok(())
+            }
+            Command::KillAll => {
+                self.start.iter().for_each(Errand::kill);
+                self.workload.kill_all()
+            }
+            Command::Freeze => self.workload.freeze(),
+            Command::Thaw => self.workload.thaw(),
+        };
+        self.complain(result);
+    }
+
+    /// What failed in a way that changes nothing for the container goes to standard error, a file in the run
+    /// directory.
+    fn complain(&self, result: Result<(), RuntimeError>) {
+        if let Err(error) = result {
+            eprintln!("{}: {}", self.launch.name, chain(&error));
+        }
+    }
+
+    fn begin_start(&mut self, now: Now) {
+        let started = self.output.prepare().and_then(|descriptors| errand::start(&self.launch, descriptors.as_ref()));
+        match started {
+            Ok(errand) => self.start = Some(errand),
+            Err(error) => self.start_failed(StartFailure::other(&error), now),
+        }
+    }
+
+    fn hear_start(&mut self, now: Now) {
+        while let Some(errand) = &self.start {
+            match errand.report() {
+                Report::Nothing => return,
+                Report::Cgroup(path) => {
+                    let result = self.workload.set_cgroup(&path);
+                    self.complain(result);
+                }
+                Report::Started { pid, terminal } => {
+                    self.start = None;
+                    self.started(pid, terminal, now);
+                }
+                Report::Failed(failure) => self.start_failed(failure, now),
+                Report::Gone => {
+                    let error = MonitorError::Died(": the start was ended from outside".into());
+                    // It may have come as far as its execve(2) without a word to us.
+                    self.workload.end_leftovers();
+                    self.start_failed(StartFailure::other(&error), now);
+                }
+            }
+        }
+    }
+
+    fn started(&mut self, pid: Pid, terminal: Option<std::os::fd::OwnedFd>, now: Now) {
+        self.workload.started(pid);
+        if let Some(terminal) = terminal
+            && let Err(error) = self.output.take_terminal(terminal)
+        {
+            eprintln!("{}: {}", self.launch.name, chain(&error));
+        }
+        let pid = pid.as_raw_nonzero().get().unsigned_abs();
+        self.first.get_or_insert(FirstStart::Running { pid });
+        self.step(Event::Started { pid }, now);
+        let answer = self.status_answer();
+        self.control.keep(Promise::Running, &answer);
+    }
+
+    fn start_failed(&mut self, failure: StartFailure, now: Now) {
+        self.start = None;
+        self.output.finish(now);
+        let error = failure.message.clone();
+        self.first.get_or_insert(FirstStart::Failed(failure));
+        self.step(Event::StartFailed { error }, now);
+    }
+
+    fn begin_probe(&mut self, now: Now) {
+        let (Some(check), Some(pid)) = (&self.machine.settings().healthcheck, self.workload.pid) else { return };
+        let target = probe::Target { pid, home: &self.home };
+        match Probe::begin(&self.launch, check, target, now.monotonic) {
+            Ok(probe) => self.probe = Some(probe),
+            Err(verdict) => self.conclude_probe(verdict, now),
+        }
+    }
+
+    fn advance_probe(&mut self, now: Now) {
+        if let Some(verdict) = self.probe.as_mut().and_then(Probe::advance) {
+            self.probe = None;
+            self.conclude_probe(verdict, now);
+        }
+    }
+
+    fn conclude_probe(&mut self, Verdict { healthy, output }: Verdict, now: Now) {
+        self.step(Event::Probed(ProbeResult { at: now.wall, healthy, output }), now);
+    }
+
+    fn take_signals(&mut self, now: Now) -> Result<(), MonitorError> {
+        let failed = |error: nix::errno::Errno| MonitorError::system("receive signals", "itself", error);
+        while let Some(signal) = self.signals.read_signal().map_err(failed)? {
+            // A host that goes down says so with SIGTERM: the container gets its stop sequence.
+            if signal.ssi_signo == NixSignal::SIGTERM as u32 {
+                self.step(Event::Asked(Ask::Stop { signal: None, grace: None }), now);
+            }
+        }
+        while let Some((pid, exit)) =
+            children::reap().map_err(|error| MonitorError::system("wait for processes", "itself", error))?
+        {
+            self.reaped(pid, exit, now);
+        }
+        Ok(())
+    }
+
+    fn reaped(&mut self, pid: Pid, exit: Exit, now: Now) {
+        // A copy speaks before its process can become our child: whose this is may lie in a channel unread.
+        self.hear_start(now);
+        self.hear_jobs();
+        self.advance_probe(now);
+        if self.workload.pid == Some(pid) {
+            let exit = self.workload.ended(exit);
+            self.output.finish(now);
+            self.step(Event::Exited(exit), now);
+        } else if self.probe.as_ref().and_then(Probe::pid) == Some(pid) {
+            if let Some(mut probe) = self.probe.take() {
+                let verdict = probe.ended(exit);
+                self.conclude_probe(verdict, now);
+            }
+        } else if let Some(at) = self.jobs.iter().position(|job| job.job.pid == Some(pid)) {
+            let job = self.jobs.swap_remove(at);
+            self.control.answer(job.connection, &Answer::Ended(exit), &[]);
+        }
+        // Anything else: a copy that did its errand, a cancelled probe, an orphan of the container.
+    }
+
+    pub(super) fn status_answer(&self) -> Answer {
+        Answer::Status(self.machine.status(&self.launch.id))
+    }
+
+    /// Brings the status file up to date where something changed that others look at.
+    fn publish(&mut self) -> Result<(), MonitorError> {
+        let status = self.machine.status(&self.launch.id);
+        if self.published.as_ref().is_none_or(|published| differ(published, &status)) {
+            status_file::write(&self.directory, &status)?;
+            self.published = Some(status);
+        }
+        Ok(())
+    }
+
+    /// The container is over: everything goes, the lock last, and then those are told who wait for it.
+    fn say_goodbye(mut self) -> Result<(), MonitorError> {
+        let answer = self.status_answer();
+        self.workload.end_leftovers();
+        let removed = self.workload.remove_cgroup();
+        self.complain(removed);
+        control::remove(&self.directory)
+            .map_err(|source| MonitorError::file("remove the control socket in", &self.directory, source))?;
+        let Supervisor { names, probe, output, _lock: lock, mut control, .. } = self;
+        drop((names, probe, output));
+        drop(lock);
+        control.keep(Promise::Over, &answer);
+        control.keep(Promise::Running, &answer);
+        Ok(())
+    }
+}
+
+/// Good answers of a health check that was healthy before are not worth a write every time.
+fn differ(old: &Status, new: &Status) -> bool {
+    let essence = |status: &Status| {
+        let mut status = status.clone();
+        if let Some(health) = &mut status.health {
+            health.log.retain(|answer| !answer.healthy);
+        }
+        status
+    };
+    essence(old) != essence(new)
+}
+
+/// SIGCHLD and SIGTERM as a descriptor; signals of a terminal or a session that is not ours are taken and ignored.
+fn signals() -> std::io::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    for signal in [NixSignal::SIGCHLD, NixSignal::SIGTERM, NixSignal::SIGINT, NixSignal::SIGHUP] {
+        mask.add(signal);
+    }
+    mask.thread_block()?;
+    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}

@@ -1,0 +1,96 @@
+//! The container's first process and its control group.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal as RustixSignal, kill_process};
+
+use crate::model::status::Exit;
+use crate::model::units::Signal;
+use crate::runtime::RuntimeError;
+use crate::runtime::cgroup::{self, Cgroup, Hierarchy};
+
+/// How long killed processes may take to be gone. Those of a pid namespace are gone before its first one is reaped
+/// (pid_namespaces(7)); this is for containers that share the host's.
+const DYING: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Default)]
+pub struct Workload {
+    hierarchy: Option<Hierarchy>,
+    cgroup: Option<Cgroup>,
+    /// While it runs.
+    pub pid: Option<Pid>,
+    /// The kernel's count of kills for memory when the process started.
+    memory_kills: u64,
+}
+
+impl Workload {
+    /// Learns which control group the processes are in.
+    pub fn set_cgroup(&mut self, path: &Path) -> Result<(), RuntimeError> {
+        let hierarchy = match self.hierarchy.take() {
+            Some(hierarchy) => hierarchy,
+            None => cgroup::detect()?,
+        };
+        self.cgroup = Some(cgroup::open(&hierarchy, path));
+        self.hierarchy = Some(hierarchy);
+        Ok(())
+    }
+
+    pub fn started(&mut self, pid: Pid) {
+        self.pid = Some(pid);
+        self.memory_kills = self.count_memory_kills();
+    }
+
+    /// The first process ended: ends what it left behind, and says what really happened.
+    pub fn ended(&mut self, exit: Exit) -> Exit {
+        self.pid = None;
+        self.end_leftovers();
+        // A shell that waits for a killed child says 137 itself.
+        let looks_killed = matches!(exit, Exit::Signal(Signal::KILL) | Exit::Code(137));
+        if looks_killed && self.count_memory_kills() > self.memory_kills { Exit::OutOfMemory } else { exit }
+    }
+
+    /// Nothing of the container runs after this, as far as the kernel lets it end.
+    pub fn end_leftovers(&self) {
+        let Some(cgroup) = &self.cgroup else { return };
+        let deadline = Instant::now() + DYING;
+        while cgroup.processes().is_ok_and(|processes| !processes.is_empty()) && Instant::now() < deadline {
+            // Tried again until they are gone; there is nobody to tell of one that cannot be killed.
+            let _ = cgroup.kill();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn count_memory_kills(&self) -> u64 {
+        // Without the memory controller nothing is ever killed for a limit of ours.
+        self.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok()).unwrap_or_default()
+    }
+
+    /// To the first process.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let Some(pid) = self.pid else { return Ok(()) };
+        crate::sys::kill::kill(pid, signal.number())
+    }
+
+    pub fn kill_all(&self) -> Result<(), RuntimeError> {
+        if let Some(pid) = self.pid {
+            // Even where there is no control group. It may have ended, and that is as good.
+            let _ = kill_process(pid, RustixSignal::KILL);
+        }
+        self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill)
+    }
+
+    pub fn freeze(&self) -> Result<(), RuntimeError> {
+        self.cgroup.as_ref().map_or(Ok(()), Cgroup::freeze)
+    }
+
+    pub fn thaw(&self) -> Result<(), RuntimeError> {
+        self.cgroup.as_ref().map_or(Ok(()), Cgroup::thaw)
+    }
+
+    /// The last process is gone, and no other will come.
+    pub fn remove_cgroup(&mut self) -> Result<(), RuntimeError> {
+        self.cgroup.take().map_or(Ok(()), |cgroup| cgroup.remove())
+    }
+}

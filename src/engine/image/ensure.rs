@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use super::archive;
 use super::config::{self, Configuration};
 use super::error::ImageError;
-use super::layer::Workshop;
+use super::layer::{Expected, Workshop};
 use super::options::Options;
-use super::progress::Progress;
+use super::progress::{Event, Progress};
 use super::pull;
 use super::rootfs;
 use super::store::Store;
@@ -28,7 +29,7 @@ pub fn ensure(
     let tools = Tools { options, progress };
     match source {
         ImageSource::Reference(text) => pull::ensure_reference(session, source, text, tools),
-        ImageSource::Archive(_) => Err(ImageError::Absent { source_name: source.clone() }),
+        ImageSource::Archive(path) => archive::ensure_archive(session, source, path, tools),
         ImageSource::Rootfs(path) => ensure_rootfs(session, source, path, tools),
     }
 }
@@ -47,6 +48,20 @@ pub(super) struct Parts {
     pub configuration: Configuration,
     pub blobs: Vec<Vec<u8>>,
     pub stamp: Option<Stamp>,
+}
+
+/// Those of an image's layers that are to be unpacked, each once: an image may have one twice, empty ones are common.
+/// The caller has claimed them all.
+pub(super) fn missing_layers(session: &Session<'_>, progress: &dyn Progress, all: Vec<Expected>) -> Vec<Expected> {
+    let mut missing: Vec<Expected> = Vec::new();
+    for layer in all {
+        if layer.diff_id.as_ref().is_some_and(|diff_id| session.store().has_layer(diff_id)) {
+            progress.report(Event::Present { layer: &layer.name });
+        } else if missing.iter().all(|known| known.diff_id != layer.diff_id) {
+            missing.push(layer);
+        }
+    }
+    missing
 }
 
 /// Puts everything in place. The caller has claimed the layers.

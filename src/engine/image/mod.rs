@@ -12,6 +12,7 @@
 //!
 //! This process never parses a tar stream that it has not written itself: every one is read by a child.
 
+pub mod archive;
 pub mod config;
 pub mod ensure;
 pub mod error;

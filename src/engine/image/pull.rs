@@ -1,9 +1,8 @@
 //! Pulling: from a reference to a whole image.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
-use super::ensure::{Parts, Tools, commit};
+use super::ensure::{Parts, Tools, commit, missing_layers};
 use super::error::ImageError;
 use super::layer::{Expected, Workshop};
 use super::manifest::{self, Descriptor, Document, Manifest};
@@ -11,7 +10,6 @@ use super::options::Options;
 use super::registry::{Fetched, Registry};
 use super::store::session::Session;
 use crate::engine::image::config::{self, Configuration};
-use crate::engine::image::progress::Event;
 use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
 use crate::model::reference::Reference;
@@ -40,22 +38,16 @@ pub fn ensure_reference(
     let config = registry.config(&manifest.config.digest)?;
     let configuration = config::parse(&format!("the configuration of {text}"), &config.bytes)?;
     check_platform(text, &configuration, tools.options)?;
-    let layers = pair(text, &manifest.layers, &configuration.diff_ids)?;
-
+    check_count(text, manifest.layers.len(), &configuration)?;
+    let expect = |(descriptor, diff_id): (&Descriptor, &Digest)| Expected {
+        name: descriptor.digest.short().to_owned(),
+        digest: Some(descriptor.digest.clone()),
+        size: Some(descriptor.size),
+        diff_id: Some(diff_id.clone()),
+    };
+    let all = manifest.layers.iter().zip(&configuration.diff_ids).map(expect).collect();
     let claimed = session.claim_layers(&configuration.diff_ids)?;
-    let mut missing = Vec::new();
-    for (diff_id, descriptor) in layers {
-        let name = descriptor.digest.short().to_owned();
-        match session.store().has_layer(diff_id) {
-            true => tools.progress.report(Event::Present { layer: &name }),
-            false => missing.push(Expected {
-                name,
-                digest: Some(descriptor.digest.clone()),
-                size: Some(descriptor.size),
-                diff_id: Some(diff_id.clone()),
-            }),
-        }
-    }
+    let missing = missing_layers(&session, tools.progress, all);
     let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
     let failed = AtomicBool::new(false);
     let unpacked = workshop.unpack_all(&missing, &failed, &|layer| {
@@ -116,17 +108,13 @@ pub fn check_platform(name: &str, configuration: &Configuration, options: &Optio
     Ok(())
 }
 
-/// Each distinct layer with its descriptor. An image may have one twice: empty ones are common.
-pub fn pair<'a>(
-    name: &str,
-    descriptors: &'a [Descriptor],
-    diff_ids: &'a [Digest],
-) -> Result<BTreeMap<&'a Digest, &'a Descriptor>, ImageError> {
-    match descriptors.len() == diff_ids.len() {
-        true => Ok(diff_ids.iter().zip(descriptors).collect()),
-        false => Err(ImageError::Malformed {
+/// Manifest and configuration name the same layers.
+pub fn check_count(name: &str, layers: usize, configuration: &Configuration) -> Result<(), ImageError> {
+    match configuration.diff_ids.len() {
+        count if count == layers => Ok(()),
+        count => Err(ImageError::Malformed {
             subject: name.to_owned(),
-            problem: format!("it has {} layers and its configuration has {}", descriptors.len(), diff_ids.len()),
+            problem: format!("it has {layers} layers and its configuration has {count}"),
         }),
     }
 }

@@ -100,9 +100,9 @@ impl<S: Stream> Members<S> {
         let mut extensions = Extensions::default();
         let mut pending = false;
         loop {
-            self.skip_rest()?;
+            let at_end = !self.skip_rest()?;
             let mut header = [0u8; BLOCK];
-            let filled = self.fill(&mut header)?;
+            let filled = if at_end { 0 } else { self.fill(&mut header)? };
             if filled == 0 || header == [0; BLOCK] {
                 return match pending {
                     true => Err(Problem::new("the archive ends after a header that describes a further member")),
@@ -297,11 +297,14 @@ impl<S: Stream> Members<S> {
         Ok(body)
     }
 
-    fn skip_rest(&mut self) -> Result<(), Problem> {
-        let rest = self.remaining + self.padding;
+    /// Passes over what is left of the body, and over the zeros after it. `false` if the stream ends within these: some
+    /// writers leave them out after the last member, and Go's reader takes that for the end.
+    fn skip_rest(&mut self) -> Result<bool, Problem> {
+        let (body, padding) = (self.remaining, self.padding as usize);
         (self.remaining, self.padding) = (0, 0);
-        self.position += rest;
-        self.stream.skip(rest).map_err(unreadable)
+        self.position += body;
+        self.stream.skip(body).map_err(unreadable)?;
+        Ok(self.fill(&mut [0; BLOCK][..padding])? == padding)
     }
 
     /// Reads until the buffer is full or the stream ends.

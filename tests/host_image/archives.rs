@@ -1,0 +1,195 @@
+//! Archives: Docker's form and OCI's, compressed or not, whole or not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use evenkeel::engine::image::{self, ImageError};
+use evenkeel::model::image::{ImageSource, Pull};
+use serde_json::json;
+
+use crate::made::*;
+use crate::support::*;
+
+fn two_layers(kind: &'static str) -> Made {
+    image(
+        MANIFEST,
+        "amd64",
+        &[layer(kind, tar(&[directory("bin"), file("bin/serve", "serve")])), layer(kind, tar(&[file("top", "t")]))],
+    )
+}
+
+/// The directory as a tar file.
+fn packed(directory: &Path) -> Vec<u8> {
+    let output = Command::new("tar").arg("-C").arg(directory).args(["-cf", "-", "."]).output().unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+fn oci_archive(host: &Host, made: &Made) -> Vec<u8> {
+    packed(&layout(&host.path("layout"), &made.manifest, &made.blobs()))
+}
+
+/// As `docker save` wrote it before it wrote OCI layouts: a directory a layer, the second a link.
+fn docker_archive(made: &Made) -> Vec<u8> {
+    let config = format!("{}.json", made.config.digest().hex());
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let manifest = json!([{ "Config": config, "RepoTags": ["web:1"], "Layers": ["one/layer.tar", "two/layer.tar"] }]);
+    tar(&[
+        directory("one"),
+        file("store.tar", &text(&made.layers[0].tar)),
+        symlink("one/layer.tar", "../store.tar"),
+        directory("two"),
+        file("two/layer.tar", &text(&made.layers[1].tar)),
+        file(&config, &text(&made.config.bytes)),
+        file("manifest.json", &manifest.to_string()),
+    ])
+}
+
+fn import(host: &Host, bytes: &[u8]) -> Result<evenkeel::model::image::Image, ImageError> {
+    fs::write(host.path("image.tar"), bytes).unwrap();
+    host.ensure(&ImageSource::Archive(host.path("image.tar")))
+}
+
+#[test]
+fn archives_of_every_form_are_imported() {
+    for (case, kind) in [("gzip layers", LAYER_GZIP), ("zstd layers", LAYER_ZSTD), ("plain layers", LAYER)] {
+        let host = Host::new();
+        let made = two_layers(kind);
+        let oci = oci_archive(&host, &made);
+        let docker = docker_archive(&made);
+        for (form, bytes) in [
+            ("OCI", oci.clone()),
+            ("OCI gzip", gzip(&oci)),
+            ("OCI zstd", zstd(&oci)),
+            ("Docker", docker.clone()),
+            ("Docker gzip", gzip(&docker)),
+        ] {
+            let host = Host::new();
+            let image = import(&host, &bytes).unwrap_or_else(|error| panic!("{case}, {form}: {error}"));
+            assert_eq!(image.id, made.config.digest(), "{case}, {form}");
+            assert_eq!(image.config.command, ["/bin/serve"]);
+            assert_eq!(image.manifest, form.starts_with("OCI").then(|| made.manifest.digest()));
+            let tree = |at: usize| host.store.layer_path(&image.layers[at]);
+            assert_eq!(fs::read_to_string(tree(0).join("bin/serve")).unwrap(), "serve", "{case}, {form}");
+            assert_eq!(fs::read_to_string(tree(1).join("top")).unwrap(), "t", "{case}, {form}");
+            assert_eq!((host.leftovers(), host.layers().len()), (vec![], 2), "{case}, {form}");
+        }
+    }
+}
+
+#[test]
+fn what_skopeo_and_umoci_write_is_read() {
+    let host = Host::new();
+    let made = two_layers(LAYER_GZIP);
+    let from = layout(&host.path("layout"), &made.manifest, &made.blobs());
+    for (form, name) in [("docker-archive", "docker.tar:web:1"), ("oci-archive", "oci.tar:web:1")] {
+        let to = format!("{form}:{}/{name}", host.directory.path().display());
+        let copied = Command::new("skopeo")
+            .args(["--insecure-policy", "copy", &format!("oci:{}:latest", from.display()), &to])
+            .output()
+            .expect("skopeo is installed");
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        let path = host.path(name.split(':').next().unwrap());
+        let image = Host::new().ensure(&ImageSource::Archive(path)).unwrap_or_else(|error| panic!("{form}: {error}"));
+        assert_eq!(image.layers.len(), 2, "{form}");
+    }
+    let umoci = |args: &[&str]| {
+        let done =
+            Command::new("umoci").args(args).current_dir(host.directory.path()).output().expect("umoci is installed");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    umoci(&["init", "--layout", "made"]);
+    umoci(&["new", "--image", "made:1"]);
+    fs::create_dir(host.path("tree")).unwrap();
+    fs::write(host.path("tree/a"), "from umoci").unwrap();
+    umoci(&["insert", "--image", "made:1", "tree", "/opt"]);
+    let other = Host::new();
+    let image = import(&other, &packed(&host.path("made"))).unwrap();
+    let top = other.store.layer_path(image.layers.last().unwrap());
+    assert_eq!(fs::read_to_string(top.join("opt/a")).unwrap(), "from umoci");
+}
+
+#[test]
+fn an_edited_archive_is_seen_and_imported_again() {
+    let host = Host::new();
+    let source = ImageSource::Archive(host.path("image.tar"));
+    let moved = || image::observe(&host.store, &source, Pull::Missing, &host.options).unwrap().moved;
+    let first = import(&host, &docker_archive(&two_layers(LAYER))).unwrap();
+    assert_eq!(moved(), None);
+    let other = image(MANIFEST, "amd64", &[layer(LAYER, tar(&[file("a", "1")])), layer(LAYER, tar(&[file("b", "2")]))]);
+    fs::write(host.path("image.tar"), docker_archive(&other)).unwrap();
+    assert!(moved().is_some());
+    assert_ne!(host.ensure(&source).unwrap().id, first.id);
+    assert_eq!(moved(), None);
+    fs::remove_file(host.path("image.tar")).unwrap();
+    let error = image::observe(&host.store, &source, Pull::Missing, &host.options).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot read `{}`", host.path("image.tar").display()));
+}
+
+#[test]
+fn the_image_for_this_host_is_taken_from_several() {
+    let host = Host::new();
+    let (made, other) = (two_layers(LAYER), image(MANIFEST, "s390x", &[layer(LAYER, tar(&[file("wrong", "")]))]));
+    let top = index(&[(&other, "s390x"), (&made, "amd64")]);
+    let archive = packed(&layout(&host.path("layout"), &top, &[made.blobs(), other.blobs()].concat()));
+    let image = import(&host, &archive).unwrap();
+    assert_eq!((image.id, image.manifest), (made.config.digest(), Some(top.digest())));
+}
+
+#[test]
+fn archives_that_cannot_be_used_say_why_and_leave_nothing() {
+    let made = two_layers(LAYER);
+    let edited = |edit: &dyn Fn(&Path)| {
+        let host = Host::new();
+        let directory = layout(&host.path("layout"), &made.manifest, &made.blobs());
+        edit(&directory);
+        packed(&directory)
+    };
+    let blob = |digest: evenkeel::model::id::Digest| PathBuf::from("blobs/sha256").join(digest.hex());
+    let (layer_path, config_path) = (blob(made.layers[0].blob.digest()), blob(made.config.digest()));
+    let index_path = "index.json";
+    let two = json!({ "schemaVersion": 2, "manifests": [
+        { "mediaType": MANIFEST, "digest": made.manifest.digest(), "size": 1,
+          "annotations": { "org.opencontainers.image.ref.name": "one" } },
+        { "mediaType": MANIFEST, "digest": made.config.digest(), "size": 1,
+          "annotations": { "org.opencontainers.image.ref.name": "two" } },
+    ] });
+    let docker_two = json!([
+        { "Config": "a.json", "RepoTags": ["web:1"], "Layers": [] }, { "Config": "b.json", "RepoTags": null, "Layers": [] },
+    ]);
+    let foreign = image(MANIFEST, "s390x", &made.layers);
+    let whole = edited(&|_| {});
+    for (case, bytes, expected) in [
+        ("no archive", b"hello".repeat(1000), "not a tar archive"),
+        ("empty", Vec::new(), "neither an index.json nor a manifest.json"),
+        ("a root filesystem", tar(&[file("bin/sh", "")]), "declared as `rootfs`"),
+        ("cut", whole[..whole.len() / 2].to_vec(), ""),
+        ("gzip cut", gzip(&whole)[..900].to_vec(), "ends early"),
+        (
+            "layer damaged",
+            edited(&|at| fs::write(at.join(&layer_path), vec![b'x'; made.layers[0].tar.len()]).unwrap()),
+            "has the digest",
+        ),
+        ("layer missing", edited(&|at| fs::remove_file(at.join(&layer_path)).unwrap()), "is not in it"),
+        ("config damaged", edited(&|at| fs::write(at.join(&config_path), "{}").unwrap()), "has the digest"),
+        (
+            "two images",
+            edited(&|at| fs::write(at.join(index_path), two.to_string()).unwrap()),
+            "holds 2 images: `one`, `two`",
+        ),
+        ("two of Docker's", tar(&[file("manifest.json", &docker_two.to_string())]), "holds 2 images: `web:1`, b.json"),
+        ("link loop", tar(&[symlink("manifest.json", "manifest.json")]), "is not in it"),
+        (
+            "for another host",
+            packed(&layout(&Host::new().path("x"), &foreign.manifest, &foreign.blobs())),
+            "is not made for",
+        ),
+    ] {
+        let host = Host::new();
+        let error = import(&host, &bytes).expect_err(case);
+        assert!(error.to_string().contains(expected), "{case}: {error}");
+        assert_eq!((host.leftovers(), host.layers()), (vec![], vec![]), "{case}");
+        assert_eq!(host.store.list().unwrap(), vec![], "{case}");
+    }
+}

@@ -18,6 +18,7 @@ pub mod fake;
 mod files;
 pub mod image;
 pub mod lock;
+pub mod network;
 pub mod records;
 mod storage;
 

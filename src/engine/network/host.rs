@@ -1,0 +1,82 @@
+//! What others use of the host: the destinations of its routes and the ports that are listened on.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netlink_sys::protocols::{NETLINK_ROUTE, NETLINK_SOCK_DIAG};
+
+use crate::model::id::RootTag;
+use crate::model::network::Subnet;
+use crate::model::port::{HostAddress, HostPort, Protocol};
+
+use super::NetworkError;
+use super::netlink::{Netlink, attributes};
+use super::snapshot::{Snapshot, routes};
+
+/// Destinations of the main table's routes that lead through no bridge of ours, default routes excepted.
+pub fn host_routes(tag: &RootTag) -> Result<BTreeSet<Subnet>, NetworkError> {
+    let failed = |source| NetworkError::Look { place: "the host".to_owned(), source };
+    let ours = format!("ek{tag}b");
+    let mut netlink = Netlink::open(NETLINK_ROUTE).map_err(failed)?;
+    let links = Snapshot::of_links(&mut netlink).map_err(failed)?.links;
+    let ours: BTreeSet<u32> =
+        links.iter().filter(|(name, _)| name.starts_with(&ours)).map(|(_, link)| link.index).collect();
+    let mut destinations = BTreeSet::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let routes = routes(&mut netlink, family as u8).map_err(failed)?;
+        let foreign = routes.into_iter().filter(|route| !ours.contains(&route.link));
+        destinations.extend(foreign.filter_map(|route| Subnet::holding(route.destination?, route.prefix)));
+    }
+    // Every link has the link-local network of its own; it is never a choice for a subnet.
+    destinations.retain(|subnet| !matches!(subnet.address(), IpAddr::V6(v6) if v6.is_unicast_link_local()));
+    Ok(destinations)
+}
+
+/// The ports that sockets of this namespace listen on (TCP) or are bound to (UDP). By sock_diag(7), because reading
+/// /proc/net/tcp walks the table of all connections.
+pub fn listening_ports() -> Result<BTreeSet<HostPort>, NetworkError> {
+    let mut ports = BTreeSet::new();
+    let mut netlink = Netlink::open(NETLINK_SOCK_DIAG).map_err(NetworkError::Sockets)?;
+    for (protocol, number, states) in
+        [(Protocol::Tcp, libc::IPPROTO_TCP, TCP_LISTEN), (Protocol::Udp, libc::IPPROTO_UDP, TCP_CLOSE)]
+    {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            // struct inet_diag_req_v2: family, protocol, extensions, padding, states, and an empty inet_diag_sockid.
+            let mut body = [0; 56];
+            (body[0], body[1]) = (family as u8, number as u8);
+            body[4..8].copy_from_slice(&(1u32 << states).to_ne_bytes());
+            let frames = match netlink.dump(SOCK_DIAG_BY_FAMILY, &body) {
+                // A kernel without IPv6.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) && family == libc::AF_INET6 => continue,
+                other => other.map_err(NetworkError::Sockets)?,
+            };
+            ports.extend(frames.iter().filter_map(|(_, payload)| listener(payload, protocol)));
+        }
+    }
+    Ok(ports)
+}
+
+/// linux/sock_diag.h; the states are those of net/tcp_states.h, which UDP borrows.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const TCP_CLOSE: u32 = 7;
+const TCP_LISTEN: u32 = 10;
+/// linux/inet_diag.h.
+const INET_DIAG_SKV6ONLY: u16 = 11;
+
+/// struct inet_diag_msg: family, state, timer, retransmits; source port, destination port, source address, ..
+fn listener(payload: &[u8], protocol: Protocol) -> Option<HostPort> {
+    let (header, rest) = payload.split_at_checked(72)?;
+    let port = u16::from_be_bytes([header[4], header[5]]);
+    let address: [u8; 16] = header[8..24].try_into().ok()?;
+    let only_v6 = attributes(rest).any(|(kind, value)| kind == INET_DIAG_SKV6ONLY && value.first() == Some(&1));
+    let address = match i32::from(header[0]) {
+        libc::AF_INET => HostAddress::One(Ipv4Addr::new(address[0], address[1], address[2], address[3]).into()),
+        // One socket for both families.
+        _ if Ipv6Addr::from(address).is_unspecified() && !only_v6 => HostAddress::Any,
+        _ => match Ipv6Addr::from(address).to_ipv4_mapped() {
+            Some(v4) => HostAddress::One(v4.into()),
+            None => HostAddress::One(Ipv6Addr::from(address).into()),
+        },
+    };
+    (port > 0).then_some(HostPort { address, port, protocol })
+}

@@ -1,0 +1,184 @@
+//! The links, addresses and routes of one network namespace, as far as they are compared with records.
+//!
+//! Read with one dump each (rtnetlink(7)). Only the attributes that are compared are decoded: a link has some sixty
+//! others, and a check of a host reads hundreds of links.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+
+use netlink_packet_core::{parse_ip, parse_string, parse_u32};
+use netlink_sys::protocols::NETLINK_ROUTE;
+
+use super::netlink::{Netlink, attributes};
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Link {
+    pub index: u32,
+    pub is_up: bool,
+    /// It carries packets: up, its other end too, and the kernel has noticed (RFC 2863).
+    pub is_operational: bool,
+    pub mtu: u32,
+    /// The index of the bridge that it is a port of; 0 without one.
+    pub controller: u32,
+    /// The other end of a veth, as an index in the other's namespace.
+    pub peer: u32,
+    pub kind: String,
+    pub hardware: Vec<u8>,
+}
+
+/// A route with its destination and where it leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Route {
+    pub destination: Option<IpAddr>,
+    pub prefix: u8,
+    pub gateway: Option<IpAddr>,
+    pub link: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    pub links: BTreeMap<String, Link>,
+    /// Index of the link, address, length of its prefix.
+    pub addresses: Vec<(u32, IpAddr, u8)>,
+    pub routes: Vec<Route>,
+}
+
+/// Address families of routes (socket(2)).
+const INET: u8 = libc::AF_INET as u8;
+const INET6: u8 = libc::AF_INET6 as u8;
+
+impl Snapshot {
+    /// All links and addresses.
+    pub fn of_links(netlink: &mut Netlink) -> io::Result<Snapshot> {
+        Ok(Snapshot { links: links(netlink)?, addresses: addresses(netlink)?, routes: Vec::new() })
+    }
+
+    /// All links, addresses and routes of the main table.
+    pub fn of_everything(netlink: &mut Netlink) -> io::Result<Snapshot> {
+        let mut snapshot = Snapshot::of_links(netlink)?;
+        for family in [INET, INET6] {
+            snapshot.routes.extend(routes(netlink, family)?);
+        }
+        Ok(snapshot)
+    }
+
+    /// These links, as far as they are there, without addresses: what one attachment needs of a host that has
+    /// hundreds of them.
+    pub fn of_named(netlink: &mut Netlink, names: &[&str]) -> io::Result<Snapshot> {
+        let mut snapshot = Snapshot::default();
+        for name in names {
+            let mut body = vec![0; 16];
+            body.extend(attribute(libc::IFLA_IFNAME, &[name.as_bytes(), &[0]].concat()));
+            body.extend(attribute(libc::IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes()));
+            match netlink.get(libc::RTM_GETLINK, &body) {
+                Ok(answer) => snapshot.links.extend(link(&answer)),
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(snapshot)
+    }
+
+    pub fn has_address(&self, link: u32, address: IpAddr, prefix: u8) -> bool {
+        self.addresses.contains(&(link, address, prefix))
+    }
+
+    /// Whether the default route of this family leads through `gateway`.
+    pub fn has_gateway(&self, link: u32, gateway: IpAddr) -> bool {
+        self.routes.iter().any(|route| route.prefix == 0 && route.link == link && route.gateway == Some(gateway))
+    }
+}
+
+fn links(netlink: &mut Netlink) -> io::Result<BTreeMap<String, Link>> {
+    // struct ifinfomsg, all zero, and IFLA_EXT_MASK: without the statistics, which are most of a link's message.
+    let mut body = vec![0; 16];
+    body.extend_from_slice(&attribute(libc::IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes()));
+    let frames = netlink.dump(libc::RTM_GETLINK, &body)?;
+    Ok(frames.iter().filter_map(|(_, payload)| link(payload)).collect())
+}
+
+/// linux/rtnetlink.h.
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
+
+/// linux/if.h.
+const IF_OPER_UP: u8 = 6;
+
+fn link(payload: &[u8]) -> Option<(String, Link)> {
+    let (header, rest) = payload.split_at_checked(16)?;
+    let mut link = Link {
+        index: parse_u32(&header[4..8]).ok()?,
+        is_up: parse_u32(&header[8..12]).ok()? & libc::IFF_UP as u32 != 0,
+        ..Link::default()
+    };
+    let mut name = None;
+    for (kind, value) in attributes(rest) {
+        match kind {
+            libc::IFLA_IFNAME => name = parse_string(value).ok(),
+            libc::IFLA_OPERSTATE => link.is_operational = value == [IF_OPER_UP],
+            libc::IFLA_MTU => link.mtu = parse_u32(value).ok()?,
+            libc::IFLA_MASTER => link.controller = parse_u32(value).ok()?,
+            libc::IFLA_LINK => link.peer = parse_u32(value).ok()?,
+            libc::IFLA_ADDRESS => link.hardware = value.to_vec(),
+            libc::IFLA_LINKINFO => {
+                let kind = attributes(value).find(|(kind, _)| *kind == libc::IFLA_INFO_KIND);
+                link.kind = kind.and_then(|(_, name)| parse_string(name).ok()).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    Some((name?, link))
+}
+
+fn addresses(netlink: &mut Netlink) -> io::Result<Vec<(u32, IpAddr, u8)>> {
+    // struct ifaddrmsg, all zero: both families.
+    let frames = netlink.dump(libc::RTM_GETADDR, &[0; 8])?;
+    Ok(frames.iter().filter_map(|(_, payload)| address(payload)).collect())
+}
+
+fn address(payload: &[u8]) -> Option<(u32, IpAddr, u8)> {
+    let (header, rest) = payload.split_at_checked(8)?;
+    // IFA_LOCAL is the own address where there is a peer; IPv6 without one has IFA_ADDRESS only.
+    let value = |wanted| attributes(rest).find(|(kind, _)| *kind == wanted).and_then(|(_, value)| parse_ip(value).ok());
+    let own = value(libc::IFA_LOCAL).or_else(|| value(libc::IFA_ADDRESS))?;
+    Some((parse_u32(&header[4..8]).ok()?, own, header[1]))
+}
+
+/// The unicast routes of the main table.
+pub(super) fn routes(netlink: &mut Netlink, family: u8) -> io::Result<Vec<Route>> {
+    // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags.
+    let mut body = [0; 12];
+    (body[0], body[4]) = (family, libc::RT_TABLE_MAIN);
+    match netlink.dump(libc::RTM_GETROUTE, &body) {
+        Ok(frames) => Ok(frames.iter().filter_map(|(_, payload)| route(payload)).collect()),
+        // No route was ever put into the table, or the kernel has no IPv6.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EOPNOTSUPP)) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn route(payload: &[u8]) -> Option<Route> {
+    let (header, rest) = payload.split_at_checked(12)?;
+    if header[7] != libc::RTN_UNICAST {
+        return None;
+    }
+    let mut route = Route { destination: None, prefix: header[1], gateway: None, link: 0 };
+    for (kind, value) in attributes(rest) {
+        match kind {
+            libc::RTA_DST => route.destination = parse_ip(value).ok(),
+            libc::RTA_GATEWAY => route.gateway = parse_ip(value).ok(),
+            libc::RTA_OIF => route.link = parse_u32(value).ok()?,
+            _ => {}
+        }
+    }
+    Some(route)
+}
+
+/// One attribute, padded (rtnetlink(3)).
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}

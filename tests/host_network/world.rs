@@ -1,0 +1,273 @@
+//! A host in a namespace of its own, with an outside, networks and containers: what the tests play with.
+//!
+//! ```text
+//!   outside 192.0.2.2/24 ══ up0 192.0.2.1/24 host ── bridges ── containers
+//!           2001:db8::2/64      2001:db8::1/64
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use evenkeel::engine::network::attachment::Attachment;
+use evenkeel::engine::network::link::Links;
+use evenkeel::engine::network::netns;
+use evenkeel::engine::network::observe::{Connected, Observation, observe};
+use evenkeel::model::container::ContainerSpec;
+use evenkeel::model::id::RootTag;
+use evenkeel::model::image::ImageSource;
+use evenkeel::model::record::{ContainerRecord, NetworkRecord};
+use nix::sched::{CloneFlags, unshare};
+use serde_json::json;
+
+/// A thread's view of one host. Drop removes every pin; links and rules go with the namespaces.
+pub struct World {
+    pub tag: RootTag,
+    pub links: Links,
+    pub outside: OwnedFd,
+    pub networks: Vec<NetworkRecord>,
+    pub containers: Vec<ContainerRecord>,
+    host: OwnedFd,
+    directory: tempfile::TempDir,
+}
+
+/// Runs a test as root of a host of its own.
+pub fn on_a_host(test: impl FnOnce(World) + Send + 'static) {
+    assert!(rustix::process::geteuid().is_root(), "this test needs root");
+    let host = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        ip("link set lo up");
+        test(World::new());
+    });
+    if let Err(panic) = host.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+impl World {
+    fn new() -> World {
+        let outside = std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            ip("link set lo up");
+            own_namespace()
+        });
+        let outside = outside.join().unwrap();
+        let path = format!("/proc/{}/fd/{}", std::process::id(), outside.as_raw_fd());
+        ip(&format!("link add up0 type veth peer name out0 netns {path}"));
+        ip("addr add 192.0.2.1/24 dev up0");
+        ip("addr add 2001:db8::1/64 dev up0 nodad");
+        ip("link set up0 up");
+        let world = World {
+            tag: "7e57".parse().unwrap(),
+            links: Links::open().unwrap(),
+            outside,
+            networks: Vec::new(),
+            containers: Vec::new(),
+            host: own_namespace(),
+            directory: tempfile::tempdir().unwrap(),
+        };
+        world.outside(|| {
+            ip("addr add 192.0.2.2/24 dev out0");
+            ip("addr add 2001:db8::2/64 dev out0 nodad");
+            ip("link set out0 up");
+            // Whoever is outside may try to reach containers directly.
+            ip("route add 10.0.0.0/8 via 192.0.2.1");
+            ip("route add 127.0.0.0/8 via 192.0.2.1 table 7");
+            ip("route add fd00::/8 via 2001:db8::1");
+        });
+        world
+    }
+
+    /// Declares a network and makes its bridge: number `n` is 10.89.n.0/24 and fd00:89:n::/64.
+    pub fn network(&mut self, n: u8, kind: Kind) {
+        let record = json!({
+            "version": 1, "id": format!("0000000{n:x}"), "project": "test", "name": format!("net{n}"),
+            "spec": { "internal": kind == Kind::Internal, "subnet": null, "subnet6": null, "mtu": null, "labels": {} },
+            "subnet": format!("10.89.{n}.0/24"), "subnet6": format!("fd00:89:{n}::/64"),
+        });
+        let record = serde_json::from_value(record).unwrap();
+        self.links.ensure_bridge(&self.tag, &record).unwrap();
+        self.networks.push(record);
+    }
+
+    /// Declares a container with address .`host` on each of these networks, and connects it.
+    pub fn container(&mut self, host: u8, networks: &[u8]) -> usize {
+        let addresses: BTreeMap<String, _> = networks
+            .iter()
+            .map(|n| {
+                let v6 = format!("fd00:89:{n}::{host:x}");
+                (format!("0000000{n:x}"), json!({ "v4": format!("10.89.{n}.{host}"), "v6": v6 }))
+            })
+            .collect();
+        let mut record = container_record(&format!("0000000000{host:02x}"));
+        record.addresses = serde_json::from_value(json!(addresses)).unwrap();
+        self.containers.push(record);
+        let number = self.containers.len() - 1;
+        netns::ensure(&self.namespace(number)).unwrap();
+        self.connect(number);
+        number
+    }
+
+    pub fn connect(&self, number: usize) {
+        for attachment in self.attachments(number) {
+            self.links.ensure_attachment(&attachment, &self.namespace(number)).unwrap();
+        }
+    }
+
+    pub fn namespace(&self, number: usize) -> PathBuf {
+        self.directory.path().join("netns").join(self.containers[number].id.as_str())
+    }
+
+    pub fn attachments(&self, number: usize) -> Vec<Attachment> {
+        Attachment::all_of(&self.tag, &self.containers[number], &self.networks)
+    }
+
+    pub fn observe(&self) -> Observation {
+        observe(&self.tag, &self.networks, &self.connected()).unwrap()
+    }
+
+    pub fn connected(&self) -> Vec<Connected> {
+        (0..self.containers.len())
+            .map(|number| Connected {
+                container: self.containers[number].id.clone(),
+                namespace: self.namespace(number),
+                attachments: self.attachments(number),
+            })
+            .collect()
+    }
+
+    /// Everything that is not as it should be, as `object: found`.
+    pub fn drift(&self) -> Vec<String> {
+        let Observation { networks, containers } = self.observe();
+        let drift = networks.into_values().flatten().chain(containers.into_values().flatten());
+        drift.map(|drift| format!("{}: {}", drift.object, drift.found)).collect()
+    }
+
+    pub fn outside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        netns::inside(&self.outside, work).unwrap()
+    }
+
+    pub fn inside<T: Send>(&self, number: usize, work: impl FnOnce() -> T + Send) -> T {
+        netns::inside(&netns::open(&self.namespace(number)).unwrap(), work).unwrap()
+    }
+
+    /// The same as on the test's own thread, for places that are chosen by value.
+    pub fn on_host<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        netns::inside(&self.host, work).unwrap()
+    }
+
+    /// A server in this container that answers every connection with its name and the address that it sees.
+    pub fn serve(&self, number: usize, at: &str, name: &'static str) -> Server {
+        self.inside(number, || Server::start(at, name))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for number in 0..self.containers.len() {
+            netns::remove(&self.namespace(number)).unwrap();
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Open,
+    Internal,
+}
+
+/// Answers `NAME SEEN-ADDRESS` until it is dropped.
+pub struct Server {
+    over: Arc<AtomicBool>,
+    at: SocketAddr,
+    namespace: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    pub fn start(at: &str, name: &'static str) -> Server {
+        let listener = TcpListener::bind(at).unwrap();
+        let over = Arc::new(AtomicBool::new(false));
+        let at = listener.local_addr().unwrap();
+        let ended = Arc::clone(&over);
+        let thread = std::thread::spawn(move || {
+            while !ended.load(Ordering::Acquire) {
+                let Ok((mut stream, peer)) = listener.accept() else { break };
+                // The client may be gone already; that is its business.
+                let _ = write!(stream, "{name} {}", peer.ip().to_canonical());
+            }
+        });
+        Server { over, at, namespace: own_namespace(), thread: Some(thread) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Release);
+        let at = self.at;
+        let loopback: IpAddr = if at.is_ipv4() { [127, 0, 0, 1].into() } else { "::1".parse().unwrap() };
+        let at = if at.ip().is_unspecified() { SocketAddr::new(loopback, at.port()) } else { at };
+        netns::inside(&self.namespace, || TcpStream::connect(at).is_ok()).unwrap();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// What a server at `at` says to the calling thread's namespace. `None` where it cannot be reached.
+pub fn ask(at: &str) -> Option<String> {
+    let at = at.to_socket_addrs().unwrap().next().unwrap();
+    let mut stream = TcpStream::connect_timeout(&at, Duration::from_millis(400)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).ok()?;
+    Some(said)
+}
+
+/// Waits for a condition; the kernel needs a moment for some things.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} did not come true");
+        std::thread::yield_now();
+    }
+}
+
+/// Runs iproute2 in the namespace of the calling thread: a child inherits it.
+pub fn ip(arguments: &str) -> String {
+    command("ip", arguments)
+}
+
+pub fn nft(arguments: &str) -> String {
+    command("nft", arguments)
+}
+
+fn command(program: &str, arguments: &str) -> String {
+    let output = Command::new(program).args(arguments.split_whitespace()).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{program} {arguments}: {err}");
+    out.into_owned()
+}
+
+fn container_record(id: &str) -> ContainerRecord {
+    ContainerRecord {
+        version: 1,
+        id: id.parse().unwrap(),
+        project: "test".parse().unwrap(),
+        instance: "web".parse().unwrap(),
+        spec: ContainerSpec::of(ImageSource::Rootfs("/".into())),
+        image: None,
+        addresses: BTreeMap::new(),
+        network_of: None,
+    }
+}
+
+fn own_namespace() -> OwnedFd {
+    File::open("/proc/thread-self/ns/net").unwrap().into()
+}

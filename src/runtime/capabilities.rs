@@ -1,9 +1,34 @@
 //! Capabilities (capabilities(7)): the five sets of a process, and what this host allows.
+//!
+//! The runtime never cuts a set by itself: what this host cannot grant is an error that names it. Who plans a
+//! container asks [`host_bounding`] first and says in the plan what falls away.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+};
+
+use super::error::{Context, RuntimeError};
 use crate::model::security::Capability;
+
+/// The numbers of the set that Podman grants by default: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID,
+/// SETPCAP, NET_BIND_SERVICE, SYS_CHROOT, SETFCAP.
+pub const DEFAULT: [u8; 11] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 31];
+
+const SYS_RESOURCE: u64 = 1 << 24;
+
+/// [`DEFAULT`] as capabilities.
+pub fn default_set() -> BTreeSet<Capability> {
+    DEFAULT.into_iter().filter_map(Capability::from_number).collect()
+}
+
+/// The capabilities that this process could hand on at all: its bounding set.
+pub fn host_bounding() -> BTreeSet<Capability> {
+    Capability::all().filter(|capability| is_bounding(*capability)).collect()
+}
 
 /// Capabilities in the order of their numbers, printed as people write them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,23 +43,73 @@ impl fmt::Display for CapabilityList {
     }
 }
 
-/// The numbers of the set that Podman grants by default: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID,
-/// SETPCAP, NET_BIND_SERVICE, SYS_CHROOT, SETFCAP.
-pub const DEFAULT: [u8; 11] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 31];
-
-/// [`DEFAULT`] as capabilities.
-pub fn default_set() -> BTreeSet<Capability> {
-    DEFAULT.into_iter().filter_map(Capability::from_number).collect()
+/// The five sets as bit masks, bit n for capability n.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sets {
+    pub bounding: u64,
+    pub effective: u64,
+    pub inheritable: u64,
+    pub permitted: u64,
+    pub ambient: u64,
 }
 
-/// The capabilities that this process could hand on at all: its bounding set.
-pub fn host_bounding() -> BTreeSet<Capability> {
-    Capability::all().filter(|c| is_bounding(*c)).collect()
+/// Refuses what is not in this process's own bounding set.
+pub(super) fn check_host(sets: &Sets) -> Result<(), RuntimeError> {
+    let wanted = sets.bounding | sets.effective | sets.inheritable | sets.permitted | sets.ambient;
+    let missing: BTreeSet<Capability> = members(wanted).filter(|capability| !is_bounding(*capability)).collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(RuntimeError::Capabilities { missing: CapabilityList(missing) }),
+    }
+}
+
+/// Whether this process may set a hard limit above its own (setrlimit(2)).
+pub(super) fn may_raise_limits() -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.bits() & SYS_RESOURCE != 0)
+}
+
+/// Takes everything else out of the bounding set. Needs `CAP_SETPCAP`, so it comes before [`apply`].
+pub(super) fn limit_bounding(sets: &Sets) -> Result<(), RuntimeError> {
+    for number in 0..64 {
+        if sets.bounding & (1 << number) != 0 {
+            continue;
+        }
+        match remove_capability_from_bounding_set(bit(number)) {
+            // The kernel knows fewer than 64: its last one was the one before.
+            Err(rustix::io::Errno::INVAL) => break,
+            other => other.during("take from the bounding set capability", number)?,
+        }
+    }
+    Ok(())
+}
+
+/// Gives this process exactly these sets.
+pub(super) fn apply(sets: &Sets) -> Result<(), RuntimeError> {
+    let set = CapabilitySet::from_bits_retain;
+    let wanted = CapabilitySets {
+        effective: set(sets.effective),
+        permitted: set(sets.permitted),
+        inheritable: set(sets.inheritable),
+    };
+    set_capabilities(None, wanted).during("set", "the capabilities")?;
+    clear_ambient_capability_set().during("clear", "the ambient capabilities")?;
+    for capability in members(sets.ambient) {
+        configure_capability_in_ambient_set(bit(capability.number()), true)
+            .during("raise as ambient the capability", capability)?;
+    }
+    Ok(())
+}
+
+fn members(mask: u64) -> impl Iterator<Item = Capability> {
+    Capability::all().filter(move |capability| mask & (1 << capability.number()) != 0)
 }
 
 fn is_bounding(capability: Capability) -> bool {
-    let bit = rustix::thread::CapabilitySet::from_bits_retain(1 << capability.number());
-    rustix::thread::capability_is_in_bounding_set(bit).unwrap_or(false)
+    capability_is_in_bounding_set(bit(capability.number())).unwrap_or(false)
+}
+
+fn bit(number: u8) -> CapabilitySet {
+    CapabilitySet::from_bits_retain(1 << number)
 }
 
 #[cfg(test)]
@@ -44,21 +119,21 @@ mod tests {
     #[test]
     fn the_default_set_is_podmans() {
         let names: Vec<String> = default_set().iter().map(Capability::to_string).collect();
-        assert_eq!(
-            names,
-            [
-                "CHOWN",
-                "DAC_OVERRIDE",
-                "FOWNER",
-                "FSETID",
-                "KILL",
-                "SETGID",
-                "SETUID",
-                "SETPCAP",
-                "NET_BIND_SERVICE",
-                "SYS_CHROOT",
-                "SETFCAP"
-            ]
-        );
+        let expected =
+            "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT SETFCAP";
+        assert_eq!(names.join(" "), expected);
+    }
+
+    #[test]
+    fn what_the_host_lacks_is_named() {
+        let host = host_bounding();
+        let all = Sets { bounding: (1 << 41) - 1, ..Sets::default() };
+        match check_host(&all) {
+            Ok(()) => assert_eq!(host.len(), 41),
+            Err(error) => {
+                let missing = Capability::all().find(|capability| !host.contains(capability)).unwrap();
+                assert!(error.to_string().contains(&format!("`{missing}`")), "{error}");
+            }
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! Errors of the child between clone3(2) and execve(2) come back as data (see `handshake`) and are the same variants
 //! as those of the parent, so callers never see on which side a step failed.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -41,7 +43,7 @@ pub enum RuntimeError {
     Rlimit { resource: String, requested: String, limit: String },
     #[error("cannot {step} `{subject}`")]
     Step {
-        step: &'static str,
+        step: Cow<'static, str>,
         subject: String,
         #[source]
         source: io::Error,
@@ -57,4 +59,29 @@ pub enum RuntimeError {
     Controller { controller: &'static str, field: String },
     #[error("the container's first process ended before its command ran")]
     Died,
+}
+
+/// Names the step and the subject of a system call that failed.
+pub(super) trait Context<T> {
+    fn during(self, step: &'static str, subject: impl fmt::Display) -> Result<T, RuntimeError>;
+}
+
+impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
+    fn during(self, step: &'static str, subject: impl fmt::Display) -> Result<T, RuntimeError> {
+        self.map_err(|error| RuntimeError::Step {
+            step: step.into(),
+            subject: subject.to_string(),
+            source: error.into(),
+        })
+    }
+}
+
+/// The configuration asks for what this runtime cannot do.
+pub(super) fn unsupported(field: impl Into<String>, reason: impl Into<String>) -> RuntimeError {
+    RuntimeError::Unsupported { field: field.into(), reason: reason.into() }
+}
+
+/// The configuration contradicts the specification, or itself.
+pub(super) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> RuntimeError {
+    RuntimeError::Invalid { field: field.into(), reason: reason.into() }
 }

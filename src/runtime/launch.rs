@@ -1,12 +1,23 @@
 //! Starting the first process of a container.
+//!
+//! The parent's side: prepare, make the cgroup, clone3(2), place the child, listen. The child's side is `init`.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
-use oci_spec::runtime::Spec;
-use rustix::process::Pid;
+use oci_spec::runtime::{LinuxResources, Spec};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
-use super::error::RuntimeError;
+use super::cgroup::{self, Cgroup};
+use super::error::{Context, RuntimeError};
+use super::handshake::{self, Channel, Report, Word};
+use super::init;
+use super::prepare::{Setup, prepare};
 use crate::model::launch::{Identity, RootFilesystem};
+use crate::sys::clone::{Copy, clone3, exit_now};
+use crate::sys::namespace::setns;
 
 /// Everything that makes a container's first process. Borrowed: a monitor keeps it for restarts.
 pub struct Request<'a> {
@@ -40,18 +51,21 @@ pub enum Stdio<'a> {
     Terminal,
 }
 
-/// A process that executes its command.
+/// A process that executes its command. The caller is its parent and must wait for it.
+#[derive(Debug)]
 pub struct Process {
-    /// As this process sees it, which is its parent and must wait for it.
+    /// As the caller sees it.
     pub pid: Pid,
     pub pidfd: OwnedFd,
     /// The master side, where [`Stdio::Terminal`] was asked for.
     pub terminal: Option<OwnedFd>,
 }
 
-/// A container whose process waits, everything set up, for the word to execute its command.
+/// A container whose process waits, everything set up, for the word to execute its command. Dropped, the process
+/// ends and is waited for.
 pub struct Created {
-    process: Process,
+    child: Child,
+    terminal: Option<OwnedFd>,
 }
 
 /// Creates a container and executes its command. Returns after execve(2) has succeeded, or with the reason why
@@ -61,18 +75,154 @@ pub fn start(request: &Request<'_>) -> Result<Process, RuntimeError> {
 }
 
 /// Creates a container whose command is executed by [`Created::start`] (OCI runtime-spec, runtime.md, "create").
+/// Its cgroup stays when this fails: others may have made it.
 pub fn create(request: &Request<'_>) -> Result<Created, RuntimeError> {
-    let _ = request;
-    Err(RuntimeError::Died)
+    let setup = prepare(request)?;
+    let cgroup = make_cgroup(request.spec)?;
+    let child = clone_child(&setup, cgroup.as_ref())?;
+    if let Some(cgroup) = cgroup.as_ref().filter(|cgroup| !cgroup.receives_at_birth()) {
+        cgroup.place(child.pid)?;
+    }
+    child.tell(Word::Placed)?;
+    let terminal = child.created()?;
+    Ok(Created { child, terminal })
 }
 
 impl Created {
-    pub fn process(&self) -> &Process {
-        &self.process
+    /// The waiting process.
+    pub fn pid(&self) -> Pid {
+        self.child.pid
     }
 
     /// Executes the command (runtime.md, "start").
     pub fn start(self) -> Result<Process, RuntimeError> {
-        Ok(self.process)
+        let Created { child, terminal } = self;
+        child.tell(Word::Start)?;
+        Ok(Process { terminal, ..child.executed()? })
     }
+}
+
+/// A child that has not executed anything yet. Dropped, it is ended and waited for.
+pub(super) struct Child {
+    pid: Pid,
+    pidfd: Option<OwnedFd>,
+    channel: Channel,
+}
+
+impl Child {
+    pub(super) fn new(pid: Pid, pidfd: OwnedFd, channel: Channel) -> Child {
+        Child { pid, pidfd: Some(pidfd), channel }
+    }
+
+    pub(super) fn tell(&self, word: Word) -> Result<(), RuntimeError> {
+        // A child that failed has closed its side; its reason is what the caller reads next.
+        match self.channel.tell(word) {
+            Err(error) if error.raw_os_error() == Some(libc::EPIPE) => Ok(()),
+            other => other.during("talk to", "the container's first process"),
+        }
+    }
+
+    /// Waits until the child is ready to execute.
+    pub(super) fn created(&self) -> Result<Option<OwnedFd>, RuntimeError> {
+        match self.channel.report()? {
+            Report::Created { terminal } => Ok(terminal),
+            Report::Failed(error) => Err(error),
+            Report::Closed => Err(RuntimeError::Died),
+        }
+    }
+
+    /// Waits until the child has executed its command.
+    pub(super) fn executed(mut self) -> Result<Process, RuntimeError> {
+        match self.channel.report()? {
+            Report::Failed(error) => Err(error),
+            Report::Created { .. } => Err(RuntimeError::Died),
+            Report::Closed => match self.pidfd.take() {
+                Some(pidfd) => Ok(Process { pid: self.pid, pidfd, terminal: None }),
+                None => Err(RuntimeError::Died),
+            },
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let Some(pidfd) = self.pidfd.take() else { return };
+        // It may have ended by itself already, and nobody is left to tell about a failure here.
+        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+        let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+    }
+}
+
+/// The cgroup at `linux.cgroupsPath` with the limits of `linux.resources`. Without a path the process stays in the
+/// caller's, and limits are an error.
+fn make_cgroup(spec: &Spec) -> Result<Option<Cgroup>, RuntimeError> {
+    let linux = spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    match linux.and_then(|linux| linux.cgroups_path().as_ref()) {
+        Some(path) => {
+            let resources = resources.cloned().unwrap_or_default();
+            Ok(Some(cgroup::create(&cgroup::detect()?, path, &resources)?))
+        }
+        None if resources.is_some_and(|resources| *resources != LinuxResources::default()) => {
+            Err(super::error::invalid("linux.resources", "limits need `linux.cgroupsPath`"))
+        }
+        None => Ok(None),
+    }
+}
+
+fn clone_child(setup: &Setup<'_>, cgroup: Option<&Cgroup>) -> Result<Child, RuntimeError> {
+    let birthplace = cgroup.map(Cgroup::birthplace).transpose()?.flatten();
+    let pid_namespace = match &setup.namespaces.join_pid {
+        Some((namespace, path)) => Some(ChildrenIn::join(namespace, path)?),
+        None => None,
+    };
+    let (ours, theirs) = handshake::pair()?;
+    let copy = clone3(setup.namespaces.fresh, birthplace.as_ref().map(OwnedFd::as_fd))
+        .during("make", "the container's first process")?;
+    match copy {
+        Copy::Child => {
+            drop(ours);
+            become_child(&theirs, || init::run(setup, &theirs))
+        }
+        Copy::Parent { pid, pidfd } => {
+            let child = Child::new(pid, pidfd, ours);
+            if let Some(joined) = pid_namespace {
+                joined.leave()?;
+            }
+            Ok(child)
+        }
+    }
+}
+
+/// What a child does in place of returning into a copy of its parent's stack.
+pub(super) fn become_child<N>(channel: &Channel, line: impl FnOnce() -> Result<N, RuntimeError>) -> ! {
+    // A panic must not unwind into the parent's code either.
+    if let Ok(Err(error)) = catch_unwind(AssertUnwindSafe(line)) {
+        // Nobody hears it when the parent is gone.
+        let _ = channel.failed(&error);
+    }
+    exit_now(1)
+}
+
+/// While this lives, children are born in another pid namespace (pid_namespaces(7): setns concerns children only).
+pub(super) struct ChildrenIn {
+    own: OwnedFd,
+}
+
+impl ChildrenIn {
+    pub(super) fn join(namespace: &OwnedFd, path: &Path) -> Result<ChildrenIn, RuntimeError> {
+        let own = open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .during("open", "/proc/self/ns/pid")?;
+        setns(namespace.as_fd(), libc::CLONE_NEWPID).during("join the namespace", path.display())?;
+        Ok(ChildrenIn { own })
+    }
+
+    pub(super) fn leave(self) -> Result<(), RuntimeError> {
+        setns(self.own.as_fd(), libc::CLONE_NEWPID).during("return to", "the pid namespace")
+    }
+}
+
+/// The running process `pid`, as a [`super::exec::Target`] needs it.
+pub fn open_process(pid: Pid) -> Result<OwnedFd, RuntimeError> {
+    pidfd_open(pid, PidfdFlags::empty()).during("open the process", pid.as_raw_nonzero())
 }

@@ -13,9 +13,23 @@
 
 pub mod capabilities;
 pub mod cgroup;
+mod command;
+mod devices;
 pub mod error;
 pub mod exec;
+mod handshake;
+mod identity;
+mod init;
 pub mod launch;
+mod masks;
+mod mount_options;
+mod mounts;
+mod paths;
+mod prepare;
+mod program;
+mod rootfs;
 pub mod seccomp;
+mod sysctl;
+mod terminal;
 
 pub use error::RuntimeError;

@@ -12,3 +12,4 @@ pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod seccomp;
+pub mod signals;

@@ -93,6 +93,18 @@ impl Cgroup {
         false
     }
 
+    pub(super) fn receives_at_birth(&self) -> bool {
+        self.hierarchy.layout == Layout::V2
+    }
+
+    pub(super) fn birthplace(&self) -> Result<Option<std::os::fd::OwnedFd>, RuntimeError> {
+        Ok(None)
+    }
+
+    pub(super) fn place(&self, _pid: Pid) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
     /// Sets limits. Those that `resources` does not name stay as they are.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), RuntimeError> {
         let _ = (resources, &self.hierarchy);

@@ -1,13 +1,21 @@
 //! Seccomp: from OCI's profile to classic BPF.
+//!
+//! * [`default_profile`] has the coverage of Docker's default profile.
+//! * `compile` turns a profile into one program for all its architectures; `bpf` knows the instructions, `table` the
+//!   numbers of the system calls.
+//!
+//! # Decisions
+//!
+//! * A name that no table has is a call newer than this program, or of another processor. Where the default action
+//!   refuses, leaving it out refuses it too, which is what runc does. Where the default allows, leaving it out would
+//!   open what the profile means to close: that is an error.
+//! * A call whose number is above every one that the profile names, on that architecture, fails with ENOSYS in place
+//!   of the default errno, as with runc: a C library then takes an older call, where EPERM would make it give up.
 
-use std::collections::BTreeSet;
+mod bpf;
+mod compile;
+mod profile;
+mod table;
 
-use oci_spec::runtime::LinuxSeccomp;
-
-use crate::model::security::Capability;
-
-/// A profile with the coverage of Docker's default one, opened where `capabilities` allow it.
-pub fn default_profile(capabilities: &BTreeSet<Capability>) -> LinuxSeccomp {
-    let _ = capabilities;
-    LinuxSeccomp::default()
-}
+pub(super) use compile::{Filter, compile};
+pub use profile::default_profile;

@@ -1,0 +1,188 @@
+//! As whom a process runs: names from the container's own files become numbers, and the process becomes them.
+//!
+//! The files belong to the image, so they are read inside its root, only as regular files and up to a limit. The
+//! host's name service plays no part.
+
+use std::fs::File;
+use std::io::Read;
+
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::thread::{Gid, Uid, set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use super::error::{Context, RuntimeError};
+use super::program::User;
+use crate::model::launch::Identity;
+
+/// A larger /etc/passwd than this is not read.
+const LARGEST_FILE: u64 = 4 << 20;
+
+/// A user in numbers, and what the user's entry says beside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Numbers {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+    pub home: Option<String>,
+}
+
+/// Looks `user` up in `/etc/passwd` and `/etc/group` of the root that this process is in.
+pub(super) fn look_up(user: &User) -> Result<Numbers, RuntimeError> {
+    let passwd = read("/etc/passwd");
+    match user {
+        User::Numbers { uid, gid, groups } => {
+            let home = entries(&passwd).find(|entry| entry.number() == Some(*uid)).map(|entry| entry.field(5));
+            Ok(Numbers { uid: *uid, gid: *gid, groups: groups.clone(), home })
+        }
+        User::Names(identity) => find(identity, &passwd, &read("/etc/group")),
+    }
+}
+
+/// Becomes that user and those groups. Permitted capabilities are kept for the caller to set.
+pub(super) fn become_user(numbers: &Numbers) -> Result<(), RuntimeError> {
+    let step = "become user and group";
+    let subject = || format!("{}:{}", numbers.uid, numbers.gid);
+    let groups: Vec<Gid> = numbers.groups.iter().copied().map(Gid::from_raw).collect();
+    let (uid, gid) = (Uid::from_raw(numbers.uid), Gid::from_raw(numbers.gid));
+    set_keep_capabilities(true).during(step, subject())?;
+    set_thread_groups(&groups).during(step, subject())?;
+    set_thread_res_gid(gid, gid, gid).during(step, subject())?;
+    set_thread_res_uid(uid, uid, uid).during(step, subject())?;
+    set_keep_capabilities(false).during(step, subject())
+}
+
+/// A missing file is an empty one: images of a single binary have none.
+fn read(path: &str) -> String {
+    // O_NONBLOCK: an image may have put a pipe there.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let Ok(file) = open(path, flags, Mode::empty()) else { return String::new() };
+    if !fstat(&file).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::RegularFile) {
+        return String::new();
+    }
+    let mut bytes = Vec::new();
+    match File::from(file).take(LARGEST_FILE).read_to_end(&mut bytes) {
+        Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(_) => String::new(),
+    }
+}
+
+fn find(identity: &Identity, passwd: &str, group: &str) -> Result<Numbers, RuntimeError> {
+    let (user, wanted_group) = match identity.user.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (identity.user.as_str(), None),
+    };
+    let user = if user.is_empty() { "0" } else { user };
+    let entry = lookup(passwd, user);
+    let uid = entry
+        .as_ref()
+        .and_then(Entry::number)
+        .or_else(|| user.parse().ok())
+        .ok_or_else(|| RuntimeError::UserNotFound { name: user.to_owned() })?;
+    let gid = match wanted_group {
+        Some(name) if !name.is_empty() => group_number(group, name)?,
+        _ => entry.as_ref().and_then(|entry| entry.field(3).parse().ok()).unwrap_or(0),
+    };
+    let mut groups = Vec::new();
+    // As login does, unless a group is named (docker run --user).
+    if let (Some(entry), None) = (&entry, wanted_group) {
+        groups.extend(memberships(group, &entry.field(0)));
+    }
+    for name in &identity.groups {
+        groups.push(group_number(group, name)?);
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    Ok(Numbers { uid, gid, groups, home: entry.map(|entry| entry.field(5)) })
+}
+
+fn group_number(group: &str, name: &str) -> Result<u32, RuntimeError> {
+    lookup(group, name)
+        .and_then(|entry| entry.number())
+        .or_else(|| name.parse().ok())
+        .ok_or_else(|| RuntimeError::UserNotFound { name: name.to_owned() })
+}
+
+/// The groups that list `user` as a member (group(5)).
+fn memberships(group: &str, user: &str) -> Vec<u32> {
+    entries(group)
+        .filter(|entry| entry.field(3).split(',').any(|member| member == user))
+        .filter_map(|entry| entry.number())
+        .collect()
+}
+
+/// An entry by name, or else by number.
+fn lookup<'a>(file: &'a str, name: &str) -> Option<Entry<'a>> {
+    let number = name.parse::<u32>().ok();
+    entries(file)
+        .find(|entry| entry.field(0) == name)
+        .or_else(|| number.and_then(|number| entries(file).find(|entry| entry.number() == Some(number))))
+}
+
+/// A line of passwd(5) or group(5): fields between colons, the name first, the number third.
+struct Entry<'a>(&'a str);
+
+impl Entry<'_> {
+    fn field(&self, at: usize) -> String {
+        self.0.split(':').nth(at).unwrap_or_default().to_owned()
+    }
+
+    fn number(&self) -> Option<u32> {
+        self.field(2).parse().ok()
+    }
+}
+
+fn entries(file: &str) -> impl Iterator<Item = Entry<'_>> {
+    file.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(Entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n# comment\nweb:x:33:44::/var/www:/bin/false\nbroken\n";
+    const GROUP: &str = "root:x:0:\nvideo:x:27:web,other\nadm:x:4:web\nstaff:x:50:\n";
+
+    fn found(user: &str, groups: &[&str]) -> Result<Numbers, RuntimeError> {
+        let identity =
+            Identity { user: user.to_owned(), groups: groups.iter().map(|group| (*group).to_owned()).collect() };
+        find(&identity, PASSWD, GROUP)
+    }
+
+    #[test]
+    fn users_are_found_as_docker_finds_them() {
+        let cases: [(&str, u32, u32, &[u32]); 8] = [
+            ("", 0, 0, &[]),
+            ("root", 0, 0, &[]),
+            ("web", 33, 44, &[4, 27]),
+            ("33", 33, 44, &[4, 27]),
+            ("web:staff", 33, 50, &[]),
+            ("web:7", 33, 7, &[]),
+            ("1234", 1234, 0, &[]),
+            ("1234:adm", 1234, 4, &[]),
+        ];
+        for (user, uid, gid, groups) in cases {
+            let numbers = found(user, &[]).unwrap();
+            assert_eq!((numbers.uid, numbers.gid, numbers.groups.as_slice()), (uid, gid, groups), "{user}");
+        }
+    }
+
+    #[test]
+    fn further_groups_are_added() {
+        assert_eq!(found("web:staff", &["video", "99"]).unwrap().groups, [27, 99]);
+    }
+
+    #[test]
+    fn who_does_not_exist_is_named() {
+        for (user, groups, missing) in [("nobody", &[][..], "nobody"), ("web:x", &[], "x"), ("web", &["y"], "y")] {
+            match found(user, groups) {
+                Err(RuntimeError::UserNotFound { name }) => assert_eq!(name, missing),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_home_directory_comes_along() {
+        assert_eq!(found("web", &[]).unwrap().home.as_deref(), Some("/var/www"));
+        assert_eq!(found("1234", &[]).unwrap().home, None);
+    }
+}

@@ -1,0 +1,238 @@
+//! What the child does between clone3(2) and execve(2): one straight line.
+//!
+//! ```text
+//!  in the host's tree                      in the container's tree
+//!   1 signals as new                        13 pivot_root; the host's tree is gone
+//!   2 join namespaces given by path         14 wait: the parent has placed us in our cgroups
+//!   3 new session, new session keyring      15 new cgroup namespace
+//!   4 OOM score (the host's /proc)          16 look up user; enter the working directory
+//!   5 host name, domain name                17 standard descriptors, controlling terminal
+//!   6 open sources of bind mounts           18 umask, rlimits, bounding set
+//!   7 cut off from the host's mounts        19 (seccomp here, when new privileges are allowed)
+//!   8 assemble the root filesystem          20 become the user; capabilities
+//!   9 mounts, in the order given            21 find the command: "created"; wait for the word to start
+//!  10 devices, links, terminal              22 no descriptor above 2 goes on
+//!  11 kernel parameters                     23 no new privileges, seccomp
+//!  12 read-only and masked paths            24 execve
+//! ```
+//!
+//! Step 14 is late on purpose: moving a process into a version 1 cgroup waits 6 to 15 ms for an RCU grace period
+//! (measured), and the parent does that while the child mounts. A cgroup mount needs the namespace of step 15, so with
+//! one the child waits before step 9.
+//!
+//! Nothing below the container's /proc is opened, and nothing of its /dev by name (CVE-2025-31133, CVE-2025-52565,
+//! CVE-2025-52881). An error at any step goes to the parent as data; then the child ends.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::Mode;
+use rustix::process::{chdir, getcwd, setrlimit, setsid, umask};
+use rustix::system::{setdomainname, sethostname};
+use rustix::thread::set_no_new_privs;
+
+use super::capabilities;
+use super::command::{self, Command};
+use super::error::{Context, RuntimeError, invalid};
+use super::handshake::{Channel, Word};
+use super::identity::{self, Numbers};
+use super::launch::Stdio;
+use super::prepare::Setup;
+use super::program::{Privileges, Program};
+use super::terminal::{self, Terminal};
+use super::{devices, masks, mounts, rootfs, sysctl};
+use crate::sys;
+
+/// Walks the line. Returns only the reason why it could not be walked to its end.
+pub(super) fn run(setup: &Setup<'_>, channel: &Channel) -> Result<Infallible, RuntimeError> {
+    begin(&setup.program)?;
+    for (kind, namespace, path) in &setup.namespaces.join {
+        sys::namespace::setns(namespace.as_fd(), *kind).during("join the namespace", path.display())?;
+    }
+    name_host(setup)?;
+    let terminal = build_tree(setup, channel)?;
+    if !setup.mounts_cgroups() {
+        wait_for_cgroups(setup, channel)?;
+    }
+    let program = &setup.program;
+    let ready = get_ready(program, setup.stdio, terminal.as_ref())?;
+    channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
+    drop(terminal);
+    channel.expect(Word::Start).during("wait for", "the word to start")?;
+    finish(program, &ready)
+}
+
+/// Steps 1, 3 and 4: what every process of a container begins with.
+pub(super) fn begin(program: &Program) -> Result<(), RuntimeError> {
+    sys::signals::reset_all().during("reset", "the signals")?;
+    // Device nodes and mount targets get exactly the modes that are asked for.
+    umask(Mode::empty());
+    setsid().during("begin", "a session")?;
+    sys::keyring::join_new_session_keyring().during("leave", "the session keyring")?;
+    if let Some(score) = program.oom_score_adj {
+        std::fs::write("/proc/self/oom_score_adj", score.to_string())
+            .during("set to", format!("oom_score_adj {score}"))?;
+    }
+    Ok(())
+}
+
+fn name_host(setup: &Setup<'_>) -> Result<(), RuntimeError> {
+    if let Some(name) = &setup.hostname {
+        sethostname(name.as_bytes()).during("set the host name", name)?;
+    }
+    if let Some(name) = &setup.domainname {
+        setdomainname(name.as_bytes()).during("set the domain name", name)?;
+    }
+    Ok(())
+}
+
+/// Steps 6 to 13.
+fn build_tree(setup: &Setup<'_>, channel: &Channel) -> Result<Option<Terminal>, RuntimeError> {
+    let sources = mounts::open_sources(&setup.mounts)?;
+    rootfs::detach_from_host()?;
+    let root = rootfs::assemble(setup.root)?;
+    if setup.mounts_cgroups() {
+        wait_for_cgroups(setup, channel)?;
+    }
+    let mut devpts = None;
+    for (mount, source) in setup.mounts.iter().zip(sources) {
+        let made = mounts::attach_one(root.as_fd(), mount, source)?;
+        if mount.kind == "devpts" {
+            devpts = Some(made);
+        }
+    }
+    let terminal = fill_dev(setup, root.as_fd(), devpts)?;
+    sysctl::apply(&setup.sysctls)?;
+    masks::make_read_only(root.as_fd(), &setup.read_only)?;
+    masks::mask(root.as_fd(), &setup.masked)?;
+    rootfs::enter(root.as_fd(), setup.access, setup.propagation)?;
+    Ok(terminal)
+}
+
+fn fill_dev(
+    setup: &Setup<'_>,
+    root: BorrowedFd<'_>,
+    devpts: Option<OwnedFd>,
+) -> Result<Option<Terminal>, RuntimeError> {
+    if !setup.binds_dev() {
+        devices::make_default(root)?;
+    }
+    for device in &setup.devices {
+        devices::make(root, device)?;
+    }
+    let Stdio::Terminal = setup.stdio else { return Ok(None) };
+    let devpts = devpts.ok_or_else(|| invalid("process.terminal", "a mount of type `devpts` is needed"))?;
+    let terminal = terminal::open(devpts.as_fd(), setup.program.terminal_size)?;
+    terminal::show_as_console(root, terminal.slave.as_fd())?;
+    Ok(Some(terminal))
+}
+
+/// Steps 14 and 15.
+fn wait_for_cgroups(setup: &Setup<'_>, channel: &Channel) -> Result<(), RuntimeError> {
+    channel.expect(Word::Placed).during("wait for", "the cgroups")?;
+    if setup.namespaces.fresh_cgroup {
+        sys::namespace::unshare(libc::CLONE_NEWCGROUP).during("make", "a cgroup namespace")?;
+    }
+    Ok(())
+}
+
+/// Steps 16 to 21, up to the report.
+pub(super) fn get_ready(
+    program: &Program,
+    stdio: Stdio<'_>,
+    terminal: Option<&Terminal>,
+) -> Result<Command, RuntimeError> {
+    let user = identity::look_up(&program.user)?;
+    enter_directory(program, &user, Attempt::AsRoot)?;
+    set_stdio(stdio, terminal, user.uid)?;
+    umask(Mode::from_raw_mode(program.umask));
+    for (resource, limit) in &program.limits {
+        setrlimit(*resource, *limit).during("set the limit", format!("{resource:?}"))?;
+    }
+    capabilities::limit_bounding(&program.capabilities)?;
+    if let (Privileges::MayGrow, Some(filter)) = (program.privileges, &program.seccomp) {
+        // Needs CAP_SYS_ADMIN, which is about to go (seccomp(2)).
+        filter.install()?;
+    }
+    if let Some(personality) = program.personality {
+        let personality = nix::sys::personality::Persona::from_bits_retain(personality as i32);
+        nix::sys::personality::set(personality).during("set", "the personality")?;
+    }
+    identity::become_user(&user)?;
+    enter_directory(program, &user, Attempt::AsUser)?;
+    capabilities::apply(&program.capabilities)?;
+    command::find(&program.arguments, &environment(program, &user))
+}
+
+/// Steps 22 to 24.
+pub(super) fn finish(program: &Program, command: &Command) -> Result<Infallible, RuntimeError> {
+    sys::descriptors::close_on_exec_from(3).during("close", "the other descriptors")?;
+    if program.privileges == Privileges::NoNew {
+        set_no_new_privs(true).during("refuse", "new privileges")?;
+        if let Some(filter) = &program.seccomp {
+            filter.install()?;
+        }
+    }
+    command.execute()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    AsRoot,
+    AsUser,
+}
+
+/// A directory may be open to root only, or, on a network filesystem, to the user only: one of both must do.
+fn enter_directory(program: &Program, user: &Numbers, attempt: Attempt) -> Result<(), RuntimeError> {
+    let path = &program.directory;
+    let refuse = |errno: rustix::io::Errno| RuntimeError::WorkingDirectory { path: path.clone(), source: errno.into() };
+    match (chdir(path), attempt) {
+        (Err(rustix::io::Errno::ACCESS), Attempt::AsRoot) if user.uid != 0 => return Ok(()),
+        (Err(rustix::io::Errno::ACCESS), Attempt::AsUser) => {
+            // Root has entered it before.
+            let here = getcwd(Vec::new()).map_err(refuse)?;
+            return match here.to_bytes() == path.as_os_str().as_encoded_bytes() {
+                true => Ok(()),
+                false => Err(refuse(rustix::io::Errno::ACCESS)),
+            };
+        }
+        (result, _) => result.map_err(refuse)?,
+    }
+    // A directory outside the root has no absolute name (getcwd(3)): /proc/self/fd/N would lead to one (CVE-2024-21626).
+    match getcwd(Vec::new()).map_err(refuse)?.to_bytes().first() {
+        Some(b'/') => Ok(()),
+        _ => Err(refuse(rustix::io::Errno::NOENT)),
+    }
+}
+
+fn set_stdio(stdio: Stdio<'_>, terminal: Option<&Terminal>, uid: u32) -> Result<(), RuntimeError> {
+    let descriptors: [BorrowedFd<'_>; 3] = match (stdio, terminal) {
+        (Stdio::Descriptors { stdin, stdout, stderr }, _) => [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+        (Stdio::Terminal, Some(terminal)) => {
+            let slave = terminal.slave.as_fd();
+            terminal::take_control(slave)?;
+            terminal::give_to(slave, uid)?;
+            [slave; 3]
+        }
+        (Stdio::Terminal, None) => return Err(invalid("process.terminal", "no terminal was opened")),
+    };
+    // Out of the way first: one of them may be descriptor 0, 1 or 2 itself.
+    let step = "set up";
+    let mut high = Vec::with_capacity(3);
+    for descriptor in descriptors {
+        high.push(rustix::io::fcntl_dupfd_cloexec(descriptor, 3).during(step, "the standard descriptors")?);
+    }
+    rustix::stdio::dup2_stdin(&high[0]).during(step, "standard input")?;
+    rustix::stdio::dup2_stdout(&high[1]).during(step, "standard output")?;
+    rustix::stdio::dup2_stderr(&high[2]).during(step, "standard error")
+}
+
+/// Programs expect a HOME; the user's entry knows it (as login does, and Docker).
+fn environment(program: &Program, user: &Numbers) -> Vec<String> {
+    let mut environment = program.environment.clone();
+    if !environment.iter().any(|variable| variable.starts_with("HOME=")) {
+        let home = user.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/");
+        environment.push(format!("HOME={home}"));
+    }
+    environment
+}

@@ -1,0 +1,243 @@
+//! From the configuration to what the child needs, before anything on the host is touched.
+//!
+//! Everything is read here once: what the runtime does not support is refused by the name of its field, what
+//! contradicts the specification too. The child then has no decisions left that could have been taken earlier.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxNamespaceType, LinuxSeccomp, Mount, Spec};
+use rustix::fs::{Mode, OFlags, open};
+
+use super::error::{Context, RuntimeError, invalid, unsupported};
+use super::launch::{FirstProcess, Request, Stdio};
+use super::mount_options::{self, MountOptions, Propagation};
+use super::program::{self, Program};
+use super::sysctl::{self, Sysctl};
+use crate::model::launch::RootFilesystem;
+
+/// Everything that the child of clone3(2) does.
+pub(super) struct Setup<'a> {
+    pub namespaces: Namespaces,
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    pub root: &'a RootFilesystem,
+    pub access: Access,
+    pub propagation: Option<Propagation>,
+    pub mounts: Vec<MountPoint>,
+    pub devices: Vec<LinuxDevice>,
+    pub masked: Vec<PathBuf>,
+    pub read_only: Vec<PathBuf>,
+    pub sysctls: Vec<Sysctl>,
+    pub stdio: Stdio<'a>,
+    pub first: FirstProcess,
+    pub program: Program,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
+/// The namespaces of a new container.
+#[derive(Default)]
+pub(super) struct Namespaces {
+    /// `CLONE_NEW*` bits for clone3(2).
+    pub fresh: u64,
+    /// A new cgroup namespace shows the cgroup of the process that makes it as its root, so it is made after the
+    /// process is in place, not at birth (cgroup_namespaces(7)).
+    pub fresh_cgroup: bool,
+    /// Existing ones to join: the bit, the namespace, and its path for messages.
+    pub join: Vec<(i32, OwnedFd, PathBuf)>,
+    /// An existing pid namespace: only children of the process that joins it live in it.
+    pub join_pid: Option<(OwnedFd, PathBuf)>,
+}
+
+/// One entry of `mounts`.
+pub(super) struct MountPoint {
+    pub target: PathBuf,
+    pub kind: String,
+    pub source: Option<PathBuf>,
+    pub options: MountOptions,
+}
+
+impl Setup<'_> {
+    /// A cgroup mount shows the cgroup namespace of the process that mounts it.
+    pub(super) fn mounts_cgroups(&self) -> bool {
+        self.mounts.iter().any(|mount| matches!(mount.kind.as_str(), "cgroup" | "cgroup2"))
+    }
+
+    /// Whether /dev comes from elsewhere, devices and all.
+    pub(super) fn binds_dev(&self) -> bool {
+        self.mounts.iter().any(|mount| mount.options.bind.is_some() && mount.target == Path::new("/dev"))
+    }
+}
+
+pub(super) fn prepare<'a>(request: &Request<'a>) -> Result<Setup<'a>, RuntimeError> {
+    let spec = request.spec;
+    check_version(spec.version())?;
+    refuse_unsupported(spec)?;
+    let process = spec.process().as_ref().ok_or_else(|| invalid("process", "it is needed"))?;
+    let linux = spec.linux().as_ref().ok_or_else(|| invalid("linux", "it is needed"))?;
+    refuse_unsupported_linux(linux)?;
+    if process.terminal() == Some(true) && !matches!(request.stdio, Stdio::Terminal) {
+        return Err(invalid("process.terminal", "the caller brought descriptors in place of a terminal"));
+    }
+    let namespaces = namespaces(linux)?;
+    let kinds = namespaces.fresh | namespaces.join.iter().fold(0, |bits, (bit, ..)| bits | *bit as u64);
+    needs_own(spec.hostname().is_some(), "hostname", kinds)?;
+    needs_own(spec.domainname().is_some(), "domainname", kinds)?;
+    Ok(Setup {
+        hostname: spec.hostname().clone(),
+        domainname: spec.domainname().clone(),
+        root: request.root,
+        access: match spec.root().as_ref().and_then(|root| root.readonly()) {
+            Some(true) => Access::ReadOnly,
+            _ => Access::ReadWrite,
+        },
+        propagation: root_propagation(linux)?,
+        mounts: spec.mounts().iter().flatten().enumerate().map(mount_point).collect::<Result<_, _>>()?,
+        devices: linux.devices().clone().unwrap_or_default(),
+        masked: absolute("linux.maskedPaths", linux.masked_paths())?,
+        read_only: absolute("linux.readonlyPaths", linux.readonly_paths())?,
+        sysctls: sysctl::prepare(linux.sysctl().as_ref(), kinds)?,
+        stdio: request.stdio,
+        first: request.first,
+        program: program::prepare(process, request.identity, linux.seccomp().as_ref(), linux.personality().as_ref())?,
+        namespaces,
+    })
+}
+
+/// What a further process of the container shares with its first one.
+pub(super) fn seccomp(spec: &Spec) -> Option<&LinuxSeccomp> {
+    spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref())
+}
+
+/// Every 1.x: versions only add fields, and a field that is not known here is refused by its name, if it matters.
+fn check_version(version: &str) -> Result<(), RuntimeError> {
+    match version.split('.').next() {
+        Some("1") => Ok(()),
+        _ => Err(unsupported("ociVersion", format!("version `{version}`; 1.x is read"))),
+    }
+}
+
+fn refuse_unsupported(spec: &Spec) -> Result<(), RuntimeError> {
+    let hooks = spec.hooks().as_ref().is_some_and(|hooks| {
+        let lists = [hooks.create_runtime(), hooks.create_container(), hooks.start_container()];
+        lists.into_iter().chain([hooks.poststart(), hooks.poststop()]).flatten().any(|list| !list.is_empty())
+    });
+    let fields = [
+        ("hooks", hooks, "hooks are not run"),
+        ("solaris", spec.solaris().is_some(), "this is Linux"),
+        ("windows", spec.windows().is_some(), "this is Linux"),
+        ("vm", spec.vm().is_some(), "containers are processes here"),
+        ("zos", spec.zos().is_some(), "this is Linux"),
+    ];
+    first_set(fields)
+}
+
+fn refuse_unsupported_linux(linux: &Linux) -> Result<(), RuntimeError> {
+    let fields = [
+        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "devices are not moved"),
+        ("linux.uidMappings", is_filled(linux.uid_mappings()), "user namespaces are not set up"),
+        ("linux.gidMappings", is_filled(linux.gid_mappings()), "user namespaces are not set up"),
+        ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()), "SELinux is not used"),
+        ("linux.intelRdt", linux.intel_rdt().is_some(), "Intel RDT is not set up"),
+        ("linux.memoryPolicy", linux.memory_policy().is_some(), "NUMA policies are not set"),
+        ("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|o| !o.is_empty()), "time namespaces"),
+    ];
+    first_set(fields)
+}
+
+fn is_filled<T>(list: &Option<Vec<T>>) -> bool {
+    list.as_ref().is_some_and(|list| !list.is_empty())
+}
+
+fn first_set<const N: usize>(fields: [(&str, bool, &str); N]) -> Result<(), RuntimeError> {
+    match fields.into_iter().find(|(_, set, _)| *set) {
+        Some((field, _, reason)) => Err(unsupported(field, reason)),
+        None => Ok(()),
+    }
+}
+
+fn namespaces(linux: &Linux) -> Result<Namespaces, RuntimeError> {
+    let mut found = Namespaces::default();
+    let mut seen = Vec::new();
+    for (at, namespace) in linux.namespaces().iter().flatten().enumerate() {
+        let field = format!("linux.namespaces[{at}]");
+        let kind = namespace.typ();
+        if seen.contains(&kind) {
+            return Err(invalid(field, format!("a second namespace of type `{kind}`")));
+        }
+        seen.push(kind);
+        if matches!(kind, LinuxNamespaceType::User | LinuxNamespaceType::Time) {
+            return Err(unsupported(field, format!("namespaces of type `{kind}`")));
+        }
+        match (namespace.path(), kind) {
+            (None, LinuxNamespaceType::Cgroup) => found.fresh_cgroup = true,
+            (None, kind) => found.fresh |= bit(kind) as u64,
+            (Some(path), LinuxNamespaceType::Pid) => found.join_pid = Some((open_namespace(path)?, path.clone())),
+            (Some(path), kind) => found.join.push((bit(kind), open_namespace(path)?, path.clone())),
+        }
+    }
+    if found.fresh & libc::CLONE_NEWNS as u64 == 0 {
+        return Err(unsupported("linux.namespaces", "a container without a mount namespace of its own"));
+    }
+    Ok(found)
+}
+
+fn bit(kind: LinuxNamespaceType) -> i32 {
+    match kind {
+        LinuxNamespaceType::Mount => libc::CLONE_NEWNS,
+        LinuxNamespaceType::Cgroup => libc::CLONE_NEWCGROUP,
+        LinuxNamespaceType::Uts => libc::CLONE_NEWUTS,
+        LinuxNamespaceType::Ipc => libc::CLONE_NEWIPC,
+        LinuxNamespaceType::User => libc::CLONE_NEWUSER,
+        LinuxNamespaceType::Pid => libc::CLONE_NEWPID,
+        LinuxNamespaceType::Network => libc::CLONE_NEWNET,
+        LinuxNamespaceType::Time => libc::CLONE_NEWTIME,
+    }
+}
+
+fn open_namespace(path: &Path) -> Result<OwnedFd, RuntimeError> {
+    open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during("open the namespace", path.display())
+}
+
+/// Without a namespace of its own a container would rename the host.
+fn needs_own(is_set: bool, field: &str, kinds: u64) -> Result<(), RuntimeError> {
+    match is_set && kinds & libc::CLONE_NEWUTS as u64 == 0 {
+        true => Err(invalid(field, "it needs a UTS namespace")),
+        false => Ok(()),
+    }
+}
+
+fn root_propagation(linux: &Linux) -> Result<Option<Propagation>, RuntimeError> {
+    let Some(word) = linux.rootfs_propagation().as_deref().filter(|word| !word.is_empty()) else { return Ok(None) };
+    let found = mount_options::propagation(word);
+    found.map(Some).ok_or_else(|| invalid("linux.rootfsPropagation", format!("`{word}` is not a propagation type")))
+}
+
+fn mount_point((at, mount): (usize, &Mount)) -> Result<MountPoint, RuntimeError> {
+    let field = format!("mounts[{at}]");
+    if is_filled(mount.uid_mappings()) || is_filled(mount.gid_mappings()) {
+        return Err(unsupported(field, "mounts with mapped owners"));
+    }
+    let options = mount_options::parse(&field, mount.options().as_deref().unwrap_or_default())?;
+    if options.bind.is_some() && !mount.source().as_ref().is_some_and(|source| source.is_absolute()) {
+        return Err(invalid(format!("{field}.source"), "a bind mount needs an absolute path"));
+    }
+    let kind = mount.typ().clone().unwrap_or_default();
+    if options.bind.is_none() && matches!(kind.as_str(), "" | "none" | "bind") {
+        return Err(invalid(format!("{field}.type"), "a filesystem type, or the option `bind`, is needed"));
+    }
+    Ok(MountPoint { target: mount.destination().clone(), kind, source: mount.source().clone(), options })
+}
+
+fn absolute(field: &str, paths: &Option<Vec<String>>) -> Result<Vec<PathBuf>, RuntimeError> {
+    let paths: Vec<PathBuf> = paths.iter().flatten().map(PathBuf::from).collect();
+    match paths.iter().find(|path| !path.is_absolute()) {
+        Some(path) => Err(invalid(field, format!("`{}` is not absolute", path.display()))),
+        None => Ok(paths),
+    }
+}

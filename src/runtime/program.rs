@@ -1,0 +1,207 @@
+//! What to execute and as whom: OCI's `process`, checked, in the form in which the child needs it.
+//!
+//! The first process of a container and every further one are prepared by the same code, so that what holds for one
+//! holds for the other.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{
+    Capability as OciCapability, LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, PosixRlimit, PosixRlimitType,
+    Process as ProcessSpec,
+};
+use rustix::process::{Resource, Rlimit, getrlimit};
+use rustix::termios::Winsize;
+
+use super::capabilities::{self, Sets};
+use super::error::{RuntimeError, invalid, unsupported};
+use super::seccomp::{self, Filter};
+use crate::model::launch::Identity;
+use crate::model::security::Capability;
+
+/// One program with everything that execve(2) hands on.
+pub(super) struct Program {
+    pub arguments: Vec<String>,
+    pub environment: Vec<String>,
+    pub directory: PathBuf,
+    pub user: User,
+    pub umask: u32,
+    pub capabilities: Sets,
+    pub limits: Vec<(Resource, Rlimit)>,
+    pub privileges: Privileges,
+    pub seccomp: Option<Filter>,
+    pub oom_score_adj: Option<i32>,
+    pub personality: Option<u64>,
+    pub terminal_size: Option<Winsize>,
+}
+
+/// As whom it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum User {
+    Numbers {
+        uid: u32,
+        gid: u32,
+        groups: Vec<u32>,
+    },
+    /// To be looked up in the container's own files, once they are there.
+    Names(Identity),
+}
+
+/// Whether execve(2) may grant more than the process has (`PR_SET_NO_NEW_PRIVS`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Privileges {
+    NoNew,
+    MayGrow,
+}
+
+/// A file made without a mask of its own is not writable by others (OCI leaves the default to the runtime).
+const DEFAULT_UMASK: u32 = 0o022;
+
+/// Prepares `process`; `field` is where it stands, for messages.
+pub(super) fn prepare(
+    process: &ProcessSpec,
+    identity: Option<&Identity>,
+    seccomp: Option<&LinuxSeccomp>,
+    personality: Option<&LinuxPersonality>,
+) -> Result<Program, RuntimeError> {
+    refuse_unsupported(process)?;
+    let arguments = process.args().clone().unwrap_or_default();
+    if arguments.first().is_none_or(String::is_empty) {
+        return Err(invalid("process.args", "there is no command"));
+    }
+    if let Some(text) = arguments.iter().chain(process.env().iter().flatten()).find(|text| text.contains('\0')) {
+        return Err(invalid("process", format!("`{}` holds a zero byte", text.escape_default())));
+    }
+    if !process.cwd().is_absolute() {
+        return Err(invalid("process.cwd", "it must be an absolute path"));
+    }
+    Ok(Program {
+        arguments,
+        environment: process.env().clone().unwrap_or_default(),
+        directory: process.cwd().clone(),
+        user: user(process, identity),
+        umask: process.user().umask().unwrap_or(DEFAULT_UMASK),
+        capabilities: capability_sets(process)?,
+        limits: process.rlimits().iter().flatten().map(limit).collect::<Result<_, _>>()?,
+        privileges: match process.no_new_privileges() {
+            Some(true) => Privileges::NoNew,
+            _ => Privileges::MayGrow,
+        },
+        seccomp: seccomp.map(seccomp::compile).transpose()?,
+        oom_score_adj: process.oom_score_adj(),
+        personality: personality.map(persona).transpose()?,
+        terminal_size: process.console_size().map(|size| Winsize {
+            ws_row: size.height() as u16,
+            ws_col: size.width() as u16,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        }),
+    })
+}
+
+fn refuse_unsupported(process: &ProcessSpec) -> Result<(), RuntimeError> {
+    let is_set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    let fields = [
+        ("process.apparmorProfile", is_set(process.apparmor_profile()), "AppArmor profiles are not applied"),
+        ("process.selinuxLabel", is_set(process.selinux_label()), "SELinux labels are not applied"),
+        ("process.ioPriority", process.io_priority().is_some(), "I/O priorities are not set"),
+        ("process.scheduler", process.scheduler().is_some(), "scheduling policies are not set"),
+        ("process.execCPUAffinity", process.exec_cpu_affinity().is_some(), "use `linux.resources.cpu.cpus`"),
+        ("process.commandLine", process.command_line().is_some(), "it belongs to Windows"),
+        ("process.user.username", process.user().username().is_some(), "it belongs to Windows"),
+    ];
+    match fields.into_iter().find(|(_, set, _)| *set) {
+        Some((field, _, reason)) => Err(unsupported(field, reason)),
+        None => Ok(()),
+    }
+}
+
+fn user(process: &ProcessSpec, identity: Option<&Identity>) -> User {
+    match identity {
+        Some(identity) => User::Names(identity.clone()),
+        None => User::Numbers {
+            uid: process.user().uid(),
+            gid: process.user().gid(),
+            groups: process.user().additional_gids().clone().unwrap_or_default(),
+        },
+    }
+}
+
+/// The five sets. Without `process.capabilities` all are empty.
+fn capability_sets(process: &ProcessSpec) -> Result<Sets, RuntimeError> {
+    let Some(wanted) = process.capabilities() else { return Ok(Sets::default()) };
+    let sets = Sets {
+        bounding: mask("bounding", wanted.bounding())?,
+        effective: mask("effective", wanted.effective())?,
+        inheritable: mask("inheritable", wanted.inheritable())?,
+        permitted: mask("permitted", wanted.permitted())?,
+        ambient: mask("ambient", wanted.ambient())?,
+    };
+    capabilities::check_host(&sets)?;
+    Ok(sets)
+}
+
+fn mask(set: &str, names: &Option<HashSet<OciCapability>>) -> Result<u64, RuntimeError> {
+    let mut bits = 0;
+    for name in names.iter().flatten() {
+        let capability: Capability = name
+            .to_string()
+            .parse()
+            .map_err(|_| unsupported(format!("process.capabilities.{set}"), format!("the capability `{name}`")))?;
+        bits |= 1 << capability.number();
+    }
+    Ok(bits)
+}
+
+/// A limit that this process could not set is an error here already, with both numbers.
+fn limit(wanted: &PosixRlimit) -> Result<(Resource, Rlimit), RuntimeError> {
+    let resource = resource(wanted.typ());
+    let name = || wanted.typ().to_string().trim_start_matches("RLIMIT_").to_ascii_lowercase();
+    if wanted.soft() > wanted.hard() {
+        return Err(invalid("process.rlimits", format!("the soft limit of `{}` is above its hard limit", name())));
+    }
+    let finite = |value: u64| (value != u64::MAX).then_some(value);
+    let own = getrlimit(resource).maximum;
+    let is_above = own.is_some_and(|own| finite(wanted.hard()).is_none_or(|hard| hard > own));
+    if is_above && !capabilities::may_raise_limits() {
+        let text = |value: Option<u64>| value.map_or_else(|| "unlimited".to_owned(), |value| value.to_string());
+        return Err(RuntimeError::Rlimit {
+            resource: name(),
+            requested: text(finite(wanted.hard())),
+            limit: text(own),
+        });
+    }
+    Ok((resource, Rlimit { current: finite(wanted.soft()), maximum: finite(wanted.hard()) }))
+}
+
+fn resource(kind: PosixRlimitType) -> Resource {
+    match kind {
+        PosixRlimitType::RlimitCpu => Resource::Cpu,
+        PosixRlimitType::RlimitFsize => Resource::Fsize,
+        PosixRlimitType::RlimitData => Resource::Data,
+        PosixRlimitType::RlimitStack => Resource::Stack,
+        PosixRlimitType::RlimitCore => Resource::Core,
+        PosixRlimitType::RlimitRss => Resource::Rss,
+        PosixRlimitType::RlimitNproc => Resource::Nproc,
+        PosixRlimitType::RlimitNofile => Resource::Nofile,
+        PosixRlimitType::RlimitMemlock => Resource::Memlock,
+        PosixRlimitType::RlimitAs => Resource::As,
+        PosixRlimitType::RlimitLocks => Resource::Locks,
+        PosixRlimitType::RlimitSigpending => Resource::Sigpending,
+        PosixRlimitType::RlimitMsgqueue => Resource::Msgqueue,
+        PosixRlimitType::RlimitNice => Resource::Nice,
+        PosixRlimitType::RlimitRtprio => Resource::Rtprio,
+        PosixRlimitType::RlimitRttime => Resource::Rttime,
+    }
+}
+
+fn persona(personality: &LinuxPersonality) -> Result<u64, RuntimeError> {
+    if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+        return Err(unsupported("linux.personality.flags", "the specification defines none"));
+    }
+    Ok(match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        // linux/personality.h: PER_LINUX32.
+        LinuxPersonalityDomain::PerLinux32 => 8,
+    })
+}

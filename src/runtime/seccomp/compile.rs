@@ -1,0 +1,307 @@
+//! From `linux.seccomp` to a program and its flags.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use oci_spec::runtime::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall,
+};
+
+use super::bpf::{self, Comparison, Test, Verdict};
+use super::table::SYSCALLS;
+use crate::runtime::error::{Context, RuntimeError, invalid, unsupported};
+use crate::sys::seccomp::{self, Instruction};
+
+/// A compiled profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::runtime) struct Filter {
+    program: Vec<Instruction>,
+    flags: u64,
+}
+
+impl Filter {
+    pub(in crate::runtime) fn install(&self) -> Result<(), RuntimeError> {
+        seccomp::install(&self.program, self.flags).map(drop).during("install", "the seccomp filter")
+    }
+}
+
+/// x32 has the architecture number of x86_64 and this bit in every call's number (asm/unistd.h).
+const X32_BIT: u32 = 0x4000_0000;
+
+/// One set of numbers: the column of the table, the audit number (linux/audit.h), and where its numbers begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Abi {
+    column: usize,
+    audit: u32,
+    first: u32,
+}
+
+const X86_64: Abi = Abi { column: 0, audit: 0xc000_003e, first: 0 };
+const I386: Abi = Abi { column: 1, audit: 0x4000_0003, first: 0 };
+const X32: Abi = Abi { column: 2, audit: 0xc000_003e, first: X32_BIT };
+const AARCH64: Abi = Abi { column: 3, audit: 0xc000_00b7, first: 0 };
+
+/// The numbers of the calls that one rule of a profile means on one architecture are refined by these.
+type Verdicts = BTreeMap<u32, Verdict>;
+
+/// Compiles `profile`.
+pub(in crate::runtime) fn compile(profile: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
+    if profile.listener_path().is_some() || profile.listener_metadata().is_some() {
+        return Err(unsupported("linux.seccomp.listenerPath", "notifications are not handed on"));
+    }
+    let default = action(profile.default_action(), profile.default_errno_ret())?;
+    refuse_unknown_names(profile)?;
+    let abis = abis(profile);
+    let mut architectures: Vec<(u32, Vec<(u32, Verdict)>)> = Vec::new();
+    for abi in &abis {
+        let verdicts = intervals(*abi, &verdicts(profile, *abi, default)?, default);
+        match architectures.iter_mut().find(|(audit, _)| *audit == abi.audit) {
+            Some((_, known)) => known.extend(verdicts),
+            None => architectures.push((abi.audit, verdicts)),
+        }
+    }
+    for (_, verdicts) in &mut architectures {
+        verdicts.sort_by_key(|(first, _)| *first);
+        if verdicts.first().is_none_or(|(first, _)| *first != 0) {
+            verdicts.insert(0, (0, Verdict::always(libc::SECCOMP_RET_KILL_PROCESS)));
+        }
+        if verdicts.iter().all(|(first, _)| *first < X32_BIT) {
+            // Without x32 in the profile its numbers must not slip through as unknown ones.
+            verdicts.push((X32_BIT, Verdict::always(libc::SECCOMP_RET_KILL_PROCESS)));
+        }
+    }
+    Ok(Filter { program: bpf::program(&architectures, libc::SECCOMP_RET_KILL_PROCESS), flags: flags(profile)? })
+}
+
+/// Architectures that this processor can never execute are left out: a profile may list them all.
+fn abis(profile: &LinuxSeccomp) -> Vec<Abi> {
+    let native = if cfg!(target_arch = "aarch64") { AARCH64 } else { X86_64 };
+    let listed = profile.architectures().as_deref().unwrap_or_default();
+    let mut abis = vec![native];
+    for architecture in listed {
+        let abi = match architecture {
+            Arch::ScmpArchX86 if native == X86_64 => I386,
+            Arch::ScmpArchX32 if native == X86_64 => X32,
+            _ => continue,
+        };
+        if !abis.contains(&abi) {
+            abis.push(abi);
+        }
+    }
+    abis
+}
+
+fn verdicts(profile: &LinuxSeccomp, abi: Abi, default: u32) -> Result<Verdicts, RuntimeError> {
+    let mut verdicts = Verdicts::new();
+    for rule in profile.syscalls().iter().flatten() {
+        let action = action(rule.action(), rule.errno_ret())?;
+        let conditions = conditions(rule)?;
+        for name in rule.names() {
+            let Some(number) = number(name, abi) else { continue };
+            let verdict = verdicts.entry(number).or_insert_with(|| Verdict::always(default));
+            match conditions.is_empty() {
+                // What was said before without conditions is said anew.
+                true => verdict.otherwise = action,
+                false => verdict.conditional.extend(conditions.iter().map(|tests| (tests.clone(), action))),
+            }
+        }
+    }
+    Ok(verdicts)
+}
+
+/// The alternatives under which a rule applies; none when it always does. Tests of the same argument are
+/// alternatives, tests of different ones must all hold (runc and libseccomp).
+fn conditions(rule: &LinuxSyscall) -> Result<Vec<Vec<Test>>, RuntimeError> {
+    let tests: Vec<Test> = rule.args().iter().flatten().map(test).collect::<Result<_, _>>()?;
+    let distinct: BTreeSet<u32> = tests.iter().map(|test| test.argument).collect();
+    Ok(match (tests.is_empty(), distinct.len() == tests.len()) {
+        (true, _) => Vec::new(),
+        (false, true) => vec![tests],
+        (false, false) => tests.into_iter().map(|test| vec![test]).collect(),
+    })
+}
+
+fn test(argument: &LinuxSeccompArg) -> Result<Test, RuntimeError> {
+    let value = argument.value();
+    let comparison = match argument.op() {
+        LinuxSeccompOperator::ScmpCmpNe => Comparison::NotEqual(value),
+        LinuxSeccompOperator::ScmpCmpLt => Comparison::Below(value),
+        LinuxSeccompOperator::ScmpCmpLe => Comparison::AtMost(value),
+        LinuxSeccompOperator::ScmpCmpEq => Comparison::Equal(value),
+        LinuxSeccompOperator::ScmpCmpGe => Comparison::AtLeast(value),
+        LinuxSeccompOperator::ScmpCmpGt => Comparison::Above(value),
+        LinuxSeccompOperator::ScmpCmpMaskedEq => {
+            Comparison::MaskedEqual { mask: value, value: argument.value_two().unwrap_or(0) }
+        }
+    };
+    match argument.index() {
+        index @ 0..=5 => Ok(Test { argument: index as u32, comparison }),
+        index => Err(invalid("linux.seccomp.syscalls", format!("a system call has no argument {index}"))),
+    }
+}
+
+/// Neighbouring numbers of the same verdict become one interval; what lies between is the default.
+fn intervals(abi: Abi, verdicts: &Verdicts, default: u32) -> Vec<(u32, Verdict)> {
+    let mut intervals: Vec<(u32, Verdict)> = Vec::new();
+    let mut push = |first: u32, verdict: Verdict| match intervals.last() {
+        Some((_, last)) if *last == verdict => {}
+        _ => intervals.push((abi.first + first, verdict)),
+    };
+    let mut next = 0;
+    for (number, verdict) in verdicts {
+        if *number > next || (next == 0 && *number != 0) {
+            push(next, Verdict::always(default));
+        }
+        push(*number, verdict.clone());
+        next = number + 1;
+    }
+    push(next, Verdict::always(newer(default)));
+    intervals
+}
+
+/// What a call gets that is newer than the profile.
+fn newer(default: u32) -> u32 {
+    match default & libc::SECCOMP_RET_ACTION_FULL {
+        libc::SECCOMP_RET_ERRNO => libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32,
+        _ => default,
+    }
+}
+
+fn number(name: &str, abi: Abi) -> Option<u32> {
+    let row = SYSCALLS.binary_search_by(|row| row.0.cmp(name)).ok()?;
+    u32::try_from(SYSCALLS[row].1[abi.column]).ok()
+}
+
+fn refuse_unknown_names(profile: &LinuxSeccomp) -> Result<(), RuntimeError> {
+    if !matches!(profile.default_action(), LinuxSeccompAction::ScmpActAllow | LinuxSeccompAction::ScmpActLog) {
+        return Ok(());
+    }
+    let mut names = profile.syscalls().iter().flatten().flat_map(|rule| rule.names());
+    match names.find(|name| SYSCALLS.binary_search_by(|row| row.0.cmp(name)).is_err()) {
+        Some(name) => Err(invalid("linux.seccomp.syscalls", format!("`{name}` is not a known system call"))),
+        None => Ok(()),
+    }
+}
+
+fn action(action: LinuxSeccompAction, data: Option<u32>) -> Result<u32, RuntimeError> {
+    Ok(match action {
+        LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => libc::SECCOMP_RET_KILL_THREAD,
+        LinuxSeccompAction::ScmpActKillProcess => libc::SECCOMP_RET_KILL_PROCESS,
+        LinuxSeccompAction::ScmpActTrap => libc::SECCOMP_RET_TRAP,
+        LinuxSeccompAction::ScmpActErrno => {
+            libc::SECCOMP_RET_ERRNO | (data.unwrap_or(libc::EPERM as u32) & libc::SECCOMP_RET_DATA)
+        }
+        LinuxSeccompAction::ScmpActTrace => {
+            libc::SECCOMP_RET_TRACE | (data.unwrap_or(libc::EPERM as u32) & libc::SECCOMP_RET_DATA)
+        }
+        LinuxSeccompAction::ScmpActLog => libc::SECCOMP_RET_LOG,
+        LinuxSeccompAction::ScmpActAllow => libc::SECCOMP_RET_ALLOW,
+        LinuxSeccompAction::ScmpActNotify => {
+            return Err(unsupported("linux.seccomp", "the action `SCMP_ACT_NOTIFY`"));
+        }
+    })
+}
+
+fn flags(profile: &LinuxSeccomp) -> Result<u64, RuntimeError> {
+    let mut bits = 0;
+    for flag in profile.flags().iter().flatten() {
+        bits |= match flag {
+            LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
+            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => libc::SECCOMP_FILTER_FLAG_TSYNC,
+            LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
+                return Err(unsupported("linux.seccomp.flags", "notifications are not handed on"));
+            }
+        };
+    }
+    Ok(bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+    const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
+
+    fn errno(number: i32) -> u32 {
+        libc::SECCOMP_RET_ERRNO | number as u32
+    }
+
+    fn profile(json: &str) -> LinuxSeccomp {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn verdict(filter: &Filter, abi: Abi, name: &str, arguments: [u64; 6]) -> u32 {
+        let number = abi.first + number(name, abi).unwrap();
+        bpf::evaluate(&filter.program, abi.audit, number, arguments)
+    }
+
+    #[test]
+    fn every_architecture_gets_its_own_numbers() {
+        let filter = compile(&profile(
+            r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+                "syscalls": [{"names": ["read", "exit", "newfstatat", "socketcall"], "action": "SCMP_ACT_ALLOW"}]}"#,
+        ))
+        .unwrap();
+        for abi in [X86_64, I386, X32] {
+            assert_eq!(verdict(&filter, abi, "read", [0; 6]), ALLOW);
+            assert_eq!(verdict(&filter, abi, "mount", [0; 6]), errno(libc::EPERM));
+        }
+        assert_eq!(verdict(&filter, I386, "socketcall", [0; 6]), ALLOW);
+        assert_eq!(bpf::evaluate(&filter.program, AARCH64.audit, 63, [0; 6]), KILL);
+    }
+
+    #[test]
+    fn numbers_of_an_architecture_that_is_not_listed_are_killed() {
+        let filter = compile(&profile(r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#)).unwrap();
+        assert_eq!(verdict(&filter, X86_64, "read", [0; 6]), ALLOW);
+        assert_eq!(verdict(&filter, X32, "read", [0; 6]), KILL);
+        assert_eq!(verdict(&filter, I386, "read", [0; 6]), KILL);
+    }
+
+    #[test]
+    fn calls_newer_than_the_profile_do_not_exist() {
+        let filter = compile(&profile(
+            r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["openat2"], "action": "SCMP_ACT_ALLOW"}]}"#,
+        ))
+        .unwrap();
+        assert_eq!(verdict(&filter, X86_64, "mount", [0; 6]), errno(libc::EPERM));
+        assert_eq!(verdict(&filter, X86_64, "landlock_create_ruleset", [0; 6]), errno(libc::ENOSYS));
+        assert_eq!(bpf::evaluate(&filter.program, X86_64.audit, 9999, [0; 6]), errno(libc::ENOSYS));
+    }
+
+    #[test]
+    fn arguments_decide() {
+        let filter = compile(&profile(
+            r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "syscalls": [
+                {"names": ["clone"], "action": "SCMP_ACT_ALLOW",
+                 "args": [{"index": 0, "value": 2114060288, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]},
+                {"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [
+                 {"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}, {"index": 0, "value": 8, "op": "SCMP_CMP_EQ"}]},
+                {"names": ["socket"], "action": "SCMP_ACT_KILL_PROCESS", "args": [
+                 {"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}, {"index": 1, "value": 2, "op": "SCMP_CMP_EQ"}]},
+                {"names": ["socket"], "action": "SCMP_ACT_ALLOW"},
+                {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 22}]}"#,
+        ))
+        .unwrap();
+        let with = |name: &str, first, second| verdict(&filter, X86_64, name, [first, second, 0, 0, 0, 0]);
+        assert_eq!(with("clone", 0x11, 0), ALLOW);
+        assert_eq!(with("clone", 0x1000_0000 | 0x11, 0), errno(38));
+        assert_eq!([with("personality", 0, 0), with("personality", 8, 0)], [ALLOW; 2]);
+        assert_eq!(with("personality", 4, 0), errno(38));
+        assert_eq!([with("socket", 1, 2), with("socket", 1, 1), with("socket", 2, 2)], [KILL, ALLOW, ALLOW]);
+        assert_eq!(with("clone3", 0, 0), errno(22));
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_only_where_leaving_it_out_would_allow_it() {
+        let with = |default: &str| {
+            let text = format!(
+                r#"{{"defaultAction": "{default}", "syscalls": [{{"names": ["mystery"], "action": "SCMP_ACT_KILL"}}]}}"#
+            );
+            compile(&profile(&text))
+        };
+        assert!(with("SCMP_ACT_ERRNO").is_ok());
+        assert!(with("SCMP_ACT_ALLOW").is_err());
+    }
+}

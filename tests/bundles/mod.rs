@@ -1,0 +1,283 @@
+//! Containers for tests: a busybox root filesystem, a configuration to change, and a way to run it.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use evenkeel::model::launch::{Identity, RootFilesystem};
+use evenkeel::runtime::RuntimeError;
+use evenkeel::runtime::cgroup;
+use evenkeel::runtime::launch::{self, FirstProcess, Process, Request, Stdio};
+use oci_spec::runtime::Spec;
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use serde_json::{Value, json};
+
+/// A test by its name.
+pub type Case = (&'static str, fn());
+
+/// What libtest would do, with a process for each test: the runtime refuses to fork beside other threads. The first
+/// argument that is no option selects tests by a part of their names.
+pub fn main(cases: &[Case]) -> ExitCode {
+    const MARK: &str = "EVENKEEL_TEST_CASE";
+    if let Ok(name) = std::env::var(MARK) {
+        let (_, body) = cases.iter().find(|case| case.0 == name).unwrap();
+        body();
+        return ExitCode::SUCCESS;
+    }
+    assert!(rustix::process::geteuid().is_root(), "these tests need root");
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let mut failed = 0;
+    for (name, _) in cases.iter().filter(|(name, _)| name.contains(&filter)) {
+        let output = Command::new(std::env::current_exe().unwrap()).env(MARK, name).output().unwrap();
+        if output.status.success() {
+            println!("test {name} ... ok");
+        } else {
+            failed += 1;
+            println!("test {name} ... FAILED ({})", output.status);
+            println!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    println!("test result: {failed} failed");
+    ExitCode::from(u8::from(failed > 0))
+}
+
+/// A directory with layers and a configuration.
+pub struct Bundle {
+    pub directory: tempfile::TempDir,
+    pub config: Value,
+    pub identity: Option<Identity>,
+    pub first: FirstProcess,
+    pub terminal: bool,
+    cgroup: PathBuf,
+}
+
+/// What a command printed, both streams in one, and how it ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub text: String,
+    /// 128 and the signal, for one that was killed.
+    pub status: i32,
+}
+
+impl PartialEq<(&str, i32)> for Outcome {
+    fn eq(&self, other: &(&str, i32)) -> bool {
+        self.text == other.0 && self.status == other.1
+    }
+}
+
+/// A container that runs; killed when dropped.
+pub struct Running {
+    pub process: Process,
+    pub output: File,
+    ended: Option<i32>,
+}
+
+impl Bundle {
+    pub fn new() -> Bundle {
+        let directory = tempfile::tempdir().unwrap();
+        let name = directory.path().file_name().unwrap().to_str().unwrap().replace('.', "");
+        for part in ["lower/bin", "lower/etc", "lower/tmp", "lower/proc", "lower/sys", "lower/dev", "upper", "work"] {
+            fs::create_dir_all(directory.path().join(part)).unwrap();
+        }
+        fs::copy("/bin/busybox", directory.path().join("lower/bin/busybox")).unwrap();
+        let applets = Command::new("/bin/busybox").arg("--list").output().unwrap().stdout;
+        for applet in String::from_utf8(applets).unwrap().lines().filter(|applet| *applet != "busybox") {
+            symlink("busybox", directory.path().join("lower/bin").join(applet)).unwrap();
+        }
+        fs::write(directory.path().join("lower/etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:44::/tmp:/bin/sh\n")
+            .unwrap();
+        fs::write(directory.path().join("lower/etc/group"), "root:x:0:\nvideo:x:27:web\n").unwrap();
+        let cgroup = PathBuf::from(format!("/evenkeel-test/{name}"));
+        let config = config(&cgroup);
+        Bundle { directory, config, identity: None, first: FirstProcess::Command, terminal: false, cgroup }
+    }
+
+    pub fn lower(&self, path: &str) -> PathBuf {
+        self.directory.path().join("lower").join(path)
+    }
+
+    pub fn spec(&self, arguments: &[&str]) -> Spec {
+        let mut config = self.config.clone();
+        config["process"]["args"] = json!(arguments);
+        serde_json::from_value(config).unwrap()
+    }
+
+    pub fn root(&self) -> RootFilesystem {
+        let path = |part| self.directory.path().join(part);
+        RootFilesystem::Overlay { lower: vec![path("lower")], upper: path("upper"), work: path("work") }
+    }
+
+    /// The container's cgroup.
+    pub fn cgroup(&self) -> cgroup::Cgroup {
+        cgroup::open(&cgroup::detect().unwrap(), &self.cgroup)
+    }
+
+    pub fn try_start(&self, arguments: &[&str]) -> Result<Running, RuntimeError> {
+        let (output, theirs) = std::io::pipe().unwrap();
+        let (stdin, _) = std::io::pipe().unwrap();
+        let (stdin, stdout): (OwnedFd, OwnedFd) = (stdin.into(), theirs.into());
+        let stdio = match self.terminal {
+            true => Stdio::Terminal,
+            false => Stdio::Descriptors { stdin: &stdin, stdout: &stdout, stderr: &stdout },
+        };
+        let spec = self.spec(arguments);
+        let root = self.root();
+        let request = Request { spec: &spec, root: &root, stdio, identity: self.identity.as_ref(), first: self.first };
+        let process = launch::start(&request)?;
+        let output = match &process.terminal {
+            Some(terminal) => File::from(terminal.try_clone().unwrap()),
+            None => File::from(OwnedFd::from(output)),
+        };
+        Ok(Running { process, output, ended: None })
+    }
+
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        self.try_start(arguments).unwrap_or_else(|error| panic!("{}", chain(&error)))
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        self.start(arguments).finish()
+    }
+
+    pub fn error(&self, arguments: &[&str]) -> RuntimeError {
+        match self.try_start(arguments) {
+            Err(error) => error,
+            Ok(_) => panic!("{arguments:?} was started"),
+        }
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        let cgroup = self.cgroup();
+        cgroup.kill().unwrap();
+        cgroup.remove().unwrap();
+    }
+}
+
+impl Running {
+    pub fn pid(&self) -> i32 {
+        self.process.pid.as_raw_nonzero().get()
+    }
+
+    /// A file of the process in the host's /proc.
+    pub fn proc(&self, name: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{name}", self.pid())).unwrap()
+    }
+
+    pub fn kill(&mut self) {
+        if self.ended.is_none() {
+            let _ = pidfd_send_signal(&self.process.pidfd, Signal::KILL);
+            self.wait();
+        }
+    }
+
+    pub fn wait(&mut self) -> i32 {
+        *self.ended.get_or_insert_with(|| wait(&self.process))
+    }
+
+    pub fn finish(mut self) -> Outcome {
+        let mut bytes = Vec::new();
+        // A terminal whose other side is closed gives EIO in place of an end of file.
+        let _ = self.output.read_to_end(&mut bytes);
+        Outcome { text: String::from_utf8(bytes).unwrap(), status: self.wait() }
+    }
+
+    /// Reads until a line says `text`.
+    pub fn wait_for(&mut self, text: &str) {
+        let mut seen = Vec::new();
+        let mut byte = [0];
+        while !String::from_utf8_lossy(&seen).contains(text) {
+            assert_eq!(self.output.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&seen));
+            seen.push(byte[0]);
+        }
+    }
+
+    pub fn say(&mut self, text: &str) {
+        self.output.write_all(text.as_bytes()).unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Waits for the end of a process of ours.
+pub fn wait(process: &Process) -> i32 {
+    let status = waitid(WaitId::PidFd(process.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
+    status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal)).unwrap()
+}
+
+pub fn mounts_of_host() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
+/// An error with its causes.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}
+
+/// Waits until `condition` holds.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "{what} did not come true");
+        std::thread::yield_now();
+    }
+}
+
+fn config(cgroup: &Path) -> Value {
+    let capabilities = [
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FOWNER",
+        "CAP_FSETID",
+        "CAP_KILL",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_SETFCAP",
+        "CAP_SETGID",
+        "CAP_SETPCAP",
+        "CAP_SETUID",
+        "CAP_SYS_CHROOT",
+    ];
+    let mount = |target: &str, kind: &str, options: &[&str]| json!({"destination": target, "type": kind, "source": kind, "options": options});
+    json!({
+        "ociVersion": "1.2.0",
+        "hostname": "box",
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": ["/bin/true"],
+            "env": ["PATH=/bin", "TERM=xterm"],
+            "cwd": "/",
+            "noNewPrivileges": true,
+            "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
+        },
+        "root": {"path": "unused"},
+        "mounts": [
+            mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+            mount("/dev", "tmpfs", &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"]),
+            mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+            mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+            mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+            mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        ],
+        "linux": {
+            "cgroupsPath": cgroup,
+            "namespaces": [
+                {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
+                {"type": "cgroup"},
+            ],
+            "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/interrupts",
+                            "/proc/scsi", "/sys/firmware"],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+        },
+    })
+}

@@ -42,6 +42,18 @@ pub enum EngineError {
     },
     #[error("image `{0}` is not on this host")]
     NoImage(String),
+    #[error("cannot {operation} {subject}")]
+    Network {
+        operation: &'static str,
+        subject: String,
+        #[source]
+        source: Box<super::network::NetworkError>,
+    },
+    #[error("cannot find the control groups of this host")]
+    Cgroups {
+        #[source]
+        source: Box<crate::runtime::RuntimeError>,
+    },
     #[error("container `{name}` cannot be configured: {problem}")]
     Configuration { name: String, problem: String },
     #[error("cannot start container `{name}`")]

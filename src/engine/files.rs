@@ -81,6 +81,14 @@ pub(super) fn remove_directory(path: &Path) -> Result<(), EngineError> {
     fs::remove_dir_all(&aside).at("remove", aside)
 }
 
+/// Removes a file. `Ok` when there is none.
+pub(super) fn remove_file(path: &Path) -> Result<(), EngineError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", path),
+        _ => Ok(()),
+    }
+}
+
 /// Deletes what crashes left in a directory of objects: the dotted names.
 pub(super) fn sweep(directory: &Path) -> Result<(), EngineError> {
     for entry in entries(directory)? {

@@ -12,13 +12,17 @@ use crate::model::action::Action;
 use crate::model::actual::Actual;
 use crate::model::image::{ImageSource, Pull};
 
+mod connect;
 mod container;
 pub mod error;
 pub mod fake;
+mod facts;
 mod files;
+pub mod host;
 pub mod image;
 pub mod lock;
 pub mod network;
+mod observe;
 pub mod records;
 mod storage;
 

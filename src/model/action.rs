@@ -44,3 +44,21 @@ pub enum Action {
     /// Waits until the condition holds; an error when it cannot any more or the time is over.
     AwaitContainer { id: ContainerId, condition: Condition, timeout: Timespan },
 }
+
+impl Action {
+    /// What it does, in one word of the present tense.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Action::FetchImage { .. } => "fetch",
+            Action::EnsureVolume { .. } | Action::EnsureNetwork { .. } => "set up",
+            Action::RemoveVolume { .. } | Action::RemoveNetwork { .. } | Action::RemoveContainer { .. } => "remove",
+            Action::SetFirewall { .. } | Action::SetNames { .. } => "set",
+            Action::CreateContainer { .. } => "create",
+            Action::UpdateContainer { .. } => "update",
+            Action::ConnectContainer { .. } => "connect",
+            Action::StartContainer { .. } => "start",
+            Action::StopContainer { .. } => "stop",
+            Action::AwaitContainer { .. } => "await",
+        }
+    }
+}

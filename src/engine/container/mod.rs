@@ -1,8 +1,11 @@
 //! Containers: from a stored record and an image to a supervised process, and back to nothing.
 
-pub(super) mod devices;
+pub(super) mod await_condition;
+pub(super) mod create;
+mod devices;
 pub(super) mod effective;
-pub(super) mod etc;
-
-pub(super) mod mounts;
+mod etc;
+pub(super) mod launch;
+pub(super) mod lifecycle;
+mod mounts;
 pub(super) mod oci;

@@ -1,0 +1,74 @@
+//! A container's network: its namespace, and a pair of links for each network that its record names.
+
+use std::collections::BTreeMap;
+
+use super::error::EngineError;
+use super::host::{Host, network_error};
+use super::network::attachment::Attachment;
+use super::{container::lifecycle, network, records};
+use crate::model::id::NetworkId;
+use crate::model::network::NetworkMode;
+use crate::model::record::{ContainerRecord, NetworkRecord};
+
+/// Whether the container has a network namespace of its own.
+pub(super) fn has_namespace(record: &ContainerRecord) -> bool {
+    match record.spec.network {
+        NetworkMode::None | NetworkMode::Networks(_) => true,
+        NetworkMode::Host | NetworkMode::Container(_) => false,
+    }
+}
+
+/// Namespace, links, addresses and routes are there. Repairs what is missing, keeps what is right.
+pub(super) fn connect(host: &Host, record: &ContainerRecord) -> Result<(), EngineError> {
+    if !has_namespace(record) {
+        return Ok(());
+    }
+    let failed = || network_error("connect", format!("container `{}`", lifecycle::name(record)));
+    let namespace = host.paths.netns(&record.id);
+    let networks = networks(host, record)?;
+    network::netns::ensure(&namespace).map_err(failed())?;
+    for attachment in Attachment::all_of(&host.tag, record, networks.values()) {
+        host.links.ensure_attachment(&attachment, &namespace).map_err(failed())?;
+    }
+    Ok(())
+}
+
+/// Namespace and links are gone.
+pub(super) fn disconnect(host: &Host, record: &ContainerRecord) -> Result<(), EngineError> {
+    if !has_namespace(record) {
+        return Ok(());
+    }
+    let failed = || network_error("disconnect", format!("container `{}`", lifecycle::name(record)));
+    // The links go with the namespace, but not before its last socket is closed; the next container with this
+    // address should not meet them.
+    leave(host, record, &networks(host, record)?)?;
+    network::netns::remove(&host.paths.netns(&record.id)).map_err(failed())
+}
+
+/// Leaves the networks that `old` is on and `new` is not.
+pub(super) fn leave_networks(host: &Host, old: &ContainerRecord, new: &ContainerRecord) -> Result<(), EngineError> {
+    let mut left = networks(host, old)?;
+    left.retain(|id, _| !new.addresses.contains_key(id));
+    leave(host, old, &left)
+}
+
+fn leave(
+    host: &Host,
+    record: &ContainerRecord,
+    networks: &BTreeMap<NetworkId, NetworkRecord>,
+) -> Result<(), EngineError> {
+    for attachment in Attachment::all_of(&host.tag, record, networks.values()) {
+        let subject = format!("container `{}`", lifecycle::name(record));
+        host.links.remove_attachment(&attachment).map_err(network_error("disconnect", subject))?;
+    }
+    Ok(())
+}
+
+fn networks(host: &Host, record: &ContainerRecord) -> Result<BTreeMap<NetworkId, NetworkRecord>, EngineError> {
+    let mut networks = BTreeMap::new();
+    for id in record.addresses.keys() {
+        let network = records::network(&host.paths, id)?.ok_or_else(|| EngineError::NoNetwork(id.clone()))?;
+        networks.insert(id.clone(), network);
+    }
+    Ok(networks)
+}

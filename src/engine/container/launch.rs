@@ -1,0 +1,124 @@
+//! What a monitor reads: the OCI configuration and the launch file, in the container's run directory.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::effective::{Effective, effective};
+use super::{etc, oci};
+use crate::engine::error::{At, EngineError};
+use crate::engine::files::{self, Durability};
+use crate::engine::image::Store;
+use crate::engine::records;
+use crate::model::actual::HostFacts;
+use crate::model::id::RootTag;
+use crate::model::image::Image;
+use crate::model::launch::{Identity, LAUNCH_VERSION, Launch, Resolver, RootFilesystem, Terminal};
+use crate::model::network::NetworkMode;
+use crate::model::paths::{Paths, run};
+use crate::model::record::ContainerRecord;
+
+/// The parts of a host that a launch follows from.
+pub struct Surroundings<'a> {
+    pub paths: &'a Paths,
+    pub tag: &'a RootTag,
+    pub store: &'a Store,
+    pub facts: &'a HostFacts,
+}
+
+/// What becomes of a container on this host.
+pub struct Prepared {
+    pub directory: PathBuf,
+    launch: Launch,
+    effective: Effective,
+}
+
+/// Works out what to launch; writes nothing.
+pub fn prepare(on: &Surroundings<'_>, record: &ContainerRecord, image: &Image) -> Result<Prepared, EngineError> {
+    let name = format!("{}/{}", record.project, record.instance);
+    let effective = effective(&record.spec, &image.config, &etc::hostname(record)).ok_or_else(|| {
+        let problem = "neither the manifest nor the image says what to run; declare `command`".to_owned();
+        EngineError::Configuration { name: name.clone(), problem }
+    })?;
+    let directory = on.paths.container_run(&record.id);
+    let container = on.paths.container(&record.id);
+    let spec = &record.spec;
+    let launch = Launch {
+        version: LAUNCH_VERSION,
+        id: record.id.clone(),
+        name,
+        config: directory.join(run::CONFIG),
+        root: RootFilesystem::Overlay {
+            lower: image.layers.iter().map(|layer| on.store.layer_path(layer)).collect(),
+            upper: container.join("upper"),
+            work: container.join("work"),
+        },
+        identity: Some(Identity { user: effective.user.clone(), groups: spec.group_add.iter().cloned().collect() }),
+        init: spec.init,
+        netns: netns(on.paths, record),
+        terminal: match (spec.tty, spec.stdin_open) {
+            (true, _) => Terminal::Tty,
+            (false, true) => Terminal::StdinOpen,
+            (false, false) => Terminal::None,
+        },
+        logs: on.paths.container_logs(&record.id),
+        resolver: resolver(on, record)?,
+        restart: spec.restart.clone(),
+        healthcheck: effective.healthcheck.clone(),
+        stop_signal: effective.stop_signal,
+        stop_grace_period: spec.stop_grace_period,
+        logging: spec.logging.clone(),
+    };
+    Ok(Prepared { directory, launch, effective })
+}
+
+impl Prepared {
+    /// Writes everything that a start needs.
+    pub fn write(&self, on: &Surroundings<'_>, record: &ContainerRecord) -> Result<(), EngineError> {
+        etc::write(&on.paths.container(&record.id), record)?;
+        let inputs = oci::Inputs {
+            record,
+            effective: &self.effective,
+            paths: on.paths,
+            tag: on.tag,
+            host: on.facts,
+            netns: self.launch.netns.clone(),
+        };
+        let config = oci::spec(&inputs)?;
+        files::create_directories(&self.directory)?;
+        // The control socket is in it.
+        let private = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(&self.directory, private).at("set the mode of", &self.directory)?;
+        files::write_json(&self.directory.join(run::CONFIG), &config, Durability::Volatile)?;
+        self.write_launch()
+    }
+
+    /// Writes the launch file alone: what a running monitor takes over.
+    pub fn write_launch(&self) -> Result<(), EngineError> {
+        files::write_json(&self.directory.join(run::LAUNCH), &self.launch, Durability::Volatile)
+    }
+}
+
+/// The pinned namespace that the container's processes join.
+pub fn netns(paths: &Paths, record: &ContainerRecord) -> Option<PathBuf> {
+    match &record.spec.network {
+        NetworkMode::Host => None,
+        NetworkMode::None | NetworkMode::Networks(_) => Some(paths.netns(&record.id)),
+        NetworkMode::Container(_) => Some(paths.netns(record.network_of.as_ref().unwrap_or(&record.id))),
+    }
+}
+
+/// Only a container with networks of its own answers names; who shares its namespace asks it too.
+fn resolver(on: &Surroundings<'_>, record: &ContainerRecord) -> Result<Option<Resolver>, EngineError> {
+    if !matches!(record.spec.network, NetworkMode::Networks(_)) {
+        return Ok(None);
+    }
+    let mut way_out = false;
+    for id in record.addresses.keys() {
+        way_out |= records::network(on.paths, id)?.is_some_and(|network| !network.spec.internal);
+    }
+    Ok(Some(Resolver {
+        tables: record.addresses.keys().map(|id| on.paths.names(id)).collect(),
+        upstreams: if way_out { etc::upstreams(record) } else { Vec::new() },
+    }))
+}

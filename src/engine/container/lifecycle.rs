@@ -1,0 +1,145 @@
+//! Starting, stopping, changing and removing the processes of a container.
+//!
+//! ```text
+//! start   network ─> config.json, launch.json ─> monitor ─> first process
+//! stop    stop signal ─> grace period ─> SIGKILL ─> monitor says goodbye
+//! remove  stop ─> namespace and links ─> cgroup ─> run directory ─> files and record
+//! ```
+//!
+//! Every step looks first at what is there, so each may be repeated after a crash at any point. The record goes
+//! last: as long as something of a container is on the host, a record names it.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::launch::{Surroundings, prepare};
+use super::{create, oci};
+use crate::engine::error::{At, EngineError};
+use crate::engine::files::{self, Durability};
+use crate::model::actual::Liveness;
+use crate::model::paths;
+use crate::model::record::ContainerRecord;
+use crate::monitor::{self, MonitorError};
+use crate::runtime::cgroup::{self, Hierarchy};
+
+/// How long the kernel may take to end processes that were killed. A process in uninterruptible sleep (a dead NFS
+/// server) does not end at all.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// `project/instance`.
+pub fn name(record: &ContainerRecord) -> String {
+    format!("{}/{}", record.project, record.instance)
+}
+
+/// Starts the monitor of a container whose network is in place. `Ok` when one runs already.
+pub fn start(
+    on: &Surroundings<'_>,
+    hierarchy: &Hierarchy,
+    record: &ContainerRecord,
+    monitor_binary: &Path,
+) -> Result<(), EngineError> {
+    let directory = on.paths.container_run(&record.id);
+    match liveness(record, &directory)? {
+        Liveness::Monitored(_) => return Ok(()),
+        Liveness::Lost(_) => clean_up(on, hierarchy, record)?,
+        Liveness::Absent | Liveness::Ended(_) => {}
+    }
+    let image = create::image(on.store, record)?;
+    let prepared = prepare(on, record, &image)?;
+    prepared.write(on, record)?;
+    let started = monitor::spawn(monitor_binary, &prepared.directory);
+    started.map(drop).map_err(|source| EngineError::Start { name: name(record), source: Box::new(source) })
+}
+
+/// Ends the container and its monitor.
+pub fn stop(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
+    let directory = on.paths.container_run(&record.id);
+    match liveness(record, &directory)? {
+        Liveness::Absent | Liveness::Ended(_) => Ok(()),
+        Liveness::Monitored(_) => monitor::client::stop_if_running(&directory).map(drop).map_err(failed("stop", record)),
+        Liveness::Lost(_) => clean_up(on, hierarchy, record),
+    }
+}
+
+/// Stores the record and hands the live part of it to a running container.
+pub fn update(
+    on: &Surroundings<'_>,
+    hierarchy: &Hierarchy,
+    record: &ContainerRecord,
+) -> Result<(), EngineError> {
+    let image = create::image(on.store, record)?;
+    let record = &ContainerRecord { image: Some(image.id.clone()), ..record.clone() };
+    let directory = on.paths.container(&record.id);
+    if !directory.exists() {
+        return Err(EngineError::NoContainer(record.id.clone()));
+    }
+    files::write_json(&paths::record(&directory), record, Durability::Durable)?;
+    if !matches!(liveness(record, &on.paths.container_run(&record.id))?, Liveness::Monitored(_)) {
+        return Ok(());
+    }
+    let prepared = prepare(on, record, &image)?;
+    prepared.write(on, record)?;
+    let limits = oci::resources(&record.spec.resources);
+    let group = cgroup::open(hierarchy, &oci::cgroup_path(on.tag, &record.id));
+    group.update(&limits).map_err(|source| EngineError::Monitor {
+        operation: "set the limits of",
+        name: name(record),
+        source: Box::new(source),
+    })?;
+    let reloaded = monitor::client::Client::connect(&prepared.directory).and_then(|client| client.reload());
+    reloaded.map_err(failed("update", record))
+}
+
+/// Removes what is left of a stopped container, apart from its network. The record goes with the files, last.
+pub fn remove_files(
+    on: &Surroundings<'_>,
+    hierarchy: &Hierarchy,
+    record: &ContainerRecord,
+) -> Result<(), EngineError> {
+    remove_cgroup(on, hierarchy, record)?;
+    let run = on.paths.container_run(&record.id);
+    match fs::remove_dir_all(&run) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).at("remove", run),
+        _ => {}
+    }
+    files::remove_directory(&on.paths.container(&record.id))
+}
+
+/// After a monitor died: ends what it left running and forgets its status.
+fn clean_up(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
+    remove_cgroup(on, hierarchy, record)?;
+    files::remove_file(&on.paths.container_run(&record.id).join(paths::run::STATUS))
+}
+
+/// Kills what is in the cgroup, waits for its end, and removes it.
+fn remove_cgroup(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
+    let group = cgroup::open(hierarchy, &oci::cgroup_path(on.tag, &record.id));
+    let failed = |source| EngineError::Monitor {
+        operation: "end the processes of",
+        name: name(record),
+        source: Box::new(source) as Box<dyn std::error::Error + Send + Sync>,
+    };
+    if !group.exists() {
+        return Ok(());
+    }
+    let deadline = Instant::now() + KILL_PATIENCE;
+    group.kill().map_err(failed)?;
+    loop {
+        match group.remove() {
+            Ok(()) => return Ok(()),
+            // Processes that were killed are still on their way out.
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+pub fn liveness(record: &ContainerRecord, directory: &Path) -> Result<Liveness, EngineError> {
+    monitor::liveness(directory).map_err(failed("look at", record))
+}
+
+fn failed(operation: &'static str, record: &ContainerRecord) -> impl Fn(MonitorError) -> EngineError {
+    let name = name(record);
+    move |source| EngineError::Monitor { operation, name: name.clone(), source: Box::new(source) }
+}

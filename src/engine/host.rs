@@ -1,0 +1,225 @@
+//! A Linux host as an [`Engine`]: which part does what.
+//!
+//! Every operation reads the records that it needs afresh: between two of them another process may have worked
+//! here, and a `kill -9` at any point leaves nothing but what the next run reads.
+
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::container::await_condition::await_condition;
+use super::container::launch::Surroundings;
+use super::container::{create, lifecycle};
+use super::error::{At, EngineError};
+use super::files::{self, Durability};
+use super::image::{self, Store};
+use super::lock::{self, Lock};
+use super::network::link::Links;
+use super::storage::volume;
+use super::{Engine, Scope, connect, facts, network, observe, records};
+use crate::model::action::Action;
+use crate::model::actual::{Actual, HostFacts};
+use crate::model::id::{ContainerId, NetworkId, RootTag};
+use crate::model::image::ImageSource;
+use crate::model::paths::{self, Paths};
+use crate::model::record::{ContainerRecord, NetworkRecord};
+use crate::runtime::cgroup::{self, Hierarchy};
+
+/// Where the parts of an installation are, and how images are fetched.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub paths: Paths,
+    /// The `evenkeel-monitor` binary.
+    pub monitor: PathBuf,
+    pub images: image::Options,
+}
+
+/// One instance of Evenkeel on this host: a state root, a run directory, and the kernel.
+pub struct Host {
+    pub(super) paths: Paths,
+    pub(super) tag: RootTag,
+    pub(super) store: Store,
+    pub(super) images: image::Options,
+    pub(super) facts: HostFacts,
+    pub(super) hierarchy: Hierarchy,
+    pub(super) links: Links,
+    monitor: PathBuf,
+    progress: Box<dyn image::Progress + Send>,
+}
+
+impl Host {
+    /// Makes the two directories, if they are not there, and looks at what the host can do.
+    pub fn open(settings: Settings) -> Result<Host, EngineError> {
+        let Settings { paths, monitor, images } = settings;
+        let paths = Paths { root: directory(&paths.root)?, run: directory(&paths.run)? };
+        for below in ["containers", "netns", "networks"] {
+            files::create_directories(&paths.run.join(below))?;
+        }
+        let hierarchy = cgroup::detect().map_err(|source| EngineError::Cgroups { source: Box::new(source) })?;
+        Ok(Host {
+            tag: tag(&paths.root),
+            store: Store::new(&paths.root),
+            facts: facts::facts(&hierarchy),
+            hierarchy,
+            links: Links::open().map_err(network_error("open", "the connection to the kernel".into()))?,
+            paths,
+            images,
+            monitor,
+            progress: Box::new(image::Silent),
+        })
+    }
+
+    /// Tells `progress` about images while they are fetched.
+    pub fn report_images_to(self, progress: Box<dyn image::Progress + Send>) -> Host {
+        Host { progress, ..self }
+    }
+
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// Takes the lock of the state root, and sweeps what a crash left half-made.
+    pub fn lock(&self, timeout: Duration) -> Result<Lock, EngineError> {
+        let lock = lock::take(&self.paths.lock(), timeout)?;
+        for objects in [self.paths.containers(), self.paths.volumes(), self.paths.networks()] {
+            files::sweep(&objects)?;
+        }
+        Ok(lock)
+    }
+
+    pub(super) fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings { paths: &self.paths, tag: &self.tag, store: &self.store, facts: &self.facts }
+    }
+
+    fn fetch_image(&self, source: &ImageSource) -> Result<(), EngineError> {
+        let fetched = image::ensure(&self.store, source, &self.images, &*self.progress);
+        let failed = |error| EngineError::Image { source_name: source.to_string(), source: Box::new(error) };
+        fetched.map(drop).map_err(failed)
+    }
+
+    fn remove_volume(&self, key: &crate::model::id::VolumeKey) -> Result<(), EngineError> {
+        for container in records::containers(&self.paths)? {
+            if container.project == key.project && container.spec.volumes().any(|name| *name == key.name) {
+                return Err(EngineError::VolumeInUse { key: key.clone(), user: lifecycle::name(&container) });
+            }
+        }
+        volume::remove(&self.paths, key, SystemTime::now())
+    }
+
+    fn ensure_network(&self, record: &NetworkRecord) -> Result<(), EngineError> {
+        let directory = self.paths.network(&record.id);
+        files::create_directories(&directory)?;
+        files::write_json(&paths::record(&directory), record, Durability::Durable)?;
+        self.links
+            .ensure_bridge(&self.tag, record)
+            .map_err(network_error("set up", format!("network `{}`", record.name)))
+    }
+
+    fn remove_network(&self, id: &NetworkId) -> Result<(), EngineError> {
+        let Some(record) = records::network(&self.paths, id)? else { return Ok(()) };
+        for container in records::containers(&self.paths)? {
+            if container.addresses.contains_key(id) {
+                return Err(EngineError::NetworkInUse { id: id.clone(), user: lifecycle::name(&container) });
+            }
+        }
+        self.links
+            .remove_bridge(&self.tag, &record)
+            .map_err(network_error("remove", format!("network `{}`", record.name)))?;
+        files::remove_file(&self.paths.names(id))?;
+        files::remove_directory(&self.paths.network(id))
+    }
+
+    fn record(&self, id: &ContainerId) -> Result<ContainerRecord, EngineError> {
+        records::container(&self.paths, id)?.ok_or_else(|| EngineError::NoContainer(id.clone()))
+    }
+
+    fn start(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let record = self.record(id)?;
+        connect::connect(self, &record)?;
+        lifecycle::start(&self.surroundings(), &self.hierarchy, &record, &self.monitor)
+    }
+
+    fn stop(&self, id: &ContainerId) -> Result<(), EngineError> {
+        match records::container(&self.paths, id)? {
+            Some(record) => lifecycle::stop(&self.surroundings(), &self.hierarchy, &record),
+            None => Ok(()),
+        }
+    }
+
+    fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let Some(record) = records::container(&self.paths, id)? else { return Ok(()) };
+        lifecycle::stop(&self.surroundings(), &self.hierarchy, &record)?;
+        connect::disconnect(self, &record)?;
+        lifecycle::remove_files(&self.surroundings(), &self.hierarchy, &record)
+    }
+
+    /// A network that the record does not name any more is left before the record changes: afterwards nothing
+    /// would know of it.
+    fn update(&self, record: &ContainerRecord) -> Result<(), EngineError> {
+        connect::leave_networks(self, &self.record(&record.id)?, record)?;
+        lifecycle::update(&self.surroundings(), &self.hierarchy, record)
+    }
+}
+
+impl Engine for Host {
+    type Error = EngineError;
+
+    fn observe(&self, scope: &Scope) -> Result<Actual, EngineError> {
+        observe::observe(self, scope)
+    }
+
+    fn perform(&self, action: &Action) -> Result<(), EngineError> {
+        match action {
+            Action::FetchImage { source } => self.fetch_image(source),
+            Action::EnsureVolume { record } => volume::ensure(&self.paths, record),
+            Action::RemoveVolume { key } => self.remove_volume(key),
+            Action::EnsureNetwork { record } => self.ensure_network(record),
+            Action::RemoveNetwork { id } => self.remove_network(id),
+            Action::SetFirewall { ruleset } => network::firewall::set(&self.tag, ruleset)
+                .map_err(network_error("set", "the firewall".into())),
+            Action::SetNames { network, names } => network::names::write(&self.paths.names(network), names)
+                .map_err(network_error("write", format!("the names of network `{network}`"))),
+            Action::CreateContainer { record } => create::create(&self.paths, &self.store, record),
+            Action::UpdateContainer { record } => self.update(record),
+            Action::ConnectContainer { id } => connect::connect(self, &self.record(id)?),
+            Action::StartContainer { id } => self.start(id),
+            Action::StopContainer { id } => self.stop(id),
+            Action::RemoveContainer { id } => self.remove(id),
+            Action::AwaitContainer { id, condition, timeout } => {
+                let name = lifecycle::name(&self.record(id)?);
+                let directory = self.paths.container_run(id);
+                files::create_directories(&directory)?;
+                await_condition(&name, &directory, *condition, timeout.to_duration())
+            }
+        }
+    }
+
+    fn hint(&self, error: &EngineError) -> Option<String> {
+        error.hint()
+    }
+}
+
+/// The first 16 bits of the digest of the state root's path.
+fn tag(root: &Path) -> RootTag {
+    let digest = image::store::sha256([root.as_os_str().as_bytes()]);
+    let byte = |at: usize| u8::from_str_radix(&digest.hex()[at..at + 2], 16).unwrap_or_default();
+    RootTag::from_hash([byte(0), byte(2)])
+}
+
+/// The directory under its one true name, made if it is not there. What is in it is for root alone: layers hold
+/// set-user-ID programs (CVE-2021-41091 is about a readable data root).
+fn directory(path: &Path) -> Result<PathBuf, EngineError> {
+    if !path.exists() {
+        files::create_directories(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).at("set the mode of", path)?;
+    }
+    path.canonicalize().at("find", path)
+}
+
+pub(super) fn network_error(
+    operation: &'static str,
+    subject: String,
+) -> impl FnOnce(network::NetworkError) -> EngineError {
+    move |source| EngineError::Network { operation, subject, source: Box::new(source) }
+}

@@ -1,0 +1,136 @@
+//! `watch`: rounds of observe, plan and execute for as long as the service runs.
+//!
+//! ```text
+//! manifest edits ─┐                                   ┌─ nothing to do: wait
+//! containers ─────┼─> wake ─> settle ─> round ────────┼─ done: wait
+//! kernel objects ─┤   (200 ms)  (a thread of its own) └─ failed or refused: wait longer each time
+//! timer, signals ─┘
+//! ```
+//!
+//! * [`wake`]: what can wake the loop, and who sends it. [`pace`]: when the next round is due; pure.
+//! * [`service`]: the words between a service and systemd (sd_notify(3)).
+//!
+//! A manifest that cannot be read is reported, and the last good one stays in force; it is also kept in the state
+//! root, so that a service which starts with a broken manifest keeps what was running. The loop holds no lock while
+//! it waits, and owns no container: ending it, by signal or by `kill -9`, touches none.
+
+pub mod pace;
+pub mod round;
+pub mod service;
+pub mod wake;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use pace::Pace;
+use round::{Outcome, Rounds};
+use service::Service;
+use wake::Wake;
+
+use crate::engine::Engine;
+
+/// A round that takes longer than this is no work but a hang: the watchdog is no longer fed.
+const LONGEST_ROUND: Duration = Duration::from_secs(3600);
+
+/// How long a round may go on after SIGTERM. What it leaves undone the next run does.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Runs rounds until [`Wake::End`] comes.
+pub fn run<E: Engine>(rounds: &mut Rounds<'_, E>, wakes: &Receiver<Wake>, service: &Service, pace: &mut Pace) {
+    let mut pending = Some(Wake::Start);
+    loop {
+        let wake = match pending.take() {
+            Some(wake) => wake,
+            None => next_wake(wakes, service, pace),
+        };
+        let wake = settle(wake, wakes, pace);
+        match wake {
+            Wake::End => break,
+            wake if !pace.admits(wake, Instant::now()) => continue,
+            wake => {
+                if wake.rereads_manifest() {
+                    service.reloading();
+                }
+                let (outcome, interrupted) = attended(rounds, wake, wakes, service);
+                pace.ended(matches!(outcome, Outcome::Converged), Instant::now());
+                service.ready(&outcome.to_string());
+                pending = interrupted;
+            }
+        }
+    }
+    service.stopping();
+}
+
+/// Waits for somebody to wake the loop or for the next round to be due, feeding the watchdog meanwhile.
+fn next_wake(wakes: &Receiver<Wake>, service: &Service, pace: &Pace) -> Wake {
+    loop {
+        let now = Instant::now();
+        let left = pace.due().saturating_duration_since(now);
+        if left.is_zero() {
+            return Wake::Timer;
+        }
+        match wakes.recv_timeout(left.min(service.heartbeat())) {
+            Ok(wake) => return wake,
+            Err(RecvTimeoutError::Timeout) => service.alive(),
+            Err(RecvTimeoutError::Disconnected) => return Wake::End,
+        }
+    }
+}
+
+/// One edit is many events: lets them pass and keeps the weightiest.
+fn settle(mut wake: Wake, wakes: &Receiver<Wake>, pace: &Pace) -> Wake {
+    if wake.waits_for_more() {
+        let end = Instant::now() + pace.debounce();
+        while let Ok(more) = wakes.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            wake = wake.max(more);
+        }
+    }
+    wakes.try_iter().fold(wake, Wake::max)
+}
+
+/// Runs a round on a thread of its own, so that the watchdog is fed and signals are heard. The second value is what
+/// came meanwhile and must not be lost.
+fn attended<E: Engine>(
+    rounds: &mut Rounds<'_, E>,
+    wake: Wake,
+    wakes: &Receiver<Wake>,
+    service: &Service,
+) -> (Outcome, Option<Wake>) {
+    let cancel = AtomicBool::new(false);
+    let begun = Instant::now();
+    let mut pending: Option<Wake> = None;
+    let outcome = std::thread::scope(|scope| {
+        let round = scope.spawn(|| rounds.run(wake, &cancel));
+        while !round.is_finished() {
+            if begun.elapsed() < LONGEST_ROUND {
+                service.alive();
+            }
+            let patience = service.heartbeat().min(Duration::from_millis(20));
+            if let Ok(wake) = wakes.recv_timeout(patience) {
+                if wake == Wake::End {
+                    cancel.store(true, Ordering::Relaxed);
+                    wait_or_exit(&round, service);
+                }
+                // What the round itself does wakes us, too; only what it may have missed is kept.
+                pending = pending.max((wake >= Wake::Manifest).then_some(wake));
+            }
+        }
+        round.join()
+    });
+    (outcome.unwrap_or(Outcome::Panicked), pending)
+}
+
+/// After SIGTERM a round ends with the steps that run. One that waits for something slow is not waited for:
+/// ending in the middle is what every step is made for.
+fn wait_or_exit<T>(round: &std::thread::ScopedJoinHandle<'_, T>, service: &Service) {
+    let deadline = Instant::now() + LAST_WORDS;
+    while !round.is_finished() {
+        if Instant::now() > deadline {
+            service.stopping();
+            tracing::info!("ended in the middle of a round; the next run goes on");
+            std::process::exit(0);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

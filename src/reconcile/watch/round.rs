@@ -1,0 +1,170 @@
+//! One round of the loop: the manifest where it may have changed, then observe, plan, execute.
+
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::wake::Wake;
+use crate::engine::Engine;
+use crate::model::desired::Desired;
+use crate::model::id::Ids;
+use crate::plan::{Plan, Policy, StepId};
+use crate::reconcile::converge::plan_now;
+use crate::reconcile::execute::{Observer, execute};
+use crate::reconcile::report::{StepOutcome, causes};
+
+/// What the loop needs of its surroundings.
+pub struct Surroundings<'a, G> {
+    /// Reads the manifests. An error is a text that is ready to be shown.
+    pub load: &'a (dyn Fn() -> Result<Desired, String> + Sync),
+    /// The last manifest that could be read, from an earlier run.
+    pub recall: &'a (dyn Fn() -> Option<Desired> + Sync),
+    pub remember: &'a (dyn Fn(&Desired) + Sync),
+    /// Takes the lock of the state root; dropping what comes back lets go of it.
+    pub lock: &'a (dyn Fn(Duration) -> Result<G, String> + Sync),
+    /// A seed for identifiers.
+    pub seed: &'a (dyn Fn() -> u64 + Sync),
+}
+
+/// The rounds of one service.
+pub struct Rounds<'a, E: Engine> {
+    engine: &'a E,
+    on: Surroundings<'a, Box<dyn Send>>,
+    desired: Option<Desired>,
+    complaint: Option<String>,
+}
+
+/// How a round went, for the loop and for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The host is as declared.
+    Converged,
+    /// Some steps failed.
+    Degraded { failed: usize, first: String },
+    /// A guard, or something impossible.
+    Refused { first: String },
+    /// The manifest is broken, and the last good one is in force (or there is none).
+    Broken,
+    /// The round could not be made: the lock, or the observation.
+    Failed { reason: String },
+    Panicked,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Converged => write!(f, "as declared"),
+            Outcome::Degraded { failed, first } => write!(f, "{failed} steps failed: {first}"),
+            Outcome::Refused { first } => write!(f, "refused: {first}"),
+            Outcome::Broken => write!(f, "the manifest is broken; the last good one is in force"),
+            Outcome::Failed { reason } => write!(f, "{reason}"),
+            Outcome::Panicked => write!(f, "a round panicked"),
+        }
+    }
+}
+
+/// How long a round waits for an `apply` that somebody runs by hand.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+
+impl<'a, E: Engine> Rounds<'a, E> {
+    pub fn new(engine: &'a E, on: Surroundings<'a, Box<dyn Send>>) -> Rounds<'a, E> {
+        Rounds { engine, on, desired: None, complaint: None }
+    }
+
+    pub fn run(&mut self, wake: Wake, cancel: &AtomicBool) -> Outcome {
+        if wake.rereads_manifest() || self.desired.is_none() {
+            self.reread();
+        }
+        let Some(desired) = &self.desired else { return Outcome::Broken };
+        let lock = match (self.on.lock)(LOCK_PATIENCE) {
+            Ok(lock) => lock,
+            Err(reason) => return failed(reason),
+        };
+        let mut ids = Ids::from_seed((self.on.seed)());
+        let outcome = match plan_now(self.engine, desired, &Policy::default(), &mut ids) {
+            Ok(plan) => carry_out(self.engine, &plan, cancel),
+            Err(error) => failed(causes(&error).join(": ")),
+        };
+        drop(lock);
+        match (&self.complaint, outcome) {
+            (Some(_), Outcome::Converged) => Outcome::Broken,
+            (_, outcome) => outcome,
+        }
+    }
+
+    /// A complaint is said once, not every round.
+    fn reread(&mut self) {
+        match (self.on.load)() {
+            Ok(desired) => {
+                if self.complaint.take().is_some() {
+                    tracing::info!("the manifest can be read again");
+                }
+                if self.desired.as_ref() != Some(&desired) {
+                    (self.on.remember)(&desired);
+                }
+                self.desired = Some(desired);
+            }
+            Err(complaint) => {
+                if self.complaint.as_ref() != Some(&complaint) {
+                    tracing::error!("the manifest is broken; the last good one stays in force\n{complaint}");
+                }
+                self.complaint = Some(complaint);
+                if self.desired.is_none() {
+                    self.desired = (self.on.recall)();
+                }
+            }
+        }
+    }
+}
+
+fn failed(reason: String) -> Outcome {
+    tracing::error!("{reason}");
+    Outcome::Failed { reason }
+}
+
+fn carry_out<E: Engine>(engine: &E, plan: &Plan, cancel: &AtomicBool) -> Outcome {
+    if let Some(refusal) = plan.refusals.first() {
+        for refusal in &plan.refusals {
+            tracing::error!(hint = %refusal.hint, "{}: {}", refusal.subject, refusal.reason);
+        }
+        return Outcome::Refused { first: format!("{}: {}", refusal.subject, refusal.reason) };
+    }
+    let report = execute(engine, plan, &Log { plan }, cancel);
+    let failures = report.outcomes.iter().zip(&plan.steps).filter_map(|(outcome, step)| match outcome {
+        StepOutcome::Failed { causes, .. } => Some(format!("{}: {}", step.subject, causes.join(": "))),
+        _ => None,
+    });
+    let failures: Vec<String> = failures.collect();
+    match failures.first() {
+        None => Outcome::Converged,
+        Some(first) => Outcome::Degraded { failed: failures.len(), first: first.clone() },
+    }
+}
+
+/// Writes every step into the service's log.
+struct Log<'a> {
+    plan: &'a Plan,
+}
+
+impl Observer for Log<'_> {
+    fn step_started(&self, _: StepId) {}
+
+    fn step_ended(&self, step: StepId, outcome: &StepOutcome) {
+        let step = &self.plan.steps[step];
+        let action = step.action.verb();
+        match outcome {
+            StepOutcome::Done { took } => {
+                tracing::info!(reason = %step.reason, ?took, "{action} {}", step.subject);
+            }
+            StepOutcome::Failed { causes, hint, .. } => {
+                let hint = hint.as_deref().unwrap_or_default();
+                tracing::error!(hint, "{action} {}: {}", step.subject, causes.join(": "));
+            }
+            StepOutcome::Skipped { because } => {
+                let cause = &self.plan.steps[*because].subject;
+                tracing::warn!("{action} {}: skipped, since {cause} failed", step.subject);
+            }
+            StepOutcome::Cancelled => tracing::info!("{action} {}: not begun", step.subject),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What can wake the loop, and who sends it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
+
+use nix::sys::signal::{SigSet, Signal};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+
+use crate::model::paths::run;
+
+/// Why the loop wakes, in rising weight: of several at once the weightiest counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wake {
+    /// The interval is over, or a retry is due.
+    Timer,
+    /// A container changed its phase, or somebody touched a kernel object.
+    Host,
+    /// A manifest was edited.
+    Manifest,
+    /// SIGHUP.
+    Reload,
+    Start,
+    /// SIGTERM or SIGINT.
+    End,
+}
+
+impl Wake {
+    pub fn rereads_manifest(self) -> bool {
+        matches!(self, Wake::Manifest | Wake::Reload | Wake::Start)
+    }
+
+    /// Whether more of the kind is about to come.
+    pub fn waits_for_more(self) -> bool {
+        matches!(self, Wake::Host | Wake::Manifest)
+    }
+}
+
+/// Blocks the signals of the loop in this thread and in those it starts later. Call it first in `main`'s thread.
+pub fn block_signals() -> nix::Result<()> {
+    signals().thread_block()
+}
+
+fn signals() -> SigSet {
+    SigSet::from_iter([Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT])
+}
+
+/// Sends a wake for every signal, from a thread that lives as long as the process.
+pub fn on_signals(to: Sender<Wake>) -> io::Result<()> {
+    let listen = move || {
+        while let Ok(signal) = signals().wait() {
+            let wake = if signal == Signal::SIGHUP { Wake::Reload } else { Wake::End };
+            if to.send(wake).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(listen).map(drop)
+}
+
+/// Sends a wake when a file is written, renamed or removed in one of these directories. An editor that renames a
+/// new file over the old one is seen, since the directory is what is watched.
+///
+/// # Errors
+/// When a directory cannot be watched; it is named.
+pub fn on_manifests(directories: &[PathBuf], to: Sender<Wake>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = watcher(Wake::Manifest, to, is_manifest)?;
+    for directory in directories {
+        watcher.watch(directory, RecursiveMode::NonRecursive).map_err(|error| error.add_path(directory.clone()))?;
+    }
+    Ok(watcher)
+}
+
+/// Sends a wake when a monitor writes its status, or when a container's files go away.
+pub fn on_containers(run: &Path, records: &Path, to: Sender<Wake>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = watcher(Wake::Host, to, is_container)?;
+    watcher.watch(run, RecursiveMode::Recursive).map_err(|error| error.add_path(run.to_owned()))?;
+    watcher.watch(records, RecursiveMode::NonRecursive).map_err(|error| error.add_path(records.to_owned()))?;
+    Ok(watcher)
+}
+
+fn watcher(wake: Wake, to: Sender<Wake>, counts: fn(&Path) -> bool) -> notify::Result<RecommendedWatcher> {
+    notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let counts = match &event {
+            Ok(event) => changes(&event.kind) && event.paths.iter().any(|path| counts(path)),
+            // The queue overflowed: something happened.
+            Err(_) => true,
+        };
+        if counts {
+            // The loop has ended if nobody receives; then nothing needs to wake.
+            let _ = to.send(wake);
+        }
+    })
+}
+
+fn changes(kind: &EventKind) -> bool {
+    matches!(kind, EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_))
+}
+
+fn is_manifest(path: &Path) -> bool {
+    let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    !hidden && path.extension().is_some_and(|extension| extension == "toml" || extension == "env")
+}
+
+/// Status files, and container directories (which have no extension and no dot).
+fn is_container(path: &Path) -> bool {
+    let Some(name) = path.file_name() else { return false };
+    name == run::STATUS || (path.extension().is_none() && name.len() == 12)
+}

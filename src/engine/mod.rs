@@ -20,6 +20,7 @@ mod facts;
 mod files;
 pub mod host;
 pub mod image;
+mod last_good;
 pub mod lock;
 pub mod network;
 mod observe;

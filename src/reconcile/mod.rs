@@ -1,6 +1,10 @@
 //! Observe, plan, execute, report; and the loop of `watch`.
 //!
-//! * [`execute`](mod@execute): the steps of a plan, independent ones at once. [`report`]: how they went.
+//! * [`converge`]: observe and plan. [`execute`](mod@execute): the steps of a plan, independent ones at once.
+//!   [`report`]: how they went.
+//! * [`watch`]: rounds of all that, for as long as the service runs.
 
+pub mod converge;
 pub mod execute;
 pub mod report;
+pub mod watch;

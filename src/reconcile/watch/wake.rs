@@ -7,6 +7,7 @@ use std::sync::mpsc::Sender;
 use nix::sys::signal::{SigSet, Signal};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
+use crate::engine::network::events::Events;
 use crate::model::paths::run;
 
 /// Why the loop wakes, in rising weight: of several at once the weightiest counts.
@@ -77,6 +78,14 @@ pub fn on_containers(run: &Path, records: &Path, to: Sender<Wake>) -> notify::Re
     watcher.watch(run, RecursiveMode::Recursive).map_err(|error| error.add_path(run.to_owned()))?;
     watcher.watch(records, RecursiveMode::NonRecursive).map_err(|error| error.add_path(records.to_owned()))?;
     Ok(watcher)
+}
+
+/// Sends a wake when somebody touches links, addresses or firewall rules, from a thread that lives as long as the process.
+pub fn on_kernel(events: Events, to: Sender<Wake>) -> io::Result<()> {
+    let listen = move || {
+        while events.wait().is_ok() && to.send(Wake::Host).is_ok() {}
+    };
+    std::thread::Builder::new().name("kernel events".into()).spawn(listen).map(drop)
 }
 
 fn watcher(wake: Wake, to: Sender<Wake>, counts: fn(&Path) -> bool) -> notify::Result<RecommendedWatcher> {

@@ -1,0 +1,35 @@
+//! The last manifest that could be read, so that a service which starts with a broken one keeps what was running.
+//!
+//! `last-good/<digest of the inputs' paths>.json` in the state root. `watch` is its only user; it is a memory, not a
+//! source: what is declared is what the manifests say.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::error::EngineError;
+use super::files::{self, Durability};
+use super::host::Host;
+use super::image::store::record::sha256;
+use crate::model::desired::Desired;
+
+impl Host {
+    /// Keeps `desired` as what `inputs` said when they could be read.
+    pub fn remember(&self, inputs: &[PathBuf], desired: &Desired) -> Result<(), EngineError> {
+        let path = self.last_good(inputs);
+        files::create_directories(&self.paths().root.join("last-good"))?;
+        files::write_json(&path, desired, Durability::Durable)
+    }
+
+    /// What [`Host::remember`] kept. A memory of another version that cannot be read is none.
+    pub fn recall(&self, inputs: &[PathBuf]) -> Result<Option<Desired>, EngineError> {
+        match files::read_json(&self.last_good(inputs)) {
+            Err(EngineError::Record { .. }) => Ok(None),
+            other => other,
+        }
+    }
+
+    fn last_good(&self, inputs: &[PathBuf]) -> PathBuf {
+        let separated = inputs.iter().flat_map(|input| [input.as_os_str().as_bytes(), b"\0"]);
+        self.paths().root.join("last-good").join(format!("{}.json", sha256(separated).hex()))
+    }
+}

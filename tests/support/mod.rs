@@ -1,0 +1,91 @@
+//! What host tests share: a host of their own and a root filesystem.
+//!
+//! A host is a network namespace (so that bridges, routes and firewall rules are the test's own), a state root and a
+//! run directory in a temporary directory. When it is dropped, nothing of it may be left; that is checked.
+
+#![allow(dead_code, reason = "each test binary uses its part of it")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use evenkeel::engine::host::{Host, Settings};
+use evenkeel::engine::image;
+use evenkeel::model::paths::Paths;
+
+/// The applets that tests use.
+const APPLETS: [&str; 24] = [
+    "cat", "chmod", "chown", "cp", "dd", "echo", "env", "false", "grep", "hostname", "httpd", "id", "kill", "ls", "mkdir",
+    "nc", "nslookup", "ps", "sh", "sleep", "stat", "test", "true", "wget",
+];
+
+/// Makes a small root filesystem from the package busybox-static.
+pub fn busybox_rootfs(at: &Path) -> PathBuf {
+    for directory in ["bin", "etc", "tmp", "var/www", "root"] {
+        fs::create_dir_all(at.join(directory)).unwrap();
+    }
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
+    fs::copy(busybox.expect("the package busybox-static is installed"), at.join("bin/busybox")).unwrap();
+    for applet in APPLETS {
+        symlink("busybox", at.join("bin").join(applet)).unwrap();
+    }
+    fs::write(at.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/:/bin/sh\n").unwrap();
+    fs::write(at.join("etc/group"), "root:x:0:\nweb:x:1000:\n").unwrap();
+    fs::write(at.join("var/www/index.html"), "hello from a container\n").unwrap();
+    at.to_owned()
+}
+
+/// A host of the test's own.
+pub struct OwnHost {
+    pub directory: tempfile::TempDir,
+    pub host: Host,
+}
+
+impl OwnHost {
+    pub fn rootfs(&self) -> PathBuf {
+        let at = self.directory.path().join("rootfs");
+        if at.exists() { at } else { busybox_rootfs(&at) }
+    }
+}
+
+/// Runs a test on a thread in a network namespace of its own, so that tests may run side by side.
+pub fn on_a_host_of_its_own(test: impl FnOnce(&OwnHost) + Send) {
+    std::thread::scope(|scope| {
+        let result = scope
+            .spawn(|| {
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root may make namespaces");
+                run(&["ip", "link", "set", "lo", "up"]);
+                let directory = tempfile::Builder::new().prefix("evenkeel-test").tempdir().unwrap();
+                let paths = Paths { root: directory.path().join("root"), run: directory.path().join("run") };
+                let settings = Settings {
+                    paths,
+                    monitor: env!("CARGO_BIN_EXE_evenkeel-monitor").into(),
+                    images: image::Options::new(env!("CARGO_BIN_EXE_evenkeel").into()),
+                };
+                let own = OwnHost { directory, host: Host::open(settings).unwrap() };
+                test(&own);
+            })
+            .join();
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+/// Runs a command in the calling thread's namespaces and gives its output.
+pub fn run(command: &[&str]) -> String {
+    let output = std::process::Command::new(command[0]).args(&command[1..]).output().expect("the command exists");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// Waits until `holds`, with a deadline.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: not within 20 s");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

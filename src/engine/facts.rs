@@ -38,7 +38,8 @@ fn controller_name(controller: Controller) -> &'static str {
 
 /// Only a process without CAP_SYS_RESOURCE is bound by its own hard limits (setrlimit(2)).
 fn hard_limits() -> BTreeMap<String, u64> {
-    let may_raise = Capability::from_number(24).is_some_and(|resource| capabilities::host_bounding().contains(&resource));
+    let may_raise =
+        Capability::from_number(24).is_some_and(|resource| capabilities::host_bounding().contains(&resource));
     if may_raise {
         return BTreeMap::new();
     }

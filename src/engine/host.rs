@@ -176,8 +176,9 @@ impl Engine for Host {
             Action::RemoveVolume { key } => self.remove_volume(key),
             Action::EnsureNetwork { record } => self.ensure_network(record),
             Action::RemoveNetwork { id } => self.remove_network(id),
-            Action::SetFirewall { ruleset } => network::firewall::set(&self.tag, ruleset)
-                .map_err(network_error("set", "the firewall".into())),
+            Action::SetFirewall { ruleset } => {
+                network::firewall::set(&self.tag, ruleset).map_err(network_error("set", "the firewall".into()))
+            }
             Action::SetNames { network, names } => network::names::write(&self.paths.names(network), names)
                 .map_err(network_error("write", format!("the names of network `{network}`"))),
             Action::CreateContainer { record } => create::create(&self.paths, &self.store, record),

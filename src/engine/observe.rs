@@ -14,9 +14,7 @@ use super::network::observe::Connected;
 use super::records::{self, Records};
 use super::storage::volume;
 use super::{Scope, connect, image, network};
-use crate::model::actual::{
-    Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, HostFacts, Liveness,
-};
+use crate::model::actual::{Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, HostFacts, Liveness};
 use crate::model::id::{ContainerId, Digest};
 use crate::model::image::{ImageSource, Pull};
 use crate::model::record::ContainerRecord;
@@ -37,8 +35,8 @@ pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError>
         .filter(|container| connect::has_namespace(&container.record) && is_up(&container.liveness))
         .map(|container| connected(host, &container.record, &records))
         .collect();
-    let mut drift = network::observe::observe(&host.tag, records.networks.values(), &connected)
-        .map_err(look("the networks"))?;
+    let mut drift =
+        network::observe::observe(&host.tag, records.networks.values(), &connected).map_err(look("the networks"))?;
     for (id, drift) in drift.containers {
         if let Some(container) = containers.get_mut(&id) {
             container.network_drift = drift;
@@ -83,19 +81,14 @@ fn images(host: &Host, scope: &Scope, records: &Records) -> Result<BTreeMap<Imag
     let sources: BTreeMap<&ImageSource, &Pull> = recorded.chain(&scope.images).collect();
     let mut images = BTreeMap::new();
     for (source, pull) in sources {
-        let found = image::observe(&host.store, source, *pull, &host.images).map_err(|error| EngineError::Image {
-            source_name: source.to_string(),
-            source: Box::new(error),
-        })?;
+        let found = image::observe(&host.store, source, *pull, &host.images)
+            .map_err(|error| EngineError::Image { source_name: source.to_string(), source: Box::new(error) })?;
         images.insert(source.clone(), found);
     }
     Ok(images)
 }
 
-fn look_at_containers(
-    host: &Host,
-    records: &Records,
-) -> Result<BTreeMap<ContainerId, ActualContainer>, EngineError> {
+fn look_at_containers(host: &Host, records: &Records) -> Result<BTreeMap<ContainerId, ActualContainer>, EngineError> {
     let missing = missing_images(host, records)?;
     let all: Vec<&ContainerRecord> = records.containers.values().collect();
     let look = |record: &&ContainerRecord| look_at(host, record, &missing);
@@ -112,10 +105,10 @@ fn missing_images(host: &Host, records: &Records) -> Result<BTreeSet<Digest>, En
     let used: BTreeSet<&Digest> = records.containers.values().filter_map(|record| record.image.as_ref()).collect();
     let mut missing = BTreeSet::new();
     for id in used {
-        let found = host.store.find_by_id(id).map_err(|error| EngineError::Image {
-            source_name: id.to_string(),
-            source: Box::new(error),
-        })?;
+        let found = host
+            .store
+            .find_by_id(id)
+            .map_err(|error| EngineError::Image { source_name: id.to_string(), source: Box::new(error) })?;
         if found.is_none() {
             missing.insert(id.clone());
         }

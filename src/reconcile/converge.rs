@@ -13,12 +13,7 @@ pub fn scope(desired: &Desired) -> Scope {
 }
 
 /// Looks at the host and plans for it. `ids` comes from outside: a random source belongs to the caller.
-pub fn plan_now<E: Engine>(
-    engine: &E,
-    desired: &Desired,
-    policy: &Policy,
-    ids: &mut Ids,
-) -> Result<Plan, E::Error> {
+pub fn plan_now<E: Engine>(engine: &E, desired: &Desired, policy: &Policy, ids: &mut Ids) -> Result<Plan, E::Error> {
     let actual = engine.observe(&scope(desired))?;
     Ok(plan(desired, &actual, policy, ids))
 }

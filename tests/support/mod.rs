@@ -16,8 +16,8 @@ use evenkeel::model::paths::Paths;
 
 /// The applets that tests use.
 const APPLETS: [&str; 24] = [
-    "cat", "chmod", "chown", "cp", "dd", "echo", "env", "false", "grep", "hostname", "httpd", "id", "kill", "ls", "mkdir",
-    "nc", "nslookup", "ps", "sh", "sleep", "stat", "test", "true", "wget",
+    "cat", "chmod", "chown", "cp", "dd", "echo", "env", "false", "grep", "hostname", "httpd", "id", "kill", "ls",
+    "mkdir", "nc", "nslookup", "ps", "sh", "sleep", "stat", "test", "true", "wget",
 ];
 
 /// Makes a small root filesystem from the package busybox-static.

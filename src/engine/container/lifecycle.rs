@@ -57,17 +57,15 @@ pub fn stop(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerReco
     let directory = on.paths.container_run(&record.id);
     match liveness(record, &directory)? {
         Liveness::Absent | Liveness::Ended(_) => Ok(()),
-        Liveness::Monitored(_) => monitor::client::stop_if_running(&directory).map(drop).map_err(failed("stop", record)),
+        Liveness::Monitored(_) => {
+            monitor::client::stop_if_running(&directory).map(drop).map_err(failed("stop", record))
+        }
         Liveness::Lost(_) => clean_up(on, hierarchy, record),
     }
 }
 
 /// Stores the record and hands the live part of it to a running container.
-pub fn update(
-    on: &Surroundings<'_>,
-    hierarchy: &Hierarchy,
-    record: &ContainerRecord,
-) -> Result<(), EngineError> {
+pub fn update(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
     let image = create::image(on.store, record)?;
     let record = &ContainerRecord { image: Some(image.id.clone()), ..record.clone() };
     let directory = on.paths.container(&record.id);
@@ -92,11 +90,7 @@ pub fn update(
 }
 
 /// Removes what is left of a stopped container, apart from its network. The record goes with the files, last.
-pub fn remove_files(
-    on: &Surroundings<'_>,
-    hierarchy: &Hierarchy,
-    record: &ContainerRecord,
-) -> Result<(), EngineError> {
+pub fn remove_files(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
     remove_cgroup(on, hierarchy, record)?;
     let run = on.paths.container_run(&record.id);
     match fs::remove_dir_all(&run) {

@@ -23,6 +23,8 @@
 pub mod attachment;
 pub mod bridge;
 mod error;
+pub mod events;
+pub mod firewall;
 pub mod host;
 pub mod link;
 pub mod names;

@@ -40,13 +40,20 @@ pub enum Outcome {
     /// The host is as declared.
     Converged,
     /// Some steps failed.
-    Degraded { failed: usize, first: String },
+    Degraded {
+        failed: usize,
+        first: String,
+    },
     /// A guard, or something impossible.
-    Refused { first: String },
+    Refused {
+        first: String,
+    },
     /// The manifest is broken, and the last good one is in force (or there is none).
     Broken,
     /// The round could not be made: the lock, or the observation.
-    Failed { reason: String },
+    Failed {
+        reason: String,
+    },
     Panicked,
 }
 

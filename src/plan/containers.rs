@@ -455,7 +455,7 @@ impl<'w, 'a> Round<'w, 'a> {
 /// Two that share an address cannot run at once, whatever the manifest wishes.
 fn turnover(wants_start_first: bool, record: &ContainerRecord, leaving: &[&ActualContainer]) -> Turnover {
     let apart = leaving.iter().all(|old| !collide(&old.record, record));
-    match wants_start_first && apart {
+    match wants_start_first && apart && !leaving.is_empty() {
         true => Turnover::StartFirst,
         false => Turnover::StopFirst,
     }

@@ -1,0 +1,425 @@
+//! Worlds for tests of the planner: generated projects, hosts with a history, and what happens to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use evenkeel::model::actual::{Actual, Drift, HostFacts, Liveness};
+use evenkeel::model::container::{Condition, ContainerSpec, RunState, UpdateOrder};
+use evenkeel::model::desired::{Desired, DesiredContainer};
+use evenkeel::model::firewall::Ruleset;
+use evenkeel::model::health::{Healthcheck, Probe};
+use evenkeel::model::id::{ContainerId, Ids, ResourceName};
+use evenkeel::model::image::{ImageSource, Pull};
+use evenkeel::model::names::NameTable;
+use evenkeel::model::network::{Attachment, NetworkMode, NetworkSpec};
+use evenkeel::model::resources::Resources;
+use evenkeel::model::restart::{RestartCondition, RestartPolicy};
+use evenkeel::model::status::{Exit, Phase, STATUS_VERSION, Status};
+use evenkeel::model::units::ByteSize;
+use evenkeel::model::volume::{Access, Mount, Owner, VolumeSpec};
+use evenkeel::plan::{MassRemoval, Plan, Policy, Step, plan};
+use proptest::prelude::*;
+
+/// What a generated container may be; numbers choose from small vocabularies, so that collisions are frequent.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    pub there: bool,
+    pub image: u8,
+    pub environment: u8,
+    pub memory: Option<u64>,
+    pub restart: u8,
+    pub port: u8,
+    pub start_first: bool,
+    pub stopped: bool,
+    pub replicas: u32,
+    pub networks: u8,
+    pub alias: u8,
+    pub fixed: bool,
+    pub volume: u8,
+    pub mode: u8,
+    pub check: bool,
+    pub needs: Vec<(u8, u8)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Project {
+    pub name: &'static str,
+    pub containers: Vec<Choice>,
+    pub networks: Vec<(bool, bool, bool)>,
+    pub rotation: u8,
+    pub shift: u8,
+    pub owner: Option<u32>,
+}
+
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+pub fn choice() -> impl Strategy<Value = Choice> {
+    let small = (
+        prop::bool::weighted(0.8),
+        0..2u8,
+        0..3u8,
+        prop::option::of(1..3u64),
+        0..4u8,
+        0..3u8,
+        prop::bool::weighted(0.4),
+        prop::bool::weighted(0.15),
+    );
+    let large = (
+        prop_oneof![4 => Just(1u32), 1 => Just(2), 1 => Just(3), 1 => Just(0)],
+        0..8u8,
+        0..3u8,
+        prop::bool::weighted(0.3),
+        0..4u8,
+        0..10u8,
+        any::<bool>(),
+        prop::collection::vec((0..5u8, 0..3u8), 0..3),
+    );
+    (small, large).prop_map(
+        |(
+            (there, image, environment, memory, restart, port, start_first, stopped),
+            (replicas, networks, alias, fixed, volume, mode, check, needs),
+        )| Choice {
+            there,
+            image,
+            environment,
+            memory,
+            restart,
+            port,
+            start_first,
+            stopped,
+            replicas,
+            networks,
+            alias,
+            fixed,
+            volume,
+            mode,
+            check,
+            needs,
+        },
+    )
+}
+
+pub fn project(name: &'static str) -> impl Strategy<Value = Project> {
+    let networks = prop::collection::vec((any::<bool>(), prop::bool::weighted(0.2), prop::bool::weighted(0.2)), 3);
+    let containers = prop::collection::vec(choice(), 0..=NAMES.len());
+    (containers, networks, 0..4u8, 0..3u8, prop::option::of(0..2u32)).prop_map(
+        move |(containers, networks, rotation, shift, owner)| Project {
+            name,
+            containers,
+            networks,
+            rotation,
+            shift,
+            owner,
+        },
+    )
+}
+
+pub fn name(text: &str) -> ResourceName {
+    text.parse().unwrap()
+}
+
+pub fn image(n: u8) -> ImageSource {
+    ImageSource::Reference(format!("docker.io/library/image:{n}"))
+}
+
+/// The project as a parser would give it: no cycles, no conflicts, nothing undeclared.
+pub fn desired(project: &Project) -> Desired {
+    let mut desired = Desired::empty(project.name.parse().unwrap());
+    let base = if project.name == "shop" { 77 } else { 78 };
+    for (n, (declared, internal, mtu)) in project.networks.iter().enumerate() {
+        let third = (n + usize::from(project.rotation)) % 3;
+        let prefix = if project.rotation == 3 { 25 } else { 24 };
+        let subnet = declared.then(|| format!("10.{base}.{third}.0/{prefix}").parse().unwrap());
+        let mtu = mtu.then_some(1400);
+        let spec = NetworkSpec { internal: *internal, subnet, mtu, ..NetworkSpec::default() };
+        desired.networks.insert(name(&format!("n{n}")), spec);
+    }
+    for n in 0..2 {
+        let owner = project.owner.map(|uid| Owner { uid, gid: 0, mode: "0700".parse().unwrap() });
+        desired.volumes.insert(name(&format!("v{n}")), VolumeSpec { owner, labels: BTreeMap::new() });
+    }
+    for (n, choice) in project.containers.iter().enumerate().filter(|(_, choice)| choice.there) {
+        let spec = container(project, &desired, n, choice);
+        let needed: Vec<ResourceName> = spec.depends_on.keys().cloned().collect();
+        for name in needed {
+            desired.containers.get_mut(&name).unwrap().spec.state = RunState::Running;
+        }
+        if let NetworkMode::Container(owner) = &spec.network {
+            desired.containers.get_mut(owner).unwrap().spec.state = RunState::Running;
+        }
+        desired.images.insert(spec.image.clone(), Pull::Missing);
+        desired.containers.insert(name(NAMES[n]), DesiredContainer { replicas: choice.replicas, spec });
+    }
+    desired
+}
+
+fn container(project: &Project, desired: &Desired, n: usize, choice: &Choice) -> ContainerSpec {
+    let mut spec = ContainerSpec::of(image(choice.image));
+    spec.environment.insert("VALUE".to_owned(), choice.environment.to_string());
+    spec.resources = Resources { memory: choice.memory.map(ByteSize::from_mib), ..Resources::default() };
+    spec.restart = RestartPolicy::of(match choice.restart {
+        0 => RestartCondition::No,
+        1 => RestartCondition::OnFailure,
+        2 => RestartCondition::Always,
+        _ => RestartCondition::UnlessStopped,
+    });
+    if choice.start_first {
+        spec.update_order = UpdateOrder::StartFirst;
+    }
+    if choice.stopped {
+        spec.state = RunState::Stopped;
+    }
+    if choice.check {
+        spec.healthcheck = Some(Healthcheck::of(Probe::Tcp { port: 80 }));
+    }
+    match choice.volume {
+        0 | 1 => {
+            let mount = Mount::Volume { name: name(&format!("v{}", choice.volume)), access: Access::ReadWrite };
+            spec.mounts.insert("/data".to_owned(), mount);
+        }
+        _ => {}
+    }
+    for (needed, condition) in &choice.needs {
+        let Some(needed) = NAMES[..n].get(usize::from(*needed)).map(|text| name(text)) else { continue };
+        let Some(other) = desired.containers.get(&needed).filter(|other| other.replicas > 0) else { continue };
+        let condition = match condition {
+            1 if other.spec.healthcheck.is_some() => Condition::Healthy,
+            // A test world gives each container one kind of dependents: what is waited for until it ends is not
+            // healthy any more.
+            2 if other.spec.healthcheck.is_none() && other.spec.restart.condition == RestartCondition::No => {
+                Condition::Completed
+            }
+            _ => Condition::Started,
+        };
+        spec.depends_on.insert(needed, condition);
+    }
+    let owner = NAMES[..n].iter().map(|text| name(text)).find(|name| {
+        desired
+            .containers
+            .get(name)
+            .is_some_and(|c| c.replicas > 0 && matches!(c.spec.network, NetworkMode::Networks(_)))
+    });
+    spec.network = match (choice.mode, owner) {
+        (0, _) => NetworkMode::None,
+        (1, _) => NetworkMode::Host,
+        (2, Some(owner)) => NetworkMode::Container(owner),
+        _ => NetworkMode::Networks(attachments(project, n, choice)),
+    };
+    if let (NetworkMode::Networks(_), 0 | 1) = (&spec.network, choice.port) {
+        let base = if project.name == "shop" { 8000 } else { 9000 };
+        let host = format!("127.0.0.1:{}", base + (n as u16 + u16::from(project.shift)) % 5);
+        spec.ports.insert(host.parse().unwrap(), 80 + u16::from(choice.port));
+    }
+    spec
+}
+
+fn attachments(project: &Project, n: usize, choice: &Choice) -> BTreeMap<ResourceName, Attachment> {
+    let base = if project.name == "shop" { 77 } else { 78 };
+    let mut attachments = BTreeMap::new();
+    for network in (0..3usize).filter(|network| choice.networks >> network & 1 == 1) {
+        let aliases = (choice.alias > 0).then(|| format!("alias{}", choice.alias)).into_iter().collect();
+        let has_subnet = project.networks[network].0;
+        let third = (network + usize::from(project.rotation)) % 3;
+        let last = 50 + (n + usize::from(project.shift)) % 5;
+        let is_fixed = choice.fixed && choice.replicas == 1 && has_subnet;
+        let address = is_fixed.then(|| format!("10.{base}.{third}.{last}").parse().unwrap());
+        attachments.insert(name(&format!("n{network}")), Attachment { aliases, address, address6: None });
+    }
+    attachments
+}
+
+/// A host that can do everything.
+pub fn host() -> Actual {
+    let controllers = ["memory", "cpu", "cpuset", "pids", "devices", "freezer"];
+    Actual {
+        host: HostFacts {
+            bounding: evenkeel::model::security::Capability::all().collect(),
+            controllers: controllers.map(str::to_owned).into(),
+            platform: "linux/amd64".to_owned(),
+            routes: BTreeSet::from(["192.168.1.0/24".parse().unwrap()]),
+            ..HostFacts::default()
+        },
+        ..Actual::default()
+    }
+}
+
+/// The plan under a policy that asks for no consent.
+pub fn planned(desired: &Desired, actual: &Actual, seed: u64) -> Plan {
+    let policy = Policy { mass_removal: MassRemoval::Allow, ..Policy::default() };
+    plan(desired, actual, &policy, &mut Ids::from_seed(seed))
+}
+
+/// Performs the steps that `performs` says, unless one that they wait for was not performed; in some order that the
+/// edges allow, chosen by `pick` among the steps that are free.
+pub fn execute(
+    actual: &Actual,
+    plan: &Plan,
+    performs: impl Fn(usize) -> bool,
+    mut pick: impl FnMut(usize) -> usize,
+) -> Actual {
+    let mut now = actual.clone();
+    let (mut done, mut open) = (BTreeSet::new(), (0..plan.steps.len()).collect::<BTreeSet<usize>>());
+    loop {
+        let is_free = |id: &&usize| plan.steps[**id].after.iter().all(|before| done.contains(before)) && performs(**id);
+        let free: Vec<usize> = open.iter().filter(is_free).copied().collect();
+        if free.is_empty() {
+            return now;
+        }
+        let id = free[pick(free.len()) % free.len()];
+        now = perform(&now, plan, id);
+        open.remove(&id);
+        done.insert(id);
+    }
+}
+
+fn perform(now: &Actual, plan: &Plan, id: usize) -> Actual {
+    let Step { action, .. } = &plan.steps[id];
+    now.after(action).unwrap_or_else(|unmet| panic!("step {id} is refused: {unmet}\n{action:#?}\n{}", told(plan)))
+}
+
+/// Everything, in the plan's own order.
+pub fn applied(actual: &Actual, plan: &Plan) -> Actual {
+    (0..plan.steps.len()).fold(actual.clone(), |now, id| perform(&now, plan, id))
+}
+
+/// The plan as lines with edges, for messages.
+pub fn told(plan: &Plan) -> String {
+    let lines = plan.steps.iter().enumerate().map(|(id, step)| {
+        let action = serde_json::to_value(&step.action).unwrap();
+        let kind = action["action"].as_str().unwrap().to_owned();
+        format!("{id:3} {kind:18} {:30} {:?} {} after {:?}\n", step.subject, step.mark, step.reason, step.after)
+    });
+    let refusals = plan.refusals.iter().map(|refusal| format!("refused: {refusal:?}\n"));
+    lines.chain(refusals).collect()
+}
+
+/// Something that people, kernels and crashes do to a host.
+#[derive(Debug, Clone)]
+pub enum Event {
+    Reboot,
+    StopByHand(u8),
+    Exit(u8, u8),
+    LoseMonitor(u8),
+    DamageLinks(u8),
+    DamageFiles(u8),
+    DamageNetwork(u8),
+    DropFirewall,
+    DropNames,
+    ChangeLimits(u8),
+    Forget(u8),
+    MoveImage(u8),
+    LoseImage(u8),
+}
+
+pub fn event() -> impl Strategy<Value = Event> {
+    let n = || any::<u8>();
+    prop_oneof![
+        Just(Event::Reboot),
+        n().prop_map(Event::StopByHand),
+        (n(), 0..2u8).prop_map(|(n, code)| Event::Exit(n, code)),
+        n().prop_map(Event::LoseMonitor),
+        n().prop_map(Event::DamageLinks),
+        n().prop_map(Event::DamageFiles),
+        n().prop_map(Event::DamageNetwork),
+        Just(Event::DropFirewall),
+        Just(Event::DropNames),
+        n().prop_map(Event::ChangeLimits),
+        n().prop_map(Event::Forget),
+        (0..2u8).prop_map(Event::MoveImage),
+        (0..2u8).prop_map(Event::LoseImage),
+    ]
+}
+
+pub fn status(id: &ContainerId, phase: Phase, exit: Option<Exit>) -> Status {
+    Status {
+        version: STATUS_VERSION,
+        id: id.clone(),
+        phase,
+        pid: None,
+        started_at: Some(std::time::SystemTime::UNIX_EPOCH),
+        finished_at: None,
+        exit,
+        restarts: 0,
+        next_start_at: None,
+        health: None,
+        error: None,
+    }
+}
+
+pub fn happen(actual: &mut Actual, event: &Event) {
+    let drift = || Drift { object: "link".into(), found: "missing".into(), wanted: "there".into() };
+    match event {
+        Event::Reboot => {
+            for container in actual.containers.values_mut() {
+                container.liveness = Liveness::Absent;
+                container.limits = None;
+                container.network_drift.clear();
+            }
+            for network in actual.networks.values_mut() {
+                network.drift = vec![drift()];
+                network.names = NameTable::default();
+            }
+            actual.firewall = None;
+        }
+        Event::DropFirewall => actual.firewall = None,
+        Event::DropNames => actual.networks.values_mut().for_each(|network| network.names = NameTable::default()),
+        Event::DamageNetwork(n) => {
+            let count = actual.networks.len().max(1);
+            if let Some(network) = actual.networks.values_mut().nth(usize::from(*n) % count) {
+                network.drift = vec![drift()];
+            }
+        }
+        Event::MoveImage(n) => {
+            if let Some(known) = actual.images.get_mut(&image(*n)).filter(|known| known.image.is_some()) {
+                known.moved = Some("the tag moved".to_owned());
+            }
+        }
+        Event::LoseImage(n) => drop(actual.images.remove(&image(*n))),
+        Event::StopByHand(n)
+        | Event::Exit(n, _)
+        | Event::LoseMonitor(n)
+        | Event::DamageLinks(n)
+        | Event::DamageFiles(n)
+        | Event::ChangeLimits(n)
+        | Event::Forget(n) => {
+            let count = actual.containers.len().max(1);
+            let Some(id) = actual.containers.keys().nth(usize::from(*n) % count).cloned() else { return };
+            happen_to(actual, &id, event);
+        }
+    }
+}
+
+fn happen_to(actual: &mut Actual, id: &ContainerId, event: &Event) {
+    let container = actual.containers.get_mut(id).unwrap();
+    let ran = matches!(container.liveness, Liveness::Monitored(_));
+    match event {
+        Event::DamageFiles(_) => container.broken = Some("its upper layer is gone".to_owned()),
+        Event::Forget(_) => drop(actual.containers.remove(id)),
+        _ if !ran => {}
+        Event::StopByHand(_) => {
+            container.liveness = Liveness::Ended(status(id, Phase::Stopped, None));
+            container.limits = None;
+            container.network_drift.clear();
+        }
+        Event::Exit(_, code) => {
+            container.liveness = Liveness::Ended(status(id, Phase::Exited, Some(Exit::Code(*code))));
+            container.limits = None;
+            container.network_drift.clear();
+        }
+        Event::LoseMonitor(_) => container.liveness = Liveness::Lost(None),
+        Event::DamageLinks(_) if container.record.addresses.is_empty() => {}
+        Event::DamageLinks(_) => {
+            container.network_drift =
+                vec![Drift { object: "address".into(), found: "missing".into(), wanted: "there".into() }];
+        }
+        Event::ChangeLimits(_) => {
+            container.limits = Some(Resources { memory: Some(ByteSize::from_mib(512)), ..Resources::default() });
+        }
+        _ => {}
+    }
+}
+
+/// The firewall that the records of this host call for.
+pub fn firewall(actual: &Actual) -> Ruleset {
+    let running = actual.containers.values().map(|c| &c.record).filter(|r| r.spec.state == RunState::Running);
+    Ruleset::of(actual.networks.values().map(|n| &n.record), running)
+}

@@ -151,7 +151,9 @@ fn removed<'a>(world: &World<'a>) -> Vec<&'a ActualContainer> {
     };
     let own = world.actual.containers.values().filter(|c| c.record.project == world.desired.project);
     let in_scope = own.filter(|c| world.scope.holds(&c.record.instance.container));
-    in_scope.filter(|c| !is_declared(&c.record.instance)).collect()
+    let mut removed: Vec<_> = in_scope.filter(|c| !is_declared(&c.record.instance)).collect();
+    removed.sort_by_key(|c| &c.record.instance);
+    removed
 }
 
 /// One that ended for good is started again when another one starts that needs it otherwise: the next apply after a
@@ -425,14 +427,10 @@ impl<'w, 'a> Round<'w, 'a> {
         };
         let (changes, reason) = match old.first() {
             Some(old) => (old.changes.clone(), old.reason()),
-            None => (diff::declared(spec), "declared, not there".to_owned()),
+            None => (self.shown(&record), "declared, not there".to_owned()),
         };
         let leaving: Vec<_> = old.into_iter().map(|old| old.container).collect();
         let turnover = turnover(wants_start_first, &record, &leaving);
-        if wants_start_first && turnover != Turnover::StartFirst {
-            let text = "has a fixed address, so its replacement cannot start beside it: the old one stops first";
-            self.findings.warn(format!("container {instance} {text}"));
-        }
         let start = (spec.state == RunState::Running).then(|| match leaving.is_empty() {
             true => "declared running".to_owned(),
             false => reason.clone(),
@@ -440,6 +438,21 @@ impl<'w, 'a> Round<'w, 'a> {
         let ready_when = readiness(self.world, spec);
         let (stop, connect) = (None, None);
         Decision { record, kept: None, leaving, turnover, changes, reason, stop, start, connect, ready_when }
+    }
+
+    /// What a plan shows of a new container: what is declared, and the addresses that were chosen.
+    fn shown(&self, record: &ContainerRecord) -> Vec<FieldChange> {
+        let mut changes = diff::declared(&record.spec);
+        for change in &mut changes {
+            let network = change.field.strip_prefix("networks.").and_then(|name| self.networks.by_name(name));
+            let addresses = network.and_then(|network| record.addresses.get(&network.record.id));
+            if let (Some(addresses), Some(text)) = (addresses, &mut change.new) {
+                let lead = if text == "{}" { String::new() } else { format!("{text} at ") };
+                let v6 = addresses.v6.map(|v6| format!(", {v6}"));
+                *text = format!("{lead}{}{}", addresses.v4, v6.unwrap_or_default());
+            }
+        }
+        changes
     }
 
     fn fresh(&mut self) -> ContainerId {

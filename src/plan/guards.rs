@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use super::containers::{Containers, Decision};
 use super::liveness::controller_of;
 use super::networks::{Networks, overlap};
-use super::scope::needs;
 use super::waits::{Check, check as health_check};
 use super::{Findings, MassRemoval, Refusal, RefusalKind, World, diff};
 use crate::model::container::{CapabilitySet, Condition, RunState};
@@ -220,18 +219,18 @@ fn addresses(
     }
 }
 
-/// A need that cannot come true is said before anything is done.
+/// A health that nobody checks cannot come true. The parser sees what the manifest says; only here the image's own
+/// check is known.
 fn dependencies(world: &World<'_>, decision: &Decision<'_>, findings: &mut Findings) {
-    let subject = format!("container {}", decision.record.instance);
-    for name in needs(decision.spec()) {
+    let healthy = decision.spec().depends_on.iter().filter(|(_, condition)| **condition == Condition::Healthy);
+    for (name, _) in healthy {
         let Some(needed) = world.desired.containers.get(name) else { continue };
-        let condition = decision.spec().depends_on.get(name);
-        if needed.spec.state == RunState::Stopped && condition != Some(&Condition::Completed) {
-            let hint = format!("declare {name} running, or take the dependency out");
-            findings.impossible(&subject, format!("it needs {name}, which is declared stopped"), hint);
-        } else if condition == Some(&Condition::Healthy) && matches!(health_check(world, &needed.spec), Check::No) {
-            let reason = format!("it needs {name} healthy, and neither {name} nor its image has a health check");
-            findings.impossible(&subject, reason, format!("give {name} a `healthcheck`, or depend on `started`"));
+        if matches!(health_check(world, &needed.spec), Check::No) {
+            findings.impossible(
+                format!("container {}", decision.record.instance),
+                format!("it needs {name} healthy, and neither {name} nor its image has a health check"),
+                format!("give {name} a `healthcheck`, or depend on it `started`"),
+            );
         }
     }
 }

@@ -40,6 +40,10 @@ impl Networks<'_> {
         self.declared.values().find(|network| network.record.id == *id)
     }
 
+    pub fn by_name(&self, name: &str) -> Option<&Network> {
+        self.declared.iter().find(|(declared, _)| declared.as_str() == name).map(|(_, network)| network)
+    }
+
     /// Whether this network has to go before a new one can come, because their subnets overlap.
     pub fn is_in_the_way(&self, record: &NetworkRecord) -> bool {
         let mut new = self.declared.values().filter(|network| network.is_new());
@@ -58,7 +62,7 @@ pub(super) fn decide<'a>(world: &World<'a>, ids: &mut Ids, findings: &mut Findin
     for name in world.scope.networks(world.desired) {
         let Some(spec) = world.desired.networks.get(name) else { continue };
         let mut present = of_name(world, name);
-        let network = match present.iter().position(|record| fits(record, spec)) {
+        let network = match present.iter().position(|record| fits(world, record, spec)) {
             Some(at) => kept(world, present.remove(at), spec),
             None => {
                 let subnet = spec.subnet.or_else(|| subnets.take()).unwrap_or_else(|| no_subnet(name, findings));
@@ -120,8 +124,13 @@ fn of_name<'a>(world: &World<'a>, name: &ResourceName) -> Vec<&'a NetworkRecord>
     present
 }
 
-fn fits(record: &NetworkRecord, spec: &NetworkSpec) -> bool {
-    spec.subnet.is_none_or(|subnet| subnet == record.subnet) && spec.subnet6 == record.subnet6
+/// Whether this record can become what is declared. One whose subnet was chosen gives way to a network that declares
+/// the same addresses.
+fn fits(world: &World<'_>, record: &NetworkRecord, spec: &NetworkSpec) -> bool {
+    let is_wanted = spec.subnet.is_none_or(|subnet| subnet == record.subnet) && spec.subnet6 == record.subnet6;
+    let others = world.desired.networks.iter().filter(|(name, _)| **name != record.name);
+    let mut declared = others.filter_map(|(_, spec)| spec.subnet);
+    is_wanted && (spec.subnet.is_some() || !declared.any(|subnet| subnet.overlaps(&record.subnet)))
 }
 
 fn kept(world: &World<'_>, record: &NetworkRecord, spec: &NetworkSpec) -> Network {

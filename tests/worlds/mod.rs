@@ -1,5 +1,8 @@
 //! Worlds for tests of the planner: generated projects, hosts with a history, and what happens to them.
 
+// Each test binary uses its own part of this.
+#![allow(dead_code)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use evenkeel::model::actual::{Actual, Drift, HostFacts, Liveness};
@@ -388,7 +391,7 @@ pub fn happen(actual: &mut Actual, event: &Event) {
     }
 }
 
-fn happen_to(actual: &mut Actual, id: &ContainerId, event: &Event) {
+pub fn happen_to(actual: &mut Actual, id: &ContainerId, event: &Event) {
     let container = actual.containers.get_mut(id).unwrap();
     let ran = matches!(container.liveness, Liveness::Monitored(_));
     match event {

@@ -1,0 +1,217 @@
+//! Plans as text: golden cases.
+//!
+//! `tests/plan/<case>/` holds manifests, `expected.txt` (the plan as `evenkeel plan` prints it, with its edges), and a
+//! script `case.txt` of what happens, line by line:
+//!
+//! ```text
+//! host route 10.89.0.0/16            also: listening PORT, lacks-controller NAME, lacks-capability NAME,
+//!                                    hard-limit NAME N
+//! apply before.toml [first N steps]  through the fake engine
+//! reboot                             also: stop NAME, exit NAME CODE, lose-monitor NAME, cut-link NAME,
+//!                                    damage-files NAME, limit-memory NAME SIZE, forget NAME, give-up NAME RESTARTS,
+//!                                    move-image IMAGE, lose-image IMAGE, drop-firewall, break-network NAME
+//! plan after.toml [--target NAME] [--remove-volume NAME] [--allow-mass-removal]
+//! ```
+//!
+//! Without a script `before.toml` is applied, if it is there, and `after.toml` planned. Every plan that is not refused
+//! must converge. `UPDATE=1 cargo test --test plan` rewrites what is expected.
+
+mod worlds;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use evenkeel::manifest::{self, Colour, FileKind, Source, Surroundings};
+use evenkeel::model::actual::{Actual, ActualContainer, Drift};
+use evenkeel::model::desired::Desired;
+use evenkeel::model::id::{ContainerId, Ids};
+use evenkeel::model::image::ImageSource;
+use evenkeel::model::resources::Resources;
+use evenkeel::model::status::{Exit, Phase};
+use evenkeel::plan::render::render;
+use evenkeel::plan::{MassRemoval, Plan, Policy, plan};
+use worlds::{Event, applied, execute, happen, happen_to, host, status};
+
+#[test]
+fn plans_read_as_expected() {
+    let mut wrong = String::new();
+    let mut cases: Vec<PathBuf> =
+        fs::read_dir(repository("tests/plan")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.sort();
+    assert!(cases.len() >= 20, "the cases are found");
+    for case in cases {
+        let actual = Case { directory: &case, host: host(), seed: 0 }.run();
+        let path = case.join("expected.txt");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&path, &actual).unwrap();
+        }
+        let expected = fs::read_to_string(&path).unwrap_or_default();
+        if actual != expected {
+            let name = path.display();
+            writeln!(wrong, "{name} differs:\n--- expected\n{expected}\n--- actual\n{actual}").unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+struct Case<'a> {
+    directory: &'a Path,
+    host: Actual,
+    seed: u64,
+}
+
+impl Case<'_> {
+    fn run(mut self) -> String {
+        let script = fs::read_to_string(self.directory.join("case.txt")).unwrap_or_else(|_| {
+            let before = self.directory.join("before.toml").exists();
+            format!("{}plan after.toml", if before { "apply before.toml\n" } else { "" })
+        });
+        let mut out = String::new();
+        for line in script.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["host", fact @ ..] => self.fact(fact),
+                ["apply", file] => self.apply(file, usize::MAX),
+                ["apply", file, "first", steps, "steps"] => self.apply(file, steps.parse().unwrap()),
+                ["plan", file, options @ ..] => out.push_str(&self.plan(file, options)),
+                event => self.event(event),
+            }
+        }
+        out
+    }
+
+    fn desired(&self, file: &str) -> Desired {
+        let path = PathBuf::from(file);
+        let text = fs::read_to_string(self.directory.join(file)).unwrap();
+        let surroundings = Surroundings {
+            directory: Path::new("/project"),
+            variable: &|_| None,
+            // Whatever a manifest names is there.
+            file_kind: &|_| Some(FileKind::Directory),
+            read_file: &|_| Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+        };
+        let loaded = manifest::parse(vec![vec![Source { path, text }]], &surroundings);
+        match loaded {
+            Ok(loaded) => loaded.desired,
+            Err(problems) => panic!("{}: {}", self.directory.display(), problems.render(Colour::Plain)),
+        }
+    }
+
+    fn planned(&mut self, desired: &Desired, policy: &Policy) -> Plan {
+        self.seed += 1;
+        plan(desired, &self.host, policy, &mut Ids::from_seed(self.seed))
+    }
+
+    fn apply(&mut self, file: &str, first: usize) {
+        let plan = self.planned(&self.desired(file), &Policy::default());
+        assert!(plan.refusals.is_empty(), "{}: {:?}", self.directory.display(), plan.refusals);
+        self.host = execute(&self.host, &plan, |id| id < first, |_| 0);
+    }
+
+    fn plan(&mut self, file: &str, options: &[&str]) -> String {
+        let desired = self.desired(file);
+        let mut policy = Policy::default();
+        for option in options.chunks(2) {
+            match option {
+                ["--target", name] => drop(policy.targets.insert(name.parse().unwrap())),
+                ["--remove-volume", name] => drop(policy.expendable_volumes.insert(name.parse().unwrap())),
+                ["--allow-mass-removal"] => policy.mass_removal = MassRemoval::Allow,
+                other => panic!("no such option: {other:?}"),
+            }
+        }
+        let plan = self.planned(&desired, &policy);
+        if plan.refusals.is_empty() {
+            let after = applied(&self.host, &plan);
+            let next = evenkeel::plan::plan(&desired, &after, &policy, &mut Ids::from_seed(99));
+            assert!(next.is_empty(), "{} does not converge:\n{}", self.directory.display(), text(&next));
+        }
+        text(&plan)
+    }
+
+    fn fact(&mut self, words: &[&str]) {
+        let facts = &mut self.host.host;
+        match words {
+            ["route", subnet] => drop(facts.routes.insert(subnet.parse().unwrap())),
+            ["listening", port] => drop(facts.listening.insert(port.parse().unwrap())),
+            ["lacks-controller", name] => drop(facts.controllers.remove(*name)),
+            ["lacks-capability", name] => drop(facts.bounding.remove(&name.parse().unwrap())),
+            ["hard-limit", name, limit] => drop(facts.hard_limits.insert((*name).to_owned(), limit.parse().unwrap())),
+            other => panic!("no such fact: {other:?}"),
+        }
+    }
+
+    fn event(&mut self, words: &[&str]) {
+        match words {
+            ["reboot"] => happen(&mut self.host, &Event::Reboot),
+            ["drop-firewall"] => happen(&mut self.host, &Event::DropFirewall),
+            ["stop", name] => self.happen_to(name, &Event::StopByHand(0)),
+            ["exit", name, code] => self.happen_to(name, &Event::Exit(0, code.parse().unwrap())),
+            ["lose-monitor", name] => self.happen_to(name, &Event::LoseMonitor(0)),
+            ["cut-link", name] => self.happen_to(name, &Event::DamageLinks(0)),
+            ["damage-files", name] => self.happen_to(name, &Event::DamageFiles(0)),
+            ["forget", name] => self.happen_to(name, &Event::Forget(0)),
+            ["limit-memory", name, size] => {
+                let memory = Some(size.parse().unwrap());
+                self.container(name).limits = Some(Resources { memory, ..Resources::default() });
+            }
+            ["give-up", name, restarts] => {
+                let container = self.container(name);
+                let mut status = status(&container.record.id, Phase::Exited, Some(Exit::Code(1)));
+                status.restarts = restarts.parse().unwrap();
+                container.liveness = evenkeel::model::actual::Liveness::Ended(status);
+                container.limits = None;
+            }
+            ["move-image", image] => {
+                let known = self.host.images.get_mut(&reference(image)).unwrap();
+                known.moved = Some("its tag stands for another image".to_owned());
+            }
+            ["lose-image", image] => drop(self.host.images.remove(&reference(image)).unwrap()),
+            ["break-network", name] => {
+                let network = self.host.networks.values_mut().find(|n| n.record.name.as_str() == *name).unwrap();
+                let (object, found, wanted) = ("bridge".to_owned(), "missing".to_owned(), "there".to_owned());
+                network.drift = vec![Drift { object, found, wanted }];
+            }
+            other => panic!("no such event: {other:?}"),
+        }
+    }
+
+    fn id(&self, name: &str) -> ContainerId {
+        let found = self.host.containers.values().find(|c| c.record.instance.to_string() == name);
+        found.unwrap_or_else(|| panic!("no container {name}")).record.id.clone()
+    }
+
+    fn container(&mut self, name: &str) -> &mut ActualContainer {
+        let id = self.id(name);
+        self.host.containers.get_mut(&id).unwrap()
+    }
+
+    fn happen_to(&mut self, name: &str, event: &Event) {
+        let id = self.id(name);
+        happen_to(&mut self.host, &id, event);
+    }
+}
+
+fn reference(image: &str) -> ImageSource {
+    ImageSource::Reference(image.to_owned())
+}
+
+/// The plan as it is printed, and then its steps with their edges.
+fn text(plan: &Plan) -> String {
+    let mut out: String = render(plan).iter().map(|line| format!("{line}\n")).collect();
+    if !plan.is_empty() {
+        out.push('\n');
+    }
+    for (id, step) in plan.steps.iter().enumerate() {
+        let action = serde_json::to_value(&step.action).unwrap();
+        let action = action["action"].as_str().unwrap().replace('_', " ");
+        let after: Vec<String> = step.after.iter().map(ToString::to_string).collect();
+        let after = if after.is_empty() { String::new() } else { format!("  after {}", after.join(" ")) };
+        writeln!(out, "{id:>3} {action} ({}){after}", step.subject).unwrap();
+    }
+    out
+}

@@ -68,7 +68,8 @@ pub struct Image {
     pub id: Digest,
     /// The digest of the manifest that it was pulled by, as `docker inspect` shows in RepoDigests.
     pub manifest: Option<Digest>,
-    /// Digests of the uncompressed layers, lowest first.
+    /// What to mount, lowest first: digests of the uncompressed layers. Usually those of the configuration; without
+    /// those that a higher one hides whole, and with one more where a layer leaves attributes of directories open.
     pub layers: Vec<Digest>,
     pub config: ImageConfig,
 }

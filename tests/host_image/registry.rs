@@ -345,3 +345,48 @@ fn what_a_killed_pull_left_is_removed_by_the_next() {
     let image = host.ensure(&source).unwrap();
     assert!(image.layers.iter().all(|layer| host.store.layer_path(layer).is_dir()));
 }
+
+#[test]
+fn a_directory_that_a_layer_only_implies_looks_as_below() {
+    let base = tar(&[
+        directory("tmp").mode(0o1777),
+        directory("srv").mode(0o750).owner(7, 8),
+        directory("srv/in").mode(0o711),
+    ]);
+    let middle = tar(&[file("tmp/x", ""), file("srv/in/y", "")]);
+    let layers = [layer(LAYER, base), layer(LAYER, middle.clone()), layer(LAYER, tar(&[file("opt/z", "")]))];
+    let made = image(MANIFEST, "amd64", &layers);
+    // The same layer over another base needs no correction.
+    let plain = image(MANIFEST, "amd64", &[layer(LAYER, tar(&[directory("tmp")])), layer(LAYER, middle)]);
+    let mut all = answers(&all_of(&made));
+    all.extend(answers(&all_of(&plain)));
+    all.insert("/v2/a/manifests/made".to_owned(), (MANIFEST, made.manifest.bytes.clone()));
+    let server = HandMade::serve(move |asked| answer(&all, asked));
+    let host = Host::new();
+    let image = host.ensure(&reference(&server.address, "a:made")).unwrap();
+    assert_eq!(image.layers.len(), 4);
+    let top = host.store.layer_path(&image.layers[3]);
+    let look = |path: &str| fs::metadata(top.join(path)).map(|m| (m.mode() & 0o7777, m.uid(), m.gid())).ok();
+    assert_eq!(look("tmp"), Some((0o1777, 0, 0)));
+    assert_eq!((look("srv"), look("srv/in")), (Some((0o750, 7, 8)), Some((0o711, 0, 0))));
+    assert_eq!((look("opt"), look("tmp/x")), (None, None));
+    let plain_image = host.ensure(&reference(&server.address, "a:latest")).unwrap();
+    assert_eq!(plain_image.layers.len(), 2);
+    host.store.remove_unused(&[image.id.clone()].into()).unwrap();
+    assert_eq!(host.layers().len(), 4);
+}
+
+#[test]
+fn an_opaque_root_hides_all_that_is_below() {
+    let layers = [
+        layer(LAYER, tar(&[file("old", "")])),
+        layer(LAYER, tar(&[file(".wh..wh..opq", ""), file("new", "")])),
+        layer(LAYER, tar(&[file("top", "")])),
+    ];
+    let made = image(MANIFEST, "amd64", &layers);
+    let all = answers(&all_of(&made));
+    let server = HandMade::serve(move |asked| answer(&all, asked));
+    let image = Host::new().ensure(&reference(&server.address, "a:latest")).unwrap();
+    let visible: Vec<_> = layers[1..].iter().map(|layer| digest(&layer.tar)).collect();
+    assert_eq!(image.layers, visible);
+}

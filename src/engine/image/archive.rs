@@ -82,7 +82,7 @@ pub fn ensure_archive(
     let id = sha256([found.config.as_slice()]);
     let blobs = [vec![found.config], found.documents].concat();
     let parts = Parts { id, manifest: found.manifest, configuration, blobs, stamp: Some(stamp) };
-    let image = commit(session, source, unpacked, parts)?;
+    let image = commit(&workshop, source, unpacked, parts)?;
     drop(claimed);
     Ok(image)
 }

@@ -5,13 +5,14 @@ use std::path::Path;
 use super::archive;
 use super::config::{self, Configuration};
 use super::error::ImageError;
+use super::implied;
 use super::layer::{Expected, Workshop};
 use super::options::Options;
 use super::progress::{Event, Progress};
 use super::pull;
 use super::rootfs;
 use super::store::Store;
-use super::store::record::{LayerRecord, SourceRecord, Stamp, sha256};
+use super::store::record::{SourceRecord, Stamp, sha256};
 use super::store::session::{Commit, FinishedLayer, Session};
 use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
@@ -64,36 +65,46 @@ pub(super) fn missing_layers(session: &Session<'_>, progress: &dyn Progress, all
     missing
 }
 
-/// Puts everything in place. The caller has claimed the layers.
+/// Puts everything in place.
 pub(super) fn commit(
-    session: Session<'_>,
+    workshop: &Workshop<'_>,
     source: &ImageSource,
-    layers: Vec<FinishedLayer>,
+    mut new: Vec<FinishedLayer>,
     parts: Parts,
 ) -> Result<Image, ImageError> {
     let Parts { id, manifest, configuration, blobs, stamp } = parts;
-    let layer_ids = visible_layers(session.store(), &layers, &configuration.diff_ids)?;
-    let image = Image { id, manifest, layers: layer_ids, config: configuration.config };
+    let (mut layers, trees) = visible_layers(workshop.session.store(), &new, &configuration.diff_ids)?;
+    if let Some(correction) = implied::correction(workshop, &trees)? {
+        layers.push(correction.diff_id.clone());
+        new.push(correction);
+    }
+    let image = Image { id, manifest, layers, config: configuration.config };
     let record = SourceRecord { source: source.clone(), image: image.clone(), stamp };
-    session.commit(Commit { layers, blobs, record })?;
+    workshop.session.commit(Commit { layers: new, blobs, record })?;
     Ok(image)
 }
 
 /// The layers without those below one whose root is opaque: overlayfs has no such mark for the root of a layer, and
 /// nothing of them could be seen.
-fn visible_layers(store: &Store, new: &[FinishedLayer], all: &[Digest]) -> Result<Vec<Digest>, ImageError> {
-    let mut start = 0;
-    for (at, diff_id) in all.iter().enumerate() {
-        let staged = new.iter().find(|layer| layer.diff_id == *diff_id).map(|layer| layer.record.clone());
-        let record: Option<LayerRecord> = match staged {
-            Some(record) => Some(record),
-            None => store.layer_record(diff_id)?,
+fn visible_layers(
+    store: &Store,
+    new: &[FinishedLayer],
+    all: &[Digest],
+) -> Result<(Vec<Digest>, Vec<implied::Layer>), ImageError> {
+    let (mut ids, mut layers) = (Vec::new(), Vec::new());
+    for diff_id in all {
+        let (tree, record) = match new.iter().find(|layer| layer.diff_id == *diff_id) {
+            Some(layer) => (layer.staged.tree(), layer.record.clone()),
+            None => (store.layer_path(diff_id), store.layer_record(diff_id)?.unwrap_or_default()),
         };
-        if record.is_some_and(|record| record.opaque) {
-            start = at;
+        if record.opaque {
+            ids.clear();
+            layers.clear();
         }
+        ids.push(diff_id.clone());
+        layers.push(implied::Layer { tree, implied: record.implied.into_iter().collect() });
     }
-    Ok(all[start..].to_vec())
+    Ok((ids, layers))
 }
 
 fn ensure_rootfs(
@@ -114,12 +125,11 @@ fn ensure_rootfs(
         false => rootfs::unpack_file(&workshop, path)?,
     };
     check_unchanged(path, &stamp)?;
-    let _claimed = session.claim_layers(std::slice::from_ref(&layer.diff_id))?;
     let bytes = config::synthesize(&tools.options.platform, &layer.diff_id);
     let configuration = config::parse(&source.to_string(), &bytes)?;
     let id = sha256([bytes.as_slice()]);
     let parts = Parts { id, manifest: None, configuration, blobs: vec![bytes], stamp: Some(stamp) };
-    commit(session, source, vec![layer], parts)
+    commit(&workshop, source, vec![layer], parts)
 }
 
 /// A file that changes while it is read is neither what it was nor what it will be.

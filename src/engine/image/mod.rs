@@ -16,6 +16,7 @@ pub mod archive;
 pub mod config;
 pub mod ensure;
 pub mod error;
+mod implied;
 pub mod layer;
 pub mod manifest;
 pub mod observe;

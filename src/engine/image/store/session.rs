@@ -122,7 +122,7 @@ impl Session<'_> {
     }
 
     /// Makes the source whole: everything reaches the disk, then its place, and the record comes last.
-    pub fn commit(self, commit: Commit) -> Result<(), ImageError> {
+    pub fn commit(&self, commit: Commit) -> Result<(), ImageError> {
         let store = self.store;
         for layer in &commit.layers {
             write_json(&layer.staged.path.join("layer.json"), &layer.record)?;
@@ -141,14 +141,8 @@ impl Session<'_> {
             rustix::fs::syncfs(&root).map_err(|e| ImageError::file("sync", &store.layers)(e.into()))?;
         }
         for layer in commit.layers {
-            if store.has_layer(&layer.diff_id) {
-                // Containers may run on it; the new one is equal to it.
-                continue;
-            }
             let place = store.layers.join(layer.diff_id.hex());
-            // A directory without its tree is what somebody removed by hand; the whole one takes its place.
-            remove_any(&place)?;
-            rename(&layer.staged.path, &place)?;
+            put_layer(&layer.staged.path, &place, || store.has_layer(&layer.diff_id))?;
         }
         for (temporary, path) in blobs {
             rename(&temporary, &path)?;
@@ -200,6 +194,18 @@ pub(super) fn temporary_name() -> String {
 
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), ImageError> {
     fs::rename(from, to).map_err(ImageError::file("rename to", to))
+}
+
+/// Moves a layer to its place. One that is there is equal and stays, since containers may run on it; a directory that is
+/// none, because somebody removed its tree by hand, changes places with the new one.
+fn put_layer(staged: &Path, place: &Path, is_there: impl Fn() -> bool) -> Result<(), ImageError> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let moved = match renameat_with(CWD, staged, CWD, place, RenameFlags::NOREPLACE) {
+        Err(rustix::io::Errno::EXIST) if is_there() => Ok(()),
+        Err(rustix::io::Errno::EXIST) => renameat_with(CWD, staged, CWD, place, RenameFlags::EXCHANGE),
+        other => other,
+    };
+    moved.map_err(|errno| ImageError::file("rename to", place)(errno.into()))
 }
 
 /// Removes a file or a directory with all in it. What is not there is removed.

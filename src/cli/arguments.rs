@@ -9,12 +9,20 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sha2::{Digest as _, Sha256};
 use tracing_subscriber::filter::LevelFilter;
 
+use super::apply::ApplyArguments;
 use super::completions::CompletionsArguments;
+use super::down::DownArguments;
 use super::exec::ExecArguments;
+use super::inspect::InspectArguments;
 use super::logs::LogsArguments;
 use super::man::ManArguments;
 use super::output::Format;
+use super::plan::PlanArguments;
 use super::ps::PsArguments;
+use super::stats::StatsArguments;
+use super::status::StatusArguments;
+use super::top::TopArguments;
+use super::watch::WatchArguments;
 use crate::model::paths::Paths;
 
 const DEFAULT_ROOT: &str = "/var/lib/evenkeel";
@@ -39,6 +47,16 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Show what apply would do, field by field
+    Plan(PlanArguments),
+    /// Make the host what the manifests declare
+    Apply(ApplyArguments),
+    /// Keep the host as declared, for as long as this runs
+    Watch(WatchArguments),
+    /// Remove what a project has on this host
+    Down(DownArguments),
+    /// Show what is declared against what is, and why they differ
+    Status(StatusArguments),
     /// Check the manifests: all that is wrong with them, each at its place
     Validate(ManifestArguments),
     /// Print the resolved manifest
@@ -51,6 +69,12 @@ pub enum Command {
     Logs(LogsArguments),
     /// Run a further process in a running container
     Exec(ExecArguments),
+    /// List the processes of containers
+    Top(TopArguments),
+    /// Show what containers use: processor, memory, processes, traffic
+    Stats(StatsArguments),
+    /// Show everything that is known of containers, as JSON
+    Inspect(InspectArguments),
     /// Print a completion script for a shell
     Completions(CompletionsArguments),
     /// Write manual pages
@@ -126,21 +150,23 @@ impl Global {
         if self.json { Format::Json } else { Format::Text }
     }
 
-    pub fn log_level(&self, _command: &Command) -> LevelFilter {
+    pub fn log_level(&self, command: &Command) -> LevelFilter {
         match self.log_level {
             Some(LogLevel::Error) => LevelFilter::ERROR,
             Some(LogLevel::Warn) => LevelFilter::WARN,
             Some(LogLevel::Info) => LevelFilter::INFO,
             Some(LogLevel::Debug) => LevelFilter::DEBUG,
             Some(LogLevel::Trace) => LevelFilter::TRACE,
+            None if matches!(command, Command::Watch(_)) => LevelFilter::INFO,
             None => LevelFilter::WARN,
         }
     }
 
-    /// Both roots, absolute. Two state roots never meet, so another root has another run directory, too: it is
+    /// Both roots, absolute; the state root by its one true name, since names on the host follow from it. Two state roots never meet, so another root has another run directory, too: it is
     /// derived from the root unless it is given.
     pub fn paths(&self) -> std::io::Result<Paths> {
         let root = std::path::absolute(&self.root)?;
+        let root = root.canonicalize().unwrap_or(root);
         let run = match &self.run {
             Some(run) => std::path::absolute(run)?,
             None => default_run(&root),

@@ -1,8 +1,11 @@
-//! What a command works on: the roots, the manifests at hand.
+//! What a command works on: the roots, the manifests at hand, the host.
 
 use std::path::PathBuf;
 
 use super::failure::Failure;
+use crate::engine::host::{Host, Settings};
+use crate::engine::image;
+use crate::engine::image::options::credential_files;
 use crate::manifest::{self, Loaded};
 use crate::model::id::ProjectName;
 use crate::model::paths::Paths;
@@ -44,6 +47,26 @@ impl Context {
             true => Ok(self.project().ok()),
             false => self.named_project(),
         }
+    }
+
+    /// The engine of this host.
+    pub fn host(&self) -> Result<Host, Failure> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Failure::new("containers, networks and mounts need root").hint("run it with sudo"));
+        }
+        let own =
+            std::env::current_exe().map_err(|error| Failure::from(error).context("cannot find the own binary"))?;
+        let monitor = own.with_file_name("evenkeel-monitor");
+        if !monitor.exists() {
+            return Err(Failure::new(format!("there is no `{}`", monitor.display())).hint(
+                "`evenkeel` and `evenkeel-monitor` are installed side by side; `cargo install --path .` does that",
+            ));
+        }
+        let images = image::Options {
+            credentials: credential_files(std::env::var_os("REGISTRY_AUTH_FILE"), std::env::var_os("HOME")),
+            ..image::Options::new(own)
+        };
+        Host::open(Settings { paths: self.paths.clone(), monitor, images }).map_err(Failure::engine)
     }
 }
 

@@ -66,6 +66,12 @@ impl From<Exit> for ExitCode {
 #[derive(Debug)]
 pub struct Failure {
     exit: Exit,
+    /// Apart, since results carry a `Failure` through every command and are mostly `Ok`.
+    account: Box<Account>,
+}
+
+#[derive(Debug)]
+struct Account {
     message: String,
     /// Each the cause of the one before it, or, without a label, each on its own.
     causes: Vec<String>,
@@ -78,20 +84,16 @@ pub struct Failure {
 impl Failure {
     pub fn new(message: impl Into<String>) -> Failure {
         let message = message.into();
-        Failure {
-            exit: Exit::Error,
-            message,
-            causes: Vec::new(),
-            label: "caused by: ",
-            hints: Vec::new(),
-            problems: None,
-        }
+        let account = Account { message, causes: Vec::new(), label: "caused by: ", hints: Vec::new(), problems: None };
+        Failure { exit: Exit::Error, account: Box::new(account) }
     }
 
     /// The manifests do not say something that can be done.
     pub fn problems(problems: Problems) -> Failure {
-        let message = format!("{} in the manifest", super::phrase::counted(problems.count() as u64, "problem"));
-        Failure { problems: Some(problems), ..Failure::new(message) }
+        let count = super::phrase::counted(problems.count() as u64, "problem");
+        let mut failure = Failure::new(format!("{count} in the manifest"));
+        failure.account.problems = Some(problems);
+        failure
     }
 
     /// An error of the engine, with the next step that it knows.
@@ -114,7 +116,10 @@ impl Failure {
 
     /// Several reasons of equal weight.
     pub fn list(message: impl Into<String>, reasons: impl IntoIterator<Item = String>) -> Failure {
-        Failure { causes: reasons.into_iter().collect(), label: "", ..Failure::new(message) }
+        let mut failure = Failure::new(message);
+        failure.account.causes = reasons.into_iter().collect();
+        failure.account.label = "";
+        failure
     }
 
     pub fn exit(self, exit: Exit) -> Failure {
@@ -123,14 +128,14 @@ impl Failure {
 
     /// What the reader can do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {
-        self.hints.push(hint.into());
+        self.account.hints.push(hint.into());
         self
     }
 
     /// The same failure as the cause of `message`.
     pub fn context(mut self, message: impl Into<String>) -> Failure {
-        let cause = std::mem::replace(&mut self.message, message.into());
-        self.causes.insert(0, cause);
+        let cause = std::mem::replace(&mut self.account.message, message.into());
+        self.account.causes.insert(0, cause);
         self
     }
 
@@ -138,19 +143,22 @@ impl Failure {
     pub fn stdout(error: &io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::new("").exit(Exit::Done),
-            _ => Failure { causes: vec![error.to_string()], ..Failure::new("cannot write to standard output") },
+            _ => Failure::new(error.to_string()).context("cannot write to standard output"),
         }
     }
 
     /// Prints it to stderr and says how to exit.
     pub fn report(self, output: &Output) -> ExitCode {
         if self.exit != Exit::Done {
+            let text = self.account.render(output.format());
             // There is no one else to tell when stderr is closed; the exit code still says it.
-            let _ = anstream::stderr().write_all(self.render(output.format()).as_bytes());
+            let _ = anstream::stderr().write_all(text.as_bytes());
         }
         self.exit.into()
     }
+}
 
+impl Account {
     fn render(&self, format: Format) -> String {
         if format == Format::Json {
             let problems = self.problems.as_ref().map(Problems::located).unwrap_or_default();
@@ -190,7 +198,7 @@ impl<E: Error> From<E> for Failure {
         let mut failure = Failure::new(error.to_string());
         let mut source = error.source();
         while let Some(cause) = source {
-            failure.causes.push(cause.to_string());
+            failure.account.causes.push(cause.to_string());
             source = cause.source();
         }
         failure
@@ -202,7 +210,7 @@ mod tests {
     use super::*;
 
     fn plain(failure: &Failure) -> String {
-        anstream::adapter::strip_str(&failure.render(Format::Text)).to_string()
+        anstream::adapter::strip_str(&failure.account.render(Format::Text)).to_string()
     }
 
     #[test]
@@ -224,6 +232,6 @@ mod tests {
     #[test]
     fn json_errors_are_one_line() {
         let failure = Failure::new("a\nb").hint("c");
-        assert_eq!(failure.render(Format::Json), "{\"error\":\"a\\nb\",\"causes\":[],\"hints\":[\"c\"]}\n");
+        assert_eq!(failure.account.render(Format::Json), "{\"error\":\"a\\nb\",\"causes\":[],\"hints\":[\"c\"]}\n");
     }
 }

@@ -6,12 +6,16 @@
 //! * [`logging`]: where `tracing` goes: stderr, with priorities where that is the journal.
 //! * Everything else is a command of that name.
 
+mod apply;
 mod arguments;
 mod completions;
 mod config;
 mod context;
+mod down;
 mod exec;
 mod failure;
+mod inspect;
+mod interrupt;
 mod inventory;
 mod log_printer;
 mod logging;
@@ -19,13 +23,22 @@ mod logs;
 mod man;
 mod output;
 mod phrase;
+mod plan;
+mod planning;
+mod process;
+mod progress;
 mod ps;
 mod schema;
 mod select;
+mod settle;
+mod stats;
+mod status;
 mod table;
 mod terminal;
+mod top;
 mod validate;
 mod version;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -71,6 +84,14 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Validate(arguments) => validate::run(&context(&arguments.files), output),
         Command::Config(arguments) => config::run(&context(&arguments.files), output),
         Command::Schema => schema::run(output),
+        Command::Plan(arguments) => plan::run(&arguments, &context(&arguments.files), output),
+        Command::Apply(arguments) => apply::run(&arguments, &context(&arguments.files), output),
+        Command::Watch(arguments) => watch::run(&arguments, &context(&arguments.files)),
+        Command::Down(arguments) => down::run(&arguments, &context(&arguments.files), output),
+        Command::Status(arguments) => status::run(&arguments, &context(&arguments.files), output),
+        Command::Top(arguments) => top::run(&arguments, &context(&[]), output),
+        Command::Stats(arguments) => stats::run(&arguments, &context(&[]), output),
+        Command::Inspect(arguments) => inspect::run(&arguments, &context(&[]), output),
         Command::Ps(arguments) => ps::run(&arguments, &context(&[]), output),
         Command::Logs(arguments) => logs::run(&arguments, &context(&arguments.files), output),
         Command::Exec(arguments) => exec::run(&arguments, &context(&[])),

@@ -201,8 +201,8 @@ impl Engine for Host {
     }
 }
 
-/// The first 16 bits of the digest of the state root's path.
-fn tag(root: &Path) -> RootTag {
+/// The first 16 bits of the digest of the state root's canonical path.
+pub fn tag(root: &Path) -> RootTag {
     let digest = image::store::record::sha256([root.as_os_str().as_bytes()]);
     let byte = |at: usize| u8::from_str_radix(&digest.hex()[at..at + 2], 16).unwrap_or_default();
     RootTag::from_hash([byte(0), byte(2)])

@@ -27,6 +27,8 @@ mod observe;
 pub mod records;
 mod storage;
 
+pub use container::oci::cgroup_path;
+
 /// What an observation should look at beside everything that records name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {

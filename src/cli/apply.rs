@@ -1,0 +1,131 @@
+//! `evenkeel apply`: makes the host what the manifests declare, or runs exactly a plan that was kept.
+//!
+//! It does not ask: `plan` is for looking, and what could lose data is refused by the planner.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::interrupt::Interrupt;
+use super::output::{Format, Output};
+use super::plan::{self, PlanningArguments};
+use super::planning::{self, Proposal};
+use super::progress::Progress;
+use super::settle;
+use crate::engine::host::Host;
+use crate::engine::lock::Lock;
+use crate::model::desired::Desired;
+use crate::model::units::Timespan;
+use crate::plan::Plan;
+use crate::reconcile::execute::execute;
+
+#[derive(Debug, Args)]
+pub struct ApplyArguments {
+    /// A manifest, or a directory of manifests; repeat it to overlay
+    #[arg(short, long = "file", value_name = "PATH", conflicts_with = "plan")]
+    pub files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    planning: PlanningArguments,
+
+    /// Show the plan and change nothing
+    #[arg(long, conflicts_with_all = ["plan", "wait"])]
+    dry_run: bool,
+
+    /// Come back when all that is declared runs, healthy where it has a check, or has ended well; within `--timeout`,
+    /// or 5 minutes
+    #[arg(long)]
+    wait: bool,
+
+    #[command(flatten)]
+    lock: LockArguments,
+
+    /// A plan that `evenkeel plan -o FILE` kept
+    #[arg(value_name = "PLANFILE")]
+    plan: Option<PathBuf>,
+}
+
+/// For every command that changes the host.
+#[derive(Debug, Args)]
+pub struct LockArguments {
+    /// How long to wait for another apply to finish
+    #[arg(long, value_name = "TIME", default_value = "0s")]
+    lock_timeout: Timespan,
+}
+
+impl LockArguments {
+    pub fn take(&self, host: &Host) -> Result<Lock, Failure> {
+        host.lock(self.lock_timeout.to_duration()).map_err(Failure::engine)
+    }
+}
+
+/// Of `--wait`, unless `--timeout` says otherwise.
+const PATIENCE: Timespan = Timespan::from_secs(300);
+
+pub fn run(arguments: &ApplyArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    if arguments.dry_run {
+        return plan::dry_run(&arguments.planning, context, output);
+    }
+    if arguments.plan.is_some() && !arguments.planning.is_default() {
+        return Err(Failure::usage("a kept plan is run as it is: what narrows it or allows more belongs to `plan -o`"));
+    }
+    // Everything that can be wrong with what was written is said before the lock is waited for.
+    let wanted = match &arguments.plan {
+        Some(path) => Wanted::Kept(Box::new(Proposal::read(path)?)),
+        None => Wanted::Desired(context.load()?.desired),
+    };
+    let interrupt = Interrupt::watch()?;
+    let host = context.host()?;
+    let lock = arguments.lock.take(&host)?;
+    let proposal = match wanted {
+        Wanted::Kept(proposal) => {
+            proposal.ensure_current(&host)?;
+            *proposal
+        }
+        Wanted::Desired(desired) => {
+            let policy = arguments.planning.policy(&desired)?;
+            planning::propose(&host, desired, policy)?.0
+        }
+    };
+    let changed = !proposal.plan.is_empty();
+    let exit = carry_out(&host, &proposal.plan, &interrupt, output)?;
+    drop(lock);
+    let settled = match exit {
+        Exit::Done if arguments.wait => {
+            let patience = arguments.planning.timeout.unwrap_or(PATIENCE);
+            settle::wait(&proposal.desired, context, patience, output)?
+        }
+        exit => exit,
+    };
+    Ok(match settled {
+        Exit::Done if arguments.planning.detailed_exitcode && changed => Exit::Pending,
+        exit => exit,
+    })
+}
+
+/// What was asked for.
+enum Wanted {
+    Kept(Box<Proposal>),
+    Desired(Desired),
+}
+
+/// Executes a plan under the eyes of the user.
+pub fn carry_out(host: &Host, plan: &Plan, interrupt: &Interrupt, output: &Output) -> Result<Exit, Failure> {
+    planning::ensure_allowed(plan)?;
+    for warning in &plan.warnings {
+        output.warning(warning);
+    }
+    if plan.is_empty() {
+        if output.format() == Format::Text {
+            output.text(&format!("project {} is as declared, nothing to do\n", plan.project))?;
+        }
+        return Ok(Exit::Done);
+    }
+    let begun = Instant::now();
+    let progress = Progress::new(plan, output);
+    let report = execute(host, plan, &progress, interrupt.cancel());
+    progress.finish(&report, begun.elapsed())
+}

@@ -1,0 +1,123 @@
+//! `evenkeel inspect`: everything that is known of one container, as JSON.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::inventory::Inventory;
+use super::output::Output;
+use super::ps::{self, Row};
+use super::select;
+use crate::engine::image::store::Store;
+use crate::engine::{self, records};
+use crate::model::actual::Liveness;
+use crate::model::id::{NetworkId, ResourceName};
+use crate::model::image::Image;
+use crate::model::network::{Subnet, bridge_name, veth_name};
+use crate::model::record::{Addresses, ContainerRecord};
+
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// NAME, NAME.REPLICA, PROJECT/NAME or the beginning of an id
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    row: Row<'a>,
+    /// The last answers of the health check, newest last.
+    health_log: Vec<Probe>,
+    networks: Vec<Attachment>,
+    /// As the host has it now; the container keeps the one that it was made of, `image_id`.
+    image_on_host: Option<Image>,
+    places: Places,
+    /// The applied specification, whole.
+    record: &'a ContainerRecord,
+}
+
+#[derive(Debug, Serialize)]
+struct Probe {
+    at: String,
+    healthy: bool,
+    output: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Attachment {
+    network: NetworkId,
+    name: Option<ResourceName>,
+    subnet: Option<Subnet>,
+    #[serde(flatten)]
+    addresses: Addresses,
+    bridge: String,
+    host_link: String,
+}
+
+/// Where to look further.
+#[derive(Debug, Serialize)]
+struct Places {
+    directory: PathBuf,
+    run_directory: PathBuf,
+    logs: PathBuf,
+    network_namespace: PathBuf,
+    cgroup: PathBuf,
+}
+
+pub fn run(arguments: &InspectArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let inventory = Inventory::read(context.paths.clone())?;
+    let chosen = select::many(inventory.records(), &arguments.names, &|| context.tie_break())?;
+    let documents = chosen
+        .into_iter()
+        .map(|record| document(record, &inventory.liveness(record)?, context))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    output.document(&documents)?;
+    Ok(Exit::Done)
+}
+
+fn document<'a>(record: &'a ContainerRecord, liveness: &Liveness, context: &Context) -> Result<Document<'a>, Failure> {
+    let paths = &context.paths;
+    let tag = engine::host::tag(&paths.root);
+    let mut networks = Vec::new();
+    for (id, addresses) in &record.addresses {
+        let network = records::network(paths, id)?;
+        networks.push(Attachment {
+            network: id.clone(),
+            name: network.as_ref().map(|network| network.name.clone()),
+            subnet: network.map(|network| network.subnet),
+            addresses: *addresses,
+            bridge: bridge_name(&tag, id),
+            host_link: veth_name(&tag, &record.id, id),
+        });
+    }
+    let places = Places {
+        directory: paths.container(&record.id),
+        run_directory: paths.container_run(&record.id),
+        logs: paths.container_logs(&record.id),
+        network_namespace: paths.netns(&record.id),
+        cgroup: engine::cgroup_path(&tag, &record.id),
+    };
+    Ok(Document {
+        row: ps::row(record, liveness, SystemTime::now()),
+        health_log: health_log(liveness),
+        networks,
+        image_on_host: Store::new(&paths.root).find(&record.spec.image)?,
+        places,
+        record,
+    })
+}
+
+fn health_log(liveness: &Liveness) -> Vec<Probe> {
+    let status = match liveness {
+        Liveness::Monitored(status) | Liveness::Ended(status) | Liveness::Lost(Some(status)) => status,
+        Liveness::Absent | Liveness::Lost(None) => return Vec::new(),
+    };
+    let log = status.health.iter().flat_map(|health| &health.log);
+    log.map(|probe| Probe { at: ps::timestamp(probe.at), healthy: probe.healthy, output: probe.output.clone() })
+        .collect()
+}

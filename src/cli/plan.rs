@@ -1,0 +1,134 @@
+//! `evenkeel plan`: what `apply` would do, field by field. Also `apply --dry-run`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::output::{ATTENTION, BAD, ERROR, Format, GOOD, Output, QUIET, STRONG, WARNING};
+use super::planning::{self, Proposal};
+use crate::model::desired::Desired;
+use crate::model::id::ResourceName;
+use crate::model::units::Timespan;
+use crate::plan::render::{self, Line};
+use crate::plan::{MassRemoval, Plan, Policy};
+
+/// What narrows a plan and what it is allowed: the same for `plan` and `apply`.
+#[derive(Debug, Args)]
+pub struct PlanningArguments {
+    /// Only this container and what it needs; repeat it for more
+    #[arg(long = "target", value_name = "NAME")]
+    targets: Vec<String>,
+
+    /// Allow to remove more than half of the containers of a project that has four or more
+    #[arg(long)]
+    allow_mass_removal: bool,
+
+    /// Remove this volume, which is no longer declared: its data is lost; repeat it for more
+    #[arg(long = "remove-volume", value_name = "NAME")]
+    remove_volumes: Vec<ResourceName>,
+
+    /// How long one container may take to become healthy; by default its own health check says
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<Timespan>,
+
+    /// Exit with 2 when there is something to do
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+}
+
+impl PlanningArguments {
+    pub fn policy(&self, desired: &Desired) -> Result<Policy, Failure> {
+        Ok(Policy {
+            targets: planning::targets(&self.targets, desired)?,
+            mass_removal: if self.allow_mass_removal { MassRemoval::Allow } else { MassRemoval::Refuse },
+            expendable_volumes: self.remove_volumes.iter().cloned().collect(),
+            wait_timeout: self.timeout,
+        })
+    }
+
+    pub fn is_default(&self) -> bool {
+        self.targets.is_empty() && self.remove_volumes.is_empty() && !self.allow_mass_removal && self.timeout.is_none()
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct PlanArguments {
+    /// A manifest, or a directory of manifests; repeat it to overlay
+    #[arg(short, long = "file", value_name = "PATH")]
+    pub files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    planning: PlanningArguments,
+
+    /// Keep the plan in a file, for `evenkeel apply FILE`
+    #[arg(short, long = "out", value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+pub fn run(arguments: &PlanArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let proposal = propose(&arguments.planning, context)?;
+    if let Some(path) = &arguments.out {
+        proposal.write(path)?;
+        output.remark(&format!("the plan is kept: `evenkeel apply {}` runs exactly it", path.display()));
+    }
+    show(&proposal.plan, output)?;
+    Ok(verdict(&proposal.plan, &arguments.planning))
+}
+
+/// The plan of `apply --dry-run`, shown and nothing more.
+pub fn dry_run(arguments: &PlanningArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let proposal = propose(arguments, context)?;
+    show(&proposal.plan, output)?;
+    Ok(verdict(&proposal.plan, arguments))
+}
+
+fn propose(arguments: &PlanningArguments, context: &Context) -> Result<Proposal, Failure> {
+    let desired = context.load()?.desired;
+    let policy = arguments.policy(&desired)?;
+    Ok(planning::propose(&context.host()?, desired, policy)?.0)
+}
+
+/// A plan that would be refused has been shown with its reasons; the exit code says it, too.
+fn verdict(plan: &Plan, arguments: &PlanningArguments) -> Exit {
+    match planning::refusal(plan) {
+        Some(exit) => exit,
+        None if arguments.detailed_exitcode && !plan.is_empty() => Exit::Pending,
+        None => Exit::Done,
+    }
+}
+
+fn show(plan: &Plan, output: &Output) -> Result<(), Failure> {
+    match output.format() {
+        Format::Json => output.document(plan),
+        Format::Text => output.text(&styled(plan)),
+    }
+}
+
+/// The planner's marks as colours.
+fn styled(plan: &Plan) -> String {
+    let mut text = String::new();
+    for Line(pieces) in render::render(plan) {
+        for (style, piece) in pieces {
+            let style = colour(style);
+            text.push_str(&format!("{style}{piece}{style:#}"));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn colour(style: render::Style) -> anstyle::Style {
+    match style {
+        render::Style::Plain => anstyle::Style::new(),
+        render::Style::Heading => STRONG,
+        render::Style::Create => GOOD,
+        render::Style::Remove => BAD,
+        render::Style::Change | render::Style::Run => ATTENTION,
+        render::Style::Replace => ATTENTION.bold(),
+        render::Style::Quiet => QUIET,
+        render::Style::Warning => WARNING,
+        render::Style::Refusal => ERROR,
+    }
+}

@@ -1,0 +1,192 @@
+//! `evenkeel stats`: processor, memory, processes and traffic of containers.
+//!
+//! Processor time is measured between two looks: a second apart while it is repeated, 20 ms apart with `--no-stream`,
+//! which so answers at once. `--interval` says otherwise.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::inventory::Inventory;
+use super::output::{Format, Output};
+use super::table::Table;
+use super::{process, select};
+use crate::engine;
+use crate::model::actual::Liveness;
+use crate::model::record::ContainerRecord;
+use crate::model::units::Timespan;
+use crate::runtime::cgroup::{self, Cgroup, Hierarchy};
+
+#[derive(Debug, Args)]
+pub struct StatsArguments {
+    /// Only these containers; all that run when none is named
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+
+    /// Answer once, instead of again and again
+    #[arg(long)]
+    no_stream: bool,
+
+    /// Between the two looks at processor time [default: 1s, or 20ms with --no-stream]
+    #[arg(long, value_name = "TIME")]
+    interval: Option<Timespan>,
+}
+
+/// What one container used, at one moment.
+#[derive(Debug, Clone)]
+struct Sample {
+    at: Instant,
+    usage: cgroup::Stats,
+    received: u64,
+    sent: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    id: String,
+    container: String,
+    /// Of one processor: two busy ones are 200.
+    cpu_percent: f64,
+    cpu_nanoseconds: u64,
+    memory_bytes: u64,
+    memory_limit_bytes: Option<u64>,
+    processes: u64,
+    processes_limit: Option<u64>,
+    received_bytes: u64,
+    sent_bytes: u64,
+}
+
+pub fn run(arguments: &StatsArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let hierarchy = cgroup::detect()?;
+    let default = if arguments.no_stream { Timespan::from_millis(20) } else { Timespan::from_secs(1) };
+    let interval = arguments.interval.unwrap_or(default).to_duration();
+    loop {
+        let inventory = Inventory::read(context.paths.clone())?;
+        let chosen = select::many(inventory.records(), &arguments.names, &|| context.tie_break())?;
+        let before = samples(&chosen, &inventory, context, &hierarchy);
+        std::thread::sleep(interval);
+        let after = samples(&chosen, &inventory, context, &hierarchy);
+        let rows: Vec<_> = chosen
+            .iter()
+            .zip(before.iter().zip(&after))
+            .filter_map(|(record, (before, after))| Some(row(record, before.as_ref()?, after.as_ref()?)))
+            .collect();
+        show(&rows, arguments, output)?;
+        if arguments.no_stream {
+            return Ok(Exit::Done);
+        }
+    }
+}
+
+fn show(rows: &[Row], arguments: &StatsArguments, output: &Output) -> Result<(), Failure> {
+    match (output.format(), arguments.no_stream) {
+        (Format::Json, true) => output.document(&rows),
+        (Format::Json, false) => rows.iter().try_for_each(|row| output.line(row)),
+        (Format::Text, false) if output.is_terminal() => {
+            // Home, then clear to the end: no flicker (ECMA-48, CUP and ED).
+            output.text(&format!("\x1b[H\x1b[J{}", table(rows)))
+        }
+        (Format::Text, _) => output.text(&table(rows)),
+    }
+}
+
+/// One for each of `chosen`; `None` for those that do not run.
+fn samples(
+    chosen: &[&ContainerRecord],
+    inventory: &Inventory,
+    context: &Context,
+    hierarchy: &Hierarchy,
+) -> Vec<Option<Sample>> {
+    let sample = |record: &&ContainerRecord| {
+        let Ok(Liveness::Monitored(status)) = inventory.liveness(record) else { return None };
+        let pid = status.pid?;
+        // A container that ends between two reads has nothing to show; that is no error of this command.
+        let usage = cgroup(record, context, hierarchy).stats().ok()?;
+        let (received, sent) = process::network_bytes(pid).unwrap_or_default();
+        Some(Sample { at: Instant::now(), usage, received, sent })
+    };
+    chosen.iter().map(sample).collect()
+}
+
+/// The cgroup of a container, whether it runs or not.
+pub fn cgroup(record: &ContainerRecord, context: &Context, hierarchy: &Hierarchy) -> Cgroup {
+    let tag = engine::host::tag(&context.paths.root);
+    cgroup::open(hierarchy, &engine::cgroup_path(&tag, &record.id))
+}
+
+fn row(record: &ContainerRecord, before: &Sample, after: &Sample) -> Row {
+    let spent = after.usage.cpu_nanoseconds.saturating_sub(before.usage.cpu_nanoseconds);
+    Row {
+        id: record.id.to_string(),
+        container: select::full_name(record),
+        cpu_percent: percent(spent, after.at - before.at),
+        cpu_nanoseconds: after.usage.cpu_nanoseconds,
+        memory_bytes: after.usage.memory,
+        memory_limit_bytes: after.usage.memory_limit,
+        processes: after.usage.pids,
+        processes_limit: after.usage.pids_limit,
+        received_bytes: after.received,
+        sent_bytes: after.sent,
+    }
+}
+
+/// Nanoseconds of work per time, in hundredths of one processor, to two decimals.
+fn percent(spent: u64, time: Duration) -> f64 {
+    let nanoseconds = time.as_nanos().max(1) as f64;
+    (spent as f64 / nanoseconds * 10_000.0).round() / 100.0
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut table = Table::new(&["NAME", "CPU", "MEMORY", "LIMIT", "PIDS", "RECEIVED", "SENT"]);
+    for row in rows {
+        table.row(vec![
+            row.container.clone(),
+            format!("{:.2}%", row.cpu_percent),
+            bytes(row.memory_bytes),
+            row.memory_limit_bytes.map_or("-".to_owned(), bytes),
+            match row.processes_limit {
+                Some(limit) => format!("{}/{limit}", row.processes),
+                None => row.processes.to_string(),
+            },
+            bytes(row.received_bytes),
+            bytes(row.sent_bytes),
+        ]);
+    }
+    table.render()
+}
+
+/// `512B`, `1.5MiB`, `12.0GiB`: to read, not to compute with.
+pub fn bytes(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{bytes}B"),
+        _ => format!("{value:.1}{}", units[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_at_a_glance() {
+        for (size, text) in [(0, "0B"), (1023, "1023B"), (1536, "1.5KiB"), (64 << 20, "64.0MiB"), (5 << 40, "5.0TiB")] {
+            assert_eq!(bytes(size), text);
+        }
+    }
+
+    #[test]
+    fn two_busy_processors_are_two_hundred_percent() {
+        assert_eq!(percent(40_000_000, Duration::from_millis(20)), 200.0);
+        assert_eq!(percent(0, Duration::ZERO), 0.0);
+    }
+}

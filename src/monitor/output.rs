@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::{SendFlags, send};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -29,6 +30,9 @@ const READ_SIZE: usize = 64 * 1024;
 
 /// After this long without a byte, buffers are given back.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// More who look on are refused.
+const MOST_ONLOOKERS: usize = 16;
 
 /// What a process may have left in its pipes when it ended, and a bound on what others go on to write.
 const DRAIN_READS: usize = 64;
@@ -166,6 +170,10 @@ impl Output {
 
     /// Lets somebody look on from now, and gives them the container's standard input where it is open.
     pub fn attach(&mut self, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Option<OwnedFd>> {
+        self.onlookers.retain(Onlooker::is_there);
+        if self.onlookers.len() >= MOST_ONLOOKERS {
+            return Err(io::Error::other("too many look on already"));
+        }
         let input = self.input.as_ref().map(OwnedFd::try_clone).transpose()?;
         self.onlookers.push(Onlooker { stdout, stderr });
         Ok(input)
@@ -193,6 +201,13 @@ enum Outcome {
 }
 
 impl Onlooker {
+    /// A silent container would never learn by writing that they are gone.
+    fn is_there(&self) -> bool {
+        let mut polled = [PollFd::new(&self.stdout, PollFlags::empty())];
+        let result = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        result.is_ok() && !polled[0].revents().contains(PollFlags::HUP)
+    }
+
     /// Whether they are still there.
     fn show(&self, stream: Stream, bytes: &[u8]) -> bool {
         let socket = match stream {

@@ -32,6 +32,9 @@ use crate::model::launch::Launch;
 use crate::model::status::{Exit, ProbeResult, Status};
 use crate::runtime::RuntimeError;
 
+/// How long until a status that could not be written is tried again.
+const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
+
 /// Which descriptor is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ready {
@@ -65,6 +68,7 @@ pub struct Supervisor {
     signals: SignalFd,
     start: Option<Errand>,
     probe: Option<Probe>,
+    /// What the status file says; `None` while it could not be written.
     published: Option<Status>,
     /// How the first start went, since that is known.
     first: Option<FirstStart>,
@@ -136,7 +140,7 @@ impl Supervisor {
         let mut tell = Some(tell);
         self.carry_out(Command::Start, Now::read());
         loop {
-            self.publish()?;
+            self.publish();
             // After the status file, so that whoever is told finds it so.
             if self.first.is_some() || self.machine.is_over() {
                 let first = self.first.clone().unwrap_or(FirstStart::Stopped);
@@ -187,8 +191,10 @@ impl Supervisor {
             self.output.deadline(),
             self.names.as_ref().and_then(names::Server::deadline),
         ];
-        let next = deadlines.into_iter().flatten().min()?;
-        let left = next.saturating_sub(Now::read().monotonic);
+        let now = Now::read().monotonic;
+        let try_again = self.published.is_none().then(|| now + PUBLISH_AGAIN);
+        let next = deadlines.into_iter().chain([try_again]).flatten().min()?;
+        let left = next.saturating_sub(now);
         // A far deadline is looked at again after a day.
         let left = left.min(Duration::from_secs(86_400));
         Some(Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() })
@@ -381,14 +387,22 @@ impl Supervisor {
         Answer::Status(self.machine.status(&self.launch.id))
     }
 
-    /// Brings the status file up to date where something changed that others look at.
-    fn publish(&mut self) -> Result<(), MonitorError> {
+    /// Brings the status file up to date where something changed that others look at. A file system that is full is
+    /// tried again: it is no reason to leave the container alone.
+    fn publish(&mut self) {
         let status = self.machine.status(&self.launch.id);
-        if self.published.as_ref().is_none_or(|published| differ(published, &status)) {
-            status_file::write(&self.directory, &status)?;
-            self.published = Some(status);
+        if self.published.as_ref().is_some_and(|published| !differ(published, &status)) {
+            return;
         }
-        Ok(())
+        match status_file::write(&self.directory, &status) {
+            Ok(()) => self.published = Some(status),
+            Err(error) => {
+                // Said once, not every second.
+                if self.published.take().is_some() {
+                    eprintln!("{}: {}", self.launch.name, chain(&error));
+                }
+            }
+        }
     }
 
     /// The container is over: everything goes, the lock last, and then those are told who wait for it.

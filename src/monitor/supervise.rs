@@ -35,6 +35,9 @@ use crate::runtime::RuntimeError;
 /// How long until a status that could not be written is tried again.
 const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long the names of a shared network may be unserved after the monitor that served them is gone.
+const NAMES_AGAIN: Duration = Duration::from_secs(3);
+
 /// Which descriptor is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ready {
@@ -64,6 +67,8 @@ pub struct Supervisor {
     pub(super) control: Control,
     pub(super) jobs: Vec<ClientJob>,
     pub(super) names: Option<names::Server>,
+    /// When to try again to serve names, while the monitor of a container that shares our network does.
+    names_again: Option<Duration>,
     home: Home,
     signals: SignalFd,
     start: Option<Errand>,
@@ -99,18 +104,14 @@ impl Supervisor {
             move |source: std::io::Error| MonitorError::system(operation, name, source)
         };
         let home = Home::open().map_err(system("find the network namespace"))?;
-        let names = match (&launch.netns, &launch.resolver) {
-            (Some(netns), Some(resolver)) => {
-                names::Server::open(&home, netns, resolver).map_err(system("serve names at 127.0.0.11"))?
-            }
-            _ => None,
-        };
+        let names = serve_names(&home, &launch).map_err(system("serve names at 127.0.0.11"))?;
         let signals = signals().map_err(system("receive signals"))?;
         Ok(Supervisor {
             control: Control::open(&directory)?,
             output: Output::new(launch.terminal, launch.logs.clone(), launch.logging.clone()),
             workload: Workload::default(),
             jobs: Vec::new(),
+            names_again: is_due_later(&launch, names.as_ref()),
             names,
             home,
             signals,
@@ -190,6 +191,7 @@ impl Supervisor {
             self.probe.as_ref().map(|probe| probe.deadline),
             self.output.deadline(),
             self.names.as_ref().and_then(names::Server::deadline),
+            self.names_again,
         ];
         let now = Now::read().monotonic;
         let try_again = self.published.is_none().then(|| now + PUBLISH_AGAIN);
@@ -230,6 +232,11 @@ impl Supervisor {
         self.output.rest(now);
         if let Some(names) = &mut self.names {
             names.expire(now.monotonic);
+        }
+        if self.names_again.is_some_and(|again| again <= now.monotonic) {
+            // What goes wrong here went well for the other one: it stays the other one's until the next time.
+            self.names = serve_names(&self.home, &self.launch).unwrap_or_default();
+            self.names_again = is_due_later(&self.launch, self.names.as_ref());
         }
     }
 
@@ -420,6 +427,19 @@ impl Supervisor {
         control.keep(Promise::Running, &answer);
         Ok(())
     }
+}
+
+/// The name service of a container that has a network of its own; `None` too where another monitor has it.
+fn serve_names(home: &Home, launch: &Launch) -> std::io::Result<Option<names::Server>> {
+    match (&launch.netns, &launch.resolver) {
+        (Some(netns), Some(resolver)) => names::Server::open(home, netns, resolver),
+        _ => Ok(None),
+    }
+}
+
+fn is_due_later(launch: &Launch, names: Option<&names::Server>) -> Option<Duration> {
+    let wanted = launch.netns.is_some() && launch.resolver.is_some();
+    (wanted && names.is_none()).then(|| Now::read().monotonic + NAMES_AGAIN)
 }
 
 /// Good answers of a health check that was healthy before are not worth a write every time.

@@ -2,8 +2,7 @@
 //!
 //! An instance may have several records when a replacement was cut short. The rules:
 //!
-//! 1. A record *fits* when nothing that is part of what a container is made of differs: no change of class `replace`,
-//!    the same image, the same networks, and its files are whole.
+//! 1. A record *fits* when nothing that is part of what a container is made of differs: see [`Comparison`].
 //! 2. Of the records that fit the one that runs is kept, else the one with the lowest identifier. It is updated and
 //!    started as need be.
 //! 3. When none fits, a new record is made.
@@ -14,11 +13,12 @@
 use std::collections::BTreeMap;
 
 use super::addresses::{AddressBook, Applicant, collide};
+use super::comparison::{Comparison, Standard};
 use super::images::{Images, Knowledge};
 use super::liveness::{Standing, is_up, limits_drift, meets, remark, standing};
 use super::networks::Networks;
 use super::notation::Notation;
-use super::scope::{attached, in_order};
+use super::scope::in_order;
 use super::waits::readiness;
 use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, cause_of, diff};
 use crate::model::actual::ActualContainer;
@@ -200,39 +200,10 @@ fn clear_the_way(networks: &Networks<'_>, declared: &mut [Decision<'_>]) {
 struct Round<'w, 'a> {
     world: &'w World<'a>,
     networks: &'w Networks<'w>,
-    images: &'w Images,
+    standard: Standard<'w, 'a>,
     ids: Ids,
     book: AddressBook,
-    /// The identifiers that instances will have.
-    chosen: BTreeMap<Instance, ContainerId>,
     findings: Findings,
-}
-
-/// How a record compares with what its instance should be.
-struct Comparison<'a> {
-    container: &'a ActualContainer,
-    changes: Vec<FieldChange>,
-    /// Beyond the fields: why it cannot be kept.
-    causes: Vec<String>,
-}
-
-impl Comparison<'_> {
-    fn class(&self) -> Option<ChangeClass> {
-        self.changes.iter().map(|change| change.class).max()
-    }
-
-    fn fits(&self) -> bool {
-        self.class() < Some(ChangeClass::Replace)
-    }
-
-    /// The causes, or the fields of the class that decides.
-    fn reason(&self) -> String {
-        let decisive = self.changes.iter().filter(|change| Some(change.class) == self.class());
-        match self.causes.is_empty() {
-            true => cause_of(decisive),
-            false => self.causes.join("; "),
-        }
-    }
 }
 
 impl<'w, 'a> Round<'w, 'a> {
@@ -240,10 +211,9 @@ impl<'w, 'a> Round<'w, 'a> {
         Round {
             world,
             networks,
-            images,
+            standard: Standard { world, networks, images, chosen: BTreeMap::new() },
             ids: ids.clone(),
             book: AddressBook::of(world, networks),
-            chosen: BTreeMap::new(),
             findings: Findings::default(),
         }
     }
@@ -258,7 +228,7 @@ impl<'w, 'a> Round<'w, 'a> {
             for replica in 1..=container.replicas {
                 let instance = Instance { container: name.clone(), replica };
                 let decision = self.instance(&instance, &container.spec);
-                self.chosen.insert(instance, decision.record.id.clone());
+                self.standard.chosen.insert(instance, decision.record.id.clone());
                 declared.push(decision);
             }
         }
@@ -268,7 +238,8 @@ impl<'w, 'a> Round<'w, 'a> {
     fn instance(&mut self, instance: &Instance, spec: &ContainerSpec) -> Decision<'a> {
         let own = self.world.actual.containers.values().filter(|c| c.record.project == self.world.desired.project);
         let of_instance = own.filter(|c| c.record.instance == *instance);
-        let mut compared: Vec<Comparison<'a>> = of_instance.map(|container| self.compare(container, spec)).collect();
+        let mut compared: Vec<Comparison<'a>> =
+            of_instance.map(|container| self.standard.compare(container, spec)).collect();
         // The sort is stable: equals stay in the order of their identifiers.
         compared.sort_by_key(|c| (!c.fits(), !is_up(&c.container.liveness)));
         match compared.first().is_some_and(Comparison::fits) {
@@ -277,72 +248,6 @@ impl<'w, 'a> Round<'w, 'a> {
                 self.keep(kept, spec, compared.into_iter().map(|c| c.container).collect())
             }
             false => self.make(instance, spec, compared),
-        }
-    }
-
-    fn compare(&self, container: &'a ActualContainer, spec: &ContainerSpec) -> Comparison<'a> {
-        let record = &container.record;
-        let mut changes = diff::container(&record.spec, spec);
-        let mut causes = Vec::new();
-        if let Some(broken) = &container.broken {
-            changes.push(replaced("files", broken, "made anew"));
-            causes.push(format!("its files are damaged: {broken}"));
-        }
-        let old = record.image.as_ref().map_or("unknown", |image| image.short());
-        match self.images.knowledge(self.world, &spec.image) {
-            _ if record.spec.image != spec.image => {}
-            Knowledge::Here(id) if record.image.as_ref().is_some_and(|image| *image != id) => {
-                changes.push(replaced("image id", old, id.short()));
-                causes.push("its image changed".to_owned());
-            }
-            Knowledge::Fetched { why } => {
-                changes.push(replaced("image id", old, "as fetched"));
-                causes.push(format!("its image is fetched again: {why}"));
-            }
-            Knowledge::Here(_) | Knowledge::Missing => {}
-        }
-        self.compare_networks(record, spec, &mut changes, &mut causes);
-        if let NetworkMode::Container(owner) = &spec.network {
-            let owner_id = self.chosen.get(&Instance { container: owner.clone(), replica: 1 });
-            if record.network_of.as_ref() != owner_id && record.spec.network == spec.network {
-                changes.push(replaced("network_mode", "namespace of the old one", "namespace of the new one"));
-                causes.push(format!("container {owner}, whose network it shares, is replaced"));
-            }
-        }
-        Comparison { container, changes, causes }
-    }
-
-    /// A network of the same name may be another one; an address that is written down as it was chosen, or left
-    /// open again, stays what it is.
-    fn compare_networks(
-        &self,
-        record: &ContainerRecord,
-        spec: &ContainerSpec,
-        changes: &mut Vec<FieldChange>,
-        causes: &mut Vec<String>,
-    ) {
-        for name in attached(spec) {
-            let Some(network) = self.networks.declared.get(name) else { continue };
-            let was_attached = attached(&record.spec).any(|old| old == name);
-            match record.addresses.get(&network.record.id) {
-                Some(addresses) => {
-                    let v4 = Some(addresses.v4.notation());
-                    let v6 = addresses.v6.map(|v6| v6.notation());
-                    for change in changes.iter_mut() {
-                        let is_kept = |kept: &Option<String>| change.new.is_none() || change.new == *kept;
-                        let field = change.field.strip_prefix(&format!("networks.{name}."));
-                        if (field == Some("address") && is_kept(&v4)) || (field == Some("address6") && is_kept(&v6)) {
-                            change.class = ChangeClass::None;
-                        }
-                    }
-                }
-                None if was_attached => {
-                    let subnet = network.record.subnet;
-                    changes.push(replaced(&format!("networks.{name}"), "another network", &subnet.to_string()));
-                    causes.push(format!("network {name} is made anew"));
-                }
-                None => {}
-            }
         }
     }
 
@@ -405,13 +310,13 @@ impl<'w, 'a> Round<'w, 'a> {
         let heir_of = old.first().filter(|_| !wants_start_first).map(|old| &old.container.record);
         let applicant = Applicant { instance, spec, heir_of };
         let addresses = self.book.assign(&applicant, self.networks, &mut self.findings);
-        let image = match self.images.knowledge(self.world, &spec.image) {
+        let image = match self.standard.images.knowledge(self.world, &spec.image) {
             Knowledge::Here(id) => Some(id),
             Knowledge::Fetched { .. } | Knowledge::Missing => None,
         };
         let network_of = match &spec.network {
             NetworkMode::Container(owner) => {
-                self.chosen.get(&Instance { container: owner.clone(), replica: 1 }).cloned()
+                self.standard.chosen.get(&Instance { container: owner.clone(), replica: 1 }).cloned()
             }
             NetworkMode::Networks(_) | NetworkMode::None | NetworkMode::Host => None,
         };
@@ -471,14 +376,5 @@ fn turnover(wants_start_first: bool, record: &ContainerRecord, leaving: &[&Actua
     match wants_start_first && apart && !leaving.is_empty() {
         true => Turnover::StartFirst,
         false => Turnover::StopFirst,
-    }
-}
-
-fn replaced(field: &str, old: &str, new: &str) -> FieldChange {
-    FieldChange {
-        field: field.to_owned(),
-        old: Some(old.to_owned()),
-        new: Some(new.to_owned()),
-        class: ChangeClass::Replace,
     }
 }

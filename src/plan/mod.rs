@@ -9,8 +9,8 @@
 //! ```
 //!
 //! * [`diff`] compares specs field by field; `liveness` says what a container's state means for its plan.
-//! * `networks`, `containers`, `images`, `volumes` decide what each object becomes; names, addresses and identifiers
-//!   are chosen here.
+//! * `networks`, `containers`, `images`, `volumes` decide what each object becomes, by `comparison` of records with the
+//!   manifest; names, `addresses` and identifiers are chosen here.
 //! * `guards` finds what must not or cannot be done.
 //! * `waits` says when a container is ready and how long that may take; `traffic` computes firewall and names for every
 //!   moment of the plan; `order` turns all decisions into steps.
@@ -30,6 +30,7 @@ use crate::model::id::{Ids, ProjectName, ResourceName};
 use crate::model::units::Timespan;
 
 mod addresses;
+mod comparison;
 mod containers;
 pub mod diff;
 mod graph;

@@ -1,0 +1,131 @@
+//! How a stored container compares with what its instance should be: field by field, and beyond the fields its image,
+//! its networks, its namespace and its files.
+//!
+//! A record *fits* when no difference is of class `replace`. Differences that a manifest only writes down differently
+//! (an address as it was chosen) are of class `none`.
+
+use std::collections::BTreeMap;
+
+use super::images::{Images, Knowledge};
+use super::networks::Networks;
+use super::notation::Notation;
+use super::scope::attached;
+use super::{ChangeClass, FieldChange, World, cause_of, diff};
+use crate::model::actual::ActualContainer;
+use crate::model::container::ContainerSpec;
+use crate::model::id::{ContainerId, Instance};
+use crate::model::network::NetworkMode;
+use crate::model::record::ContainerRecord;
+
+/// What records are compared with, beside their specs.
+pub(super) struct Standard<'w, 'a> {
+    pub world: &'w World<'a>,
+    pub networks: &'w Networks<'w>,
+    pub images: &'w Images,
+    /// The identifiers that instances will have; those that a container needs are chosen before it.
+    pub chosen: BTreeMap<Instance, ContainerId>,
+}
+
+/// How a record compares with what its instance should be.
+pub(super) struct Comparison<'a> {
+    pub container: &'a ActualContainer,
+    pub changes: Vec<FieldChange>,
+    /// Beyond the fields: why it cannot be kept.
+    causes: Vec<String>,
+}
+
+impl Comparison<'_> {
+    pub fn class(&self) -> Option<ChangeClass> {
+        self.changes.iter().map(|change| change.class).max()
+    }
+
+    pub fn fits(&self) -> bool {
+        self.class() < Some(ChangeClass::Replace)
+    }
+
+    /// The causes, or the fields of the class that decides.
+    pub fn reason(&self) -> String {
+        let decisive = self.changes.iter().filter(|change| Some(change.class) == self.class());
+        match self.causes.is_empty() {
+            true => cause_of(decisive),
+            false => self.causes.join("; "),
+        }
+    }
+}
+
+impl<'a> Standard<'_, 'a> {
+    pub fn compare(&self, container: &'a ActualContainer, spec: &ContainerSpec) -> Comparison<'a> {
+        let record = &container.record;
+        let mut changes = diff::container(&record.spec, spec);
+        let mut causes = Vec::new();
+        if let Some(broken) = &container.broken {
+            changes.push(replaced("files", broken, "made anew"));
+            causes.push(format!("its files are damaged: {broken}"));
+        }
+        let old = record.image.as_ref().map_or("unknown", |image| image.short());
+        match self.images.knowledge(self.world, &spec.image) {
+            _ if record.spec.image != spec.image => {}
+            Knowledge::Here(id) if record.image.as_ref().is_some_and(|image| *image != id) => {
+                changes.push(replaced("image id", old, id.short()));
+                causes.push("its image changed".to_owned());
+            }
+            Knowledge::Fetched { why } => {
+                changes.push(replaced("image id", old, "as fetched"));
+                causes.push(format!("its image is fetched again: {why}"));
+            }
+            Knowledge::Here(_) | Knowledge::Missing => {}
+        }
+        self.compare_networks(record, spec, &mut changes, &mut causes);
+        if let NetworkMode::Container(owner) = &spec.network {
+            let owner_id = self.chosen.get(&Instance { container: owner.clone(), replica: 1 });
+            if record.network_of.as_ref() != owner_id && record.spec.network == spec.network {
+                changes.push(replaced("network_mode", "namespace of the old one", "namespace of the new one"));
+                causes.push(format!("container {owner}, whose network it shares, is replaced"));
+            }
+        }
+        Comparison { container, changes, causes }
+    }
+
+    /// A network of the same name may be another one; an address that is written down as it was chosen, or left
+    /// open again, stays what it is.
+    fn compare_networks(
+        &self,
+        record: &ContainerRecord,
+        spec: &ContainerSpec,
+        changes: &mut Vec<FieldChange>,
+        causes: &mut Vec<String>,
+    ) {
+        for name in attached(spec) {
+            let Some(network) = self.networks.declared.get(name) else { continue };
+            let was_attached = attached(&record.spec).any(|old| old == name);
+            match record.addresses.get(&network.record.id) {
+                Some(addresses) => {
+                    let v4 = Some(addresses.v4.notation());
+                    let v6 = addresses.v6.map(|v6| v6.notation());
+                    for change in changes.iter_mut() {
+                        let is_kept = |kept: &Option<String>| change.new.is_none() || change.new == *kept;
+                        let field = change.field.strip_prefix(&format!("networks.{name}."));
+                        if (field == Some("address") && is_kept(&v4)) || (field == Some("address6") && is_kept(&v6)) {
+                            change.class = ChangeClass::None;
+                        }
+                    }
+                }
+                None if was_attached => {
+                    let subnet = network.record.subnet;
+                    changes.push(replaced(&format!("networks.{name}"), "another network", &subnet.to_string()));
+                    causes.push(format!("network {name} is made anew"));
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+fn replaced(field: &str, old: &str, new: &str) -> FieldChange {
+    FieldChange {
+        field: field.to_owned(),
+        old: Some(old.to_owned()),
+        new: Some(new.to_owned()),
+        class: ChangeClass::Replace,
+    }
+}

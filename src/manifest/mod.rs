@@ -138,7 +138,6 @@ fn read_manifest<'a>(
     if !syntax_errors.is_empty() {
         return Err(Problems::new(reading.sources, syntax_errors));
     }
-    let manifest =
-        merged.map(|tree| tree::without_extensions(tree)).and_then(|tree| Manifest::read(&tree, &mut reading));
+    let manifest = merged.map(tree::without_extensions).and_then(|tree| Manifest::read(&tree, &mut reading));
     Ok((reading, manifest.unwrap_or_default()))
 }

@@ -30,8 +30,11 @@ pub(super) fn read_layers(inputs: &[PathBuf]) -> Result<Vec<Vec<Source>>, Proble
     let mut layers = Vec::new();
     for input in inputs {
         match files_of(&input) {
+            Ok(files) if files.is_empty() => {
+                problems.push(Problem::nowhere(format!("the directory `{}` holds no `*.toml`", input.display())));
+            }
             Ok(files) => layers.push(files.iter().filter_map(|file| read(file, &mut problems)).collect()),
-            Err(problem) => problems.push(problem),
+            Err(error) => problems.push(unreadable(&input, &error)),
         }
     }
     match problems.is_empty() {
@@ -41,7 +44,7 @@ pub(super) fn read_layers(inputs: &[PathBuf]) -> Result<Vec<Vec<Source>>, Proble
 }
 
 /// The file itself, or the manifests of a directory in the order of their names.
-fn files_of(input: &Path) -> Result<Vec<PathBuf>, Problem> {
+fn files_of(input: &Path) -> io::Result<Vec<PathBuf>> {
     if !input.is_dir() {
         return Ok(vec![input.to_path_buf()]);
     }
@@ -49,15 +52,11 @@ fn files_of(input: &Path) -> Result<Vec<PathBuf>, Problem> {
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         !hidden && path.extension().is_some_and(|extension| extension == "toml")
     };
-    let entries: io::Result<Vec<PathBuf>> =
-        fs::read_dir(input).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
-    let mut files = entries.map_err(|error| unreadable(input, &error))?;
+    let mut files =
+        fs::read_dir(input)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<PathBuf>>>()?;
     files.retain(is_manifest);
     files.sort();
-    match files.is_empty() {
-        true => Err(Problem::nowhere(format!("the directory `{}` holds no `*.toml`", input.display()))),
-        false => Ok(files),
-    }
+    Ok(files)
 }
 
 fn read(path: &Path, problems: &mut Vec<Problem>) -> Option<Source> {

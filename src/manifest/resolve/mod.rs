@@ -65,14 +65,12 @@ pub(super) fn missing_project(sources: &[Source]) -> Problem {
 }
 
 /// The entries of an optional table that could be read.
-fn entries<'m, K, V>(
-    table: &'m Option<Placed<super::read::Entries<K, V>>>,
-) -> impl Iterator<Item = (&'m Placed<K>, &'m V)> {
+fn entries<K, V>(table: &Option<Placed<super::read::Entries<K, V>>>) -> impl Iterator<Item = (&Placed<K>, &V)> {
     table.iter().flat_map(|table| table.whole())
 }
 
 /// The keys of an optional table, those with unreadable values included.
-fn keys<'m, K, V>(table: &'m Option<Placed<super::read::Entries<K, V>>>) -> impl Iterator<Item = &'m Placed<K>> {
+fn keys<K, V>(table: &Option<Placed<super::read::Entries<K, V>>>) -> impl Iterator<Item = &Placed<K>> {
     table.iter().flat_map(|table| table.0.iter().map(|(key, _)| key))
 }
 

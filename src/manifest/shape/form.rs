@@ -103,14 +103,14 @@ either!(Probe: String, Vec<Placed<String>>);
 #[derive(Debug)]
 pub(in crate::manifest) enum Healthcheck {
     None,
-    Table(HealthcheckTable),
+    Table(Box<HealthcheckTable>),
 }
 
 impl Read for Healthcheck {
     fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Healthcheck> {
         match &node.value {
             Value::String(_) => NoHealthcheck::read(node, reading).map(|NoHealthcheck| Healthcheck::None),
-            _ => HealthcheckTable::read(node, reading).map(Healthcheck::Table),
+            _ => HealthcheckTable::read(node, reading).map(|table| Healthcheck::Table(Box::new(table))),
         }
     }
 }
@@ -124,7 +124,7 @@ either!(Healthcheck: NoHealthcheck, HealthcheckTable);
 #[derive(Debug)]
 pub(in crate::manifest) enum RestartWord {
     Word(Placed<String>),
-    Policy(Restart),
+    Policy(Box<Restart>),
 }
 
 impl Read for RestartWord {
@@ -135,7 +135,7 @@ impl Read for RestartWord {
                 reading.report(problem.help("write \"no\""));
                 None
             }
-            Value::Table(_) => Restart::read(node, reading).map(RestartWord::Policy),
+            Value::Table(_) => Restart::read(node, reading).map(|policy| RestartWord::Policy(Box::new(policy))),
             Value::String(_) => placed(node, reading).map(RestartWord::Word),
             _ => {
                 reading.expected(node, "a restart policy", None);

@@ -12,7 +12,7 @@ use crate::manifest::tree::{Node, Value};
 #[derive(Debug)]
 pub(in crate::manifest) enum Mount {
     Volume(Placed<ResourceName>),
-    Table(MountTable),
+    Table(Box<MountTable>),
 }
 
 table! {
@@ -50,7 +50,7 @@ either!(Mount: ResourceName, MountTable);
 impl Read for Mount {
     fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Mount> {
         let Value::String(text) = &node.value else {
-            return MountTable::read(node, reading).map(Mount::Table);
+            return MountTable::read(node, reading).map(|table| Mount::Table(Box::new(table)));
         };
         if text.starts_with(['/', '.', '~']) {
             let problem = Problem::at(&node.place, format!("{text:?} is a path, not the name of a volume"));

@@ -14,7 +14,7 @@
 //!
 //! # Decisions
 //! * TOML is version 1.1: an inline table may span lines. Readers of 1.0 may refuse such a file.
-//! * Files of one directory lie side by side, a later `-f` lies on top: see [`merge`].
+//! * Files of one directory lie side by side, a later `-f` lies on top: see `merge`.
 //! * Short and long forms are read by hand rather than by untagged enums, whose errors have no place.
 
 mod config;

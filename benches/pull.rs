@@ -52,8 +52,9 @@ fn main() -> Result<(), Error> {
         show(&format!("tar, {}", form.name), &floor);
         let source = ImageSource::Reference(format!("{}/bench:latest", registry.address));
         let options = Options::new(PathBuf::from(env!("CARGO_BIN_EXE_evenkeel")));
-        let pulled =
-            measure(runs, work.path(), |root| Ok(drop(image::ensure(&Store::new(root), &source, &options, &Silent)?)))?;
+        let pulled = measure(runs, work.path(), |root| {
+            Ok(image::ensure(&Store::new(root), &source, &options, &Silent).map(drop)?)
+        })?;
         show(&format!("evenkeel, {}", form.name), &pulled);
     }
     Ok(())

@@ -12,3 +12,5 @@ mod registry;
 mod server;
 #[path = "host_image/support.rs"]
 mod support;
+#[path = "host_image/trouble.rs"]
+mod trouble;

@@ -38,7 +38,7 @@ const DOCUMENT_MAX: u64 = 8 << 20;
 const LINKS_MAX: usize = 8;
 
 /// Makes the image of an archive whole, unless the file is the one that was imported before.
-pub fn ensure_archive(
+pub(super) fn ensure_archive(
     session: Session<'_>,
     source: &ImageSource,
     path: &Path,

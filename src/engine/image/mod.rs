@@ -12,19 +12,19 @@
 //!
 //! This process never parses a tar stream that it has not written itself: every one is read by a child.
 
-pub mod archive;
-pub mod config;
+mod archive;
+mod config;
 pub mod ensure;
 pub mod error;
 mod implied;
-pub mod layer;
-pub mod manifest;
+mod layer;
+mod manifest;
 pub mod observe;
 pub mod options;
 pub mod progress;
 mod pull;
-pub mod registry;
-pub mod rootfs;
+mod registry;
+mod rootfs;
 pub mod store;
 pub mod unpack;
 

@@ -1,5 +1,7 @@
 //! Looking whether an image on this host is still what its source stands for.
 
+use std::io;
+
 use super::error::ImageError;
 use super::options::Options;
 use super::pull;
@@ -10,17 +12,20 @@ use crate::model::id::Digest;
 use crate::model::image::{ImageSource, Pull};
 
 /// What this host knows of `source`, and whether the source has moved on since. Files are compared with the stamp of
-/// their import; the registry is asked only for [`Pull::Always`].
+/// their import; the registry is asked only for [`Pull::Always`]; for [`Pull::Never`] nothing but the store is looked at.
+/// A file that is gone is no reason to do anything: the image is here.
 ///
 /// # Errors
-/// When the source cannot be looked at: the file is gone, the registry does not answer. The caller decides whether the
-/// rest of the host waits for that.
+/// When the source cannot be looked at, above all when the registry does not answer. The caller decides whether the rest
+/// of the host waits for that.
 pub fn observe(store: &Store, source: &ImageSource, pull: Pull, options: &Options) -> Result<ActualImage, ImageError> {
     let Some(record) = store.find_record(source)? else { return Ok(ActualImage::default()) };
     let moved = match source {
-        ImageSource::Archive(path) | ImageSource::Rootfs(path) => match &record.stamp {
-            Some(stamp) => stamp.difference(&rootfs::stamp(path)?),
-            None => Some("how it looked is not known".to_owned()),
+        _ if pull == Pull::Never => None,
+        ImageSource::Archive(path) | ImageSource::Rootfs(path) => match (&record.stamp, rootfs::stamp(path)) {
+            (_, Err(ImageError::File { source, .. })) if source.kind() == io::ErrorKind::NotFound => None,
+            (Some(stamp), now) => stamp.difference(&now?),
+            (None, now) => now.map(|_| Some("how it looked is not known".to_owned()))?,
         },
         ImageSource::Reference(_) if pull != Pull::Always => None,
         // A digest stands for the same forever.

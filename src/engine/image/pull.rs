@@ -15,7 +15,7 @@ use crate::model::image::{Image, ImageSource};
 use crate::model::reference::Reference;
 
 /// Makes the image of a reference whole, unless the registry still has the same under that name.
-pub fn ensure_reference(
+pub(super) fn ensure_reference(
     session: Session<'_>,
     source: &ImageSource,
     text: &str,

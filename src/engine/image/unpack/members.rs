@@ -22,6 +22,9 @@ pub trait Stream: Read {
     fn skip(&mut self, bytes: u64) -> io::Result<()>;
 }
 
+/// Key and value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     File,
@@ -46,7 +49,7 @@ pub struct Member {
     /// Seconds since 1970 and nanoseconds.
     pub modified: (i64, u32),
     pub device: (u32, u32),
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Vec<Pair>,
     /// Bytes of the body in the archive.
     pub size: u64,
     /// Where the body's bytes go, if not from the beginning to the end; and the file's length.
@@ -68,7 +71,7 @@ pub struct Members<S> {
 struct Extensions {
     long_path: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
-    pax: Vec<(Vec<u8>, Vec<u8>)>,
+    pax: Vec<Pair>,
 }
 
 impl Extensions {
@@ -375,7 +378,7 @@ pub(super) fn number(field: &[u8]) -> Option<i64> {
 }
 
 /// `LENGTH KEY=VALUE\n`, one after the other, where LENGTH counts the whole record.
-fn pax_records(mut body: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Problem> {
+fn pax_records(mut body: &[u8]) -> Result<Vec<Pair>, Problem> {
     let mut records = Vec::new();
     // Some writers pad the body with zeros.
     while body.first().is_some_and(|byte| *byte != 0) {

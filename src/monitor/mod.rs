@@ -27,6 +27,7 @@
 mod children;
 pub mod client;
 pub mod clock;
+mod commands;
 mod control;
 mod conversation;
 mod errand;

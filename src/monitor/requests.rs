@@ -52,11 +52,15 @@ impl Supervisor {
         if let Some(reason) = self.machine.refusal(&ask) {
             return self.refuse(number, reason);
         }
-        match promise {
-            Some(promise) => self.control.promise(number, promise),
-            None => self.control.answer(number, &Answer::Done, &[]),
-        }
+        promise.into_iter().for_each(|promise| self.control.promise(number, promise));
+        self.problem = None;
         self.step(Event::Asked(ask), now);
+        match (promise, self.problem.take()) {
+            (None, None) => self.control.answer(number, &Answer::Done, &[]),
+            (None, Some(problem)) => self.refuse(number, &problem),
+            // Kept when the time comes, whatever went wrong on the way.
+            (Some(_), _) => {}
+        }
     }
 
     /// Takes over what may change from the launch file; all else waits for the next start of a monitor.

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use crate::model::restart::Backoff;
 
+/// From the second restart in a row on, whatever the policy says: a policy of zeros is not to keep a processor busy.
+const SHORTEST: Duration = Duration::from_millis(10);
+
 /// The delay before the restart that follows `ends` earlier ends in a row: none after the first, then `initial`,
 /// growing by `factor` up to `max`.
 pub fn delay(backoff: &Backoff, ends: u32) -> Duration {
     let Backoff { initial, factor, max, reset_after: _ } = backoff;
     let Some(steps) = ends.checked_sub(1) else { return Duration::ZERO };
     let millis = initial.as_millis().saturating_mul(u64::from(*factor).saturating_pow(steps));
-    Duration::from_millis(millis.min(max.as_millis()))
+    Duration::from_millis(millis.min(max.as_millis())).max(SHORTEST)
 }
 
 #[cfg(test)]
@@ -24,6 +27,12 @@ mod tests {
         let millis: Vec<u128> = (0..14).map(|ends| delay(&backoff, ends).as_millis()).collect();
         let expected = [0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000, 60000];
         assert_eq!(millis, expected);
+    }
+
+    #[test]
+    fn a_policy_of_zeros_does_not_spin() {
+        let zeros = Backoff { initial: Timespan::ZERO, max: Timespan::ZERO, ..Backoff::default() };
+        assert_eq!([delay(&zeros, 0), delay(&zeros, 1)], [Duration::ZERO, SHORTEST]);
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! What holds whatever happens in whatever order: generated stories, with a world that obeys the commands.
 
+use std::time::{Duration, SystemTime};
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::restart::Backoff;
+use crate::model::id::ContainerId;
+use crate::model::restart::{Backoff, RestartCondition};
+use crate::model::status::Phase;
+use crate::monitor::clock::Now;
 
 fn asks() -> impl Strategy<Value = Ask> {
     prop_oneof![

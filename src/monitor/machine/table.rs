@@ -1,7 +1,11 @@
 //! The transition table, row by row: a story is a list of events and times, and what must come of each.
 
+use std::time::{Duration, SystemTime};
+
 use super::*;
-use crate::model::restart::Backoff;
+use crate::model::restart::{Backoff, RestartCondition};
+use crate::model::status::Phase;
+use crate::monitor::clock::Now;
 
 /// A story: each step is checked against the commands and the phase that must follow.
 struct Story {

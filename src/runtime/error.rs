@@ -48,7 +48,7 @@ pub enum RuntimeError {
         #[source]
         source: io::Error,
     },
-    #[error("cannot {operation} the cgroup `{path}`")]
+    #[error("cannot {operation} `{path}`")]
     Cgroup {
         operation: &'static str,
         path: PathBuf,

@@ -1,33 +1,126 @@
 //! A further process in a running container.
+//!
+//! ```text
+//! parent                                   child (born in the container's pid namespace; in version 2 in its cgroup)
+//!  setns(pidfd, pid); clone3; setns back    new session, no descriptors but its own, not dumpable
+//!  place in the cgroup (version 1)          setns(pidfd): mount, network, IPC, UTS and cgroup namespaces at once
+//!  Placed, Start  ------------------------> from here on as the first process: see steps 16 to 24 in `init`
+//! ```
+//!
+//! While the child is still this program, it already lives beside the container's processes. It is not dumpable, so
+//! that they can neither trace it nor open what /proc shows of it: its descriptors (CVE-2016-9962) and this program's
+//! own file (CVE-2019-5736).
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use oci_spec::runtime::{Process as ProcessSpec, Spec};
+use rustix::fs::{Mode, OFlags, fstatfs, open};
 use rustix::process::Pid;
-use std::os::fd::BorrowedFd;
 
-use super::error::RuntimeError;
-use super::launch::{Process, Stdio};
+use super::cgroup::{self, Cgroup};
+use super::error::{Context, RuntimeError};
+use super::handshake::{self, Channel, Word};
+use super::init;
+use super::launch::{Child, ChildrenIn, Process, Stdio, become_child};
+use super::program::{self, Program};
+use super::terminal::{self, Terminal};
 use crate::model::launch::Identity;
+use crate::sys;
+use crate::sys::clone::{Copy, clone3};
 
 pub struct Request<'a> {
-    /// The container's configuration: its seccomp filter and its namespaces hold for this process too.
+    /// The container's configuration: its seccomp filter and its cgroup hold for this process too.
     pub spec: &'a Spec,
     /// What to execute, and as whom.
     pub process: &'a ProcessSpec,
+    /// Names to look up in the container, in place of `process.user`.
     pub identity: Option<&'a Identity>,
     pub stdio: Stdio<'a>,
-    /// The container's first process.
     pub target: Target<'a>,
 }
 
+/// A process of the container, usually its first one.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
     pub pid: Pid,
     pub pidfd: BorrowedFd<'a>,
 }
 
+/// Every namespace but those of users and time, which no container has of its own (see `prepare`).
+const NAMESPACES: i32 =
+    libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWNET;
+
+/// Linux, magic.h: what statfs(2) says of a devpts instance.
+const DEVPTS_MAGIC: i64 = 0x1cd1;
+
 /// Starts a process in all namespaces and in the cgroup of `target`. Returns after execve(2) has succeeded. The
 /// process is a child of the caller, which must wait for it.
 pub fn exec(request: &Request<'_>) -> Result<Process, RuntimeError> {
-    let _ = request;
-    Err(RuntimeError::Died)
+    let linux = request.spec.linux().as_ref();
+    let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
+    let personality = linux.and_then(|linux| linux.personality().as_ref());
+    let program = program::prepare(request.process, request.identity, seccomp, personality)?;
+    let cgroup = match linux.and_then(|linux| linux.cgroups_path().as_ref()) {
+        Some(path) => Some(cgroup::open(&cgroup::detect()?, path)),
+        None => None,
+    };
+    let child = clone_child(request, &program, cgroup.as_ref())?;
+    if let Some(cgroup) = &cgroup {
+        cgroup.place(child.pid())?;
+    }
+    child.tell(Word::Placed)?;
+    child.tell(Word::Start)?;
+    let terminal = child.created()?;
+    Ok(Process { terminal, ..child.executed()? })
+}
+
+fn clone_child(request: &Request<'_>, program: &Program, cgroup: Option<&Cgroup>) -> Result<Child, RuntimeError> {
+    let birthplace = cgroup.map(Cgroup::birthplace).transpose()?.flatten();
+    let (ours, theirs) = handshake::pair()?;
+    let joined = ChildrenIn::join(request.target.pidfd, format_args!("of process {}", request.target.pid))?;
+    let copy = clone3(0, birthplace.as_ref().map(OwnedFd::as_fd)).during("make", "a process");
+    match copy {
+        Ok(Copy::Child) => {
+            drop(ours);
+            become_child(&theirs, || run(request, program, &theirs))
+        }
+        Ok(Copy::Parent { pid, pidfd }) => {
+            let child = Child::new(pid, pidfd, ours);
+            joined.leave()?;
+            Ok(child)
+        }
+        Err(error) => {
+            joined.leave()?;
+            Err(error)
+        }
+    }
+}
+
+fn run(request: &Request<'_>, program: &Program, channel: &Channel) -> Result<Infallible, RuntimeError> {
+    let target = request.target.pidfd;
+    init::begin(program)?;
+    init::keep_only(channel, request.stdio, &[target])?;
+    sys::namespace::setns(target, NAMESPACES).during("join the namespaces of process", request.target.pid)?;
+    let terminal = match request.stdio {
+        Stdio::Terminal => Some(open_terminal(program)?),
+        Stdio::Descriptors { .. } => None,
+    };
+    channel.expect(Word::Placed).during("wait for", "the cgroups")?;
+    let command = init::get_ready(program, request.stdio, terminal.as_ref())?;
+    channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
+    drop(terminal);
+    channel.expect(Word::Start).during("wait for", "the word to start")?;
+    init::finish(program, &command)
+}
+
+/// The container may have anything at /dev/pts: only a devpts instance will do.
+fn open_terminal(program: &Program) -> Result<Terminal, RuntimeError> {
+    let step = "open a terminal of";
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let devpts = open("/dev/pts", flags, Mode::empty()).during(step, "/dev/pts")?;
+    match fstatfs(&devpts).during(step, "/dev/pts")?.f_type as i64 {
+        DEVPTS_MAGIC => terminal::open(devpts.as_fd(), program.terminal_size),
+        _ => Err(rustix::io::Errno::NODEV).during(step, "/dev/pts"),
+    }
 }

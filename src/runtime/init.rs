@@ -17,17 +17,17 @@
 //! ```
 //!
 //! Step 14 is late on purpose: moving a process into a version 1 cgroup waits 6 to 15 ms for an RCU grace period
-//! (measured), and the parent does that while the child mounts. A cgroup mount needs the namespace of step 15, so with
-//! one the child waits before step 9.
+//! (measured), and the parent does that while the child mounts.
 //!
 //! Nothing below the container's /proc is opened, and nothing of its /dev by name (CVE-2025-31133, CVE-2025-52565,
 //! CVE-2025-52881). An error at any step goes to the parent as data; then the child ends.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::fs::Mode;
-use rustix::process::{chdir, getcwd, setrlimit, setsid, umask};
+use rustix::process::{DumpableBehavior, chdir, getcwd, set_dumpable_behavior, setrlimit, setsid, umask};
 use rustix::system::{setdomainname, sethostname};
 use rustix::thread::set_no_new_privs;
 
@@ -44,16 +44,15 @@ use super::{devices, masks, mounts, rootfs, sysctl};
 use crate::sys;
 
 /// Walks the line. Returns only the reason why it could not be walked to its end.
-pub(super) fn run(setup: &Setup<'_>, channel: &Channel) -> Result<Infallible, RuntimeError> {
+pub(super) fn run(setup: &Setup<'_>, cgroups: &[PathBuf], channel: &Channel) -> Result<Infallible, RuntimeError> {
     begin(&setup.program)?;
     for (kind, namespace, path) in &setup.namespaces.join {
         sys::namespace::setns(namespace.as_fd(), *kind).during("join the namespace", path.display())?;
     }
+    keep_only(channel, setup.stdio, &[])?;
     name_host(setup)?;
-    let terminal = build_tree(setup, channel)?;
-    if !setup.mounts_cgroups() {
-        wait_for_cgroups(setup, channel)?;
-    }
+    let terminal = build_tree(setup, cgroups)?;
+    wait_for_cgroups(setup, channel)?;
     let program = &setup.program;
     let ready = get_ready(program, setup.stdio, terminal.as_ref())?;
     channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
@@ -70,10 +69,20 @@ pub(super) fn begin(program: &Program) -> Result<(), RuntimeError> {
     setsid().during("begin", "a session")?;
     sys::keyring::join_new_session_keyring().during("leave", "the session keyring")?;
     if let Some(score) = program.oom_score_adj {
-        std::fs::write("/proc/self/oom_score_adj", score.to_string())
-            .during("set to", format!("oom_score_adj {score}"))?;
+        std::fs::write("/proc/self/oom_score_adj", score.to_string()).during("set oom_score_adj to", score)?;
     }
-    Ok(())
+    // Until execve nobody in the container may trace this process or look into it (prctl(2), CVE-2016-9962).
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).during("make undumpable", "the process")
+}
+
+/// Nothing of the caller's is open while the container can already see this process.
+pub(super) fn keep_only(channel: &Channel, stdio: Stdio<'_>, others: &[BorrowedFd<'_>]) -> Result<(), RuntimeError> {
+    let mut keep = vec![channel.as_fd()];
+    keep.extend(others);
+    if let Stdio::Descriptors { stdin, stdout, stderr } = stdio {
+        keep.extend([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
+    }
+    sys::descriptors::close_others(&keep).during("close", "the other descriptors")
 }
 
 fn name_host(setup: &Setup<'_>) -> Result<(), RuntimeError> {
@@ -87,13 +96,10 @@ fn name_host(setup: &Setup<'_>) -> Result<(), RuntimeError> {
 }
 
 /// Steps 6 to 13.
-fn build_tree(setup: &Setup<'_>, channel: &Channel) -> Result<Option<Terminal>, RuntimeError> {
-    let sources = mounts::open_sources(&setup.mounts)?;
+fn build_tree(setup: &Setup<'_>, cgroups: &[PathBuf]) -> Result<Option<Terminal>, RuntimeError> {
+    let sources = mounts::open_sources(&setup.mounts, cgroups)?;
     rootfs::detach_from_host()?;
     let root = rootfs::assemble(setup.root)?;
-    if setup.mounts_cgroups() {
-        wait_for_cgroups(setup, channel)?;
-    }
     let mut devpts = None;
     for (mount, source) in setup.mounts.iter().zip(sources) {
         let made = mounts::attach_one(root.as_fd(), mount, source)?;

@@ -2,9 +2,9 @@
 //!
 //! The parent's side: prepare, make the cgroup, clone3(2), place the child, listen. The child's side is `init`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
 use oci_spec::runtime::{LinuxResources, Spec};
 use rustix::fs::{Mode, OFlags, open};
@@ -80,7 +80,7 @@ pub fn create(request: &Request<'_>) -> Result<Created, RuntimeError> {
     let setup = prepare(request)?;
     let cgroup = make_cgroup(request.spec)?;
     let child = clone_child(&setup, cgroup.as_ref())?;
-    if let Some(cgroup) = cgroup.as_ref().filter(|cgroup| !cgroup.receives_at_birth()) {
+    if let Some(cgroup) = &cgroup {
         cgroup.place(child.pid)?;
     }
     child.tell(Word::Placed)?;
@@ -112,6 +112,10 @@ pub(super) struct Child {
 impl Child {
     pub(super) fn new(pid: Pid, pidfd: OwnedFd, channel: Channel) -> Child {
         Child { pid, pidfd: Some(pidfd), channel }
+    }
+
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
     }
 
     pub(super) fn tell(&self, word: Word) -> Result<(), RuntimeError> {
@@ -173,16 +177,17 @@ fn make_cgroup(spec: &Spec) -> Result<Option<Cgroup>, RuntimeError> {
 fn clone_child(setup: &Setup<'_>, cgroup: Option<&Cgroup>) -> Result<Child, RuntimeError> {
     let birthplace = cgroup.map(Cgroup::birthplace).transpose()?.flatten();
     let pid_namespace = match &setup.namespaces.join_pid {
-        Some((namespace, path)) => Some(ChildrenIn::join(namespace, path)?),
+        Some((namespace, path)) => Some(ChildrenIn::join(namespace.as_fd(), path.display())?),
         None => None,
     };
+    let directories = cgroup.map(Cgroup::directories).unwrap_or_default();
     let (ours, theirs) = handshake::pair()?;
     let copy = clone3(setup.namespaces.fresh, birthplace.as_ref().map(OwnedFd::as_fd))
         .during("make", "the container's first process")?;
     match copy {
         Copy::Child => {
             drop(ours);
-            become_child(&theirs, || init::run(setup, &theirs))
+            become_child(&theirs, || init::run(setup, &directories, &theirs))
         }
         Copy::Parent { pid, pidfd } => {
             let child = Child::new(pid, pidfd, ours);
@@ -210,10 +215,11 @@ pub(super) struct ChildrenIn {
 }
 
 impl ChildrenIn {
-    pub(super) fn join(namespace: &OwnedFd, path: &Path) -> Result<ChildrenIn, RuntimeError> {
+    /// `namespace` is one, or a pidfd of a process in it.
+    pub(super) fn join(namespace: BorrowedFd<'_>, name: impl fmt::Display) -> Result<ChildrenIn, RuntimeError> {
         let own = open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .during("open", "/proc/self/ns/pid")?;
-        setns(namespace.as_fd(), libc::CLONE_NEWPID).during("join the namespace", path.display())?;
+        setns(namespace, libc::CLONE_NEWPID).during("join the namespace", name)?;
         Ok(ChildrenIn { own })
     }
 

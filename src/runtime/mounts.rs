@@ -5,7 +5,7 @@
 //! that came out: between looking and mounting there is no name that could change its meaning.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType};
 use rustix::mount::{
@@ -13,20 +13,63 @@ use rustix::mount::{
     fsmount, fsopen, open_tree,
 };
 
-use super::error::{Context, RuntimeError};
-use super::mount_options::{Bind, Propagation};
+use super::error::{Context, RuntimeError, invalid};
+use super::mount_options::{Bind, MountOptions, Propagation};
 use super::paths::{self, Kind, Links};
 use super::prepare::MountPoint;
 use super::rootfs::attach;
 use crate::sys::mount::{Attributes, Reach, mount_setattr};
 
-/// A copy of the mount at the source of each bind mount; `None` for the others.
-pub(super) fn open_sources(mounts: &[MountPoint]) -> Result<Vec<Option<OwnedFd>>, RuntimeError> {
-    mounts.iter().map(|mount| mount.options.bind.map(|bind| open_source(mount, bind)).transpose()).collect()
+/// What a mount shows, opened while the host's tree is still there.
+pub(super) enum Source {
+    /// A filesystem of its own, made when it is mounted.
+    Fresh,
+    /// A copy of the mount at the source of a bind mount.
+    Bind(OwnedFd),
+    /// Version 1: the container's own cgroup in each hierarchy, by the names of the hierarchies.
+    Cgroups(Vec<(PathBuf, OwnedFd)>),
 }
 
-fn open_source(mount: &MountPoint, bind: Bind) -> Result<OwnedFd, RuntimeError> {
-    let source = mount.source.as_deref().unwrap_or(Path::new("/"));
+/// Opens what each mount shows. `cgroups` are the directories of the container's cgroup.
+pub(super) fn open_sources(mounts: &[MountPoint], cgroups: &[PathBuf]) -> Result<Vec<Source>, RuntimeError> {
+    mounts
+        .iter()
+        .map(|mount| match (mount.options.bind, is_cgroup(mount)) {
+            (Some(bind), _) => open_source(mount.source.as_deref().unwrap_or(Path::new("/")), bind).map(Source::Bind),
+            (None, true) => open_cgroups(cgroups),
+            (None, false) => Ok(Source::Fresh),
+        })
+        .collect()
+}
+
+fn is_cgroup(mount: &MountPoint) -> bool {
+    matches!(mount.kind.as_str(), "cgroup" | "cgroup2")
+}
+
+/// The container's own cgroup directories are bound, not mounted anew: that needs no cgroup namespace, so the child
+/// need not wait for its place (see `init`), and hierarchies that it did not join do not appear.
+fn open_cgroups(cgroups: &[PathBuf]) -> Result<Source, RuntimeError> {
+    match cgroups {
+        [] => Err(invalid("mounts", "a mount of type `cgroup` needs `linux.cgroupsPath`")),
+        // Version 2: a single tree, and only it has this file.
+        [only] if only.join("cgroup.controllers").exists() => open_source(only, Bind::One).map(Source::Bind),
+        several => {
+            let named = |path: &PathBuf| {
+                let name = path.ancestors().find(|above| is_mount_point(above)).and_then(Path::file_name);
+                Ok((PathBuf::from(name.unwrap_or_default()), open_source(path, Bind::One)?))
+            };
+            several.iter().map(named).collect::<Result<_, _>>().map(Source::Cgroups)
+        }
+    }
+}
+
+/// A directory on another device than the one above it.
+fn is_mount_point(path: &Path) -> bool {
+    let device = |path: &Path| rustix::fs::stat(path).map(|found| found.st_dev);
+    path.parent().is_some_and(|parent| device(path) != device(parent))
+}
+
+fn open_source(source: &Path, bind: Bind) -> Result<OwnedFd, RuntimeError> {
     let flags = match bind {
         Bind::One => OpenTreeFlags::empty(),
         Bind::Tree => OpenTreeFlags::AT_RECURSIVE,
@@ -35,17 +78,19 @@ fn open_source(mount: &MountPoint, bind: Bind) -> Result<OwnedFd, RuntimeError> 
         .during("open the source of a mount", source.display())
 }
 
-/// Mounts `mount` below `root`; `source` comes from [`open_sources`]. Returns the mount.
-pub(super) fn attach_one(
-    root: BorrowedFd<'_>,
-    mount: &MountPoint,
-    source: Option<OwnedFd>,
-) -> Result<OwnedFd, RuntimeError> {
+/// Mounts `mount` below `root` and returns the mount.
+pub(super) fn attach_one(root: BorrowedFd<'_>, mount: &MountPoint, source: Source) -> Result<OwnedFd, RuntimeError> {
     let made = match source {
-        Some(source) => adjust_bind(source, mount)?,
-        None => make_filesystem(mount)?,
+        Source::Bind(source) => adjust_bind(source, mount)?,
+        Source::Fresh => make_filesystem(mount)?,
+        Source::Cgroups(directories) => return attach_cgroups(root, mount, directories),
     };
-    let kind = match paths::file_type(made.as_fd()).during("look at the source of", mount.target.display())? {
+    attach_at_target(root, made.as_fd(), mount)?;
+    Ok(made)
+}
+
+fn attach_at_target(root: BorrowedFd<'_>, made: BorrowedFd<'_>, mount: &MountPoint) -> Result<(), RuntimeError> {
+    let kind = match paths::file_type(made).during("look at the source of", mount.target.display())? {
         FileType::Directory => Kind::Directory,
         _ => Kind::File,
     };
@@ -57,7 +102,31 @@ pub(super) fn attach_one(
     };
     let target = paths::ensure(root, &mount.target, kind, links)
         .during("make the target of the mount", mount.target.display())?;
-    attach(made.as_fd(), target.as_fd(), &mount.target)?;
+    attach(made, target.as_fd(), &mount.target)
+}
+
+/// A tmpfs with a directory for each hierarchy, then closed for writing.
+fn attach_cgroups(
+    root: BorrowedFd<'_>,
+    mount: &MountPoint,
+    directories: Vec<(PathBuf, OwnedFd)>,
+) -> Result<OwnedFd, RuntimeError> {
+    let name = mount.target.display();
+    let tmpfs = MountPoint {
+        target: mount.target.clone(),
+        kind: "tmpfs".to_owned(),
+        source: None,
+        options: MountOptions { data: vec![("mode".to_owned(), Some("755".to_owned()))], ..MountOptions::default() },
+    };
+    let made = make_filesystem(&tmpfs)?;
+    attach_at_target(root, made.as_fd(), &tmpfs)?;
+    for (directory, source) in directories {
+        let source = adjust_bind(source, mount)?;
+        let place = paths::ensure(made.as_fd(), &directory, Kind::Directory, Links::Refused)
+            .during("make the target of the mount", &name)?;
+        attach(source.as_fd(), place.as_fd(), &mount.target)?;
+    }
+    mount_setattr(made.as_fd(), Reach::One, mount.options.attributes).during("set the attributes of", &name)?;
     Ok(made)
 }
 

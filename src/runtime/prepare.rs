@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxDevice, LinuxNamespaceType, LinuxSeccomp, Mount, Spec};
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxNamespaceType, Mount, Spec};
 use rustix::fs::{Mode, OFlags, open};
 
 use super::error::{Context, RuntimeError, invalid, unsupported};
@@ -63,11 +63,6 @@ pub(super) struct MountPoint {
 }
 
 impl Setup<'_> {
-    /// A cgroup mount shows the cgroup namespace of the process that mounts it.
-    pub(super) fn mounts_cgroups(&self) -> bool {
-        self.mounts.iter().any(|mount| matches!(mount.kind.as_str(), "cgroup" | "cgroup2"))
-    }
-
     /// Whether /dev comes from elsewhere, devices and all.
     pub(super) fn binds_dev(&self) -> bool {
         self.mounts.iter().any(|mount| mount.options.bind.is_some() && mount.target == Path::new("/dev"))
@@ -107,11 +102,6 @@ pub(super) fn prepare<'a>(request: &Request<'a>) -> Result<Setup<'a>, RuntimeErr
         program: program::prepare(process, request.identity, linux.seccomp().as_ref(), linux.personality().as_ref())?,
         namespaces,
     })
-}
-
-/// What a further process of the container shares with its first one.
-pub(super) fn seccomp(spec: &Spec) -> Option<&LinuxSeccomp> {
-    spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref())
 }
 
 /// Every 1.x: versions only add fields, and a field that is not known here is refused by its name, if it matters.

@@ -1,22 +1,38 @@
-//! close_range(2): no descriptor above a number survives an execve.
+//! close_range(2): no descriptor above a number goes where it must not.
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Marks every descriptor from `first` up close-on-exec (Linux 5.11), so that none of the runtime's own or of its
 /// caller's leaks into a container (CVE-2024-21626).
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
-    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
+    close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
-/// Closes every descriptor from `first` up. For a process that begins, before it has opened anything.
+/// Closes every descriptor from `first` up. Only for a child that has just been copied and executes, or ends, without
+/// touching what its parent's values in its memory still seem to own.
 pub fn close_from(first: u32) -> io::Result<()> {
-    close_range(first, 0)
+    close_range(first, u32::MAX, 0)
 }
 
-fn close_range(first: u32, flags: libc::c_uint) -> io::Result<()> {
-    // SAFETY: with CLOSE_RANGE_CLOEXEC no descriptor is closed, only a flag of theirs changes; without it, callers do
-    // this before anything in the process owns a descriptor.
-    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) } {
+/// Closes every descriptor above 2 that is not in `keep`, under the same condition.
+pub fn close_others(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).filter(|number| *number > 2).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for number in kept {
+        if number > first {
+            close_range(first, number - 1, 0)?;
+        }
+        first = first.max(number + 1);
+    }
+    close_range(first, u32::MAX, 0)
+}
+
+fn close_range(first: u32, last: u32, flags: libc::c_uint) -> io::Result<()> {
+    // SAFETY: no memory is passed. Closing is left to the two functions above, whose condition is that nobody uses or
+    // closes again what they closed.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -90,7 +90,7 @@ impl Bundle {
         fs::write(directory.path().join("lower/etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:44::/tmp:/bin/sh\n")
             .unwrap();
         fs::write(directory.path().join("lower/etc/group"), "root:x:0:\nvideo:x:27:web\n").unwrap();
-        let cgroup = PathBuf::from(format!("/evenkeel-test/{name}"));
+        let cgroup = PathBuf::from(format!("/evenkeel-test-{name}"));
         let config = config(&cgroup);
         Bundle { directory, config, identity: None, first: FirstProcess::Command, terminal: false, cgroup }
     }

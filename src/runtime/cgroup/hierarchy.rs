@@ -1,0 +1,181 @@
+//! Where this host's controllers are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::runtime::error::RuntimeError;
+
+use super::files;
+
+/// A controller of ours to use, whichever version it lives in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Controller {
+    Cpu,
+    Cpuacct,
+    Cpuset,
+    Memory,
+    Pids,
+    Devices,
+    Freezer,
+    /// `blkio` in version 1.
+    Io,
+}
+
+/// Which version has the controllers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    V1,
+    V2,
+}
+
+/// The cgroup hierarchies of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchy {
+    layout: Layout,
+    /// Where each controller is mounted: in version 2 the same place for all.
+    controllers: BTreeMap<Controller, PathBuf>,
+    unified: PathBuf,
+}
+
+/// By the names of version 1, with that of version 2 where it has another.
+const NAMES: [(Controller, &str); 8] = [
+    (Controller::Cpu, "cpu"),
+    (Controller::Cpuacct, "cpuacct"),
+    (Controller::Cpuset, "cpuset"),
+    (Controller::Memory, "memory"),
+    (Controller::Pids, "pids"),
+    (Controller::Devices, "devices"),
+    (Controller::Freezer, "freezer"),
+    (Controller::Io, "blkio"),
+];
+
+/// Version 2 has these without a controller of that name: bandwidth accounting, a BPF program, `cgroup.freeze`.
+const BUILT_IN: [Controller; 3] = [Controller::Cpuacct, Controller::Devices, Controller::Freezer];
+
+/// Linux, magic.h: what statfs(2) says of a version 2 tree.
+const CGROUP2_MAGIC: i64 = 0x6367_7270;
+
+const USUAL_PLACE: &str = "/sys/fs/cgroup";
+
+/// Looks at this process's mounts.
+pub fn detect() -> Result<Hierarchy, RuntimeError> {
+    // The usual place of a version 2 host needs no table of mounts, which can be long.
+    if rustix::fs::statfs(USUAL_PLACE).is_ok_and(|found| found.f_type as i64 == CGROUP2_MAGIC) {
+        return unified(Path::new(USUAL_PLACE));
+    }
+    let table = files::read(Path::new("/proc/self"), "mountinfo")?;
+    let mounts: Vec<(PathBuf, String, BTreeSet<String>)> = table.lines().filter_map(mount).collect();
+    let mut controllers = BTreeMap::new();
+    for (point, _, options) in mounts.iter().filter(|(_, kind, _)| kind == "cgroup") {
+        for (controller, name) in NAMES {
+            if options.contains(name) {
+                controllers.entry(controller).or_insert_with(|| point.clone());
+            }
+        }
+    }
+    if !controllers.is_empty() {
+        return Ok(Hierarchy { layout: Layout::V1, controllers, unified: PathBuf::from(USUAL_PLACE) });
+    }
+    match mounts.iter().find(|(_, kind, _)| kind == "cgroup2") {
+        Some((point, ..)) => unified(point),
+        // Nothing is mounted: nothing can be limited, and who asks for it is told so.
+        None => Ok(Hierarchy { layout: Layout::V1, controllers, unified: PathBuf::from(USUAL_PLACE) }),
+    }
+}
+
+fn unified(point: &Path) -> Result<Hierarchy, RuntimeError> {
+    let available = files::read(point, "cgroup.controllers")?;
+    let available: BTreeSet<&str> = available.split_whitespace().collect();
+    let controllers = NAMES
+        .into_iter()
+        .filter(|(controller, name)| {
+            BUILT_IN.contains(controller)
+                || available.contains(if *controller == Controller::Io { "io" } else { *name })
+        })
+        .map(|(controller, _)| (controller, point.to_owned()))
+        .collect();
+    Ok(Hierarchy { layout: Layout::V2, controllers, unified: point.to_owned() })
+}
+
+/// Mount point, filesystem type and superblock options of a line of mountinfo (proc(5)).
+fn mount(line: &str) -> Option<(PathBuf, String, BTreeSet<String>)> {
+    let (front, back) = line.split_once(" - ")?;
+    let point = front.split(' ').nth(4)?;
+    let mut back = back.split(' ');
+    let (kind, options) = (back.next()?, back.nth(1)?);
+    kind.starts_with("cgroup")
+        .then(|| (PathBuf::from(point), kind.to_owned(), options.split(',').map(str::to_owned).collect()))
+}
+
+impl Hierarchy {
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// What can be limited here.
+    pub fn controllers(&self) -> BTreeSet<Controller> {
+        self.controllers.keys().copied().collect()
+    }
+
+    /// The cgroup of this process in version 2: below it a delegated service may make its own (`Delegate=yes`).
+    pub fn own_unified(&self) -> Result<PathBuf, RuntimeError> {
+        let table = files::read(Path::new("/proc/self"), "cgroup")?;
+        let own = table.lines().find_map(|line| line.strip_prefix("0::"));
+        Ok(PathBuf::from(own.unwrap_or("/")))
+    }
+
+    pub(super) fn mount(&self, controller: Controller) -> Option<&Path> {
+        self.controllers.get(&controller).map(PathBuf::as_path)
+    }
+
+    /// Where the controllers are mounted; several may share a mount.
+    pub(super) fn mounts(&self) -> impl Iterator<Item = &Path> {
+        self.controllers.values().map(PathBuf::as_path)
+    }
+
+    pub(super) fn unified(&self) -> &Path {
+        &self.unified
+    }
+}
+
+impl Controller {
+    /// Its name in version 2, where it can be enabled by it.
+    pub(super) fn unified_name(self) -> Option<&'static str> {
+        match self {
+            Controller::Io => Some("io"),
+            controller if BUILT_IN.contains(&controller) => None,
+            controller => Some(controller.name()),
+        }
+    }
+
+    /// Its name in version 1, and in messages.
+    pub(super) fn name(self) -> &'static str {
+        NAMES.iter().find(|(controller, _)| *controller == self).map_or("", |(_, name)| name)
+    }
+}
+
+/// The processors or memory nodes that a cgroup's parent may use: what a version 1 cpuset must be given before it
+/// takes a process.
+pub(super) fn inherited(directory: &Path, file: &str) -> Result<String, RuntimeError> {
+    let parent = directory.parent().unwrap_or(directory);
+    let own = fs::read_to_string(parent.join(file)).unwrap_or_default();
+    match own.trim().is_empty() {
+        false => Ok(own),
+        true => files::read(parent, &file.replace("cpuset.", "cpuset.effective_")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_mountinfo_are_read() {
+        let line = "33 24 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct";
+        let (point, kind, options) = mount(line).unwrap();
+        assert_eq!((point.to_str().unwrap(), kind.as_str()), ("/sys/fs/cgroup/cpu,cpuacct", "cgroup"));
+        assert!(options.contains("cpu") && options.contains("cpuacct"));
+        assert!(mount("24 1 0:5 / /proc rw - proc proc rw").is_none());
+    }
+}

@@ -1,0 +1,219 @@
+//! What is in force and what is used, read back from the kernel.
+
+use std::path::Path;
+
+use super::{Cgroup, Controller, Hierarchy, Layout, files, v2};
+use crate::model::resources::Resources;
+use crate::model::units::{ByteSize, Cpus};
+use crate::runtime::error::RuntimeError;
+
+/// Memory, processor time and processes as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// In use, page cache that could be dropped at once not counted, as `docker stats` does.
+    pub memory: u64,
+    pub memory_limit: Option<u64>,
+    pub cpu_nanoseconds: u64,
+    pub pids: u64,
+    pub pids_limit: Option<u64>,
+}
+
+/// The kernel counts limits of memory in pages.
+const PAGE: u64 = 4096;
+/// Version 1 has no word for "no limit": it says the largest number of bytes in whole pages.
+const NO_LIMIT_V1: u64 = i64::MAX as u64 / PAGE * PAGE;
+const DEFAULT_SHARES: u64 = 1024;
+const DEFAULT_WEIGHT: u64 = 100;
+
+impl Cgroup {
+    /// The limits that are set, read back from the kernel. Compare them with [`observable`], since the kernel rounds.
+    pub fn observe(&self) -> Result<Resources, RuntimeError> {
+        match self.hierarchy.layout() {
+            Layout::V1 => self.observe_v1(),
+            Layout::V2 => self.observe_v2(),
+        }
+    }
+
+    pub fn stats(&self) -> Result<Stats, RuntimeError> {
+        let mut stats = Stats::default();
+        let is_v1 = self.hierarchy.layout() == Layout::V1;
+        if let Some(directory) = self.directory(Controller::Memory) {
+            let (usage, cache, limit) = match is_v1 {
+                true => ("memory.usage_in_bytes", "total_inactive_file", "memory.limit_in_bytes"),
+                false => ("memory.current", "inactive_file", "memory.max"),
+            };
+            let cache = keyed(&directory, "memory.stat", cache)?.unwrap_or(0);
+            stats.memory = number(&directory, usage)?.unwrap_or(0).saturating_sub(cache);
+            stats.memory_limit = number(&directory, limit)?.filter(|limit| *limit < NO_LIMIT_V1);
+        }
+        if let Some(directory) = self.directory(Controller::Cpuacct) {
+            stats.cpu_nanoseconds = match is_v1 {
+                true => number(&directory, "cpuacct.usage")?.unwrap_or(0),
+                false => keyed(&directory, "cpu.stat", "usage_usec")?.unwrap_or(0).saturating_mul(1000),
+            };
+        }
+        if let Some(directory) = self.directory(Controller::Pids) {
+            stats.pids = number(&directory, "pids.current")?.unwrap_or(0);
+            stats.pids_limit = number(&directory, "pids.max")?;
+        }
+        Ok(stats)
+    }
+
+    /// How many processes of this cgroup the kernel killed for lack of memory, since it exists.
+    pub fn oom_kills(&self) -> Result<u64, RuntimeError> {
+        let Some(directory) = self.directory(Controller::Memory) else { return Ok(0) };
+        let file = match self.hierarchy.layout() {
+            Layout::V1 => "memory.oom_control",
+            Layout::V2 => "memory.events",
+        };
+        Ok(keyed(&directory, file, "oom_kill")?.unwrap_or(0))
+    }
+
+    fn observe_v1(&self) -> Result<Resources, RuntimeError> {
+        let mut found = Resources::default();
+        if let Some(directory) = self.directory(Controller::Memory) {
+            let bytes = |file| Ok(number(&directory, file)?.filter(|bytes| *bytes < NO_LIMIT_V1).map(ByteSize));
+            found.memory = bytes("memory.limit_in_bytes")?;
+            found.memory_swap = bytes("memory.memsw.limit_in_bytes")?;
+            found.memory_reservation = bytes("memory.soft_limit_in_bytes")?;
+        }
+        if let Some(directory) = self.directory(Controller::Cpu) {
+            let quota = number(&directory, "cpu.cfs_quota_us")?;
+            found.cpus = quota.zip(number(&directory, "cpu.cfs_period_us")?).and_then(cpus);
+            found.cpu_shares = number(&directory, "cpu.shares")?.filter(|shares| *shares != DEFAULT_SHARES);
+        }
+        if let Some(directory) = self.directory(Controller::Cpuset) {
+            let list = files::read(&directory, "cpuset.cpus")?;
+            let all = super::hierarchy::inherited(&directory, "cpuset.cpus")?;
+            found.cpuset = (list.trim() != all.trim()).then(|| list.trim().to_owned());
+        }
+        found.pids = self.pids_limit()?;
+        Ok(found)
+    }
+
+    fn observe_v2(&self) -> Result<Resources, RuntimeError> {
+        let mut found = Resources::default();
+        if let Some(directory) = self.directory(Controller::Memory) {
+            found.memory = number(&directory, "memory.max")?.map(ByteSize);
+            let swap = number(&directory, "memory.swap.max")?;
+            found.memory_swap = found.memory.zip(swap).map(|(memory, swap)| ByteSize(memory.0 + swap));
+            found.memory_reservation = number(&directory, "memory.low")?.filter(|low| *low != 0).map(ByteSize);
+        }
+        if let Some(directory) = self.directory(Controller::Cpu) {
+            let text = optional(&directory, "cpu.max")?.unwrap_or_default();
+            let mut parts = text.split_whitespace().map(|part| part.parse().ok());
+            found.cpus = parts.next().flatten().zip(parts.next().flatten()).and_then(cpus);
+            let weight = number(&directory, "cpu.weight")?;
+            found.cpu_shares = weight.filter(|weight| *weight != DEFAULT_WEIGHT).map(shares);
+        }
+        if let Some(directory) = self.directory(Controller::Cpuset) {
+            let list = optional(&directory, "cpuset.cpus")?.unwrap_or_default();
+            found.cpuset = (!list.trim().is_empty()).then(|| list.trim().to_owned());
+        }
+        found.pids = self.pids_limit()?;
+        Ok(found)
+    }
+
+    fn pids_limit(&self) -> Result<Option<u64>, RuntimeError> {
+        match self.directory(Controller::Pids) {
+            Some(directory) => number(&directory, "pids.max"),
+            None => Ok(None),
+        }
+    }
+}
+
+/// What [`Cgroup::observe`] reads when `wanted` is in force on such a host: units rounded as the kernel does, words
+/// of a list as it prints them.
+pub fn observable(hierarchy: &Hierarchy, wanted: &Resources) -> Resources {
+    let Resources { memory, memory_swap, memory_reservation, cpus, cpu_shares, cpuset, pids } = wanted.clone();
+    let pages = |size: ByteSize| ByteSize(size.0 / PAGE * PAGE);
+    let (memory, memory_reservation) = (memory.map(pages), memory_reservation.map(pages));
+    let cpuset = cpuset.map(|list| canonical(&list));
+    match hierarchy.layout() {
+        Layout::V1 => Resources {
+            memory,
+            memory_swap: memory_swap.map(pages),
+            memory_reservation,
+            cpus,
+            cpu_shares: cpu_shares.map(|shares| shares.clamp(2, 262_144)).filter(|shares| *shares != DEFAULT_SHARES),
+            cpuset,
+            pids,
+        },
+        Layout::V2 => Resources {
+            memory,
+            memory_swap: memory.and(memory_swap).map(pages),
+            memory_reservation,
+            cpus,
+            cpu_shares: cpu_shares.map(v2::weight).filter(|weight| *weight != DEFAULT_WEIGHT).map(shares),
+            cpuset,
+            pids,
+        },
+    }
+}
+
+/// The least shares that give this weight: weights are coarser.
+fn shares(weight: u64) -> u64 {
+    2 + ((weight.max(1) - 1) * 262_142).div_ceil(9999)
+}
+
+fn cpus((quota, period): (u64, u64)) -> Option<Cpus> {
+    let millis = quota.saturating_mul(1000).checked_div(period)?;
+    u32::try_from(millis).ok().map(Cpus::from_millis)
+}
+
+/// A list of processors as the kernel prints it: sorted, neighbours joined.
+fn canonical(list: &str) -> String {
+    let mut numbers: Vec<u32> = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (Ok(first), Ok(last)) = (first.trim().parse::<u32>(), last.trim().parse::<u32>()) else {
+            return list.to_owned();
+        };
+        numbers.extend(first..=last.min(first.saturating_add(8192)));
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    let ranges = numbers.chunk_by(|a, b| a + 1 == *b).map(|range| match range {
+        [one] => one.to_string(),
+        range => format!("{}-{}", range[0], range[range.len() - 1]),
+    });
+    ranges.collect::<Vec<_>>().join(",")
+}
+
+/// The number in a file; `None` for "max", for -1, and where there is no such file.
+fn number(directory: &Path, file: &str) -> Result<Option<u64>, RuntimeError> {
+    Ok(optional(directory, file)?.and_then(|text| text.trim().parse().ok()))
+}
+
+/// The number behind a word at the beginning of a line.
+fn keyed(directory: &Path, file: &str, key: &str) -> Result<Option<u64>, RuntimeError> {
+    let text = optional(directory, file)?.unwrap_or_default();
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    Ok(lines.find(|(word, _)| *word == key).and_then(|(_, value)| value.trim().parse().ok()))
+}
+
+fn optional(directory: &Path, file: &str) -> Result<Option<String>, RuntimeError> {
+    match directory.join(file).exists() {
+        true => files::read(directory, file).map(Some),
+        false => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_processors_are_printed_as_the_kernel_does() {
+        for (given, printed) in [("1,0", "0-1"), ("3,0-1", "0-1,3"), ("2", "2"), ("0,1,2,5-6", "0-2,5-6")] {
+            assert_eq!(canonical(given), printed);
+        }
+    }
+
+    #[test]
+    fn weights_and_shares_go_back_and_forth() {
+        for weight in [1, 2, 99, 101, 5000, 10_000] {
+            assert_eq!(v2::weight(shares(weight)), weight);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Version 2: one directory (Linux, admin-guide/cgroup-v2).
+//!
+//! A cgroup other than the root either has processes or hands on controllers, not both. So the controllers are enabled
+//! from the top down to the parent, whose processes, if it has any, make that fail with EBUSY; the container's own
+//! cgroup hands nothing on.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
+
+use super::{Cgroup, Controller, files};
+use crate::runtime::error::{RuntimeError, invalid};
+
+/// Enabled where there are any: limits may come later, and statistics are always wanted.
+const WANTED: [Controller; 4] = [Controller::Memory, Controller::Pids, Controller::Cpu, Controller::Cpuset];
+
+/// Makes the directory, enables the controllers above it, and sets the limits.
+pub(super) fn make(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), RuntimeError> {
+    let directory = cgroup.hierarchy.unified().join(&cgroup.path);
+    files::make(&directory, &mut |_| Ok(()))?;
+    enable_controllers(cgroup)?;
+    let controllers = Enabled { directory: &directory, names: words(&files::read(&directory, "cgroup.controllers")?) };
+    if let Some(memory) = resources.memory() {
+        limit_memory(&controllers, memory)?;
+    }
+    if let Some(cpu) = resources.cpu() {
+        limit_cpu(&controllers, cpu)?;
+    }
+    if let Some(pids) = resources.pids() {
+        let value = (pids.limit() > 0).then(|| pids.limit().to_string());
+        controllers.set(Controller::Pids, "pids.max", &Value::of_limit(value))?;
+    }
+    for (file, value) in resources.unified().iter().flatten() {
+        if file.contains('/') {
+            return Err(invalid("linux.resources.unified", format!("`{file}` is not the name of a file")));
+        }
+        files::write(&directory, file, value)?;
+    }
+    Ok(())
+}
+
+fn enable_controllers(cgroup: &Cgroup) -> Result<(), RuntimeError> {
+    let mut directory = cgroup.hierarchy.unified().to_owned();
+    let parents: Vec<_> = cgroup.path.parent().into_iter().flat_map(Path::components).collect();
+    for step in 0..=parents.len() {
+        if step > 0 {
+            directory.push(parents[step - 1]);
+        }
+        let available = words(&files::read(&directory, "cgroup.controllers")?);
+        let enabled = words(&files::read(&directory, "cgroup.subtree_control")?);
+        let missing: Vec<String> = WANTED
+            .iter()
+            .filter_map(|controller| controller.unified_name())
+            .filter(|name| available.contains(*name) && !enabled.contains(*name))
+            .map(|name| format!("+{name}"))
+            .collect();
+        if !missing.is_empty() {
+            files::write(&directory, "cgroup.subtree_control", &missing.join(" "))?;
+        }
+    }
+    Ok(())
+}
+
+fn words(text: &str) -> BTreeSet<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// A value for a file, and whether it limits anything: lifting a limit that cannot exist is no error.
+enum Value {
+    Limit(String),
+    NoLimit(&'static str),
+}
+
+impl Value {
+    fn of_limit(limit: Option<String>) -> Value {
+        limit.map_or(Value::NoLimit("max"), Value::Limit)
+    }
+}
+
+/// The controllers that arrived in a directory.
+struct Enabled<'a> {
+    directory: &'a Path,
+    names: BTreeSet<String>,
+}
+
+impl Enabled<'_> {
+    fn set(&self, controller: Controller, file: &str, value: &Value) -> Result<(), RuntimeError> {
+        let is_there = self.names.contains(controller.name()) && self.directory.join(file).exists();
+        match (value, is_there) {
+            (Value::Limit(text), true) => files::write(self.directory, file, text),
+            (Value::NoLimit(text), true) => files::write(self.directory, file, text),
+            (Value::NoLimit(_), false) => Ok(()),
+            (Value::Limit(_), false) => {
+                Err(RuntimeError::Controller { controller: controller.name(), field: format!("`{file}`") })
+            }
+        }
+    }
+}
+
+fn limit_memory(controllers: &Enabled<'_>, memory: &LinuxMemory) -> Result<(), RuntimeError> {
+    let fields = [
+        ("linux.resources.memory.swappiness", memory.swappiness().is_some()),
+        ("linux.resources.memory.disableOOMKiller", memory.disable_oom_killer() == Some(true)),
+    ];
+    if let Some((field, _)) = fields.into_iter().find(|(_, set)| *set) {
+        return Err(invalid(field, "cgroups of version 2 have no such setting"));
+    }
+    let value = |bytes: i64| Value::of_limit((bytes > 0).then(|| bytes.to_string()));
+    if let Some(limit) = memory.limit().filter(|limit| *limit != 0) {
+        controllers.set(Controller::Memory, "memory.max", &value(limit))?;
+    }
+    if let Some(swap) = memory.swap().filter(|swap| *swap != 0) {
+        controllers.set(Controller::Memory, "memory.swap.max", &swap_alone(swap, memory.limit())?)?;
+    }
+    match memory.reservation() {
+        None | Some(0) => Ok(()),
+        Some(bytes) if bytes > 0 => controllers.set(Controller::Memory, "memory.low", &Value::Limit(bytes.to_string())),
+        Some(_) => controllers.set(Controller::Memory, "memory.low", &Value::NoLimit("0")),
+    }
+}
+
+/// OCI counts memory and swap together, version 2 swap alone.
+fn swap_alone(both: i64, memory: Option<i64>) -> Result<Value, RuntimeError> {
+    let field = "linux.resources.memory.swap";
+    match (both, memory) {
+        (both, _) if both < 0 => Ok(Value::NoLimit("max")),
+        (both, Some(memory)) if memory > 0 && both >= memory => Ok(Value::Limit((both - memory).to_string())),
+        (_, Some(memory)) if memory > 0 => Err(invalid(field, "it counts memory too and must not be below its limit")),
+        _ => Err(invalid(field, "it needs a limit of memory beside it")),
+    }
+}
+
+fn limit_cpu(controllers: &Enabled<'_>, cpu: &LinuxCpu) -> Result<(), RuntimeError> {
+    if cpu.realtime_runtime().is_some_and(|runtime| runtime > 0) {
+        return Err(invalid("linux.resources.cpu.realtimeRuntime", "cgroups of version 2 have no such limit"));
+    }
+    if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
+        let weight = weight(shares);
+        let value = if weight == weight_default() { Value::NoLimit("100") } else { Value::Limit(weight.to_string()) };
+        controllers.set(Controller::Cpu, "cpu.weight", &value)?;
+    }
+    if let Some(quota) = cpu.quota().filter(|quota| *quota != 0) {
+        let period = cpu.period().filter(|period| *period != 0).unwrap_or(DEFAULT_PERIOD);
+        let value = Value::of_limit((quota > 0).then(|| format!("{quota} {period}")));
+        controllers.set(Controller::Cpu, "cpu.max", &value)?;
+    }
+    if let Some(burst) = cpu.burst().filter(|burst| *burst != 0) {
+        controllers.set(Controller::Cpu, "cpu.max.burst", &Value::Limit(burst.to_string()))?;
+    }
+    if let Some(idle) = cpu.idle() {
+        controllers.set(Controller::Cpu, "cpu.idle", &Value::Limit(idle.to_string()))?;
+    }
+    for (file, list) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
+        match list {
+            Some(list) if list.is_empty() => controllers.set(Controller::Cpuset, file, &Value::NoLimit("\n"))?,
+            Some(list) => controllers.set(Controller::Cpuset, file, &Value::Limit(list.clone()))?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+const DEFAULT_PERIOD: u64 = 100_000;
+
+/// Shares of version 1 (2 to 262144, usually 1024) as a weight (1 to 10000, usually 100). The usual shares are the
+/// usual weight; the rest is the straight line that runc and systemd draw.
+pub(super) fn weight(shares: u64) -> u64 {
+    match shares {
+        1024 => weight_default(),
+        shares => 1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142,
+    }
+}
+
+fn weight_default() -> u64 {
+    100
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_become_weights() {
+        assert_eq!([weight(2), weight(1024), weight(262_144), weight(0)], [1, 100, 10_000, 1]);
+    }
+
+    #[test]
+    fn swap_is_what_is_left_of_both() {
+        assert!(matches!(swap_alone(300, Some(100)), Ok(Value::Limit(text)) if text == "200"));
+        assert!(matches!(swap_alone(-1, None), Ok(Value::NoLimit("max"))));
+        assert!(swap_alone(50, Some(100)).is_err());
+        assert!(swap_alone(50, None).is_err());
+    }
+}

@@ -301,10 +301,9 @@ fn nothing_panics_without_a_reason_and_no_error_is_lost_in_silence() {
                 }
             }
             // The message of `expect` is its reason; one on the next line is one too.
-            if let Some((_, said)) = text[at - 1].split_once(".expect(\"").filter(|_| line.contains(".expect(")) {
-                if said.split_whitespace().count() < 3 {
-                    writeln!(wrong, "{}:{at}: `expect` says why it holds", file.path).unwrap();
-                }
+            let said = text[at - 1].split_once(".expect(\"").filter(|_| line.contains(".expect("));
+            if said.is_some_and(|(_, said)| said.split_whitespace().count() < 3) {
+                writeln!(wrong, "{}:{at}: `expect` says why it holds", file.path).unwrap();
             }
             let above = &text[at.saturating_sub(6)..at - 1];
             let is_explained =

@@ -20,7 +20,7 @@ use super::networks::Networks;
 use super::notation::Notation;
 use super::scope::in_order;
 use super::waits::readiness;
-use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, cause_of, diff};
+use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, diff};
 use crate::model::actual::ActualContainer;
 use crate::model::container::{Condition, ContainerSpec, RunState, UpdateOrder};
 use crate::model::id::{ContainerId, Ids, Instance, ResourceName};
@@ -61,11 +61,11 @@ pub(super) struct Decision<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turnover {
     /// The new one is made, the old one stops and goes, the new one starts: at its old address where possible.
-    StopFirst,
+    InPlace,
     /// The new one is made and started, and healthy where it has a check, before traffic moves and the old one goes.
-    StartFirst,
+    SideBySide,
     /// The old one goes before the new one is made, because somebody needs its address or its network's subnet.
-    RemoveFirst,
+    MakeWay,
 }
 
 impl<'a> Decision<'a> {
@@ -86,8 +86,8 @@ impl<'a> Decision<'a> {
             (Some(_), ..) if !self.changes.is_empty() || self.connect.is_some() => Mark::Change,
             (Some(_), ..) => Mark::Run,
             (None, true, _) => Mark::Create,
-            (None, false, Turnover::StartFirst) => Mark::ReplaceNewFirst,
-            (None, false, Turnover::StopFirst | Turnover::RemoveFirst) => Mark::Replace,
+            (None, false, Turnover::SideBySide) => Mark::ReplaceNewFirst,
+            (None, false, Turnover::InPlace | Turnover::MakeWay) => Mark::Replace,
         }
     }
 
@@ -98,7 +98,7 @@ impl<'a> Decision<'a> {
 
     /// A start-first replacement takes over the traffic only when it is ready; until then the old one serves.
     pub fn waits_for_traffic(&self) -> bool {
-        self.turnover == Turnover::StartFirst && !self.leaving.is_empty() && !self.meets(self.ready_when)
+        self.turnover == Turnover::SideBySide && !self.leaving.is_empty() && !self.meets(self.ready_when)
     }
 }
 
@@ -191,7 +191,7 @@ fn clear_the_way(networks: &Networks<'_>, declared: &mut [Decision<'_>]) {
         (0..declared.len()).map(|at| declared[at].leaving.iter().any(|leaving| blocks(at, &leaving.record))).collect();
     for (decision, first) in declared.iter_mut().zip(first) {
         if first {
-            decision.turnover = Turnover::RemoveFirst;
+            decision.turnover = Turnover::MakeWay;
         }
     }
 }
@@ -374,7 +374,7 @@ impl<'w, 'a> Round<'w, 'a> {
 fn turnover(wants_start_first: bool, record: &ContainerRecord, leaving: &[&ActualContainer]) -> Turnover {
     let apart = leaving.iter().all(|old| !collide(&old.record, record));
     match wants_start_first && apart && !leaving.is_empty() {
-        true => Turnover::StartFirst,
-        false => Turnover::StopFirst,
+        true => Turnover::SideBySide,
+        false => Turnover::InPlace,
     }
 }

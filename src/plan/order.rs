@@ -1,7 +1,7 @@
 //! All decisions as steps, each waiting for what it needs.
 //!
 //! ```text
-//! FetchImage ──────┐                        StopFirst        StartFirst            RemoveFirst
+//! FetchImage ──────┐                        InPlace          SideBySide            MakeWay
 //! EnsureVolume ────┼─> CreateContainer      create           create                stop old
 //! EnsureNetwork ───┘        │               stop old         start, await          remove old
 //! SetFirewall, SetNames ────┤               remove old       firewall, names       create
@@ -18,11 +18,11 @@
 //!
 //! # Why the requirements have no circle
 //! Declared needs have none (the parser sees to that). Beyond them, creating waits only for objects, an object only for
-//! the removal of a network in its way, and that only for containers that leave with [`Turnover::RemoveFirst`] or for
+//! the removal of a network in its way, and that only for containers that leave with [`Turnover::MakeWay`] or for
 //! good; those stop without waiting for anything but a fetched image. A start waits for the removal of whoever holds
 //! its address, who leaves in the same way. Traffic switches follow the order of needs.
 //!
-//! [`Turnover::RemoveFirst`]: super::containers::Turnover
+//! [`Turnover::MakeWay`]: super::containers::Turnover
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -190,7 +190,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
             false => (format!("{} (superseded)", subject(&decision.record)), format!("superseded by {id}")),
         };
         let goes_as = if decision.is_new() { mark } else { Mark::Remove };
-        if decision.turnover == Turnover::RemoveFirst {
+        if decision.turnover == Turnover::MakeWay {
             decision.leaving.iter().for_each(|old| self.add_departure(old, goes_as, &why, goes.clone()));
         }
         let mut previous = None;
@@ -219,7 +219,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
             let networks = decision.record.addresses.keys().filter_map(|id| self.nodes.network.get(id)).copied();
             self.graph.require(node, networks);
         }
-        if decision.turnover != Turnover::RemoveFirst {
+        if decision.turnover != Turnover::MakeWay {
             decision.leaving.iter().for_each(|old| self.add_departure(old, goes_as, &why, goes.clone()));
         }
         if let Some(reason) = &decision.start {
@@ -328,15 +328,15 @@ impl<'w, 'a> Sequence<'w, 'a> {
         let leaving = decision.leaving.iter().filter_map(|old| self.nodes.departures.get(&old.record.id));
         for old in leaving.copied().collect::<Vec<_>>() {
             match decision.turnover {
-                Turnover::RemoveFirst => self.graph.require(old.first(), fetch),
-                Turnover::StopFirst => {
+                Turnover::MakeWay => self.graph.require(old.first(), fetch),
+                Turnover::InPlace => {
                     self.graph.require(old.first(), create);
                     self.graph.prefer(old.first(), needs.iter().copied());
                 }
                 // Linked where the traffic is switched.
-                Turnover::StartFirst => {}
+                Turnover::SideBySide => {}
             }
-            if let (Some(start), false) = (self.nodes.start.get(&record.id), decision.turnover == Turnover::StartFirst)
+            if let (Some(start), false) = (self.nodes.start.get(&record.id), decision.turnover == Turnover::SideBySide)
             {
                 self.graph.require(*start, [old.remove]);
             }
@@ -388,13 +388,13 @@ impl<'w, 'a> Sequence<'w, 'a> {
         let containers = self.containers;
         let mut before: Option<&Decision<'_>> = None;
         let turns = containers.declared.iter().filter(|d| d.is_new() && !d.leaving.is_empty());
-        for decision in turns.filter(|d| d.turnover != Turnover::RemoveFirst) {
+        for decision in turns.filter(|d| d.turnover != Turnover::MakeWay) {
             if let Some(before) = before.filter(|before| before.name() == decision.name() && before.start.is_some()) {
                 let reason = format!("before {} is replaced", decision.record.instance);
                 let ready = self.reached(before, before.ready_when, &reason);
                 let firsts: Vec<Node> = match decision.turnover {
-                    Turnover::StartFirst => self.nodes.start.get(&decision.record.id).copied().into_iter().collect(),
-                    Turnover::StopFirst | Turnover::RemoveFirst => {
+                    Turnover::SideBySide => self.nodes.start.get(&decision.record.id).copied().into_iter().collect(),
+                    Turnover::InPlace | Turnover::MakeWay => {
                         let old = decision.leaving.iter().filter_map(|c| self.nodes.departures.get(&c.record.id));
                         old.map(Departure::first).collect()
                     }
@@ -410,7 +410,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
     /// A start-first replacement gets the traffic when it is ready, and then the old one stops.
     fn link_traffic(&mut self, traffic: &Traffic) {
         let containers = self.containers;
-        for decision in containers.declared.iter().filter(|d| d.turnover == Turnover::StartFirst) {
+        for decision in containers.declared.iter().filter(|d| d.turnover == Turnover::SideBySide) {
             let switch = traffic.switches.iter().find(|(id, _)| *id == decision.record.id);
             let ready = self.reached(decision, decision.ready_when, "before the old one stops");
             let ready: Vec<Node> = ready.into_iter().collect();

@@ -18,10 +18,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use evenkeel::engine::network::attachment::Attachment;
+use evenkeel::engine::network::firewall;
 use evenkeel::engine::network::link::Links;
 use evenkeel::engine::network::netns;
 use evenkeel::engine::network::observe::{Connected, Observation, observe};
 use evenkeel::model::container::ContainerSpec;
+use evenkeel::model::firewall::Ruleset;
 use evenkeel::model::id::RootTag;
 use evenkeel::model::image::ImageSource;
 use evenkeel::model::record::{ContainerRecord, NetworkRecord};
@@ -43,8 +45,7 @@ pub struct World {
 pub fn on_a_host(test: impl FnOnce(World) + Send + 'static) {
     assert!(rustix::process::geteuid().is_root(), "this test needs root");
     let host = std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        ip("link set lo up");
+        enter_new_namespace();
         test(World::new());
     });
     if let Err(panic) = host.join() {
@@ -55,8 +56,7 @@ pub fn on_a_host(test: impl FnOnce(World) + Send + 'static) {
 impl World {
     fn new() -> World {
         let outside = std::thread::spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            ip("link set lo up");
+            enter_new_namespace();
             own_namespace()
         });
         let outside = outside.join().unwrap();
@@ -74,15 +74,18 @@ impl World {
             host: own_namespace(),
             directory: tempfile::tempdir().unwrap(),
         };
+        let is_up = |link: &str| ip(&format!("-br link show {link}")).contains(" UP ");
         world.outside(|| {
             ip("addr add 192.0.2.2/24 dev out0");
             ip("addr add 2001:db8::2/64 dev out0 nodad");
             ip("link set out0 up");
+            eventually("the carrier outside", || is_up("out0"));
             // Whoever is outside may try to reach containers directly.
             ip("route add 10.0.0.0/8 via 192.0.2.1");
             ip("route add 127.0.0.0/8 via 192.0.2.1 table 7");
             ip("route add fd00::/8 via 2001:db8::1");
         });
+        eventually("the carrier of the uplink", || is_up("up0"));
         world
     }
 
@@ -120,6 +123,18 @@ impl World {
         for attachment in self.attachments(number) {
             self.links.ensure_attachment(&attachment, &self.namespace(number)).unwrap();
         }
+    }
+
+    /// Publishes `host` (`*:80`, `127.0.0.1:80`) as `port` of this container.
+    pub fn publish(&mut self, number: usize, host: &str, port: u16) {
+        self.containers[number].spec.ports.insert(host.parse().unwrap(), port);
+    }
+
+    /// The ruleset that the records ask for, and the kernel has afterwards.
+    pub fn set_firewall(&self) -> Ruleset {
+        let ruleset = Ruleset::of(&self.networks, &self.containers);
+        firewall::set(&self.tag, &ruleset).unwrap();
+        ruleset
     }
 
     pub fn namespace(&self, number: usize) -> PathBuf {
@@ -222,8 +237,17 @@ impl Drop for Server {
 
 /// What a server at `at` says to the calling thread's namespace. `None` where it cannot be reached.
 pub fn ask(at: &str) -> Option<String> {
+    ask_within(at, Duration::from_secs(5))
+}
+
+/// The same where no answer is expected.
+pub fn knock(at: &str) -> Option<String> {
+    ask_within(at, Duration::from_millis(400))
+}
+
+fn ask_within(at: &str, patience: Duration) -> Option<String> {
     let at = at.to_socket_addrs().unwrap().next().unwrap();
-    let mut stream = TcpStream::connect_timeout(&at, Duration::from_millis(400)).ok()?;
+    let mut stream = TcpStream::connect_timeout(&at, patience).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let mut said = String::new();
     stream.read_to_string(&mut said).ok()?;
@@ -266,6 +290,13 @@ fn container_record(id: &str) -> ContainerRecord {
         addresses: BTreeMap::new(),
         network_of: None,
     }
+}
+
+fn enter_new_namespace() {
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    ip("link set lo up");
+    // A host that has run for a while has its link-local addresses.
+    std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").unwrap();
 }
 
 fn own_namespace() -> OwnedFd {

@@ -17,9 +17,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
-use rtnetlink::LinkUnspec;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::{LinkBridgePort, LinkUnspec};
 
 use crate::model::actual::Drift;
 use crate::model::id::RootTag;
@@ -57,6 +57,7 @@ enum Fault {
         found: &'static str,
     },
     Detached,
+    Hairpin,
     HostDown,
     HostMtu {
         found: u32,
@@ -108,20 +109,18 @@ impl Attachment {
         attachments
     }
 
-    /// What is not as wanted, in the order in which it must be repaired: raising a link loses its routes, and an
-    /// address brings the route to its gateway.
-    fn faults(&self, host: &Snapshot, inside: &Snapshot) -> Vec<Fault> {
+    /// What of the host's end is not as wanted.
+    fn faults_outside(&self, host: &Snapshot) -> Vec<Fault> {
         let Some(outer) = host.links.get(&self.link) else { return vec![Fault::Pair { found: "missing" }] };
-        let inner = match inside.links.get(&self.interface) {
-            None => return vec![Fault::Pair { found: "missing inside" }],
-            Some(inner) if !is_pair(outer, inner) => return vec![Fault::Pair { found: "another link" }],
-            Some(inner) => inner,
-        };
         let mut faults = Vec::new();
         // Without a bridge there is nothing to be a port of, and index 0 says so on both sides.
         let bridge = host.links.get(&self.bridge).map_or(0, |bridge| bridge.index);
         if outer.controller != bridge || bridge == 0 {
             faults.push(Fault::Detached);
+        }
+        // A port that left its bridge lost this, too.
+        if !outer.returns_to_sender {
+            faults.push(Fault::Hairpin);
         }
         if outer.mtu != self.mtu {
             faults.push(Fault::HostMtu { found: outer.mtu });
@@ -129,6 +128,19 @@ impl Attachment {
         if !outer.is_up {
             faults.push(Fault::HostDown);
         }
+        faults
+    }
+
+    /// What of the container's end is not as wanted, in the order in which it must be repaired: raising a link loses
+    /// its routes, and an address brings the route to its gateway. Nothing where the host's end is missing.
+    fn faults_inside(&self, host: &Snapshot, inside: &Snapshot) -> Vec<Fault> {
+        let Some(outer) = host.links.get(&self.link) else { return Vec::new() };
+        let inner = match inside.links.get(&self.interface) {
+            None => return vec![Fault::Pair { found: "missing inside" }],
+            Some(inner) if !is_pair(outer, inner) => return vec![Fault::Pair { found: "another link" }],
+            Some(inner) => inner,
+        };
+        let mut faults = Vec::new();
         if inner.hardware != self.hardware {
             faults.push(Fault::Hardware { found: inner.hardware.clone() });
         }
@@ -146,7 +158,8 @@ impl Attachment {
     }
 
     pub(super) fn drift(&self, host: &Snapshot, inside: &Snapshot) -> Vec<Drift> {
-        self.faults(host, inside).into_iter().map(|fault| self.describe(fault)).collect()
+        let faults = self.faults_outside(host).into_iter().chain(self.faults_inside(host, inside));
+        faults.map(|fault| self.describe(fault)).collect()
     }
 
     fn describe(&self, fault: Fault) -> Drift {
@@ -156,6 +169,7 @@ impl Attachment {
         let (object, found, wanted) = match fault {
             Fault::Pair { found } => (format!("link {interface} ({link})"), found.to_owned(), "present".to_owned()),
             Fault::Detached => (format!("link {link}"), "on no bridge".to_owned(), format!("on {bridge}")),
+            Fault::Hairpin => (format!("hairpin mode of {link}"), "off".to_owned(), "on".to_owned()),
             Fault::HostDown => down(link),
             Fault::Down => down(interface),
             Fault::HostMtu { found } => (format!("mtu of {link}"), found.to_string(), mtu.to_string()),
@@ -180,7 +194,7 @@ impl Attachment {
                 Some((RouteNetlinkMessage::NewAddress(address_message(index, (*address, *prefix))), PUT))
             }
             Fault::Gateway(gateway) => Some((RouteNetlinkMessage::NewRoute(default_route(index, *gateway)), PUT)),
-            Fault::Pair { .. } | Fault::Detached | Fault::HostDown | Fault::HostMtu { .. } => None,
+            Fault::Pair { .. } | Fault::Detached | Fault::Hairpin | Fault::HostDown | Fault::HostMtu { .. } => None,
         };
         faults.iter().filter_map(repair).collect()
     }
@@ -195,10 +209,6 @@ impl Links {
             path: namespace.to_owned(),
             source,
         })?;
-        let mut host = self.look_at(attachment)?;
-        if !host.links.contains_key(&attachment.link) {
-            host = self.replace_pair(attachment, &host, entered.as_fd())?;
-        }
         let set_up = |host: &Snapshot| {
             let faults = netns::inside(&entered, || attachment.set_up_inside(host)).and_then(|faults| faults);
             faults.map_err(|source| NetworkError::Interface {
@@ -207,14 +217,19 @@ impl Links {
                 source,
             })
         };
-        let mut faults = set_up(&host)?;
-        if let [Fault::Pair { .. }] = faults[..] {
+        let mut host = self.look_at(attachment)?;
+        if !host.links.contains_key(&attachment.link) {
             host = self.replace_pair(attachment, &host, entered.as_fd())?;
-            faults = set_up(&host)?;
         }
+        let mut faults = attachment.faults_outside(&host);
         self.repair_outside(attachment, &faults, &host)?;
+        let inside = set_up(&host)?;
+        faults.extend(match inside[..] {
+            [Fault::Pair { .. }] => set_up(&self.replace_pair(attachment, &host, entered.as_fd())?)?,
+            _ => inside,
+        });
         match faults.iter().any(|fault| matches!(fault, Fault::Down | Fault::HostDown | Fault::Detached)) {
-            true => self.await_carrier(attachment),
+            true => await_carrier(|| self.look_at(attachment)),
             false => Ok(()),
         }
     }
@@ -248,9 +263,12 @@ impl Links {
         let message = || LinkUnspec::new_with_index(link.index);
         for fault in faults {
             let message = match fault {
-                Fault::Detached => message().controller(attachment.bridge_of(host)?.index),
-                Fault::HostDown => message().up(),
-                Fault::HostMtu { .. } => message().mtu(attachment.mtu),
+                Fault::Detached => message().controller(attachment.bridge_of(host)?.index).build(),
+                // Where the module br_netfilter is loaded, a connection to a published port is redirected before the
+                // bridge forwards it, and one from the target itself has to go back where it came from.
+                Fault::Hairpin => LinkBridgePort::new(link.index).hairpin(true).build(),
+                Fault::HostDown => message().up().build(),
+                Fault::HostMtu { .. } => message().mtu(attachment.mtu).build(),
                 Fault::Pair { .. }
                 | Fault::Hardware { .. }
                 | Fault::Mtu { .. }
@@ -258,24 +276,22 @@ impl Links {
                 | Fault::Address(..)
                 | Fault::Gateway(_) => continue,
             };
-            self.change(&attachment.link, message.build())?;
+            self.change(&attachment.link, message)?;
         }
         Ok(())
     }
+}
 
-    /// Waits until the kernel has noticed that both ends and the bridge are up. Until its work queue got to them, they
-    /// drop what they are given; a container whose first question about a neighbour is dropped repeats it after a second.
-    /// Asking for the link hastens the kernel where it is new enough; nothing is wrong when it takes its time.
-    fn await_carrier(&self, attachment: &Attachment) -> Result<(), NetworkError> {
-        let deadline = Instant::now() + CARRIER_PATIENCE;
-        loop {
-            let host = self.look_at(attachment)?;
-            if host.links.values().all(|link| link.is_operational) || Instant::now() > deadline {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_micros(500));
-        }
+/// Waits until the kernel has noticed that all links that `look` finds are up. Until its work queue got to them, they
+/// drop what they are given and have no routes of IPv6; a container whose first question about a neighbour is dropped
+/// repeats it after a second. Asking for a link hastens the kernel where it is new enough; nothing is wrong when it
+/// takes its time.
+fn await_carrier<E>(mut look: impl FnMut() -> Result<Snapshot, E>) -> Result<(), E> {
+    let deadline = Instant::now() + CARRIER_PATIENCE;
+    while !look()?.links.values().all(|link| link.is_operational) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_micros(500));
     }
+    Ok(())
 }
 
 /// The kernel looks after carriers at least once a second (linkwatch).
@@ -292,14 +308,17 @@ impl Attachment {
     fn set_up_inside(&self, host: &Snapshot) -> io::Result<Vec<Fault>> {
         let mut netlink = Netlink::open(NETLINK_ROUTE)?;
         let inside = Snapshot::of_everything(&mut netlink)?;
-        let faults = self.faults(host, &inside);
+        let faults = self.faults_inside(host, &inside);
         let Some(link) = inside.links.get(&self.interface) else { return Ok(faults) };
         let mut batch = netlink.batch();
         for (message, flags) in self.repairs_inside(&faults, link.index) {
             batch.push(message, flags);
         }
         if !batch.is_empty() {
-            netlink.send(batch).map_err(|refused| refused.error)?;
+            netlink.send(batch)?;
+        }
+        if faults.contains(&Fault::Down) {
+            await_carrier(|| Snapshot::of_named(&mut netlink, &[&self.interface]))?;
         }
         Ok(faults)
     }

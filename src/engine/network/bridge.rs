@@ -75,13 +75,16 @@ impl Bridge {
             settings.push((format!("ipv6/conf/{name}/disable_ipv6"), "0"));
             // The host is the router here: no container tells it where to send its packets.
             settings.push((format!("ipv6/conf/{name}/accept_ra"), "0"));
+            // Whoever asks for a container's neighbour on behalf of others does so from the link-local address. While
+            // that one is checked for duplicates (RFC 4862), no packet from outside would find its container.
+            settings.push((format!("ipv6/conf/{name}/accept_dad"), "0"));
         }
         let forwards_ipv6 = subnet6.is_some() && !spec.internal;
         Bridge { name, hardware, mtu: spec.mtu.unwrap_or(DEFAULT_MTU), addresses, settings, forwards_ipv6 }
     }
 
-    /// What is not as wanted, in the order in which it must be repaired: a link that comes up has lost its IPv6
-    /// addresses, so addresses follow.
+    /// What is not as wanted, in the order in which it must be repaired: settings rule how a link comes up, and one that
+    /// comes up has lost its IPv6 addresses.
     fn faults(&self, found: &Snapshot, setting: impl Fn(&str) -> Option<String>) -> Vec<Fault> {
         let Some(link) = found.links.get(&self.name) else { return vec![Fault::Missing] };
         if link.kind != "bridge" {
@@ -195,8 +198,9 @@ mod tests {
         }
     }
 
-    fn all_set(_: &str) -> Option<String> {
-        Some("1".into())
+    fn all_set(key: &str) -> Option<String> {
+        let is_off = ["disable_ipv6", "accept_ra", "accept_dad"].iter().any(|off| key.ends_with(off));
+        Some(if is_off { "0" } else { "1" }.into())
     }
 
     #[test]

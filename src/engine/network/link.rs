@@ -12,7 +12,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST}
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkMessage};
-use rtnetlink::{AddressMessageBuilder, Handle, LinkBridge, LinkUnspec, LinkVeth};
+use rtnetlink::{AddressMessageBuilder, Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use tokio::runtime::{Builder, Runtime};
 
 use super::NetworkError;
@@ -46,9 +46,9 @@ impl Links {
         read(&mut netlink).map_err(|source| NetworkError::Look { place: "the host".to_owned(), source })
     }
 
-    /// Makes a bridge that is up. Its hardware address is set, so that it does not follow the lowest of its ports.
+    /// Makes a bridge that is down. Its hardware address is set, so that it does not follow the lowest of its ports.
     pub(super) fn create_bridge(&self, name: &str, hardware: [u8; 6], mtu: u32) -> Result<(), NetworkError> {
-        let message = LinkBridge::new(name).address(hardware.to_vec()).mtu(mtu).build();
+        let message = LinkMessageBuilder::<LinkBridge>::new(name).address(hardware.to_vec()).mtu(mtu).build();
         self.run("create", name, self.handle.link().add(message).execute())
     }
 

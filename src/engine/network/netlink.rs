@@ -34,14 +34,6 @@ pub(super) struct Batch {
     next: u32,
 }
 
-/// The first request of a batch that was refused.
-#[derive(Debug)]
-pub(super) struct Refused {
-    /// Counted from 0.
-    pub request: u32,
-    pub error: io::Error,
-}
-
 /// The messages of a dump, one behind the other as they came.
 #[derive(Default)]
 pub(super) struct Frames(Vec<u8>);
@@ -68,25 +60,23 @@ impl Netlink {
         Batch { bytes: Vec::new(), first: self.sequence, next: self.sequence }
     }
 
-    /// Sends the batch and waits until every request of it is acknowledged. After a refusal the answers to the
+    /// Sends the batch and waits until every request of it is acknowledged: the first refusal is the error. The answers to the
     /// requests behind it stay in the socket; they are skipped by whoever reads next.
-    pub fn send(&mut self, batch: Batch) -> Result<(), Refused> {
+    pub fn send(&mut self, batch: Batch) -> io::Result<()> {
         let Batch { bytes, first, next } = batch;
         self.sequence = next;
-        let failed = |error| Refused { request: 0, error };
-        self.socket.send(&bytes, 0).map_err(failed)?;
+        self.socket.send(&bytes, 0)?;
         let mut open = next - first;
         let mut answer = Vec::new();
         while open > 0 {
-            self.receive(&mut answer).map_err(failed)?;
+            self.receive(&mut answer)?;
             for frame in frames(&answer) {
-                let frame = frame.map_err(failed)?;
-                let Some(request) = frame.sequence_number().checked_sub(first) else { continue };
-                if frame.message_type() != NLMSG_ERROR {
+                let frame = frame?;
+                if frame.sequence_number() < first || frame.message_type() != NLMSG_ERROR {
                     continue;
                 }
                 match refusal(&frame) {
-                    Some(error) => return Err(Refused { request, error }),
+                    Some(error) => return Err(error),
                     None => open -= 1,
                 }
             }
@@ -205,6 +195,15 @@ impl Frames {
         // Each was checked when it came in.
         frames(&self.0).flatten().map(|frame| (frame.message_type(), frame.payload()))
     }
+}
+
+/// One attribute, padded (rtnetlink(3)).
+pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend_from_slice(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
 }
 
 /// Kind (without the flags NLA_F_NESTED and NLA_F_NET_BYTEORDER) and value of each attribute.

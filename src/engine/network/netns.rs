@@ -35,6 +35,18 @@ use super::sysctl;
 /// NSFS_MAGIC of linux/magic.h.
 const NSFS: FsType = FsType(0x6e73_6673);
 
+/// Settings of a new namespace, for the links to come. A record names its addresses and routes: no router, no
+/// redirect and no second's wait for duplicates has a say in them. (The host does send redirects: a connection to a
+/// published port of a neighbour comes back to the bridge that it came from.)
+const DEFAULTS: [(&str, &str); 6] = [
+    ("ipv4/conf/all/accept_redirects", "0"),
+    ("ipv4/conf/default/accept_redirects", "0"),
+    ("ipv6/conf/default/accept_redirects", "0"),
+    ("ipv6/conf/default/accept_ra", "0"),
+    ("ipv6/conf/default/router_solicitations", "0"),
+    ("ipv6/conf/default/accept_dad", "0"),
+];
+
 /// A namespace is pinned at `path` and its loopback is up.
 pub fn ensure(path: &Path) -> Result<(), NetworkError> {
     let failed = |verb, source| NetworkError::Namespace { verb, path: path.to_owned(), source };
@@ -83,10 +95,9 @@ fn create(path: &Path) -> io::Result<()> {
     File::create(path)?;
     let namespace = on_a_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        // For the links to come. Router advertisements have no say in an address that a record names.
-        for (key, value) in [("accept_dad", "0"), ("accept_ra", "0"), ("router_solicitations", "0")] {
-            // A kernel without IPv6 has no such settings and needs none.
-            let _ = sysctl::write(&format!("ipv6/conf/default/{key}"), value);
+        for (key, value) in DEFAULTS {
+            // A kernel without IPv6 lacks some of these and needs none.
+            let _ = sysctl::write(key, value);
         }
         let namespace = File::open("/proc/thread-self/ns/net")?;
         enter_first_mount_namespace(path)?;
@@ -138,7 +149,7 @@ fn raise_loopback() -> io::Result<()> {
     let mut netlink = Netlink::open(NETLINK_ROUTE)?;
     let mut batch = netlink.batch();
     batch.push(RouteNetlinkMessage::NewLink(LinkUnspec::new_with_index(1).up().build()), 0);
-    netlink.send(batch).map_err(|refused| refused.error)
+    netlink.send(batch)
 }
 
 fn on_a_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use netlink_packet_core::{parse_ip, parse_string, parse_u32};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::netlink::{Netlink, attributes};
+use super::netlink::{Netlink, attribute, attributes};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Link {
@@ -21,6 +21,8 @@ pub(super) struct Link {
     pub mtu: u32,
     /// The index of the bridge that it is a port of; 0 without one.
     pub controller: u32,
+    /// A frame may leave by the port that it came in by (hairpin mode).
+    pub returns_to_sender: bool,
     /// The other end of a veth, as an index in the other's namespace.
     pub peer: u32,
     pub kind: String,
@@ -101,6 +103,8 @@ fn links(netlink: &mut Netlink) -> io::Result<BTreeMap<String, Link>> {
 /// linux/rtnetlink.h.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 
+/// linux/if_link.h.
+const IFLA_BRPORT_MODE: u16 = 4;
 /// linux/if.h.
 const IF_OPER_UP: u8 = 6;
 
@@ -121,8 +125,11 @@ fn link(payload: &[u8]) -> Option<(String, Link)> {
             libc::IFLA_LINK => link.peer = parse_u32(value).ok()?,
             libc::IFLA_ADDRESS => link.hardware = value.to_vec(),
             libc::IFLA_LINKINFO => {
-                let kind = attributes(value).find(|(kind, _)| *kind == libc::IFLA_INFO_KIND);
-                link.kind = kind.and_then(|(_, name)| parse_string(name).ok()).unwrap_or_default();
+                let within = |wanted| attributes(value).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+                let kind = within(libc::IFLA_INFO_KIND).and_then(|name| parse_string(name).ok());
+                link.kind = kind.unwrap_or_default();
+                let port = within(libc::IFLA_INFO_SLAVE_DATA).unwrap_or_default();
+                link.returns_to_sender = attributes(port).any(|(kind, on)| kind == IFLA_BRPORT_MODE && on == [1]);
             }
             _ => {}
         }
@@ -172,13 +179,4 @@ fn route(payload: &[u8]) -> Option<Route> {
         }
     }
     Some(route)
-}
-
-/// One attribute, padded (rtnetlink(3)).
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-    bytes.extend_from_slice(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
 }

@@ -49,22 +49,30 @@ impl OwnHost {
     }
 }
 
-/// Runs a test on a thread in a network namespace of its own, so that tests may run side by side.
+/// Runs a test with a host of its own.
 pub fn on_a_host_of_its_own(test: impl FnOnce(&OwnHost) + Send) {
+    in_a_network_of_its_own(|| {
+        let directory = tempfile::Builder::new().prefix("evenkeel-test").tempdir().unwrap();
+        let paths = Paths { root: directory.path().join("root"), run: directory.path().join("run") };
+        let settings = Settings {
+            paths,
+            monitor: env!("CARGO_BIN_EXE_evenkeel-monitor").into(),
+            images: image::Options::new(env!("CARGO_BIN_EXE_evenkeel").into()),
+        };
+        let own = OwnHost { directory, host: Host::open(settings).unwrap() };
+        test(&own);
+    });
+}
+
+/// Runs a test on a thread in a network namespace of its own, so that tests may run side by side. What it executes
+/// is in that namespace too.
+pub fn in_a_network_of_its_own(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let result = scope
             .spawn(|| {
                 nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root may make namespaces");
                 run(&["ip", "link", "set", "lo", "up"]);
-                let directory = tempfile::Builder::new().prefix("evenkeel-test").tempdir().unwrap();
-                let paths = Paths { root: directory.path().join("root"), run: directory.path().join("run") };
-                let settings = Settings {
-                    paths,
-                    monitor: env!("CARGO_BIN_EXE_evenkeel-monitor").into(),
-                    images: image::Options::new(env!("CARGO_BIN_EXE_evenkeel").into()),
-                };
-                let own = OwnHost { directory, host: Host::open(settings).unwrap() };
-                test(&own);
+                test();
             })
             .join();
         if let Err(panic) = result {

@@ -1,0 +1,191 @@
+//! `evenkeel watch` on a real kernel: what people and crashes break is put back, and ending it ends no container.
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use support::{busybox_rootfs, eventually, in_a_network_of_its_own, run};
+
+const MANIFEST: &str = r#"
+project = "shop"
+[images.box]
+rootfs = "rootfs"
+[networks.front]
+[volumes.pages]
+[containers.web]
+image = "box"
+command = ["httpd", "-f", "-p", "80", "-h", "/var/www"]
+networks = ["front"]
+ports = { 8088 = 80 }
+mounts = { "/var/www" = "pages" }
+restart = "always"
+"#;
+
+/// A directory with a manifest, and the service that watches it.
+struct Watched {
+    directory: tempfile::TempDir,
+    service: Child,
+}
+
+impl Watched {
+    fn begin() -> Watched {
+        let directory = tempfile::Builder::new().prefix("evenkeel-watch").tempdir().unwrap();
+        busybox_rootfs(&directory.path().join("rootfs"));
+        fs::write(directory.path().join("evenkeel.toml"), MANIFEST).unwrap();
+        let service = service(directory.path());
+        let watched = Watched { directory, service };
+        eventually("the page is served", || watched.page().is_some_and(|page| page.contains("hello")));
+        watched
+    }
+
+    fn page(&self) -> Option<String> {
+        let to = (Ipv4Addr::LOCALHOST, 8088).into();
+        let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(500)).ok()?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).ok()?;
+        Some(page)
+    }
+
+    fn manifest(&self) -> PathBuf {
+        self.directory.path().join("evenkeel.toml")
+    }
+
+    /// As an editor does: a new file renamed over the old one.
+    fn edit(&self, text: &str) {
+        let aside = self.directory.path().join(".evenkeel.toml.swp");
+        fs::write(&aside, text).unwrap();
+        fs::rename(aside, self.manifest()).unwrap();
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
+    fn evenkeel(&self, arguments: &[&str]) -> String {
+        let output = evenkeel(self.directory.path()).args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn is_as_declared(&self) -> bool {
+        evenkeel(self.directory.path()).args(["plan", "--detailed-exitcode"]).output().unwrap().status.code() == Some(0)
+    }
+
+    fn pid(&self) -> i32 {
+        let inspected: serde_json::Value = serde_json::from_str(&self.evenkeel(&["inspect", "web"])).unwrap();
+        inspected[0]["pid"].as_i64().expect("it runs") as i32
+    }
+
+    fn end(mut self) {
+        kill(Pid::from_raw(self.service.id() as i32), Signal::SIGTERM).unwrap();
+        assert!(self.service.wait().unwrap().success(), "{}", self.log());
+        assert!(self.page().is_some(), "the container outlives the service");
+        self.evenkeel(&["down"]);
+    }
+}
+
+/// A failed test leaves no process behind.
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // Both may have ended already, as they should.
+        let _ = self.service.kill();
+        let _ = self.service.wait();
+        let _ = evenkeel(self.directory.path()).arg("down").output();
+    }
+}
+
+fn evenkeel(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+    command.arg("--root").arg(directory.join("root")).arg("--run").arg(directory.join("run")).current_dir(directory);
+    command
+}
+
+fn service(directory: &Path) -> Child {
+    let log = fs::File::options().create(true).append(true).open(directory.join("log")).unwrap();
+    evenkeel(directory).arg("watch").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+}
+
+#[test]
+fn what_is_broken_by_hand_is_put_back() {
+    in_a_network_of_its_own(|| {
+        let watched = Watched::begin();
+        let bridge = |link: &&str| link.starts_with("ek") && link.contains('b');
+        let links = run(&["ip", "-o", "-br", "link"]);
+        let bridge = links.split_whitespace().find(bridge).expect("there is a bridge").to_owned();
+
+        let before = watched.pid();
+        run(&["ip", "link", "delete", &bridge]);
+        eventually("the bridge is back", || watched.page().is_some() && watched.is_as_declared());
+        let tables = run(&["nft", "list", "tables"]);
+        let table = tables.lines().find(|line| line.contains("evenkeel-")).expect("there is a table").to_owned();
+        let words: Vec<&str> = table.split_whitespace().collect();
+        run(&["nft", "delete", "table", words[1], words[2]]);
+        eventually("the firewall is back", || watched.page().is_some() && watched.is_as_declared());
+        assert_eq!(watched.pid(), before, "the process was not touched");
+
+        kill(Pid::from_raw(before), Signal::SIGKILL).unwrap();
+        eventually("the container runs again", || watched.page().is_some());
+
+        let workload = watched.pid();
+        let status = fs::read_to_string(format!("/proc/{workload}/status")).unwrap();
+        let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+        kill(Pid::from_raw(monitor), Signal::SIGKILL).unwrap();
+        eventually("the container is supervised again", || {
+            watched.is_as_declared() && watched.page().is_some() && watched.pid() != workload
+        });
+        watched.end();
+    });
+}
+
+#[test]
+fn edits_are_applied_and_a_broken_manifest_changes_nothing() {
+    in_a_network_of_its_own(|| {
+        let watched = Watched::begin();
+        let before = watched.pid();
+        watched.edit(&MANIFEST.replace("restart = \"always\"", "restart = \"on-failure\"\nresources = { pids = 64 }"));
+        eventually("the limit is set", || {
+            fs::read_to_string(format!("/proc/{before}/cgroup")).is_ok_and(|group| {
+                let path = group.lines().find_map(|line| line.split_once(":pids:")).map(|(_, path)| path.to_owned());
+                let limit = fs::read_to_string(format!("/sys/fs/cgroup/pids{}/pids.max", path.unwrap_or_default()));
+                limit.is_ok_and(|limit| limit.trim() == "64")
+            })
+        });
+        assert_eq!(watched.pid(), before, "a live change touches no process");
+
+        watched.edit("project = \"shop\"\n[containers.web]\nimage = \"box\nmemory = 3\n");
+        eventually("the complaint is in the log", || watched.log().contains("manifest is broken"));
+        assert_eq!(watched.pid(), before, "the last good manifest stays in force");
+
+        watched.edit(&format!("{MANIFEST}\n[containers.side]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\n"));
+        eventually("the second container runs", || watched.evenkeel(&["ps"]).contains("side"));
+        watched.end();
+    });
+}
+
+#[test]
+fn a_service_that_was_killed_adopts_what_runs() {
+    in_a_network_of_its_own(|| {
+        let mut watched = Watched::begin();
+        let before = watched.pid();
+        watched.service.kill().unwrap();
+        watched.service.wait().unwrap();
+        assert!(watched.page().is_some(), "the container outlives the service");
+        fs::write(watched.manifest(), "broken [").unwrap();
+        watched.service = service(watched.directory.path());
+        eventually("the complaint is in the log", || watched.log().contains("manifest is broken"));
+        run(&["sh", "-c", "nft delete table $(nft list tables | grep evenkeel- | cut -d' ' -f2-)"]);
+        eventually("the last good manifest is in force", || watched.page().is_some());
+        assert_eq!(watched.pid(), before);
+        fs::write(watched.manifest(), MANIFEST).unwrap();
+        kill(Pid::from_raw(watched.service.id() as i32), Signal::SIGHUP).unwrap();
+        eventually("the manifest is read again", || watched.log().contains("can be read again"));
+        watched.end();
+    });
+}

@@ -36,6 +36,9 @@ fn leave_the_caller() -> Result<(), MonitorError> {
     // What the caller left open is not for the container, nor for as long as it lives.
     descriptors::close_from(3).map_err(failed("close descriptors"))?;
     memory::give_back_what_is_freed();
+    // At once out of the caller's process group, which a terminal or a supervisor may signal. It fails for a group
+    // leader (setsid(2)); the copy is none.
+    let _ = rustix::process::setsid();
     match clone3(0, None).map_err(failed("copy the process"))? {
         Copy::Parent { .. } => exit_now(0),
         Copy::Child => {}

@@ -142,13 +142,16 @@ impl Supervisor {
         self.carry_out(Command::Start, Now::read());
         loop {
             self.publish();
-            // After the status file, so that whoever is told finds it so.
-            if self.first.is_some() || self.machine.is_over() {
-                let first = self.first.clone().unwrap_or(FirstStart::Stopped);
-                tell.take().into_iter().for_each(|tell| tell(first.clone()));
-            }
             if self.machine.is_over() {
-                return self.say_goodbye();
+                let first = self.first.take().unwrap_or(FirstStart::Stopped);
+                let goodbye = self.say_goodbye();
+                // Told last: a start that failed leaves no monitor behind.
+                tell.into_iter().for_each(|tell| tell(first.clone()));
+                return goodbye;
+            }
+            // After the status file, so that whoever is told finds it so.
+            if let Some(first) = &self.first {
+                tell.take().into_iter().for_each(|tell| tell(first.clone()));
             }
             let ready = self.wait()?;
             let now = Now::read();

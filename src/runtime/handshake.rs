@@ -116,9 +116,9 @@ impl Channel {
         let received = loop {
             let mut body = [IoSliceMut::new(&mut packet)];
             match recvmsg(&self.socket, &mut body, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-                Err(rustix::io::Errno::INTR) => continue,
-                // A child that is killed with words of ours unread resets the connection.
-                Err(rustix::io::Errno::CONNRESET) => break 0,
+                // A child that ends with words of ours unread resets the connection. That is said once, before
+                // what the child said last: the next call gives it, or the end of file.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => continue,
                 other => break other?.bytes,
             }
         };

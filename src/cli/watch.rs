@@ -120,9 +120,7 @@ impl Watched {
         for path in paths {
             let directory = if path.is_dir() { path.clone() } else { parent(path) };
             if !known.contains(&directory) {
-                watcher
-                    .watch(&directory, RecursiveMode::NonRecursive)
-                    .map_err(|error| error.add_path(directory.clone()))?;
+                watcher.watch(&directory, RecursiveMode::NonRecursive)?;
                 known.insert(directory);
             }
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::model::id::{ContainerId, NetworkId, VolumeKey};
+use crate::monitor::error::MonitorError;
 
 /// An engine operation that did not become true. Each variant names the operation and its subject; the cause is
 /// its source.
@@ -88,6 +89,9 @@ impl EngineError {
                 Some("make room on the disk, then apply again: nothing half-made was kept".into())
             }
             EngineError::Image { source, .. } => source.hint(),
+            EngineError::Start { source, .. } | EngineError::Monitor { source, .. } => {
+                source.downcast_ref::<MonitorError>().and_then(MonitorError::hint).map(str::to_owned)
+            }
             EngineError::Await { name, .. } => Some(format!("see `evenkeel logs {}`", short_name(name))),
             _ => None,
         }

@@ -56,6 +56,7 @@ impl Host {
         for below in ["containers", "netns", "networks"] {
             files::create_directories(&paths.run.join(below))?;
         }
+        files::create_directories(&paths.containers())?;
         let hierarchy = cgroup::detect().map_err(|source| EngineError::Cgroups { source: Box::new(source) })?;
         Ok(Host {
             tag: tag(&paths.root),

@@ -67,7 +67,7 @@ pub fn on_signals(to: Sender<Wake>) -> io::Result<()> {
 pub fn on_manifests(directories: &[PathBuf], to: Sender<Wake>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = watcher(Wake::Manifest, to, is_manifest)?;
     for directory in directories {
-        watcher.watch(directory, RecursiveMode::NonRecursive).map_err(|error| error.add_path(directory.clone()))?;
+        watcher.watch(directory, RecursiveMode::NonRecursive)?;
     }
     Ok(watcher)
 }
@@ -75,8 +75,8 @@ pub fn on_manifests(directories: &[PathBuf], to: Sender<Wake>) -> notify::Result
 /// Sends a wake when a monitor writes its status, or when a container's files go away.
 pub fn on_containers(run: &Path, records: &Path, to: Sender<Wake>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = watcher(Wake::Host, to, is_container)?;
-    watcher.watch(run, RecursiveMode::Recursive).map_err(|error| error.add_path(run.to_owned()))?;
-    watcher.watch(records, RecursiveMode::NonRecursive).map_err(|error| error.add_path(records.to_owned()))?;
+    watcher.watch(run, RecursiveMode::Recursive)?;
+    watcher.watch(records, RecursiveMode::NonRecursive)?;
     Ok(watcher)
 }
 

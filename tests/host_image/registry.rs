@@ -286,6 +286,32 @@ fn tokens_are_fetched_and_credentials_stay_with_their_host() {
 }
 
 #[test]
+fn whoever_a_registry_sends_us_to_gets_no_credentials_by_asking() {
+    let made = small(LAYER_GZIP);
+    let all = answers(&all_of(&made));
+    let thief = HandMade::serve(|asked| match asked.line.contains("/token") {
+        true => (200, vec![], br#"{"token":"x"}"#.to_vec()),
+        false => {
+            let realm = format!(r#"Bearer realm="http://{}/token""#, asked.headers["host"]);
+            (401, vec![("www-authenticate".to_owned(), realm)], vec![])
+        }
+    });
+    let address = thief.address.clone();
+    let server = HandMade::serve(move |asked| match asked.line.contains("/blobs/") {
+        true => (307, vec![("location".to_owned(), format!("http://{address}/blob"))], vec![]),
+        false => answer(&all, asked),
+    });
+    let mut host = Host::new();
+    host.options.credentials = vec![host.path("auth.json")];
+    let entry = format!(r#"{{"auths":{{"{}":{{"username":"user","password":"secret"}}}}}}"#, server.address);
+    fs::write(host.path("auth.json"), entry).unwrap();
+    let error = host.ensure(&reference(&server.address, "a:latest")).unwrap_err();
+    assert!(matches!(error, ImageError::Unauthorized { .. }), "{error}");
+    assert_eq!(thief.count("GET /token"), 0);
+    assert!(thief.asked().iter().all(|asked| !asked.headers.contains_key("authorization")));
+}
+
+#[test]
 fn several_who_want_one_image_share_one_pull() {
     let made = small(LAYER_GZIP);
     let all = answers(&all_of(&made));

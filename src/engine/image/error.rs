@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::model::id::Digest;
-use crate::model::image::ImageSource;
 use crate::model::reference::ReferenceError;
 
 #[derive(Debug, Error)]
@@ -65,8 +64,6 @@ pub enum ImageError {
     },
     #[error("cannot read the credentials in `{path}`: {problem}")]
     Credentials { path: PathBuf, problem: String },
-    #[error("`{source_name}` is not on this host")]
-    Absent { source_name: ImageSource },
 }
 
 impl ImageError {
@@ -102,7 +99,6 @@ impl ImageError {
             ImageError::DiskFull { .. } => {
                 Some("nothing half-made was kept; free some space and apply again".to_owned())
             }
-            ImageError::Absent { .. } => Some("`pull = \"never\"` means that it must be here already".to_owned()),
             _ => None,
         }
     }

@@ -59,6 +59,8 @@ impl<'a> Request<'a> {
 pub struct Response {
     head: ureq::http::response::Parts,
     body: Body,
+    /// It came from another server than the one that was asked.
+    pub is_elsewhere: bool,
 }
 
 impl Response {
@@ -140,7 +142,7 @@ impl Http {
     pub fn post_form(&self, url: &str, form: &[(&str, &str)]) -> Result<Response, ImageError> {
         let sent = self.agent.post(url).send_form(form.iter().copied());
         let (head, body) = sent.map_err(|error| self.failure(error))?.into_parts();
-        Ok(Response { head, body })
+        Ok(Response { head, body, is_elsewhere: false })
     }
 
     /// What a failure of the connection means.
@@ -158,10 +160,11 @@ impl Http {
     fn follow(&self, request: &Request<'_>) -> Result<Response, ureq::Error> {
         let mut url = request.url.to_owned();
         let mut authorization = request.authorization;
+        let mut is_elsewhere = false;
         for _ in 0..=REDIRECTS {
             let response = self.once(&Request { url: &url, authorization, ..*request })?;
             if !matches!(response.status(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(response);
+                return Ok(Response { is_elsewhere, ..response });
             }
             let Some(next) = response.header("location").and_then(|location| resolve(&url, location)) else {
                 return Err(ureq::Error::RedirectFailed);
@@ -171,6 +174,7 @@ impl Http {
             }
             if origin(&url) != origin(&next) {
                 authorization = None;
+                is_elsewhere = true;
             }
             url = next;
         }
@@ -193,7 +197,7 @@ impl Http {
             builder = builder.header("authorization", authorization);
         }
         let (head, body) = builder.call()?.into_parts();
-        Ok(Response { head, body })
+        Ok(Response { head, body, is_elsewhere: false })
     }
 }
 

@@ -127,7 +127,8 @@ impl Registry {
     fn send(&self, request: &Request<'_>, subject: &str) -> Result<Response, ImageError> {
         let known = self.authorization.lock().ok().and_then(|known| known.clone());
         let mut response = self.http.send(&Request { authorization: known.as_deref(), ..*request })?;
-        if response.status() == 401 {
+        // Where the registry has sent us nobody is owed credentials, whatever he asks for.
+        if response.status() == 401 && !response.is_elsewhere {
             let fresh = self.answer(&response)?;
             response = self.http.send(&Request { authorization: Some(&fresh), ..*request })?;
             if response.is_success()
@@ -149,11 +150,13 @@ impl Registry {
         let challenges: Vec<Challenge> = response.headers("www-authenticate").flat_map(challenge::parse).collect();
         let find = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
         match (find("bearer"), find("basic"), &self.credential) {
-            (Some(bearer), _, credential) => token::fetch(&self.http, bearer, &self.repository, credential.as_ref())
-                .map_err(|error| match error {
+            (Some(challenge), _, credential) => {
+                let realm = token::Realm { challenge, is_local: self.base.starts_with("http://") };
+                token::fetch(&self.http, realm, &self.repository, credential.as_ref()).map_err(|error| match error {
                     token::TokenError::Refused(detail) => self.unauthorized(detail),
                     token::TokenError::Other(error) => error,
-                }),
+                })
+            }
             (None, Some(_), Some(Credential::Basic { user, password })) => Ok(credentials::basic(user, password)),
             _ => Err(self.unauthorized(match self.credential {
                 None => "it asks for credentials".to_owned(),

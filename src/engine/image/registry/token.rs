@@ -12,6 +12,13 @@ use crate::engine::image::error::ImageError;
 
 const ANSWER_MAX: u64 = 1 << 20;
 
+/// Where a token is to be had.
+pub struct Realm<'a> {
+    pub challenge: &'a Challenge,
+    /// The registry is on this host, and so may be what it names.
+    pub is_local: bool,
+}
+
 /// Why there is no token.
 pub enum TokenError {
     /// The credentials, or their absence, did not suffice.
@@ -28,13 +35,13 @@ struct Answer {
 /// The `Authorization` to go on with.
 pub fn fetch(
     http: &Http,
-    challenge: &Challenge,
+    Realm { challenge, is_local }: Realm<'_>,
     repository: &str,
     credential: Option<&Credential>,
 ) -> Result<String, TokenError> {
     let realm = challenge.get("realm").unwrap_or_default();
     // The realm is the registry's word. Credentials go nowhere in the clear, except within this host.
-    let secure = realm.starts_with("https://") || http::authority(realm).is_some_and(http::is_loopback);
+    let secure = realm.starts_with("https://") || (is_local && http::authority(realm).is_some_and(http::is_loopback));
     if !secure {
         return Err(TokenError::Refused(format!("it sends us to `{realm}`, which is not secure")));
     }

@@ -6,7 +6,7 @@
 //!   blobs/sha256/<hex>         indexes, manifests and configurations
 //!   sources/<hex>.json         one record a source: what it stood for when it was last made whole
 //!   ids/<hex>.json             one image each, so that one whose name has moved on can still be looked up
-//!   busy  claims               locks
+//!   busy  claims               locks; layers/.claims is the third
 //! layers/<diff id>/tree/       one unpacked layer each, in overlayfs's own form; layer.json beside it
 //! layers/.tmp-*                what is being unpacked; removed by the next pull if its maker died
 //! ```

@@ -97,7 +97,7 @@ impl Store {
 impl Session<'_> {
     /// Holds these layers against other sessions, after waiting for those that make one of them.
     pub fn claim_layers(&self, diff_ids: &[Digest]) -> Result<Claims, ImageError> {
-        // Prefixed, so that a layer's byte differs from a source's: the claim of the source is held meanwhile.
+        // A file of their own: the claim of the source is held meanwhile, and must not be met again here.
         lock::claim(&self.store.layer_claims(), diff_ids.iter().cloned())
     }
 

@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFla
 use rustix::io::Errno;
 
 use super::Limits;
+use super::fields::Pair;
 use super::members::{Kind, Member, Members, Stream};
 use super::report::{Problem, show};
 use super::sparse::Segment;
@@ -298,7 +299,7 @@ impl Extractor {
 
 /// The extended attributes that are part of an image. `trusted.overlay.*` and `user.overlay.*` would steer overlayfs;
 /// labels and signatures (`security.selinux`, `security.ima`) belong to the host's own policy.
-fn kept(xattrs: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (&[u8], &[u8])> {
+fn kept(xattrs: &[Pair]) -> impl Iterator<Item = (&[u8], &[u8])> {
     xattrs.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).filter(|(key, _)| is_kept(key))
 }
 

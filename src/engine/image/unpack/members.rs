@@ -10,10 +10,10 @@
 
 use std::io::{self, Read};
 
+use super::fields::{BLOCK, Block, Pair, check_sum, header_path, number, pax_records, pax_time, text};
 use super::report::{Problem, show};
 use super::sparse::{self, Segment};
 
-const BLOCK: usize = 512;
 /// Long names have at most 4096 bytes, but a PAX body also carries extended attributes of up to 64 KiB each.
 const HEADER_BODY_MAX: u64 = 1 << 20;
 
@@ -21,9 +21,6 @@ const HEADER_BODY_MAX: u64 = 1 << 20;
 pub trait Stream: Read {
     fn skip(&mut self, bytes: u64) -> io::Result<()>;
 }
-
-/// Key and value.
-pub type Pair = (Vec<u8>, Vec<u8>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -156,7 +153,7 @@ impl<S: Stream> Members<S> {
         Ok(count)
     }
 
-    fn member(&mut self, header: &[u8; BLOCK], size: u64, extensions: &Extensions) -> Result<Member, Problem> {
+    fn member(&mut self, header: &Block, size: u64, extensions: &Extensions) -> Result<Member, Problem> {
         let mut path = match (&extensions.long_path, extensions.get("path")) {
             (Some(path), _) => path.clone(),
             (None, Some(path)) => path.to_vec(),
@@ -224,7 +221,7 @@ impl<S: Stream> Members<S> {
     /// The map of a sparse file, in whichever of GNU's four forms it comes.
     fn sparse_map(
         &mut self,
-        header: &[u8; BLOCK],
+        header: &Block,
         extensions: &Extensions,
         path: &mut Vec<u8>,
     ) -> Result<Option<(Vec<Segment>, u64)>, Problem> {
@@ -335,86 +332,87 @@ fn unreadable(error: io::Error) -> Problem {
     }
 }
 
-/// The sum over the header with the sum's own field taken as blanks; some old writers added signed bytes.
-fn check_sum(header: &[u8; BLOCK]) -> Result<(), Problem> {
-    let bytes = || header[..148].iter().chain([b' '; 8].iter()).chain(&header[156..]);
-    let unsigned: i64 = bytes().map(|byte| i64::from(*byte)).sum();
-    let signed: i64 = bytes().map(|byte| i64::from(*byte as i8)).sum();
-    match number(&header[148..156]) {
-        Some(sum) if sum == unsigned || sum == signed => Ok(()),
-        _ => Err(Problem::new("it is not a tar archive, or is damaged: the checksum of a header is wrong")),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Stream for &[u8] {
+        fn skip(&mut self, bytes: u64) -> io::Result<()> {
+            let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= self.len());
+            *self = &self[bytes.ok_or(io::ErrorKind::UnexpectedEof)?..];
+            Ok(())
+        }
     }
-}
 
-/// The bytes before the first zero.
-fn text(field: &[u8]) -> &[u8] {
-    field.split(|byte| *byte == 0).next().unwrap_or_default()
-}
-
-/// Name and prefix. The prefix's place holds other things in GNU's own format (magic `ustar  `).
-fn header_path(header: &[u8; BLOCK]) -> Vec<u8> {
-    let name = text(&header[..100]);
-    match &header[257..263] == b"ustar\0" && header[345] != 0 {
-        true => [text(&header[345..500]), b"/", name].concat(),
-        false => name.to_vec(),
+    fn read(bytes: &[u8]) -> Result<Vec<(Member, Vec<u8>)>, Problem> {
+        let mut members = Members::new(bytes);
+        let mut all = Vec::new();
+        while let Some(member) = members.next()? {
+            let (mut body, mut buffer) = (Vec::new(), [0; 700]);
+            loop {
+                match members.read_body(&mut buffer)? {
+                    0 => break,
+                    count => body.extend_from_slice(&buffer[..count]),
+                }
+            }
+            all.push((member, body));
+        }
+        Ok(all)
     }
-}
 
-/// A numeric field: octal digits between blanks, or a big-endian number behind a set high bit.
-pub(super) fn number(field: &[u8]) -> Option<i64> {
-    if field.first()? & 0x80 != 0 {
-        // Two's complement in the bits behind the marker: sign-extend from the second-highest bit.
-        let negative = field[0] & 0x40 != 0;
-        let start = if negative { i128::from(field[0]) - 0x100 } else { i128::from(field[0] & 0x7f) };
-        let value =
-            field[1..].iter().try_fold(start, |value, byte| value.checked_mul(256)?.checked_add(i128::from(*byte)));
-        return i64::try_from(value?).ok();
+    /// Every kind of header that there is.
+    fn sample() -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(5);
+        header.set_mode(0o640);
+        tar.append_data(&mut header, "n".repeat(150), &b"hello"[..]).unwrap();
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        let capability = b"\x01\0\0\x02\n\0\0\0".as_slice();
+        tar.append_pax_extensions([("mtime", &b"1.5"[..]), ("SCHILY.xattr.security.capability", capability)]).unwrap();
+        tar.append_link(&mut header, "link", "target").unwrap();
+        let mut sparse = tar::Header::new_gnu();
+        sparse.set_entry_type(tar::EntryType::GNUSparse);
+        sparse.set_size(3);
+        let gnu = sparse.as_gnu_mut().unwrap();
+        gnu.sparse[0].set_offset(512);
+        gnu.sparse[0].set_length(3);
+        gnu.set_real_size(600);
+        tar.append_data(&mut sparse, "sparse", &b"abc"[..]).unwrap();
+        tar.into_inner().unwrap()
     }
-    let digits = field.iter().skip_while(|byte| **byte == b' ').take_while(|byte| !matches!(byte, b' ' | 0));
-    digits.copied().try_fold(0i64, |value, digit| match digit {
-        b'0'..=b'7' => value.checked_mul(8)?.checked_add(i64::from(digit - b'0')),
-        _ => None,
-    })
-}
 
-/// `LENGTH KEY=VALUE\n`, one after the other, where LENGTH counts the whole record.
-fn pax_records(mut body: &[u8]) -> Result<Vec<Pair>, Problem> {
-    let mut records = Vec::new();
-    // Some writers pad the body with zeros.
-    while body.first().is_some_and(|byte| *byte != 0) {
-        let record = pax_record(body).ok_or_else(|| Problem::new("a PAX header is malformed"))?;
-        records.push((record.key.to_vec(), record.value.to_vec()));
-        body = record.rest;
+    #[test]
+    fn headers_of_every_kind_are_read() {
+        let all = read(&sample()).unwrap();
+        assert_eq!((all[0].0.path.len(), all[0].0.mode, all[0].1.as_slice()), (150, 0o640, b"hello".as_slice()));
+        assert_eq!(
+            (all[1].0.kind, all[1].0.link.as_slice(), all[1].0.modified),
+            (Kind::SymbolicLink, b"target".as_slice(), (1, 500_000_000))
+        );
+        assert_eq!(all[1].0.xattrs[0].1, b"\x01\0\0\x02\n\0\0\0");
+        assert_eq!(all[2].0.sparse, Some((vec![Segment { offset: 512, length: 3 }], 600)));
+        assert_eq!(all.len(), 3);
     }
-    Ok(records)
-}
 
-struct PaxRecord<'a> {
-    key: &'a [u8],
-    value: &'a [u8],
-    rest: &'a [u8],
-}
-
-fn pax_record(body: &[u8]) -> Option<PaxRecord<'_>> {
-    let blank = body.iter().position(|byte| *byte == b' ')?;
-    let length: usize = std::str::from_utf8(&body[..blank]).ok()?.parse().ok()?;
-    let record = body.get(blank + 1..length)?.strip_suffix(b"\n")?;
-    let equals = record.iter().position(|byte| *byte == b'=')?;
-    (equals > 0).then(|| PaxRecord { key: &record[..equals], value: &record[equals + 1..], rest: &body[length..] })
-}
-
-/// Seconds with a fraction of any length; digits behind the ninth are dropped.
-fn pax_time(value: &[u8]) -> Option<(i64, u32)> {
-    let value = std::str::from_utf8(value).ok()?;
-    let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));
-    let seconds: i64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let nanoseconds: u32 = format!("{fraction:0<9}")[..9].parse().ok()?;
-    match value.starts_with('-') && nanoseconds > 0 {
-        // -1.25 is a quarter after -2.
-        true => Some((seconds.checked_sub(1)?, 1_000_000_000 - nanoseconds)),
-        false => Some((seconds, nanoseconds)),
+    #[test]
+    fn whatever_is_damaged_is_an_error_and_never_a_panic() {
+        let good = sample();
+        for at in (0..good.len()).step_by(5) {
+            for bits in [0x01, 0xff] {
+                let mut bytes = good.clone();
+                bytes[at] ^= bits;
+                // Once with the checksum wrong, and once set right again, so that the damage is met.
+                let _ = read(&bytes);
+                let start = at / BLOCK * BLOCK;
+                let mut header = tar::Header::from_byte_slice(&bytes[start..start + BLOCK]).clone();
+                header.set_cksum();
+                bytes[start..start + BLOCK].copy_from_slice(header.as_bytes());
+                let _ = read(&bytes);
+            }
+            let _ = read(&good[..at]);
+        }
     }
 }

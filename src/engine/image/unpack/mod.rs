@@ -2,12 +2,13 @@
 //!
 //! * [`parent`]: starting a child, feeding it, and hearing what came of it.
 //! * [`child`]: the child's confinement and its two threads.
-//! * [`members`] and [`sparse`]: the tar format. [`compression`]: what is around it.
+//! * [`members`], [`fields`] and [`sparse`]: the tar format. [`compression`]: what is around it.
 //! * [`extract`] and [`tree`]: files and directories in overlayfs's form.
 
 pub mod child;
 pub mod compression;
 mod extract;
+mod fields;
 mod members;
 pub mod parent;
 pub mod report;

@@ -1,6 +1,6 @@
 //! The maps of sparse files: which parts of a file its bytes in the archive are. GNU tar has had four forms.
 
-use super::members::number;
+use super::fields::{Pair, number};
 use super::report::Problem;
 
 /// A part of a file that has contents; what lies between parts is a hole.
@@ -23,7 +23,7 @@ pub fn old_segments(fields: &[u8]) -> Result<Vec<Segment>, Problem> {
 }
 
 /// Version 0.0: `GNU.sparse.offset` and `GNU.sparse.numbytes` again and again.
-pub fn paired_segments(records: &[(Vec<u8>, Vec<u8>)]) -> Result<Vec<Segment>, Problem> {
+pub fn paired_segments(records: &[Pair]) -> Result<Vec<Segment>, Problem> {
     let values =
         |key: &'static [u8]| records.iter().filter(move |(name, _)| name == key).map(|(_, value)| decimal(value));
     let (offsets, lengths) = (values(b"GNU.sparse.offset"), values(b"GNU.sparse.numbytes"));

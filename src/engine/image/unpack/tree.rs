@@ -12,6 +12,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::fields::Pair;
 use super::report::Problem;
 
 /// More than images have and few enough that whoever removes the tree again has the descriptors for it.
@@ -46,7 +47,7 @@ pub struct Attributes {
     pub uid: u32,
     pub gid: u32,
     pub modified: (i64, u32),
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Vec<Pair>,
     /// Hides what lower layers have in it.
     pub opaque: bool,
     /// The archive only mentions it as a parent.

@@ -10,7 +10,8 @@
 //! reboot                             also: stop NAME, exit NAME CODE, lose-monitor NAME, cut-link NAME,
 //!                                    damage-files NAME, limit-memory NAME SIZE, forget NAME, give-up NAME RESTARTS,
 //!                                    move-image IMAGE, lose-image IMAGE, drop-firewall, break-network NAME
-//! plan after.toml [--target NAME] [--remove-volume NAME] [--allow-mass-removal]
+//! image IMAGE keeps PATH             the image, once it is fetched, declares a volume there
+//! plan after.toml [--target NAME] [--remove-volume NAME] [--discard-data NAME] [--allow-mass-removal]
 //! ```
 //!
 //! Without a script `before.toml` is applied, if it is there, and `after.toml` planned. Every plan that is not refused
@@ -120,6 +121,7 @@ impl Case<'_> {
             match option {
                 ["--target", name] => drop(policy.targets.insert(name.parse().unwrap())),
                 ["--remove-volume", name] => drop(policy.expendable_volumes.insert(name.parse().unwrap())),
+                ["--discard-data", name] => drop(policy.expendable_data.insert(name.parse().unwrap())),
                 ["--allow-mass-removal"] => policy.mass_removal = MassRemoval::Allow,
                 other => panic!("no such option: {other:?}"),
             }
@@ -169,6 +171,10 @@ impl Case<'_> {
             ["move-image", image] => {
                 let known = self.host.images.get_mut(&reference(image)).unwrap();
                 known.moved = Some("its tag stands for another image".to_owned());
+            }
+            ["image", image, "keeps", path] => {
+                let image = self.host.images.get_mut(&reference(image)).unwrap().image.as_mut().unwrap();
+                image.config.volumes.push((*path).to_owned());
             }
             ["lose-image", image] => drop(self.host.images.remove(&reference(image)).unwrap()),
             ["break-network", name] => {

@@ -29,6 +29,10 @@ pub struct PlanningArguments {
     #[arg(long = "remove-volume", value_name = "NAME")]
     remove_volumes: Vec<ResourceName>,
 
+    /// Replace this container although data that it keeps itself is lost; repeat it for more
+    #[arg(long = "discard-data", value_name = "NAME")]
+    discard_data: Vec<ResourceName>,
+
     /// How long one container may take to become healthy; by default its own health check says
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<Timespan>,
@@ -44,12 +48,14 @@ impl PlanningArguments {
             targets: planning::targets(&self.targets, desired)?,
             mass_removal: if self.allow_mass_removal { MassRemoval::Allow } else { MassRemoval::Refuse },
             expendable_volumes: self.remove_volumes.iter().cloned().collect(),
+            expendable_data: self.discard_data.iter().cloned().collect(),
             wait_timeout: self.timeout,
         })
     }
 
     pub fn is_default(&self) -> bool {
-        self.targets.is_empty() && self.remove_volumes.is_empty() && !self.allow_mass_removal && self.timeout.is_none()
+        let names_nothing = self.targets.is_empty() && self.remove_volumes.is_empty() && self.discard_data.is_empty();
+        names_nothing && !self.allow_mass_removal && self.timeout.is_none()
     }
 }
 

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use super::addresses::{AddressBook, Applicant, collide};
 use super::comparison::{Comparison, Standard};
-use super::images::{Images, Knowledge};
+use super::images::{Images, Knowledge, unmounted_volumes};
 use super::liveness::{Standing, is_up, limits_drift, meets, remark, standing};
 use super::networks::Networks;
 use super::notation::Notation;
@@ -331,7 +331,7 @@ impl<'w, 'a> Round<'w, 'a> {
             network_of,
         };
         let (changes, reason) = match old.first() {
-            Some(old) => (old.changes.clone(), old.reason()),
+            Some(old) => ([old.changes.clone(), lost_data(self.world, old.container)].concat(), old.reason()),
             None => (self.shown(&record), "declared, not there".to_owned()),
         };
         let leaving: Vec<_> = old.into_iter().map(|old| old.container).collect();
@@ -368,6 +368,21 @@ impl<'w, 'a> Round<'w, 'a> {
             }
         }
     }
+}
+
+/// Data that goes with a container: in directories that its image declares as volumes and where nothing is mounted.
+/// Docker keeps such data in anonymous volumes and hands it on; here every volume has a name.
+fn lost_data(world: &World<'_>, old: &ActualContainer) -> Vec<FieldChange> {
+    if old.broken.is_some() {
+        return Vec::new();
+    }
+    let lost = unmounted_volumes(world, &old.record.spec).into_iter().map(|path| FieldChange {
+        field: format!("data in {path}"),
+        old: Some("kept in the container".to_owned()),
+        new: Some("lost".to_owned()),
+        class: ChangeClass::Data,
+    });
+    lost.collect()
 }
 
 /// Two that share an address cannot run at once, whatever the manifest wishes.

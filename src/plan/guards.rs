@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 
 use super::containers::{Containers, Decision};
+use super::images::unmounted_volumes;
 use super::liveness::controller_of;
 use super::networks::{Networks, overlap};
 use super::waits::{Check, check as health_check};
-use super::{Findings, MassRemoval, Refusal, RefusalKind, World, diff};
+use super::{ChangeClass, Findings, MassRemoval, Refusal, RefusalKind, World, diff};
 use crate::model::container::{CapabilitySet, Condition, RunState};
 use crate::model::id::Instance;
 use crate::model::network::NetworkMode;
@@ -31,6 +32,7 @@ pub(super) fn check(world: &World<'_>, networks: &Networks<'_>, containers: &Con
         }
         if decision.is_new() {
             addresses(world, networks, containers, decision, findings);
+            data(world, decision, findings);
         }
         if decision.start.is_some() {
             capabilities(world, decision, findings);
@@ -147,6 +149,29 @@ fn publisher<'a>(
     port: &HostPort,
 ) -> Option<&'a ContainerRecord> {
     records.find(|r| r.spec.state == RunState::Running && r.spec.ports.keys().any(|other| other.conflicts(port)))
+}
+
+/// What would lose data is refused until it is confirmed by name. A container that is new is only spoken of, so that it
+/// gets its volume before it has data.
+fn data(world: &World<'_>, decision: &Decision<'_>, findings: &mut Findings) {
+    let name = decision.name();
+    let subject = format!("container {}", decision.record.instance);
+    if decision.leaving.is_empty() {
+        for path in unmounted_volumes(world, decision.spec()) {
+            let text = "its image keeps data there, and nothing is mounted: the data goes with the container";
+            findings.warn(format!("{subject}: {path}: {text}"));
+        }
+    }
+    let lost: Vec<&str> =
+        decision.changes.iter().filter(|change| change.class == ChangeClass::Data).map(|c| c.field.as_str()).collect();
+    if !lost.is_empty() && !world.policy.expendable_data.contains(name) {
+        findings.refusals.push(Refusal {
+            subject,
+            reason: format!("replacing it loses its {}", lost.join(", ")),
+            hint: format!("copy it to a volume that is mounted there, or give it up: --discard-data {name}"),
+            kind: RefusalKind::Guard,
+        });
+    }
 }
 
 /// Limits need their cgroup controller; rlimits end at the host's hard limit.

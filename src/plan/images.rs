@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::{Findings, Mark, Work, World};
+use crate::model::container::ContainerSpec;
 use crate::model::desired::Desired;
-use crate::model::id::Digest;
+use crate::model::id::{Digest, ResourceName};
 use crate::model::image::{ImageConfig, ImageSource, Pull};
 
 /// The sources that this plan fetches.
@@ -80,7 +81,17 @@ pub(super) fn config<'a>(world: &World<'a>, source: &ImageSource) -> Option<&'a 
     world.actual.images.get(source)?.image.as_ref().map(|image| &image.config)
 }
 
-fn users<'a>(desired: &'a Desired, source: &ImageSource) -> impl Iterator<Item = &'a crate::model::id::ResourceName> {
+/// Directories that the image of this spec declares as volumes, as far as that is known, and that no mount covers.
+pub(super) fn unmounted_volumes<'a>(world: &World<'a>, spec: &ContainerSpec) -> Vec<&'a str> {
+    let declared = config(world, &spec.image).map_or(&[][..], |config| &config.volumes);
+    let is_mounted = |path: &str| {
+        let mut targets = spec.mounts.keys().map(|target| target.trim_end_matches('/'));
+        targets.any(|target| path.strip_prefix(target).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    };
+    declared.iter().map(|path| path.trim_end_matches('/')).filter(|path| !is_mounted(path)).collect()
+}
+
+fn users<'a>(desired: &'a Desired, source: &ImageSource) -> impl Iterator<Item = &'a ResourceName> {
     desired.containers.iter().filter(move |(_, c)| c.spec.image == *source).map(|(name, _)| name)
 }
 

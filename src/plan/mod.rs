@@ -157,8 +157,11 @@ pub struct Policy {
     pub targets: BTreeSet<ResourceName>,
     /// `--allow-mass-removal`; `down` allows it too, since removing everything is its meaning.
     pub mass_removal: MassRemoval,
-    /// Volumes whose removal or loss was confirmed by name (`down --volumes`, `--remove-volume NAME`).
+    /// Volumes whose removal was confirmed by name (`down --volumes`, `--remove-volume NAME`).
     pub expendable_volumes: BTreeSet<ResourceName>,
+    /// Containers whose own data may be lost when they are replaced (`--discard-data NAME`): what they wrote to
+    /// directories that their image declares as volumes and where nothing is mounted.
+    pub expendable_data: BTreeSet<ResourceName>,
     /// `--timeout`: how long a step waits for a container's health or end. Without it the wait follows from the
     /// health check's own numbers.
     pub wait_timeout: Option<Timespan>,

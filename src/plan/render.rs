@@ -21,9 +21,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::notation::Notation;
 use super::{ChangeClass, FieldChange, Mark, Plan, Refusal, Step};
 use crate::model::action::Action;
+use crate::model::container::Condition;
 
 /// What a piece of text is, for whoever colours it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,7 @@ fn footer(plan: &Plan) -> String {
     if plan.steps.is_empty() {
         return match plan.refusals.is_empty() {
             true => format!("Nothing to do: project {} is as declared.", plan.project),
-            false => "Plan: refused.".to_owned(),
+            false => "Refused.".to_owned(),
         };
     }
     let words = |mark| match mark {
@@ -118,7 +118,8 @@ fn footer(plan: &Plan) -> String {
         counted = "nothing to create, change or remove".to_owned();
     }
     let steps = plan.steps.len();
-    format!("Plan: {counted}; {steps} step{}.", if steps == 1 { "" } else { "s" })
+    let lead = if plan.refusals.is_empty() { "Plan" } else { "Refused; it would be" };
+    format!("{lead}: {counted}; {steps} step{}.", if steps == 1 { "" } else { "s" })
 }
 
 /// Everything that happens to one subject.
@@ -231,9 +232,13 @@ fn besides(plan: &Plan, has_entries: bool, lines: &mut Vec<Line>) {
     for step in plan.steps.iter().filter(|step| is_quiet(step)) {
         match &step.action {
             Action::AwaitContainer { condition, timeout, .. } => {
-                let condition = condition.notation().replace('"', "");
+                let state = match condition {
+                    Condition::Started => "has started",
+                    Condition::Healthy => "is healthy",
+                    Condition::Completed => "has completed",
+                };
                 let (subject, reason) = (&step.subject, &step.reason);
-                waits.push(format!("wait at most {timeout} until {subject} is {condition} ({reason})"));
+                waits.push(format!("wait at most {timeout} until {subject} {state} ({reason})"));
             }
             _ if !set.contains(&step.subject) => set.push(step.subject.clone()),
             _ => {}

@@ -18,6 +18,7 @@ use super::{create, oci};
 use crate::engine::error::{At, EngineError};
 use crate::engine::files::{self, Durability};
 use crate::model::actual::Liveness;
+use crate::model::image::Image;
 use crate::model::paths;
 use crate::model::record::ContainerRecord;
 use crate::monitor::{self, MonitorError};
@@ -64,7 +65,8 @@ pub fn stop(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerReco
     }
 }
 
-/// Stores the record and hands the live part of it to a running container.
+/// Hands the live part of the record to a running container and then stores it: cut short anywhere, the stored record
+/// still differs from the manifest, and the next plan does it again.
 pub fn update(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
     let image = create::image(on.store, record)?;
     let record = &ContainerRecord { image: Some(image.id.clone()), ..record.clone() };
@@ -72,11 +74,19 @@ pub fn update(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRe
     if !directory.exists() {
         return Err(EngineError::NoContainer(record.id.clone()));
     }
-    files::write_json(&paths::record(&directory), record, Durability::Durable)?;
-    if !matches!(liveness(record, &on.paths.container_run(&record.id))?, Liveness::Monitored(_)) {
-        return Ok(());
+    if matches!(liveness(record, &on.paths.container_run(&record.id))?, Liveness::Monitored(_)) {
+        update_live(on, hierarchy, record, &image)?;
     }
-    let prepared = prepare(on, record, &image)?;
+    files::write_json(&paths::record(&directory), record, Durability::Durable)
+}
+
+fn update_live(
+    on: &Surroundings<'_>,
+    hierarchy: &Hierarchy,
+    record: &ContainerRecord,
+    image: &Image,
+) -> Result<(), EngineError> {
+    let prepared = prepare(on, record, image)?;
     prepared.write(on, record)?;
     let limits = oci::resources(&record.spec.resources);
     let group = cgroup::open(hierarchy, &oci::cgroup_path(on.tag, &record.id));

@@ -147,7 +147,7 @@ fn send_out(
         .map_err(|source| failed(source.into()))?;
     match clone3(0, None).map_err(failed)? {
         Copy::Parent { pid, pidfd: _ } => Ok(Errand { pid, channel }),
-        Copy::Child => {
+        Copy::Child(_) => {
             drop(channel);
             let said = match work(theirs.as_fd()) {
                 Ok(process) => {

@@ -41,7 +41,7 @@ fn leave_the_caller() -> Result<(), MonitorError> {
     let _ = rustix::process::setsid();
     match clone3(0, None).map_err(failed("copy the process"))? {
         Copy::Parent { .. } => exit_now(0),
-        Copy::Child => {}
+        Copy::Child(_) => {}
     }
     rustix::process::setsid().map_err(|error| failed("begin a session")(error.into()))?;
     // Any process number switches it on (prctl(2), PR_SET_CHILD_SUBREAPER).

@@ -81,7 +81,7 @@ fn clone_child(request: &Request<'_>, program: &Program, cgroup: Option<&Cgroup>
     let joined = ChildrenIn::join(request.target.pidfd, format_args!("of process {}", request.target.pid))?;
     let copy = clone3(0, birthplace.as_ref().map(OwnedFd::as_fd)).during("make", "a process");
     match copy {
-        Ok(Copy::Child) => {
+        Ok(Copy::Child(_)) => {
             drop(ours);
             become_child(&theirs, || run(request, program, &theirs))
         }
@@ -111,7 +111,8 @@ fn run(request: &Request<'_>, program: &Program, channel: &Channel) -> Result<In
     channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
     drop(terminal);
     channel.expect(Word::Start).during("wait for", "the word to start")?;
-    init::finish(program, &command)
+    init::protect(program)?;
+    command.execute()
 }
 
 /// The container may have anything at /dev/pts: only a devpts instance will do.

@@ -2,18 +2,19 @@
 //!
 //! ```text
 //!  in the host's tree                      in the container's tree
-//!   1 signals as new                        13 pivot_root; the host's tree is gone
-//!   2 join namespaces given by path         14 wait: the parent has placed us in our cgroups
-//!   3 new session, new session keyring      15 new cgroup namespace
-//!   4 OOM score (the host's /proc)          16 look up user; enter the working directory
-//!   5 host name, domain name                17 standard descriptors, controlling terminal
-//!   6 open sources of bind mounts           18 umask, rlimits, bounding set
-//!   7 cut off from the host's mounts        19 (seccomp here, when new privileges are allowed)
-//!   8 assemble the root filesystem          20 become the user; capabilities
-//!   9 mounts, in the order given            21 find the command: "created"; wait for the word to start
-//!  10 devices, links, terminal              22 no descriptor above 2 goes on
-//!  11 kernel parameters                     23 no new privileges, seccomp
-//!  12 read-only and masked paths            24 execve
+//!   1 signals as new; no file mode mask     13 pivot_root; the host's tree is gone
+//!   2 new session, new session keyring      14 wait: the parent has placed us in our cgroups
+//!   3 OOM score; not dumpable               15 new cgroup namespace
+//!   4 join namespaces given by path;        16 look up user; enter the working directory
+//!     close what is not ours                17 standard descriptors, controlling terminal
+//!   5 host name, domain name                18 umask, rlimits, bounding set
+//!   6 open sources of bind mounts           19 (seccomp here, when new privileges are allowed)
+//!   7 cut off from the host's mounts        20 become the user; capabilities
+//!   8 assemble the root filesystem          21 find the command: "created"; wait for the word to start
+//!   9 mounts, in the order given            22 no descriptor above 2 goes on
+//!  10 devices, links, terminal              23 no new privileges, seccomp
+//!  11 kernel parameters                     24 execve; or split the command off and be its init (`reaper`),
+//!  12 read-only and masked paths               before step 23, which both then take
 //! ```
 //!
 //! Step 14 is late on purpose: moving a process into a version 1 cgroup waits 6 to 15 ms for an RCU grace period
@@ -36,15 +37,22 @@ use super::command::{self, Command};
 use super::error::{Context, RuntimeError, invalid};
 use super::handshake::{Channel, Word};
 use super::identity::{self, Numbers};
-use super::launch::Stdio;
+use super::launch::{FirstProcess, Stdio};
 use super::prepare::Setup;
 use super::program::{Privileges, Program};
+use super::reaper::{self, Role};
 use super::terminal::{self, Terminal};
 use super::{devices, masks, mounts, rootfs, sysctl};
 use crate::sys;
+use crate::sys::clone::OneThread;
 
 /// Walks the line. Returns only the reason why it could not be walked to its end.
-pub(super) fn run(setup: &Setup<'_>, cgroups: &[PathBuf], channel: &Channel) -> Result<Infallible, RuntimeError> {
+pub(super) fn run(
+    setup: &Setup<'_>,
+    cgroups: &[PathBuf],
+    channel: &Channel,
+    one_thread: &OneThread,
+) -> Result<Infallible, RuntimeError> {
     begin(&setup.program)?;
     for (kind, namespace, path) in &setup.namespaces.join {
         sys::namespace::setns(namespace.as_fd(), *kind).during("join the namespace", path.display())?;
@@ -54,14 +62,22 @@ pub(super) fn run(setup: &Setup<'_>, cgroups: &[PathBuf], channel: &Channel) -> 
     let terminal = build_tree(setup, cgroups)?;
     wait_for_cgroups(setup, channel)?;
     let program = &setup.program;
-    let ready = get_ready(program, setup.stdio, terminal.as_ref())?;
+    let command = get_ready(program, setup.stdio, terminal.as_ref())?;
     channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
     drop(terminal);
     channel.expect(Word::Start).during("wait for", "the word to start")?;
-    finish(program, &ready)
+    let role = match setup.first {
+        FirstProcess::Command => Role::Command,
+        FirstProcess::Init => reaper::split(one_thread)?,
+    };
+    protect(program)?;
+    match role {
+        Role::Command => command.execute(),
+        Role::Init(reaper) => reaper.run(),
+    }
 }
 
-/// Steps 1, 3 and 4: what every process of a container begins with.
+/// Steps 1 to 3: what every process of a container begins with.
 pub(super) fn begin(program: &Program) -> Result<(), RuntimeError> {
     sys::signals::reset_all().during("reset", "the signals")?;
     // Device nodes and mount targets get exactly the modes that are asked for.
@@ -170,8 +186,8 @@ pub(super) fn get_ready(
     command::find(&program.arguments, &environment(program, &user))
 }
 
-/// Steps 22 to 24.
-pub(super) fn finish(program: &Program, command: &Command) -> Result<Infallible, RuntimeError> {
+/// Steps 22 and 23.
+pub(super) fn protect(program: &Program) -> Result<(), RuntimeError> {
     sys::descriptors::close_on_exec_from(3).during("close", "the other descriptors")?;
     if program.privileges == Privileges::NoNew {
         set_no_new_privs(true).during("refuse", "new privileges")?;
@@ -179,7 +195,7 @@ pub(super) fn finish(program: &Program, command: &Command) -> Result<Infallible,
             filter.install()?;
         }
     }
-    command.execute()
+    Ok(())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -185,9 +185,9 @@ fn clone_child(setup: &Setup<'_>, cgroup: Option<&Cgroup>) -> Result<Child, Runt
     let copy = clone3(setup.namespaces.fresh, birthplace.as_ref().map(OwnedFd::as_fd))
         .during("make", "the container's first process")?;
     match copy {
-        Copy::Child => {
+        Copy::Child(one_thread) => {
             drop(ours);
-            become_child(&theirs, || init::run(setup, &directories, &theirs))
+            become_child(&theirs, || init::run(setup, &directories, &theirs, &one_thread))
         }
         Copy::Parent { pid, pidfd } => {
             let child = Child::new(pid, pidfd, ours);

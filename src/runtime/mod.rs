@@ -27,6 +27,7 @@ mod mounts;
 mod paths;
 mod prepare;
 mod program;
+mod reaper;
 mod rootfs;
 pub mod seccomp;
 mod sysctl;

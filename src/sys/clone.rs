@@ -15,8 +15,11 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// Which side of the copy this is.
 pub enum Copy {
     Parent { pid: Pid, pidfd: OwnedFd },
-    Child,
+    Child(OneThread),
 }
+
+/// Proof that this process is a fresh copy and has one thread.
+pub struct OneThread(());
 
 /// Copies this process. `flags` are `CLONE_NEW*` bits (clone(2)); with `cgroup`, a directory of a version 2
 /// hierarchy, the child is born in that cgroup, which needs no lock wait as a later move does.
@@ -27,6 +30,15 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Copy> {
     if !is_single_threaded()? {
         return Err(io::Error::from_raw_os_error(libc::EBUSY));
     }
+    copy(flags, cgroup)
+}
+
+/// Copies a process that is itself a copy, without looking into /proc, which may be another's by then.
+pub fn clone_again(_: &OneThread) -> io::Result<Copy> {
+    copy(0, None)
+}
+
+fn copy(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Copy> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: an all-zero clone_args is valid: no stack, no TLS, no set_tid.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -39,11 +51,11 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Copy> {
     }
     // SAFETY: `arguments` is a clone_args of the size passed, and `pidfd` outlives the call. Without CLONE_VM and
     // with a zero stack the child goes on here on a copy of this stack. It may use everything a process may use,
-    // locks included, because the check above found no other thread that could hold one.
+    // locks included, because there is no other thread that could hold one: `clone3` has looked, `OneThread` proves.
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
     match result {
         -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Copy::Child),
+        0 => Ok(Copy::Child(OneThread(()))),
         pid => {
             // SAFETY: the kernel stored a new descriptor there, close-on-exec as every pidfd, owned by nobody else.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use evenkeel::model::launch::{Identity, RootFilesystem};
-use evenkeel::runtime::RuntimeError;
-use evenkeel::runtime::cgroup;
-use evenkeel::runtime::launch::{self, FirstProcess, Process, Request, Stdio};
+use evenkeel::runtime::launch::{self, Created, FirstProcess, Process, Request, Stdio};
+use evenkeel::runtime::{RuntimeError, cgroup, exec};
 use oci_spec::runtime::Spec;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use serde_json::{Value, json};
@@ -115,7 +114,45 @@ impl Bundle {
         cgroup::open(&cgroup::detect().unwrap(), &self.cgroup)
     }
 
+    pub fn cgroup_path(&self) -> String {
+        self.cgroup.display().to_string()
+    }
+
+    /// One more mount.
+    pub fn mount(&mut self, target: &str, kind: &str, source: &str, options: &[&str]) {
+        let mount = json!({"destination": target, "type": kind, "source": source, "options": options});
+        self.config["mounts"].as_array_mut().unwrap().push(mount);
+    }
+
     pub fn try_start(&self, arguments: &[&str]) -> Result<Running, RuntimeError> {
+        self.start_on(&self.root(), arguments)
+    }
+
+    pub fn start_on(&self, root: &RootFilesystem, arguments: &[&str]) -> Result<Running, RuntimeError> {
+        let spec = self.spec(arguments);
+        let (identity, first) = (self.identity.as_ref(), self.first);
+        self.with_stdio(|stdio| launch::start(&Request { spec: &spec, root, stdio, identity, first }))
+    }
+
+    pub fn create(&self, arguments: &[&str]) -> Created {
+        let null: OwnedFd = File::options().read(true).write(true).open("/dev/null").unwrap().into();
+        let stdio = Stdio::Descriptors { stdin: &null, stdout: &null, stderr: &null };
+        let (spec, root) = (self.spec(arguments), self.root());
+        launch::create(&Request { spec: &spec, root: &root, stdio, identity: None, first: self.first }).unwrap()
+    }
+
+    /// A further process beside `first`.
+    pub fn exec(&self, first: &Running, arguments: &[&str]) -> Result<Running, RuntimeError> {
+        let spec = self.spec(arguments);
+        let target = exec::Target { pid: first.process.pid, pidfd: first.process.pidfd.as_fd() };
+        let (process, identity) = (spec.process().as_ref().unwrap(), self.identity.as_ref());
+        self.with_stdio(|stdio| exec::exec(&exec::Request { spec: &spec, process, identity, stdio, target }))
+    }
+
+    fn with_stdio(
+        &self,
+        start: impl FnOnce(Stdio<'_>) -> Result<Process, RuntimeError>,
+    ) -> Result<Running, RuntimeError> {
         let (output, theirs) = std::io::pipe().unwrap();
         let (stdin, _) = std::io::pipe().unwrap();
         let (stdin, stdout): (OwnedFd, OwnedFd) = (stdin.into(), theirs.into());
@@ -123,10 +160,7 @@ impl Bundle {
             true => Stdio::Terminal,
             false => Stdio::Descriptors { stdin: &stdin, stdout: &stdout, stderr: &stdout },
         };
-        let spec = self.spec(arguments);
-        let root = self.root();
-        let request = Request { spec: &spec, root: &root, stdio, identity: self.identity.as_ref(), first: self.first };
-        let process = launch::start(&request)?;
+        let process = start(stdio)?;
         let output = match &process.terminal {
             Some(terminal) => File::from(terminal.try_clone().unwrap()),
             None => File::from(OwnedFd::from(output)),

@@ -21,7 +21,7 @@ use super::select;
 use super::terminal::{self, RawMode, Signals};
 use crate::monitor::client::{Client, Descriptors, Running};
 use crate::monitor::error::MonitorError;
-use crate::monitor::protocol::{ExecSpec, FailureKind, Privilege};
+use crate::monitor::protocol::{ExecSpec, FailureKind, Privilege, Window};
 
 #[derive(Debug, Args)]
 pub struct ExecArguments {
@@ -96,6 +96,7 @@ fn spec(arguments: &ExecArguments) -> ExecSpec {
         environment,
         user: arguments.user.clone(),
         working_dir: arguments.workdir.clone(),
+        window: terminal::window().map(|size| Window { rows: size.ws_row, columns: size.ws_col }),
         privilege: if arguments.privileged { Privilege::Full } else { Privilege::Container },
         ..ExecSpec::default()
     }
@@ -162,7 +163,6 @@ fn on_terminal(running: &Running, signals: &Signals, arguments: &ExecArguments) 
     let Some(master) = &running.terminal else {
         return Err(Failure::new("the monitor gave no terminal back"));
     };
-    resize(master);
     let _raw = RawMode::enter()?;
     let (stdin, stdout) = (io::stdin(), io::stdout());
     // What was typed and not yet taken by the container. Nothing more is read until it is gone.

@@ -19,14 +19,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::{Process as ProcessSpec, Spec};
+use oci_spec::runtime::{BoxBuilder, Process as ProcessSpec, Spec};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use super::error::MonitorError;
 use super::packet;
-use super::protocol::{ExecSpec, InputOutput, Privilege, StartFailure};
+use super::protocol::{ExecSpec, InputOutput, Privilege, StartFailure, Window};
 use crate::model::launch::{Identity, Launch};
 use crate::runtime::launch::{FirstProcess, Process, Stdio};
 use crate::runtime::{RuntimeError, capabilities, cgroup, exec, launch};
@@ -217,11 +217,14 @@ fn read_config(path: &Path) -> Result<Spec, StartFailure> {
 
 /// The container's own process with the request's differences.
 fn process_of(spec: &Spec, request: &ExecSpec) -> ProcessSpec {
-    let ExecSpec { command, environment, user: _, working_dir, input_output, privilege } = request;
+    let ExecSpec { command, environment, user: _, working_dir, input_output, window, privilege } = request;
     let mut process = spec.process().clone().unwrap_or_default();
     process.set_args(Some(command.clone()));
     process.set_terminal(Some(*input_output == InputOutput::Terminal));
-    process.set_console_size(None);
+    // The builder fails on fields that are missing; this one has a default for each.
+    process.set_console_size(
+        window.and_then(|Window { rows, columns }| BoxBuilder::default().height(rows).width(columns).build().ok()),
+    );
     let mut variables = process.env().clone().unwrap_or_default();
     for variable in environment {
         let name = variable.split('=').next().unwrap_or_default();
@@ -267,12 +270,14 @@ mod tests {
             environment: vec!["A=3".into()],
             working_dir: Some("/tmp".into()),
             input_output: InputOutput::Terminal,
+            window: Some(Window { rows: 33, columns: 99 }),
             privilege: Privilege::Full,
             user: None,
         };
         let changed = process_of(&spec, &changed);
         assert_eq!(changed.env().as_deref(), Some(&["B=2".to_owned(), "A=3".into()][..]));
         assert_eq!((changed.cwd(), changed.terminal()), (&PathBuf::from("/tmp"), Some(true)));
+        assert_eq!(changed.console_size().map(|size| (size.height(), size.width())), Some((33, 99)));
         let effective = changed.capabilities().as_ref().unwrap().effective().clone().unwrap();
         assert!(effective.contains(&Capability::Chown));
         assert_eq!(effective.len(), capabilities::host_bounding().len());

@@ -72,8 +72,18 @@ pub struct ExecSpec {
     pub working_dir: Option<String>,
     #[serde(default)]
     pub input_output: InputOutput,
+    /// The size that its terminal is born with: a program that asks at once gets it right.
+    #[serde(default)]
+    pub window: Option<Window>,
     #[serde(default)]
     pub privilege: Privilege,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    pub rows: u16,
+    pub columns: u16,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

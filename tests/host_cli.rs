@@ -1,0 +1,443 @@
+//! The command line end to end: real containers, as somebody at a shell would have them.
+//!
+//! Every test has a network namespace, a state root and a project of its own, and takes it down at its end.
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{busybox_rootfs, eventually, run};
+
+/// A directory to work in, on a host of its own.
+struct Shell {
+    directory: tempfile::TempDir,
+}
+
+impl Shell {
+    /// Runs a test in a network namespace of its own, and takes everything down afterwards.
+    fn with(test: impl FnOnce(&Shell) + Send) {
+        let result = std::thread::scope(|scope| {
+            let body = || {
+                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root may make namespaces");
+                run(&["ip", "link", "set", "lo", "up"]);
+                let directory = tempfile::Builder::new().prefix("evenkeel-cli-test").tempdir().unwrap();
+                busybox_rootfs(&directory.path().join("rootfs"));
+                test(&Shell { directory });
+            };
+            scope.spawn(body).join()
+        });
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// The manifest of the default name: `project = "shop"`, an image `box`, and this.
+    fn manifest(&self, text: &str) {
+        self.write("evenkeel.toml", &format!("project = \"shop\"\n[images.box]\nrootfs = \"rootfs\"\n{text}"));
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        command.args(arguments).current_dir(self.directory.path()).env_clear().stdin(Stdio::null());
+        command.env("EVENKEEL_ROOT", self.path("root")).env("EVENKEEL_RUN", self.path("run"));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Answer {
+        Answer::of(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs it and expects it to succeed.
+    fn ok(&self, arguments: &[&str]) -> Answer {
+        let answer = self.run(arguments);
+        assert_eq!(answer.code, 0, "{arguments:?}: {answer:#?}");
+        answer
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let mut with_json = arguments.to_vec();
+        with_json.push("--json");
+        serde_json::from_str(&self.ok(&with_json).stdout).unwrap()
+    }
+
+    fn pid(&self, name: &str) -> u64 {
+        self.json(&["ps", name])[0]["pid"].as_u64().expect("it runs")
+    }
+
+    fn plan_is_empty(&self) -> bool {
+        self.run(&["plan", "--detailed-exitcode"]).code == 0
+    }
+}
+
+/// Takes the project down, so that a test that failed leaves nothing behind either.
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let answer = self.run(&["down", "--project", "shop", "--volumes", "--yes"]);
+        if !std::thread::panicking() {
+            assert_eq!(answer.code, 0, "{answer:#?}");
+            let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+            let here = self.directory.path().to_str().unwrap();
+            assert!(!mounts.contains(here), "mounts are left: {mounts}");
+            assert_eq!(fs::read_dir(self.path("root/containers")).map_or(0, Iterator::count), 0);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Answer {
+    fn of(output: Output) -> Answer {
+        Answer {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// A container that waits to be stopped, and obeys at once.
+const WEB: &str = r#"
+[containers.web]
+image = "box"
+command = ["sh", "-c", "trap 'exit 0' TERM; echo started; echo complaint >&2; while :; do sleep 0.1; done"]
+restart = "always"
+"#;
+
+#[test]
+fn a_project_is_applied_looked_at_changed_and_taken_down() {
+    Shell::with(|shell| {
+        shell.manifest(WEB);
+        let plan = shell.run(&["plan", "--detailed-exitcode"]);
+        assert_eq!(plan.code, 2, "{plan:#?}");
+        assert!(plan.stdout.contains("+   container web"), "{plan:#?}");
+        assert_eq!(shell.json(&["ps"]), serde_json::json!([]), "a plan changes nothing");
+
+        let applied = shell.ok(&["apply", "--wait"]);
+        assert!(applied.stdout.contains("done     container web  started"), "{applied:#?}");
+        let pid = shell.pid("web");
+        assert!(shell.ok(&["ps"]).stdout.contains("shop/web"));
+        assert!(shell.plan_is_empty());
+        assert!(shell.ok(&["apply"]).stdout.contains("nothing to do"));
+        assert!(shell.ok(&["status"]).stdout.contains("project shop is as declared"));
+
+        shell.manifest(&WEB.replace("\"always\"", "\"on-failure\""));
+        let plan = shell.ok(&["plan"]).stdout;
+        assert!(plan.contains("\"always\" -> \"on-failure\"  (live)"), "{plan}");
+        assert!(shell.ok(&["status"]).stdout.contains("restart"));
+        shell.ok(&["apply"]);
+        assert_eq!(shell.pid("web"), pid, "a live change does not restart");
+
+        shell.manifest(&WEB.replace("echo started", "echo replaced"));
+        shell.ok(&["apply", "--wait"]);
+        assert_ne!(shell.pid("web"), pid);
+        assert!(shell.plan_is_empty());
+
+        shell.ok(&["down"]);
+        assert_eq!(shell.json(&["ps"]), serde_json::json!([]));
+        assert!(!shell.plan_is_empty());
+    });
+}
+
+#[test]
+fn what_a_container_wrote_is_shown_and_followed() {
+    Shell::with(|shell| {
+        shell.manifest(WEB);
+        shell.ok(&["apply", "--wait"]);
+        eventually("both streams are logged", || {
+            let logs = shell.run(&["logs", "web"]);
+            (logs.stdout.as_str(), logs.stderr.as_str()) == ("started\n", "complaint\n")
+        });
+        assert_eq!(shell.ok(&["logs", "web", "--tail", "0"]).stdout, "");
+        assert_eq!(shell.ok(&["logs", "web", "--since", "2000-01-01T00:00:00Z"]).stdout, "started\n");
+        let stamped = shell.ok(&["logs", "--timestamps", "web"]).stdout;
+        assert!(stamped.starts_with("20") && stamped.ends_with("Z started\n"), "{stamped}");
+        let line: Value = serde_json::from_str(shell.ok(&["logs", "--json"]).stdout.lines().next().unwrap()).unwrap();
+        assert_eq!((&line["container"], &line["text"]), (&"shop/web".into(), &"started\n".into()));
+
+        let mut follower = shell.command(&["logs", "-f", "web"]).stdout(Stdio::piped()).spawn().unwrap();
+        shell.ok(&["exec", "web", "sh", "-c", "echo later >/proc/1/fd/1"]);
+        let screen = Screen::of(follower.stdout.take().unwrap());
+        screen.shows("started\nlater\n");
+        shell.ok(&["down"]);
+        assert_eq!(exit_code(follower, Duration::from_secs(10)), 0, "following ends with the container");
+    });
+}
+
+fn exit_code(mut child: Child, patience: Duration) -> i32 {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code().unwrap_or(-1);
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it did not end in time: {child:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn exec_gives_status_input_environment_and_directory() {
+    Shell::with(|shell| {
+        shell.manifest(WEB);
+        shell.ok(&["apply", "--wait"]);
+        assert_eq!(shell.run(&["exec", "web", "sh", "-c", "exit 42"]).code, 42);
+        assert_eq!(shell.run(&["exec", "web", "sh", "-c", "kill -9 $$"]).code, 137);
+        let missing = shell.run(&["exec", "web", "nonesuch"]);
+        assert_eq!(missing.code, 127, "{missing:#?}");
+        assert!(missing.stderr.contains("nonesuch"), "{missing:#?}");
+        assert_eq!(shell.run(&["exec", "web", "/etc/passwd"]).code, 126);
+        assert_eq!(shell.ok(&["exec", "-e", "A=1 2", "web", "sh", "-c", "echo $A"]).stdout, "1 2\n");
+        assert_eq!(shell.ok(&["exec", "-w", "/tmp", "web", "sh", "-c", "pwd"]).stdout, "/tmp\n");
+        assert_eq!(shell.ok(&["exec", "-u", "web", "web", "id", "-u"]).stdout, "1000\n");
+        assert_eq!(shell.ok(&["exec", "web", "cat"]).stdout, "", "without -i the input is empty");
+
+        let mut child = shell
+            .command(&["exec", "-i", "web", "sh", "-c", "cat; echo end >&2"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(b"through and through\n").unwrap();
+        let answer = Answer::of(child.wait_with_output().unwrap());
+        assert_eq!(
+            (answer.code, answer.stdout.as_str(), answer.stderr.as_str()),
+            (0, "through and through\n", "end\n")
+        );
+
+        let unknown = shell.run(&["exec", "wbe", "true"]);
+        assert_eq!(unknown.code, 1);
+        assert!(unknown.stderr.contains("did you mean `web`?"), "{unknown:#?}");
+        assert_eq!(shell.run(&["exec", "-t", "web", "true"]).code, 64, "no terminal to give");
+    });
+}
+
+/// What a terminal shows, read on a thread of its own until the other side is closed.
+struct Screen {
+    said: Arc<Mutex<String>>,
+}
+
+impl Screen {
+    fn of(master: impl Into<OwnedFd>) -> Screen {
+        let said = Arc::<Mutex<String>>::default();
+        let (mut stream, to) = (fs::File::from(master.into()), Arc::clone(&said));
+        std::thread::spawn(move || {
+            let mut bytes = [0; 1024];
+            while let Ok(n @ 1..) = stream.read(&mut bytes) {
+                to.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..n]));
+            }
+        });
+        Screen { said }
+    }
+
+    fn shows(&self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.said.lock().unwrap().contains(text) {
+            assert!(Instant::now() < deadline, "`{text}` is not in {:?}", self.said.lock().unwrap());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn exec_with_a_terminal_has_its_size_and_leaves_ours_as_it_was() {
+    Shell::with(|shell| {
+        shell.manifest(WEB);
+        shell.ok(&["apply", "--wait"]);
+        let size = nix::pty::Winsize { ws_row: 33, ws_col: 99, ws_xpixel: 0, ws_ypixel: 0 };
+        let nix::pty::OpenptyResult { master, slave } = nix::pty::openpty(Some(&size), None).unwrap();
+        let before = rustix::termios::tcgetattr(&slave).unwrap();
+        let copy = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
+        let child = shell
+            .command(&["exec", "-it", "web", "sh", "-c", "stty size; read line; echo got $line; exit 7"])
+            .stdin(copy(&slave))
+            .stdout(copy(&slave))
+            .stderr(copy(&slave))
+            .spawn()
+            .unwrap();
+        let mut keyboard = fs::File::from(master.try_clone().unwrap());
+        let screen = Screen::of(master);
+        screen.shows("33 99");
+        keyboard.write_all(b"hello\r").unwrap();
+        screen.shows("got hello");
+        assert_eq!(exit_code(child, Duration::from_secs(10)), 7);
+        let after = rustix::termios::tcgetattr(&slave).unwrap();
+        assert_eq!((after.local_modes, after.input_modes), (before.local_modes, before.input_modes));
+    });
+}
+
+#[test]
+fn a_kept_plan_runs_as_it_is_or_not_at_all() {
+    Shell::with(|shell| {
+        shell.manifest(WEB);
+        shell.ok(&["plan", "-o", "first.plan"]);
+        shell.ok(&["plan", "-o", "second.plan"]);
+        shell.write("evenkeel.toml", "this is no manifest any more");
+        shell.ok(&["apply", "first.plan"]);
+        let pid = shell.pid("web");
+
+        let stale = shell.run(&["apply", "second.plan"]);
+        assert_eq!(stale.code, 5, "{stale:#?}");
+        assert!(stale.stderr.contains("stale"), "{stale:#?}");
+        assert_eq!(shell.pid("web"), pid);
+        assert_eq!(shell.run(&["apply", "evenkeel.toml"]).code, 1);
+    });
+}
+
+#[test]
+fn a_second_apply_is_told_that_the_state_is_locked() {
+    Shell::with(|shell| {
+        shell.manifest(WEB);
+        fs::create_dir_all(shell.path("run")).unwrap();
+        let lock = fs::File::create(shell.path("run/lock")).unwrap();
+        lock.lock().unwrap();
+        let refused = shell.run(&["apply"]);
+        assert_eq!(refused.code, 5, "{refused:#?}");
+        assert!(refused.stderr.contains("--lock-timeout"), "{refused:#?}");
+        shell.ok(&["plan"]);
+
+        let waiting = shell.command(&["apply", "--lock-timeout", "30s"]).stdout(Stdio::null()).spawn().unwrap();
+        drop(lock);
+        assert_eq!(exit_code(waiting, Duration::from_secs(30)), 0);
+    });
+}
+
+#[test]
+fn mass_removal_and_loss_of_data_are_refused_until_they_are_confirmed() {
+    Shell::with(|shell| {
+        let many: String = (1..=4)
+            .map(|n| {
+                format!(
+                    "[containers.c{n}]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\nstop_signal = \"SIGKILL\"\n"
+                )
+            })
+            .collect();
+        shell.manifest(&format!("{many}mounts = {{ \"/data\" = \"data\" }}\n[volumes.data]\n"));
+        shell.ok(&["apply"]);
+        shell
+            .manifest("[containers.c1]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\nstop_signal = \"SIGKILL\"\n");
+        let refused = shell.run(&["apply"]);
+        assert_eq!(refused.code, 4, "{refused:#?}");
+        assert!(refused.stderr.contains("--allow-mass-removal"), "{refused:#?}");
+        assert_eq!(shell.run(&["plan"]).code, 4);
+        assert_eq!(shell.json(&["ps"]).as_array().unwrap().len(), 4);
+        shell.ok(&["apply", "--allow-mass-removal"]);
+        assert_eq!(shell.json(&["ps"]).as_array().unwrap().len(), 1);
+
+        let refused = shell.run(&["down", "--volumes"]);
+        assert_eq!(refused.code, 4, "{refused:#?}");
+        assert!(refused.stderr.contains("data") && refused.stderr.contains("--yes"), "{refused:#?}");
+        assert_eq!(shell.json(&["ps"]).as_array().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn a_failed_step_is_explained_and_the_others_go_on() {
+    Shell::with(|shell| {
+        let broken = "[containers.broken]\nimage = \"box\"\ncommand = [\"nonesuch\"]\n";
+        shell.manifest(&format!("{WEB}{broken}"));
+        let applied = shell.run(&["apply"]);
+        assert_eq!(applied.code, 3, "{applied:#?}");
+        assert!(applied.stdout.contains("failed   container broken"), "{applied:#?}");
+        assert!(applied.stdout.contains("nonesuch") && applied.stdout.contains("hint: "), "{applied:#?}");
+        assert!(shell.pid("web") > 0);
+
+        let events = shell.run(&["apply", "--json"]).stdout;
+        let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(events.last().unwrap()["event"], "report");
+        assert!(events.iter().any(|event| event["outcome"] == "failed"), "{events:#?}");
+    });
+}
+
+#[test]
+fn waiting_tells_what_did_not_get_well() {
+    Shell::with(|shell| {
+        let sick = "[containers.sick]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\nstop_signal = \"SIGKILL\"\n\
+             healthcheck = { command = [\"false\"], interval = \"100ms\", retries = 1 }\n";
+        shell.manifest(sick);
+        let applied = shell.run(&["apply", "--wait", "--timeout", "1s"]);
+        assert_eq!(applied.code, 3, "{applied:#?}");
+        assert!(applied.stderr.contains("unhealthy"), "{applied:#?}");
+        let once = "[containers.sick]\nimage = \"box\"\ncommand = [\"true\"]\n";
+        shell.manifest(once);
+        shell.ok(&["apply", "--wait", "--timeout", "20s"]);
+    });
+}
+
+#[test]
+fn processes_and_usage_are_those_of_the_container() {
+    Shell::with(|shell| {
+        shell.manifest(&WEB.replace("restart =", "resources = { memory = \"64MiB\" }\nrestart ="));
+        shell.ok(&["apply", "--wait"]);
+        let pid = shell.pid("web");
+        let top = shell.json(&["top", "web"]);
+        let first = top.as_array().unwrap().iter().find(|row| row["pid"] == pid).expect("its first process");
+        assert_eq!(first["container_pid"], 1);
+        let stats = shell.json(&["stats", "--no-stream"]);
+        assert_eq!(stats[0]["container"], "shop/web");
+        assert_eq!(stats[0]["memory_limit_bytes"], 64 << 20);
+        assert!(stats[0]["memory_bytes"].as_u64().unwrap() > 0);
+        assert!(stats[0]["processes"].as_u64().unwrap() >= 1);
+        let inspected = shell.json(&["inspect", "web"]);
+        assert_eq!(inspected[0]["pid"], pid);
+        assert_eq!(inspected[0]["networks"][0]["name"], "default");
+    });
+}
+
+#[test]
+fn watch_applies_edits_keeps_the_last_good_manifest_and_ends_without_touching_containers() {
+    Shell::with(|shell| {
+        shell.manifest(WEB);
+        let log = fs::File::create(shell.path("watch.log")).unwrap();
+        let watch = shell.command(&["watch"]).stderr(log).spawn().unwrap();
+        let is_running = |name: &str| {
+            let ps = shell.run(&["ps", name, "--json"]);
+            ps.code == 0 && serde_json::from_str::<Value>(&ps.stdout).unwrap()[0]["state"] == "running"
+        };
+        eventually("web runs", || is_running("web"));
+        let other = WEB.replace("containers.web", "containers.other");
+        // As an editor does it: a new file renamed over the old one.
+        shell.manifest(&format!("{WEB}{other}"));
+        fs::copy(shell.path("evenkeel.toml"), shell.path("new.tmp")).unwrap();
+        fs::rename(shell.path("new.tmp"), shell.path("evenkeel.toml")).unwrap();
+        eventually("the edit is applied", || is_running("other"));
+        let pid = shell.pid("web");
+
+        shell.write("evenkeel.toml", "[containers.web");
+        eventually("the complaint is logged", || {
+            fs::read_to_string(shell.path("watch.log")).unwrap().contains("broken")
+        });
+        assert_eq!(shell.pid("web"), pid);
+
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(i32::try_from(watch.id()).unwrap()),
+            nix::sys::signal::Signal::SIGTERM,
+        )
+        .unwrap();
+        assert_eq!(exit_code(watch, Duration::from_secs(10)), 0);
+        assert_eq!(shell.pid("web"), pid);
+        assert!(is_running("other"));
+    });
+}

@@ -6,8 +6,8 @@
 //! directory ┘                       └─> all layers done: syncfs ─> rename into place ─> record of the source
 //! ```
 //!
-//! * [`store`]: what is on disk. [`ensure`] makes a source whole there, [`observe`] looks whether it still is.
-//! * [`registry`]: the OCI distribution protocol. [`archive`] and [`rootfs`]: the sources that are files.
+//! * [`store`]: what is on disk. [`ensure()`] makes a source whole there, [`observe()`] looks whether it still is.
+//! * `registry`: the OCI distribution protocol. `archive` and `rootfs`: the sources that are files.
 //! * [`unpack`]: the child that turns a layer into a directory and can reach nothing else.
 //!
 //! This process never parses a tar stream that it has not written itself: every one is read by a child.

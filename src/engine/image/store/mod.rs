@@ -15,7 +15,7 @@
 //! record is there, and the record is written last. So a power cut leaves an image whole or absent, and at worst
 //! unreferenced layers, which [`Store::remove_unused`] collects.
 //!
-//! Writers: [`session::Session`] adds, [`gc`] removes; both hold locks, so that several processes may share a store.
+//! Writers: [`session::Session`] adds, `gc` removes; both hold locks, so that several processes may share a store.
 
 mod gc;
 mod lock;

@@ -2,8 +2,8 @@
 //!
 //! * [`parent`]: starting a child, feeding it, and hearing what came of it.
 //! * [`child`]: the child's confinement and its two threads.
-//! * [`members`], [`fields`] and [`sparse`]: the tar format. [`compression`]: what is around it.
-//! * [`extract`] and [`tree`]: files and directories in overlayfs's form.
+//! * `members`, `fields` and `sparse`: the tar format. [`compression`]: what is around it.
+//! * `extract` and `tree`: files and directories in overlayfs's form.
 
 pub mod child;
 pub mod compression;

@@ -8,6 +8,8 @@ mod layers;
 mod made;
 #[path = "host_image/registry.rs"]
 mod registry;
+#[path = "host_image/secure.rs"]
+mod secure;
 #[path = "host_image/server.rs"]
 mod server;
 #[path = "host_image/support.rs"]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,23 +24,30 @@ const HTPASSWD: &str = "user:$2b$04$oBLxe2GtuJ6ApyjX4zEIi.a0cghHYSb.UoxqOL8wHPNy
 
 impl DebianRegistry {
     pub fn open() -> DebianRegistry {
-        DebianRegistry::start("")
+        DebianRegistry::start("127.0.0.1:0", "")
     }
 
     pub fn with_password() -> DebianRegistry {
-        DebianRegistry::start("auth: { htpasswd: { realm: test, path: PASSWORDS } }\n")
+        DebianRegistry::start("127.0.0.1:0", "auth: { htpasswd: { realm: test, path: PASSWORDS } }\n")
     }
 
-    fn start(auth: &str) -> DebianRegistry {
+    /// With TLS, on this address.
+    pub fn with_certificate(address: IpAddr, certificate: &Path, key: &Path) -> DebianRegistry {
+        let tls = format!("  tls: {{ certificate: {}, key: {} }}\n", certificate.display(), key.display());
+        DebianRegistry::start(&SocketAddr::new(address, 0).to_string(), &tls)
+    }
+
+    /// `further` follows the `http` section of the configuration.
+    fn start(bind: &str, further: &str) -> DebianRegistry {
         let data = tempfile::tempdir().unwrap();
         let passwords = data.path().join("htpasswd");
         fs::write(&passwords, HTPASSWD).unwrap();
         // Chosen by the kernel, and free again: nobody else on loopback takes one in between, as they are given in turn.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let address = TcpListener::bind(bind).unwrap().local_addr().unwrap().to_string();
         let config = format!(
-            "version: 0.1\nlog: {{ accesslog: {{ disabled: true }}, level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: {address} }}\n{}",
+            "version: 0.1\nlog: {{ accesslog: {{ disabled: true }}, level: error }}\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp:\n  addr: \"{address}\"\n{}",
             data.path().join("data").display(),
-            auth.replace("PASSWORDS", passwords.to_str().unwrap())
+            further.replace("PASSWORDS", passwords.to_str().unwrap())
         );
         let path = data.path().join("config.yml");
         fs::write(&path, config).unwrap();

@@ -15,7 +15,6 @@ mod token;
 use std::io::Read;
 use std::sync::Mutex;
 
-pub use blob::Blob;
 use challenge::Challenge;
 use credentials::Credential;
 use http::{Http, Method, Request, Response};

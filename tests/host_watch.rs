@@ -40,9 +40,16 @@ impl Watched {
         busybox_rootfs(&directory.path().join("rootfs"));
         fs::write(directory.path().join("evenkeel.toml"), MANIFEST).unwrap();
         let service = service(directory.path());
-        let watched = Watched { directory, service };
-        eventually("the page is served", || watched.page().is_some_and(|page| page.contains("hello")));
+        let mut watched = Watched { directory, service };
+        eventually("the page is served", || {
+            assert!(watched.is_alive(), "{}", watched.log());
+            watched.page().is_some_and(|page| page.contains("hello"))
+        });
         watched
+    }
+
+    fn is_alive(&mut self) -> bool {
+        self.service.try_wait().unwrap().is_none()
     }
 
     fn page(&self) -> Option<String> {

@@ -26,7 +26,7 @@ use evenkeel::model::container::ContainerSpec;
 use evenkeel::model::firewall::Ruleset;
 use evenkeel::model::id::RootTag;
 use evenkeel::model::image::ImageSource;
-use evenkeel::model::record::{ContainerRecord, NetworkRecord};
+use evenkeel::model::record::{Addresses, ContainerRecord, NetworkRecord};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
 
@@ -89,40 +89,81 @@ impl World {
         world
     }
 
-    /// Declares a network and makes its bridge: number `n` is 10.89.n.0/24 and fd00:89:n::/64.
-    pub fn network(&mut self, n: u8, kind: Kind) {
+    /// Declares a network: number `n` is 10.89.n.0/24 and fd00:89:n::/64.
+    pub fn declare(&mut self, n: u8, kind: Kind) -> NetworkRecord {
         let record = json!({
             "version": 1, "id": format!("0000000{n:x}"), "project": "test", "name": format!("net{n}"),
             "spec": { "internal": kind == Kind::Internal, "subnet": null, "subnet6": null, "mtu": null, "labels": {} },
             "subnet": format!("10.89.{n}.0/24"), "subnet6": format!("fd00:89:{n}::/64"),
         });
-        let record = serde_json::from_value(record).unwrap();
-        self.links.ensure_bridge(&self.tag, &record).unwrap();
-        self.networks.push(record);
+        let record: NetworkRecord = serde_json::from_value(record).unwrap();
+        self.networks.push(record.clone());
+        record
     }
 
-    /// Declares a container with address .`host` on each of these networks, and connects it.
-    pub fn container(&mut self, host: u8, networks: &[u8]) -> usize {
-        let addresses: BTreeMap<String, _> = networks
-            .iter()
-            .map(|n| {
-                let v6 = format!("fd00:89:{n}::{host:x}");
-                (format!("0000000{n:x}"), json!({ "v4": format!("10.89.{n}.{host}"), "v6": v6 }))
-            })
-            .collect();
-        let mut record = container_record(&format!("0000000000{host:02x}"));
-        record.addresses = serde_json::from_value(json!(addresses)).unwrap();
-        self.containers.push(record);
+    /// Declares a network and makes its bridge.
+    pub fn network(&mut self, n: u8, kind: Kind) {
+        let record = self.declare(n, kind);
+        self.links.ensure_bridge(&self.tag, &record).unwrap();
+    }
+
+    /// Declares a container with address .`host` on each of these networks.
+    pub fn declare_container(&mut self, host: u8, networks: &[u8]) -> usize {
+        self.containers.push(container_record(&format!("0000000000{host:02x}")));
         let number = self.containers.len() - 1;
-        netns::ensure(&self.namespace(number)).unwrap();
+        networks.iter().for_each(|n| self.join(number, *n, host));
+        number
+    }
+
+    /// Declares a container and connects it.
+    pub fn container(&mut self, host: u8, networks: &[u8]) -> usize {
+        let number = self.declare_container(host, networks);
         self.connect(number);
         number
     }
 
+    /// Gives a container an address on a network.
+    pub fn join(&mut self, number: usize, n: u8, host: u8) {
+        let addresses = Addresses {
+            v4: format!("10.89.{n}.{host}").parse().unwrap(),
+            v6: Some(format!("fd00:89:{n}::{host:x}").parse().unwrap()),
+        };
+        self.containers[number].addresses.insert(format!("0000000{n:x}").parse().unwrap(), addresses);
+    }
+
+    pub fn leave(&mut self, number: usize, n: u8) {
+        self.containers[number].addresses.remove(&format!("0000000{n:x}").parse().unwrap());
+    }
+
+    /// Makes everything as declared.
+    pub fn repair(&self) {
+        self.repair_bridges();
+        (0..self.containers.len()).for_each(|number| self.connect(number));
+    }
+
+    pub fn repair_bridges(&self) {
+        for record in &self.networks {
+            self.links.ensure_bridge(&self.tag, record).unwrap();
+        }
+    }
+
     pub fn connect(&self, number: usize) {
+        netns::ensure(&self.namespace(number)).unwrap();
+        self.connect_only(number);
+    }
+
+    /// The namespace being there.
+    pub fn connect_only(&self, number: usize) {
         for attachment in self.attachments(number) {
             self.links.ensure_attachment(&attachment, &self.namespace(number)).unwrap();
         }
+    }
+
+    pub fn disconnect(&self, number: usize) {
+        for attachment in self.attachments(number) {
+            self.links.remove_attachment(&attachment).unwrap();
+        }
+        netns::remove(&self.namespace(number)).unwrap();
     }
 
     /// Publishes `host` (`*:80`, `127.0.0.1:80`) as `port` of this container.

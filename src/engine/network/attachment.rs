@@ -12,7 +12,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -209,29 +209,34 @@ impl Links {
             path: namespace.to_owned(),
             source,
         })?;
-        let set_up = |host: &Snapshot| {
-            let faults = netns::inside(&entered, || attachment.set_up_inside(host)).and_then(|faults| faults);
-            faults.map_err(|source| NetworkError::Interface {
-                interface: attachment.interface.clone(),
-                path: namespace.to_owned(),
-                source,
-            })
-        };
+        if !self.ensure_once(attachment, namespace, &entered)? {
+            self.remove(&attachment.link)?;
+            self.ensure_once(attachment, namespace, &entered)?;
+        }
+        Ok(())
+    }
+
+    /// `false` when the host's end is there, but its other end is not where it belongs.
+    fn ensure_once(&self, attachment: &Attachment, namespace: &Path, entered: &OwnedFd) -> Result<bool, NetworkError> {
         let mut host = self.look_at(attachment)?;
         if !host.links.contains_key(&attachment.link) {
-            host = self.replace_pair(attachment, &host, entered.as_fd())?;
+            host = self.create(attachment, &host, entered)?;
         }
         let mut faults = attachment.faults_outside(&host);
         self.repair_outside(attachment, &faults, &host)?;
-        let inside = set_up(&host)?;
-        faults.extend(match inside[..] {
-            [Fault::Pair { .. }] => set_up(&self.replace_pair(attachment, &host, entered.as_fd())?)?,
-            _ => inside,
-        });
-        match faults.iter().any(|fault| matches!(fault, Fault::Down | Fault::HostDown | Fault::Detached)) {
-            true => await_carrier(|| self.look_at(attachment)),
-            false => Ok(()),
+        let inside = netns::inside(entered, || attachment.set_up_inside(&host)).and_then(|faults| faults);
+        faults.extend(inside.map_err(|source| NetworkError::Interface {
+            interface: attachment.interface.clone(),
+            path: namespace.to_owned(),
+            source,
+        })?);
+        if faults.iter().any(|fault| matches!(fault, Fault::Pair { .. })) {
+            return Ok(false);
         }
+        if faults.iter().any(|fault| matches!(fault, Fault::Down | Fault::HostDown | Fault::Detached)) {
+            await_carrier(|| self.look_at(attachment))?;
+        }
+        Ok(true)
     }
 
     /// The pair is gone, both ends.
@@ -244,17 +249,19 @@ impl Links {
     }
 
     /// What the host has afterwards.
-    fn replace_pair(
-        &self,
-        attachment: &Attachment,
-        host: &Snapshot,
-        namespace: BorrowedFd<'_>,
-    ) -> Result<Snapshot, NetworkError> {
+    fn create(&self, attachment: &Attachment, host: &Snapshot, namespace: &OwnedFd) -> Result<Snapshot, NetworkError> {
         let bridge = attachment.bridge_of(host)?;
-        if host.links.contains_key(&attachment.link) {
-            self.remove(&attachment.link)?;
+        match self.create_pair(attachment, bridge.index, namespace.as_fd()) {
+            // A network that came or went moved the names of the interfaces behind it: who holds this one goes, and
+            // comes back under its own.
+            Err(NetworkError::Link { source, .. }) if source.raw_os_error() == Some(libc::EEXIST) => {
+                let removed = netns::inside(namespace, || remove_inside(&attachment.interface)).and_then(|done| done);
+                let link = || attachment.interface.clone();
+                removed.map_err(|source| NetworkError::Link { verb: "remove", link: link(), source })?;
+                self.create_pair(attachment, bridge.index, namespace.as_fd())?;
+            }
+            other => other?,
         }
-        self.create_pair(attachment, bridge.index, namespace)?;
         self.look_at(attachment)
     }
 
@@ -322,6 +329,13 @@ impl Attachment {
         }
         Ok(faults)
     }
+}
+
+fn remove_inside(interface: &str) -> io::Result<()> {
+    let mut netlink = Netlink::open(NETLINK_ROUTE)?;
+    let mut batch = netlink.batch();
+    batch.push(RouteNetlinkMessage::DelLink(LinkUnspec::new_with_name(interface).build()), 0);
+    netlink.send(batch)
 }
 
 fn default_route(index: u32, gateway: IpAddr) -> RouteMessage {

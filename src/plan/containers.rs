@@ -268,7 +268,7 @@ impl<'w, 'a> Round<'w, 'a> {
         if standing == Standing::Up && !changes.iter().any(|change| change.field.starts_with("resources.")) {
             let drift = limits_drift(container, &self.world.actual.host.controllers);
             if changes.is_empty() && !drift.is_empty() {
-                reason = "limits changed by somebody else".to_owned();
+                reason = "limits not as recorded".to_owned();
             }
             changes.extend(drift);
         }

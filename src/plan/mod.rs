@@ -239,7 +239,7 @@ impl Work {
             new: Some(drift.wanted.clone()),
             class: ChangeClass::Live,
         });
-        Work { mark: Mark::Change, reason: "changed by somebody else".to_owned(), changes: changes.collect() }
+        Work { mark: Mark::Change, reason: "not as recorded".to_owned(), changes: changes.collect() }
     }
 }
 

@@ -12,7 +12,7 @@
 //!
 //! Requirements are what must be so; preferences are what is kinder:
 //!
-//! * A container goes down for its replacement only when everything that it needs is ready.
+//! * A container goes down, to be replaced or restarted, only when everything that it needs is ready.
 //! * Replicas are replaced one after another, each when the one before is ready.
 //! * Dependents stop before what they depend on, when both go. Those that share a network namespace stop first.
 //!
@@ -56,7 +56,7 @@ pub(super) fn sequence(
     let traffic = compute(world, networks, containers, &ids);
     let mut sequence = Sequence { world, networks, containers, graph: Graph::default(), nodes: Nodes::default() };
     sequence.add_objects(volumes);
-    sequence.add_beginning(&traffic.beginning);
+    sequence.add_beginning(&traffic);
     containers.declared.iter().for_each(|decision| sequence.add_container(decision));
     for container in &containers.removed {
         sequence.add_departure(container, Mark::Remove, "no longer declared", subject(&container.record));
@@ -93,6 +93,8 @@ struct Nodes<'a> {
     firewall: Option<Node>,
     names: BTreeMap<NetworkId, Node>,
     create: BTreeMap<ContainerId, Node>,
+    /// Of containers that are kept.
+    stop: BTreeMap<ContainerId, Node>,
     start: BTreeMap<ContainerId, Node>,
     waits: BTreeMap<(ContainerId, Condition), Node>,
     departures: BTreeMap<ContainerId, Departure<'a>>,
@@ -146,14 +148,15 @@ impl<'w, 'a> Sequence<'w, 'a> {
         }
     }
 
-    fn add_beginning(&mut self, moment: &Moment) {
-        self.add_moment(moment, "follows from containers and networks", &[]);
-        // Something was there to have rules, and the rules are not: that is a repair of its own.
-        let is_damaged = self.world.actual.firewall.is_none() && !self.world.actual.networks.is_empty();
-        if let Some(node) = self.nodes.firewall.filter(|_| is_damaged) {
+    /// What was damaged is a change of its own; the rest follows from what happens to containers and networks.
+    fn add_beginning(&mut self, traffic: &Traffic) {
+        self.add_moment(&traffic.beginning, "follows from containers and networks", &[]);
+        let firewall = self.nodes.firewall.filter(|_| traffic.damage.firewall.is_some());
+        let names = self.nodes.names.iter().filter(|(network, _)| traffic.damage.names.contains_key(*network));
+        for node in firewall.into_iter().chain(names.map(|(_, node)| *node)) {
             let step = self.graph.step(node);
             step.mark = Mark::Change;
-            step.reason = "missing, or changed by somebody else".to_owned();
+            step.reason = "not what containers and networks call for".to_owned();
         }
     }
 
@@ -203,7 +206,9 @@ impl<'w, 'a> Sequence<'w, 'a> {
         }
         if let Some(reason) = &decision.stop {
             let action = Action::StopContainer { id: id.clone() };
-            previous = Some(self.graph.add(action, subject(&decision.record), mark, reason.clone()));
+            let node = self.graph.add(action, subject(&decision.record), mark, reason.clone());
+            self.nodes.stop.insert(id.clone(), node);
+            previous = Some(node);
         }
         if !decision.is_new() && !decision.changes.is_empty() {
             let action = Action::UpdateContainer { record: Box::new(decision.record.clone()) };
@@ -318,6 +323,9 @@ impl<'w, 'a> Sequence<'w, 'a> {
         let mut needs = Vec::new();
         if let Some(start) = self.nodes.start.get(&record.id).copied() {
             needs = self.needs(decision);
+            if let Some(stop) = self.nodes.stop.get(&record.id) {
+                self.graph.prefer(*stop, needs.iter().copied());
+            }
             self.graph.require(start, objects);
             self.graph.require(start, needs.iter().copied());
             let names = record.addresses.keys().filter_map(|id| self.nodes.names.get(id));

@@ -38,6 +38,9 @@ pub(super) struct Moment {
 
 /// The moments of a plan.
 pub(super) struct Traffic {
+    /// What is not as the records of this host call for, before anything is done: somebody changed it, or a boot or a
+    /// cut plan left it so.
+    pub damage: Moment,
     pub beginning: Moment,
     /// By the container that becomes ready.
     pub switches: Vec<(ContainerId, Moment)>,
@@ -50,11 +53,12 @@ pub(super) fn compute(
     containers: &Containers<'_>,
     gone: &BTreeSet<NetworkId>,
 ) -> Traffic {
-    let mut serving = Serving::beginning(world, networks, containers);
     let mut now = Now {
         firewall: world.actual.firewall.clone(),
         names: world.actual.networks.iter().map(|(id, network)| (id.clone(), network.names.clone())).collect(),
     };
+    let damage = now.clone().advance(&Serving::present(world), networks);
+    let mut serving = Serving::beginning(world, networks, containers);
     let beginning = now.advance(&serving, networks);
     let mut switches = Vec::new();
     for decision in containers.declared.iter().filter(|decision| decision.waits_for_traffic()) {
@@ -63,7 +67,7 @@ pub(super) fn compute(
     }
     serving.networks.retain(|id, _| !gone.contains(id));
     let end = now.advance(&serving, networks).firewall;
-    Traffic { beginning, switches, end }
+    Traffic { damage, beginning, switches, end }
 }
 
 /// The records that traffic follows from.
@@ -73,13 +77,16 @@ struct Serving<'a> {
 }
 
 impl<'a> Serving<'a> {
+    fn present(world: &World<'a>) -> Serving<'a> {
+        let networks = world.actual.networks.values().map(|network| (&network.record.id, &network.record));
+        let containers = world.actual.containers.values().map(|container| (&container.record.id, &container.record));
+        Serving { networks: networks.collect(), containers: containers.collect() }
+    }
+
     fn beginning(world: &World<'a>, networks: &'a Networks<'_>, containers: &'a Containers<'a>) -> Serving<'a> {
         let departing: BTreeSet<&ContainerId> = containers.departing().map(|c| &c.record.id).collect();
-        let present = world.actual.containers.values().map(|container| &container.record);
-        let mut serving = Serving {
-            networks: world.actual.networks.values().map(|network| (&network.record.id, &network.record)).collect(),
-            containers: present.filter(|r| !departing.contains(&r.id)).map(|r| (&r.id, r)).collect(),
-        };
+        let mut serving = Serving::present(world);
+        serving.containers.retain(|id, _| !departing.contains(id));
         serving.networks.extend(networks.declared.values().map(|network| (&network.record.id, &network.record)));
         for decision in &containers.declared {
             let serves = match decision.leaving.first() {
@@ -106,6 +113,7 @@ impl<'a> Serving<'a> {
 }
 
 /// What is set, moment by moment.
+#[derive(Clone)]
 struct Now {
     firewall: Option<Ruleset>,
     names: BTreeMap<NetworkId, NameTable>,

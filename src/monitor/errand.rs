@@ -24,6 +24,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socke
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde::{Deserialize, Serialize};
 
+use super::config_file;
 use super::error::MonitorError;
 use super::packet;
 use super::protocol::{ExecSpec, InputOutput, Privilege, StartFailure, Window};
@@ -210,9 +211,7 @@ fn exec_here(launch: &Launch, request: &ExecSpec, stdio: Stdio<'_>, target: Pid)
 }
 
 fn read_config(path: &Path) -> Result<Spec, StartFailure> {
-    let text = std::fs::read(path).map_err(|source| StartFailure::other(&MonitorError::file("read", path, source)))?;
-    serde_json::from_slice(&text)
-        .map_err(|source| StartFailure::other(&MonitorError::Content { path: path.to_owned(), source }))
+    config_file::read(path).map_err(|error| StartFailure::other(&error))
 }
 
 /// The container's own process with the request's differences.

@@ -28,6 +28,7 @@ mod children;
 pub mod client;
 pub mod clock;
 mod commands;
+mod config_file;
 mod control;
 mod conversation;
 mod errand;

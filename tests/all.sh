@@ -132,7 +132,7 @@ stage_quickstart() {
 footprint() {
     # Names from the command line, since a process may have renamed itself.
     for pid in /proc/[0-9]*; do
-        tr '\0' ' ' <"$pid/cmdline" 2>/dev/null | grep -aE 'evenkeel-monitor|target/(debug|release)/evenkeel|docker-registry|busybox' |
+        { tr '\0' ' ' <"$pid/cmdline"; } 2>/dev/null | grep -aE 'evenkeel-monitor|target/(debug|release)/evenkeel|docker-registry|busybox' |
             sed "s|^|process ${pid#/proc/} |"
     done
     awk '{print "mount " $5}' /proc/self/mountinfo

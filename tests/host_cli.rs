@@ -75,6 +75,11 @@ impl Shell {
         serde_json::from_str(&self.ok(&with_json).stdout).unwrap()
     }
 
+    /// What names on the host carry.
+    fn tag(&self) -> evenkeel::model::id::RootTag {
+        evenkeel::engine::host::tag(&self.path("root").canonicalize().unwrap())
+    }
+
     fn pid(&self, name: &str) -> u64 {
         self.json(&["ps", name])[0]["pid"].as_u64().expect("it runs")
     }
@@ -94,6 +99,11 @@ impl Drop for Shell {
             let here = self.directory.path().to_str().unwrap();
             assert!(!mounts.contains(here), "mounts are left: {mounts}");
             assert_eq!(fs::read_dir(self.path("root/containers")).map_or(0, Iterator::count), 0);
+            let cgroups =
+                run(&["find", "/sys/fs/cgroup", "-maxdepth", "2", "-name", &format!("evenkeel-{}", self.tag())]);
+            assert_eq!(cgroups, "");
+            assert_eq!(run(&["nft", "list", "tables"]), "");
+            assert!(!run(&["ip", "-o", "link"]).contains(": ek"));
         }
     }
 }

@@ -92,6 +92,7 @@ pub fn run(arguments: &ApplyArguments, context: &Context, output: &Output) -> Re
     };
     let changed = !proposal.plan.is_empty();
     let exit = carry_out(&host, &proposal.plan, &interrupt, output)?;
+    host.tidy(&lock).map_err(Failure::engine)?;
     drop(lock);
     let settled = match exit {
         Exit::Done if arguments.wait => {

@@ -46,7 +46,7 @@ pub fn run(arguments: &DownArguments, context: &Context, output: &Output) -> Res
     };
     let interrupt = Interrupt::watch()?;
     let host = context.host()?;
-    let _lock = arguments.lock.take(&host)?;
+    let lock = arguments.lock.take(&host)?;
     let desired = Desired::empty(project);
     let volumes = if arguments.volumes { volumes(&host, &desired)? } else { BTreeSet::new() };
     if !volumes.is_empty() && !arguments.yes {
@@ -54,7 +54,9 @@ pub fn run(arguments: &DownArguments, context: &Context, output: &Output) -> Res
     }
     let policy = Policy { mass_removal: MassRemoval::Allow, expendable_volumes: volumes, ..Policy::default() };
     let (proposal, _) = planning::propose(&host, desired, policy)?;
-    apply::carry_out(&host, &proposal.plan, &interrupt, output)
+    let exit = apply::carry_out(&host, &proposal.plan, &interrupt, output)?;
+    host.tidy(&lock).map_err(Failure::engine)?;
+    Ok(exit)
 }
 
 fn volumes(host: &Host, desired: &Desired) -> Result<BTreeSet<ResourceName>, Failure> {

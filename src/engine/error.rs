@@ -50,7 +50,7 @@ pub enum EngineError {
         #[source]
         source: Box<super::network::NetworkError>,
     },
-    #[error("cannot find the control groups of this host")]
+    #[error("cannot use the control groups of this host")]
     Cgroups {
         #[source]
         source: Box<crate::runtime::RuntimeError>,

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use super::container::await_condition::await_condition;
 use super::container::launch::Surroundings;
+use super::container::oci::cgroup_parent;
 use super::container::{create, lifecycle};
 use super::error::{At, EngineError};
 use super::files::{self, Durability};
@@ -87,6 +88,16 @@ impl Host {
             files::sweep(&objects)?;
         }
         Ok(lock)
+    }
+
+    /// Takes away what the containers of this root share on the host when none is left. The lock keeps others from
+    /// starting one meanwhile.
+    pub fn tidy(&self, _: &Lock) -> Result<(), EngineError> {
+        if !records::containers(&self.paths)?.is_empty() {
+            return Ok(());
+        }
+        let shared = cgroup::open(&self.hierarchy, &cgroup_parent(&self.tag));
+        shared.remove_if_empty().map_err(|source| EngineError::Cgroups { source: Box::new(source) })
     }
 
     pub(super) fn surroundings(&self) -> Surroundings<'_> {

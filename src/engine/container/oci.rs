@@ -56,7 +56,12 @@ const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/
 
 /// `/evenkeel-<tag>/<id>` in every hierarchy.
 pub fn cgroup_path(tag: &RootTag, id: &ContainerId) -> PathBuf {
-    PathBuf::from(format!("/evenkeel-{tag}/{id}"))
+    cgroup_parent(tag).join(id.as_str())
+}
+
+/// Holds the cgroups of all containers of a state root.
+pub fn cgroup_parent(tag: &RootTag) -> PathBuf {
+    PathBuf::from(format!("/evenkeel-{tag}"))
 }
 
 /// The whole configuration (config.json).

@@ -94,6 +94,15 @@ impl Cgroup {
         self.directories().iter().try_for_each(|directory| files::remove(directory))
     }
 
+    /// Removes the cgroup where nothing is in it, neither processes nor cgroups. `Ok` also when there is.
+    pub fn remove_if_empty(&self) -> Result<(), RuntimeError> {
+        self.directories().iter().try_for_each(|directory| match std::fs::remove_dir(directory) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|error| files::failure("remove", directory, error)),
+        })
+    }
+
     /// The directories that exist, each once.
     pub(super) fn directories(&self) -> Vec<PathBuf> {
         let all: BTreeSet<PathBuf> = self.hierarchy.mounts().map(|mount| mount.join(&self.path)).collect();

@@ -57,6 +57,13 @@ impl Stack<'_> {
     }
 }
 
+/// A test that fails leaves no container behind either.
+impl Drop for Stack<'_> {
+    fn drop(&mut self) {
+        self.try_run(&["down", "--volumes", "--yes"]);
+    }
+}
+
 #[test]
 fn the_one_shot_stack_does_its_work_in_order_and_once() {
     on_a_host_of_its_own(|own| {

@@ -47,13 +47,23 @@ impl Node {
     pub fn kind(&self) -> String {
         match &self.value {
             Value::String(text) => format!("the string {text:?}"),
-            Value::Integer { digits, .. } => format!("the integer {digits}"),
+            Value::Integer { digits, radix } => format!("the integer {}{digits}", radix_prefix(*radix)),
             Value::Float(text) => format!("the number {text}"),
             Value::Boolean(value) => format!("`{value}`"),
             Value::Datetime(text) => format!("the date {text}"),
             Value::Array(_) => "a list".to_owned(),
             Value::Table(_) => "a table".to_owned(),
         }
+    }
+}
+
+/// How TOML writes it.
+fn radix_prefix(radix: u32) -> &'static str {
+    match radix {
+        2 => "0b",
+        8 => "0o",
+        16 => "0x",
+        _ => "",
     }
 }
 

@@ -9,6 +9,11 @@ use crate::manifest::tree::{Node, Value};
 /// The alternative that lets a pattern match a text with a variable in it.
 pub(super) const VARIABLE: &str = "|\\$";
 
+/// An integer that was written in another base.
+fn in_decimal(digits: &str, radix: u32) -> String {
+    i64::from_str_radix(digits, radix).map_or_else(|_| digits.to_owned(), |number| number.to_string())
+}
+
 /// What may be written without quotes although it is read as a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::manifest) enum Bare {
@@ -38,11 +43,12 @@ impl<W: Word> Read for W {
     fn read(node: &Node, reading: &mut Reading<'_>) -> Option<W> {
         let text = match (&node.value, W::BARE) {
             (Value::String(text), _) => reading.text_of(node, text)?,
-            (Value::Integer { digits, radix: 10 }, Bare::Integers | Bare::Numbers) => digits.clone(),
+            (Value::Integer { digits, radix }, Bare::Integers | Bare::Numbers) => in_decimal(digits, *radix),
             (Value::Float(digits), Bare::Numbers) => digits.clone(),
             (Value::Integer { digits, .. } | Value::Float(digits), _) => {
                 let problem = Problem::at(&node.place, format!("expected {}, found {}", W::NOUN, node.kind()));
                 reading.report(match W::parse(digits) {
+                    Ok(_) if matches!(node.value, Value::Integer { radix: 2 | 16, .. }) => problem,
                     Ok(_) => problem.help(format!("write \"{digits}\"")),
                     Err(why) => problem.label(why),
                 });

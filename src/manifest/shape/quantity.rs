@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::manifest::read::{Bare, Word, word};
-use crate::manifest::suggest::key_text;
+use crate::manifest::read::{Bare, Word, word, word_schema};
+use crate::manifest::suggest::{key_text, nearest};
 use crate::model::network::Subnet;
 use crate::model::port::HostPort;
 use crate::model::units::{ByteSize, Cpus, FileMode, Signal, Timespan};
@@ -12,8 +12,22 @@ word!(Timespan, "a time span", Nothing, "^[0-9]+ *[A-Za-z]+( *[0-9]+ *[A-Za-z]+)
 word!(ByteSize, "a size", Integers, "^[0-9]+ *([kKmMgGtT]([iI]?[bB])?|[bB])?$");
 word!(Cpus, "a number of processors", Numbers, "^[0-9]+(\\.[0-9]{0,3})?$");
 word!(FileMode, "a file mode", Nothing, "^[0-7]{1,5}$");
-word!(Signal, "a signal", Integers, "^[A-Za-z0-9+]+$");
 word!(Subnet, "a subnet", Nothing, "^[0-9A-Fa-f.:]+/[0-9]+$");
+
+impl Word for Signal {
+    const NOUN: &'static str = "a signal";
+    const BARE: Bare = Bare::Integers;
+    fn parse(text: &str) -> Result<Signal, String> {
+        text.parse::<Signal>().map_err(|error| error.to_string())
+    }
+    fn meant(text: &str) -> Option<String> {
+        let names: Vec<String> = (1..=31).filter_map(Signal::from_number).map(|signal| signal.to_string()).collect();
+        let upper = text.to_ascii_uppercase();
+        let whole = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+        nearest(&whole, names.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"))
+    }
+}
+word_schema!(Signal, "a signal", Integers, "^[A-Za-z0-9+]+$");
 
 impl Word for HostPort {
     const NOUN: &'static str = "a port of the host";
@@ -38,7 +52,7 @@ impl Word for HostPort {
         text.contains(':').then(|| HostPort::entry_of(text)).flatten().map(|entry| format!("did you mean `{entry}`?"))
     }
 }
-crate::manifest::read::word_schema!(HostPort, "a port of the host", Integers, "^(.*:)?[0-9]+(/(tcp|udp))?$");
+word_schema!(HostPort, "a port of the host", Integers, "^(.*:)?[0-9]+(/(tcp|udp))?$");
 
 macro_rules! address {
     ($type:ty, $noun:literal, $example:literal) => {

@@ -39,7 +39,8 @@ pub(super) fn assemble(root: &RootFilesystem) -> Result<OwnedFd, RuntimeError> {
         RootFilesystem::Overlay { lower, upper, work } => {
             let layers = Layers::open(lower, upper, work)?;
             match layers.mount_appended() {
-                Err(Errno::INVAL) => layers.mount_joined(upper),
+                // What kernels say that know no such option, or no descriptors in options.
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => layers.mount_joined(upper),
                 other => {
                     let mount = other.during("mount the layers on", upper.display())?;
                     attach(mount.as_fd(), layers.upper.as_fd(), upper)?;

@@ -195,7 +195,8 @@ pub fn resources(declared: &Resources) -> LinuxResources {
     cpu.set_period(Some(PERIOD));
     cpu.set_quota(Some(cpus.map_or(UNLIMITED, |cpus| (u64::from(cpus.as_millis()) * PERIOD / 1000) as i64)));
     cpu.set_shares(Some(cpu_shares.unwrap_or(DEFAULT_SHARES)));
-    cpu.set_cpus(cpuset.clone());
+    // An empty list lifts it: OCI has no other word for that (see runtime::cgroup).
+    cpu.set_cpus(Some(cpuset.clone().unwrap_or_default()));
 
     let mut processes = LinuxPids::default();
     processes.set_limit(pids.map_or(UNLIMITED, |limit| limit as i64));

@@ -8,6 +8,7 @@ mod bundles;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
 
 use bundles::{Bundle, chain, mounts_of_host, until};
 use evenkeel::model::launch::{Identity, RootFilesystem};
@@ -15,7 +16,7 @@ use evenkeel::model::resources::Resources;
 use evenkeel::model::security::Capability;
 use evenkeel::model::units::{ByteSize, Cpus};
 use evenkeel::runtime::launch::FirstProcess;
-use evenkeel::runtime::{RuntimeError, capabilities, seccomp};
+use evenkeel::runtime::{RuntimeError, binary, capabilities, seccomp};
 use serde_json::json;
 
 macro_rules! host_tests {
@@ -550,6 +551,27 @@ random 666 character special file 1:8\nurandom 666 character special file 1:9\nt
                 other => panic!("{field}: {other:?}"),
             }
         }
+    };
+
+    the_runtimes_own_binary_cannot_be_written => || {
+        // CVE-2019-5736: with every capability, and the runtime's binary executed inside by the image's wish.
+        let copy = tempfile::tempdir().unwrap();
+        let program = copy.path().join("program");
+        fs::copy("/bin/busybox", &program).unwrap();
+        let view = binary::read_only(&program).unwrap();
+        let through = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&view));
+        let mut child = std::process::Command::new(through).arg0("sleep").arg("60").spawn().unwrap();
+        drop(view);
+        let exe = format!("/proc/{}/exe", child.id());
+        until("it has executed", || fs::read(format!("/proc/{}/comm", child.id())).is_ok_and(|_| fs::metadata(&exe).unwrap().len() == fs::metadata(&program).unwrap().len()));
+        let kept = fs::File::open(&exe).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&kept));
+        let error = fs::File::options().write(true).open(again).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EROFS));
+        // The file itself is as writable as it was.
+        fs::File::options().write(true).open(&program).unwrap();
     };
 
     signals_are_as_new => || {

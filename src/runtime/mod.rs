@@ -11,6 +11,7 @@
 //!   supported is an error there, never silence.
 //! * [`cgroup`], [`seccomp`] and [`capabilities`] are usable on their own.
 
+pub mod binary;
 pub mod capabilities;
 pub mod cgroup;
 mod command;

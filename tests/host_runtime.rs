@@ -583,36 +583,4 @@ random 666 character special file 1:8\nurandom 666 character special file 1:9\nt
             assert!(status.contains(line), "{status}");
         }
     };
-
-    zz_measure => || {
-        if std::env::var_os("EVENKEEL_MEASURE").is_none() { return }
-        let mut bundle = Bundle::new();
-        bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "ro"]);
-        bundle.config["linux"]["seccomp"] = serde_json::to_value(seccomp::default_profile(&capabilities::default_set())).unwrap();
-        bundle.config["linux"]["resources"] = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 50}});
-        let spec = bundle.spec(&["/bin/true"]);
-        let root = bundle.root();
-        let null: std::os::fd::OwnedFd = fs::File::options().read(true).write(true).open("/dev/null").unwrap().into();
-        let stdio = evenkeel::runtime::launch::Stdio::Descriptors { stdin: &null, stdout: &null, stderr: &null };
-        let request = evenkeel::runtime::launch::Request { spec: &spec, root: &root, stdio, identity: None, first: FirstProcess::Command };
-        let mut times = [const { Vec::<f64>::new() }; 4];
-        for _ in 0..60 {
-            let ms = |t: std::time::Instant| t.elapsed().as_secs_f64() * 1e3;
-            let t0 = std::time::Instant::now();
-            let process = evenkeel::runtime::launch::start(&request).unwrap();
-            times[0].push(ms(t0));
-            let t1 = std::time::Instant::now();
-            bundles::wait(&process);
-            times[1].push(ms(t1));
-            let t2 = std::time::Instant::now();
-            bundle.cgroup().remove().unwrap();
-            times[2].push(ms(t2));
-            times[3].push(ms(t0));
-        }
-        for (name, list) in ["start", "exit", "delete", "all"].iter().zip(&mut times) {
-            list.sort_by(f64::total_cmp);
-            println!("{name}: min {:.2} median {:.2} max {:.2}", list[0], list[list.len() / 2], list[list.len() - 1]);
-        }
-        panic!("show");
-    };
 }

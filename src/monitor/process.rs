@@ -36,6 +36,8 @@ fn leave_the_caller() -> Result<(), MonitorError> {
     // What the caller left open is not for the container, nor for as long as it lives.
     descriptors::close_from(3).map_err(failed("close descriptors"))?;
     memory::give_back_what_is_freed();
+    // It was executed by the number of a descriptor (see `spawn`); ps shows a name. Without it nothing is lost.
+    let _ = rustix::thread::set_name(c"evenkeel-monitor");
     // At once out of the caller's process group, which a terminal or a supervisor may signal. It fails for a group
     // leader (setsid(2)); the copy is none.
     let _ = rustix::process::setsid();

@@ -18,12 +18,15 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::error::MonitorError;
 use super::protocol::Handshake;
 use crate::model::paths::run;
+use crate::runtime::binary;
 
 /// A container whose first process executes its command, watched over by a monitor of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +44,18 @@ pub fn spawn(monitor_binary: &Path, directory: &Path) -> Result<Started, Monitor
     let errors = File::create(&errors_path).map_err(|source| MonitorError::file("create", &errors_path, source))?;
     let (mut handshake, stdout) =
         io::pipe().map_err(|source| MonitorError::system("make a pipe", directory.display(), source))?;
-    let mut command = Command::new(monitor_binary);
-    command.arg(directory).env_clear().current_dir("/").stdin(Stdio::null()).stdout(stdout).stderr(errors);
+    // What the monitor starts must not be able to write to the monitor's file (CVE-2019-5736).
+    let program = binary::read_only(monitor_binary)
+        .map_err(|error| MonitorError::file("execute", monitor_binary, io::Error::other(error)))?;
+    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+    command
+        .arg0(monitor_binary)
+        .arg(directory)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(errors);
     let status = command.status().map_err(|source| MonitorError::file("execute", monitor_binary, source))?;
     // The command holds the write end; without it the read below ends when the monitor has spoken.
     drop(command);

@@ -169,7 +169,7 @@ pub(super) fn get_ready(
     set_stdio(stdio, terminal, user.uid)?;
     umask(Mode::from_raw_mode(program.umask));
     for (resource, limit) in &program.limits {
-        setrlimit(*resource, *limit).during("set the limit", format!("{resource:?}"))?;
+        setrlimit(*resource, *limit).during("set the limit", format!("{resource:?}").to_ascii_lowercase())?;
     }
     capabilities::limit_bounding(&program.capabilities)?;
     if let (Privileges::MayGrow, Some(filter)) = (program.privileges, &program.seccomp) {

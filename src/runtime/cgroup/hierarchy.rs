@@ -156,14 +156,25 @@ impl Controller {
 }
 
 /// The processors or memory nodes that a cgroup's parent may use: what a version 1 cpuset must be given before it
-/// takes a process.
+/// takes a process, and what lifts the limit of one that has processes.
 pub(super) fn inherited(directory: &Path, file: &str) -> Result<String, RuntimeError> {
     let parent = directory.parent().unwrap_or(directory);
-    let own = fs::read_to_string(parent.join(file)).unwrap_or_default();
-    match own.trim().is_empty() {
-        false => Ok(own),
-        true => files::read(parent, &file.replace("cpuset.", "cpuset.effective_")),
-    }
+    let effective = format!("{file}.effective");
+    let list = match parent.join(&effective).exists() {
+        true => files::read(parent, &effective)?,
+        false => files::read(parent, file)?,
+    };
+    Ok(list.trim().to_owned())
+}
+
+/// Whether a list of processors limits nothing: it is empty, all that the parent has, or all that there are.
+pub(super) fn is_everything(directory: &Path, list: &str) -> Result<bool, RuntimeError> {
+    Ok(list.is_empty() || list == inherited(directory, "cpuset.cpus")? || Some(list) == online().as_deref())
+}
+
+/// The processors of this host.
+pub(super) fn online() -> Option<String> {
+    fs::read_to_string("/sys/devices/system/cpu/online").ok().map(|list| list.trim().to_owned())
 }
 
 #[cfg(test)]

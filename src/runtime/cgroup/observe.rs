@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::hierarchy::{is_everything, online};
 use super::{Cgroup, Controller, Hierarchy, Layout, files, v2};
 use crate::model::resources::Resources;
 use crate::model::units::{ByteSize, Cpus};
@@ -83,9 +84,7 @@ impl Cgroup {
             found.cpu_shares = number(&directory, "cpu.shares")?.filter(|shares| *shares != DEFAULT_SHARES);
         }
         if let Some(directory) = self.directory(Controller::Cpuset) {
-            let list = files::read(&directory, "cpuset.cpus")?;
-            let all = super::hierarchy::inherited(&directory, "cpuset.cpus")?;
-            found.cpuset = (list.trim() != all.trim()).then(|| list.trim().to_owned());
+            found.cpuset = cpuset(&directory)?;
         }
         found.pids = self.pids_limit()?;
         Ok(found)
@@ -107,8 +106,7 @@ impl Cgroup {
             found.cpu_shares = weight.filter(|weight| *weight != DEFAULT_WEIGHT).map(shares);
         }
         if let Some(directory) = self.directory(Controller::Cpuset) {
-            let list = optional(&directory, "cpuset.cpus")?.unwrap_or_default();
-            found.cpuset = (!list.trim().is_empty()).then(|| list.trim().to_owned());
+            found.cpuset = cpuset(&directory)?;
         }
         found.pids = self.pids_limit()?;
         Ok(found)
@@ -122,13 +120,19 @@ impl Cgroup {
     }
 }
 
+fn cpuset(directory: &Path) -> Result<Option<String>, RuntimeError> {
+    let Some(list) = optional(directory, "cpuset.cpus")? else { return Ok(None) };
+    let list = list.trim();
+    Ok((!is_everything(directory, list)?).then(|| list.to_owned()))
+}
+
 /// What [`Cgroup::observe`] reads when `wanted` is in force on such a host: units rounded as the kernel does, words
 /// of a list as it prints them.
 pub fn observable(hierarchy: &Hierarchy, wanted: &Resources) -> Resources {
     let Resources { memory, memory_swap, memory_reservation, cpus, cpu_shares, cpuset, pids } = wanted.clone();
     let pages = |size: ByteSize| ByteSize(size.0 / PAGE * PAGE);
     let (memory, memory_reservation) = (memory.map(pages), memory_reservation.map(pages));
-    let cpuset = cpuset.map(|list| canonical(&list));
+    let cpuset = cpuset.map(|list| canonical(&list)).filter(|list| Some(list) != online().as_ref());
     match hierarchy.layout() {
         Layout::V1 => Resources {
             memory,

@@ -144,7 +144,7 @@ fn limit_cpuset(cgroup: &Cgroup, cpu: &LinuxCpu) -> Result<(), RuntimeError> {
     let Some(directory) = join(cgroup, Controller::Cpuset, need)? else { return Ok(()) };
     for (file, list) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
         match list {
-            Some(list) if list.is_empty() => files::write(&directory, file, inherited(&directory, file)?.trim())?,
+            Some(list) if list.is_empty() => files::write(&directory, file, &inherited(&directory, file)?)?,
             Some(list) => files::write(&directory, file, list)?,
             None => {}
         }
@@ -185,7 +185,7 @@ fn make_directory(directory: &Path) -> Result<(), RuntimeError> {
     files::make(directory, &mut |made| {
         if made.join("cpuset.cpus").exists() {
             for file in ["cpuset.cpus", "cpuset.mems"] {
-                files::write(made, file, inherited(made, file)?.trim())?;
+                files::write(made, file, &inherited(made, file)?)?;
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
+use super::hierarchy::inherited;
 use super::{Cgroup, Controller, files};
 use crate::runtime::error::{RuntimeError, invalid};
 
@@ -153,12 +154,21 @@ fn limit_cpu(controllers: &Enabled<'_>, cpu: &LinuxCpu) -> Result<(), RuntimeErr
     }
     for (file, list) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
         match list {
-            Some(list) if list.is_empty() => controllers.set(Controller::Cpuset, file, &Value::NoLimit("\n"))?,
+            Some(list) if list.is_empty() => lift_cpuset(controllers, file)?,
             Some(list) => controllers.set(Controller::Cpuset, file, &Value::Limit(list.clone()))?,
             None => {}
         }
     }
     Ok(())
+}
+
+/// A list may not become empty while there are processes (ENOSPC); then the parent's is written.
+fn lift_cpuset(controllers: &Enabled<'_>, file: &str) -> Result<(), RuntimeError> {
+    let directory = controllers.directory;
+    if !directory.join(file).exists() || files::read(directory, file)?.trim().is_empty() {
+        return Ok(());
+    }
+    files::write(directory, file, "\n").or_else(|_| files::write(directory, file, &inherited(directory, file)?))
 }
 
 const DEFAULT_PERIOD: u64 = 100_000;

@@ -68,21 +68,24 @@ say "evenkeel plan, once more: nothing to do"
 
 cat <<EOT
 
-It runs. To go on, as root, from $PWD:
+It runs. To go on, as root:
 
+  cd $PWD
   export EVENKEEL_ROOT=$EVENKEEL_ROOT EVENKEEL_RUN=$EVENKEEL_RUN
   export EVENKEEL_QUICKSTART_ROOTFS=$EVENKEEL_QUICKSTART_ROOTFS
-  alias evenkeel=$(realpath "$evenkeel")
+  alias evenkeel='$(realpath "$evenkeel") --file $manifest'
 
-  evenkeel ps                           # what runs
-  evenkeel logs web                     # what it wrote
-  evenkeel exec -it web sh              # inside
-  \$EDITOR $manifest   # change something, then
-  evenkeel plan -f $manifest            # what that would do, field by field
-  evenkeel apply -f $manifest           # do it
-  evenkeel watch -f $manifest           # keep it so, whatever breaks; Ctrl-C ends watching, not the containers
+  evenkeel ps                   # what runs
+  evenkeel logs                 # what it wrote
+  evenkeel exec -it web sh      # inside
+  evenkeel watch                # keep it so, whatever breaks; Ctrl-C ends watching, not the containers
+
+Change something in $manifest, then
+
+  evenkeel plan                 # what that would do, field by field
+  evenkeel apply                # do it
 
 To take it down, its volume too:
 
-  evenkeel down -f $manifest --volumes --yes && rm -rf $here
+  evenkeel down --volumes --yes && rm -rf $here
 EOT

@@ -113,6 +113,20 @@ fn the_resolved_manifest_is_a_manifest() {
 }
 
 #[test]
+fn every_manifest_of_the_readme_is_valid() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let blocks: Vec<&str> = readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 2);
+    for block in blocks {
+        let project = if block.contains("project =") { "" } else { "project = \"readme\"\n" };
+        let named = [("conf/worker.conf", ""), ("images/tools.tar.zst", "")];
+        let manifest = format!("{project}{block}");
+        let output = run(&[&named[..], &[("evenkeel.toml", manifest.as_str())]].concat(), &["validate"]);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn the_schema_is_the_one_that_is_kept() {
     let kept = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/manifest.schema.json")).unwrap();
     assert_eq!(stdout(&run(&[], &["schema"])), kept);

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{busybox_rootfs, eventually, run};
+use support::{busybox_rootfs, eventually, in_a_network_of_its_own, run};
 
 /// A directory to work in, on a host of its own.
 struct Shell {
@@ -23,19 +23,11 @@ struct Shell {
 impl Shell {
     /// Runs a test in a network namespace of its own, and takes everything down afterwards.
     fn with(test: impl FnOnce(&Shell) + Send) {
-        let result = std::thread::scope(|scope| {
-            let body = || {
-                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root may make namespaces");
-                run(&["ip", "link", "set", "lo", "up"]);
-                let directory = tempfile::Builder::new().prefix("evenkeel-cli-test").tempdir().unwrap();
-                busybox_rootfs(&directory.path().join("rootfs"));
-                test(&Shell { directory });
-            };
-            scope.spawn(body).join()
+        in_a_network_of_its_own(|| {
+            let directory = tempfile::Builder::new().prefix("evenkeel-cli-test").tempdir().unwrap();
+            busybox_rootfs(&directory.path().join("rootfs"));
+            test(&Shell { directory });
         });
-        if let Err(panic) = result {
-            std::panic::resume_unwind(panic);
-        }
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -18,7 +18,7 @@ use crate::model::actual::{Actual, ActualContainer};
 use crate::model::container::RunState;
 use crate::model::desired::Desired;
 use crate::model::id::Instance;
-use crate::plan::{Plan, Policy, Step};
+use crate::plan::{Mark, Plan, Policy, Step};
 
 #[derive(Debug, Args)]
 pub struct StatusArguments {
@@ -121,14 +121,15 @@ fn is(container: &ActualContainer) -> String {
     phrase::state(&container.liveness, SystemTime::now())
 }
 
-/// The reason of a step, and its fields with old and new value.
+/// The reason of a step, and its fields with old and new value. For what is not there at all the reason is enough.
 fn why(step: &Step) -> Vec<String> {
     let none = || "(none)".to_owned();
     let change = |change: &crate::plan::FieldChange| {
         let (old, new) = (change.old.clone().unwrap_or_else(none), change.new.clone().unwrap_or_else(none));
         format!("{}: {old} -> {new}", change.field)
     };
-    let fields = step.changes.iter().map(change);
+    let told = if step.mark == Mark::Create { &[][..] } else { &step.changes };
+    let fields = told.iter().map(change);
     std::iter::once(step.reason.clone()).filter(|reason| !reason.is_empty()).chain(fields).collect()
 }
 

@@ -61,6 +61,8 @@ pub fn on_a_host_of_its_own(test: impl FnOnce(&OwnHost) + Send) {
         };
         let own = OwnHost { directory, host: Host::open(settings).unwrap() };
         test(&own);
+        let lock = own.host.lock(Duration::from_secs(10)).unwrap();
+        own.host.tidy(&lock).unwrap();
     });
 }
 

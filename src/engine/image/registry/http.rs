@@ -24,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const REDIRECTS: usize = 5;
 /// Silence of this length is a broken connection.
 const SILENCE: Duration = Duration::from_secs(60);
-const CONNECT: Duration = Duration::from_secs(15);
+const CONNECT: Duration = Duration::from_secs(10);
 const DETAIL_MAX: u64 = 64 << 10;
 
 pub struct Http {

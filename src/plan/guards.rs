@@ -53,10 +53,14 @@ fn targets(world: &World<'_>, findings: &mut Findings) {
     }
 }
 
+/// A manifest that was cut short, or the wrong one, takes most of a project away. Replicas that are fewer than before
+/// were asked for by number: they do not count.
 fn mass_removal(world: &World<'_>, containers: &Containers<'_>, findings: &mut Findings) {
     let own = world.actual.containers.values().filter(|c| c.record.project == world.desired.project);
     let present: BTreeSet<&Instance> = own.map(|c| &c.record.instance).collect();
-    let removed: BTreeSet<&Instance> = containers.removed.iter().map(|c| &c.record.instance).collect();
+    let removed = containers.removed.iter().map(|c| &c.record.instance);
+    let removed: BTreeSet<&Instance> =
+        removed.filter(|instance| !world.desired.containers.contains_key(&instance.container)).collect();
     let is_mass = present.len() >= MASS && removed.len() * 2 > present.len();
     if is_mass && world.policy.mass_removal == MassRemoval::Refuse {
         findings.refusals.push(Refusal {

@@ -59,7 +59,11 @@ pub(super) fn sequence(
     sequence.add_beginning(&traffic);
     containers.declared.iter().for_each(|decision| sequence.add_container(decision));
     for container in &containers.removed {
-        sequence.add_departure(container, Mark::Remove, "no longer declared", subject(&container.record));
+        let reason = match world.desired.containers.contains_key(&container.record.instance.container) {
+            true => "fewer replicas are declared",
+            false => "no longer declared",
+        };
+        sequence.add_departure(container, Mark::Remove, reason, subject(&container.record));
     }
     sequence.add_removed_objects(volumes, &gone);
     sequence.link_departures();

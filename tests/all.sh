@@ -80,12 +80,22 @@ wrong = 0
 manifests = sorted(pathlib.Path("examples").glob("**/*.toml"))
 if not manifests:
     sys.exit("there are no examples")
+# Resolved manifests too, and the cases that resolve.
+cases = pathlib.Path("tests/manifest")
+manifests += sorted(cases.glob("*/expected.toml"))
+manifests += [path for path in sorted(cases.glob("*/evenkeel.toml")) if path.with_name("expected.toml").exists()]
 for path in manifests:
     errors = list(checker(schema).iter_errors(tomllib.loads(path.read_text())))
     print(f"{path}: {'valid' if not errors else 'not valid'}")
     for error in errors:
         wrong = 1
         print(f"  {'/'.join(map(str, error.absolute_path))}: {error.message}")
+# And what the parser refuses for its shape, the schema refuses.
+for case in ["unknown-key", "wrong-types", "missing-image", "image-without-source", "image-with-two-sources", "bad-names",
+             "bad-quantities", "bad-choices", "mount-forms", "healthchecks", "extension-tables", "replicas-out-of-range"]:
+    if not list(checker(schema).iter_errors(tomllib.loads((cases / case / "evenkeel.toml").read_text()))):
+        wrong = 1
+        print(f"{case}: the schema takes what the parser refuses")
 sys.exit(wrong)
 PY
 }

@@ -39,7 +39,7 @@ use crate::model::id::{ProjectName, ResourceName};
 use crate::model::image::ImageSource;
 
 pub use config::to_toml;
-pub use problem::{Colour, Located, Place, Problem, Problems, Source};
+pub use problem::{Colour, Located, Problems, Source};
 pub use schema::schema_text;
 pub use source::default_inputs;
 

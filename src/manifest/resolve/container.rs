@@ -187,6 +187,9 @@ fn named_restart(word: &Placed<String>, declared: &Declared, reading: &mut Readi
         let max_retries = Some(retries).filter(|retries| *retries > 0);
         return Some(RestartPolicy { max_retries, ..RestartPolicy::of(RestartCondition::OnFailure) });
     }
+    if !declared.knows_restart_policies() {
+        return None;
+    }
     let built_in = ["no", "on-failure", "always", "unless-stopped"];
     let known = built_in.into_iter().chain(declared.restart.keys().map(ResourceName::as_str));
     let problem = Problem::at(&word.place, format!("there is no restart policy `{}`", word.value));

@@ -14,6 +14,7 @@ use crate::manifest::problem::{Placed, Problem};
 use crate::manifest::read::{Reading, Word};
 use crate::manifest::shape::form::Labels;
 use crate::manifest::shape::project::{Manifest, Restart, Volume};
+use crate::manifest::suggest::nearest;
 
 /// Every name that is declared, with what it stands for; `None` where that could not be read.
 pub(super) struct Declared {
@@ -22,6 +23,27 @@ pub(super) struct Declared {
     pub volumes: BTreeMap<ResourceName, Option<VolumeSpec>>,
     pub restart: BTreeMap<ResourceName, Option<RestartPolicy>>,
     pub containers: BTreeSet<ResourceName>,
+    /// Tables of the manifest that could not be read at all: nobody knows what they declare.
+    unread: Vec<&'static str>,
+}
+
+/// What a name is the name of.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    Network,
+    Volume,
+    Container,
+}
+
+impl Kind {
+    /// The noun, and the table that declares it.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Kind::Network => ("network", "networks"),
+            Kind::Volume => ("volume", "volumes"),
+            Kind::Container => ("container", "containers"),
+        }
+    }
 }
 
 impl Declared {
@@ -32,6 +54,7 @@ impl Declared {
             volumes: keys(&manifest.volumes).map(|name| (name.value.clone(), None)).collect(),
             restart: keys(&manifest.restart).map(|name| (name.value.clone(), None)).collect(),
             containers: keys(&manifest.containers).map(|name| name.value.clone()).collect(),
+            unread: manifest.unread.clone(),
         };
         for (name, written) in entries(&manifest.images) {
             declared.images.insert(name.value.clone(), image::declared(name, written, reading));
@@ -51,6 +74,30 @@ impl Declared {
             declared.restart.insert(name.value.clone(), restart_policy(written, reading));
         }
         declared
+    }
+
+    /// Reports the name where nothing of this kind has it.
+    pub fn check_name(&self, name: &Placed<ResourceName>, kind: Kind, reading: &mut Reading<'_>) {
+        let names: Vec<&ResourceName> = match kind {
+            Kind::Network => self.networks.keys().collect(),
+            Kind::Volume => self.volumes.keys().collect(),
+            Kind::Container => self.containers.iter().collect(),
+        };
+        let (noun, table) = kind.words();
+        if names.contains(&&name.value) || self.unread.contains(&table) {
+            return;
+        }
+        let near = nearest(name.value.as_str(), names.iter().map(|candidate| candidate.as_str()));
+        let problem = Problem::at(&name.place, format!("there is no {noun} `{}`", name.value));
+        reading.report(problem.label(format!("not declared in `{table}`")).help(match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("declare it: `[{table}.{}]`", name.value),
+        }));
+    }
+
+    /// Whether the table of restart policies was read.
+    pub fn knows_restart_policies(&self) -> bool {
+        !self.unread.contains(&"restart")
     }
 
     pub fn pulls(&self) -> BTreeMap<ImageSource, Pull> {

@@ -7,8 +7,8 @@ use crate::model::id::ResourceName;
 use crate::model::restart::RestartCondition;
 
 use super::container::replicas_of;
-use super::declared::Declared;
-use super::{Kind, entries, unknown_name, value_of};
+use super::declared::{Declared, Kind};
+use super::{entries, value_of};
 use crate::manifest::problem::{Place, Placed, Problem};
 use crate::manifest::read::{Reading, Word};
 use crate::manifest::shape::container::Container;
@@ -23,16 +23,12 @@ pub(super) fn of_container(
 ) -> BTreeMap<ResourceName, Condition> {
     let mut conditions = BTreeMap::new();
     for (name, condition) in written.depends_on.iter().flat_map(|table| table.0.whole()) {
-        if !declared.containers.contains(&name.value) {
-            reading.report(unknown_name(name, Kind::Container, &declared.containers));
-        }
+        declared.check_name(name, Kind::Container, reading);
         conditions.insert(name.value.clone(), condition.0);
     }
     if let Some((target, place)) = network_target(written) {
-        if !declared.containers.contains(target) {
-            let name = Placed { value: target.clone(), place: place.clone() };
-            reading.report(unknown_name(&name, Kind::Container, &declared.containers));
-        }
+        let name = Placed { value: target.clone(), place: place.clone() };
+        declared.check_name(&name, Kind::Container, reading);
         conditions.entry(target.clone()).or_insert(Condition::Started);
     }
     conditions

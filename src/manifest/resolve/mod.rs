@@ -24,7 +24,6 @@ use crate::model::image::{ImageSource, Pull};
 use super::problem::{Place, Placed, Problem, Source};
 use super::read::Reading;
 use super::shape::project::Manifest;
-use super::suggest::nearest;
 use declared::Declared;
 
 type ImageNames = BTreeMap<ImageSource, ResourceName>;
@@ -77,38 +76,4 @@ fn keys<K, V>(table: &Option<Placed<super::read::Entries<K, V>>>) -> impl Iterat
 /// The value of an optional key.
 fn value_of<T: Clone>(field: &Option<Placed<T>>) -> Option<T> {
     field.as_ref().map(|placed| placed.value.clone())
-}
-
-/// A problem with a name that nothing has.
-fn unknown_name<'c>(
-    name: &Placed<ResourceName>,
-    kind: Kind,
-    candidates: impl IntoIterator<Item = &'c ResourceName>,
-) -> Problem {
-    let near = nearest(name.value.as_str(), candidates.into_iter().map(|candidate| candidate.as_str()));
-    let (noun, table) = kind.words();
-    Problem::at(&name.place, format!("there is no {noun} `{}`", name.value))
-        .label(format!("not declared in `{table}`"))
-        .help(match near {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("declare it: `[{table}.{}]`", name.value),
-        })
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Network,
-    Volume,
-    Container,
-}
-
-impl Kind {
-    /// The noun, and the table that declares it.
-    fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Kind::Network => ("network", "networks"),
-            Kind::Volume => ("volume", "volumes"),
-            Kind::Container => ("container", "containers"),
-        }
-    }
 }

@@ -6,8 +6,8 @@ use crate::model::id::ResourceName;
 use crate::model::units::ByteSize;
 use crate::model::volume::{Access, MissingSource, Mount};
 
-use super::declared::Declared;
-use super::{Kind, entries, unknown_name, value_of};
+use super::declared::{Declared, Kind};
+use super::{entries, value_of};
 use crate::manifest::problem::{Place, Placed, Problem};
 use crate::manifest::read::Reading;
 use crate::manifest::shape::container::Container;
@@ -120,9 +120,7 @@ fn volume_mount(
     declared: &Declared,
     reading: &mut Reading<'_>,
 ) -> Mount {
-    if !declared.volumes.contains_key(&volume.value) {
-        reading.report(unknown_name(volume, Kind::Volume, declared.volumes.keys()));
-    }
+    declared.check_name(volume, Kind::Volume, reading);
     Mount::Volume { name: volume.value.clone(), access }
 }
 

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use crate::model::id::ResourceName;
 use crate::model::network::{Attachment, NetworkMode, NetworkSpec, Subnet};
 
-use super::declared::{self, Declared};
-use super::{Kind, entries, unknown_name, value_of};
+use super::declared::{self, Declared, Kind};
+use super::{entries, value_of};
 use crate::manifest::problem::{Placed, Problem};
 use crate::manifest::read::Reading;
 use crate::manifest::shape::container::{self as shape, Container};
@@ -119,8 +119,8 @@ fn attachments(
         reading.report(problem.help("write `network_mode = \"none\"` for a container without a network"));
     }
     for (network, attachment) in written.networks.iter().flat_map(|networks| networks.0.whole()) {
-        if !declared.networks.contains_key(&network.value) && network.value != default_name() {
-            reading.report(unknown_name(network, Kind::Network, declared.networks.keys()));
+        if network.value != default_name() {
+            declared.check_name(network, Kind::Network, reading);
         }
         attachments.insert(network.value.clone(), self::attachment(attachment));
     }

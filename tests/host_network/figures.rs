@@ -12,7 +12,9 @@ use crate::world::{Kind, on_a_host};
 fn figures() {
     on_a_host(|mut world| {
         timed("ensure_bridge, new", 1, |_| world.network(1, Kind::Open));
-        (0..100).for_each(|n| drop(world.declare_container(n + 2, &[1])));
+        for n in 2..102 {
+            world.declare_container(n, &[1]);
+        }
         timed("netns::ensure, new, each of 100", 100, |n| netns::ensure(&world.namespace(n)).unwrap());
         timed("ensure_attachment, new, each of 100", 100, |n| world.connect_only(n));
         timed("ensure_attachment again, each of 100", 100, |n| world.connect_only(n));
@@ -27,7 +29,15 @@ fn figures() {
                 assert!(firewall::observe(&world.tag).unwrap().is_some());
             });
         }
-        timed("remove_attachment and netns::remove, each of 100", 100, |n| world.disconnect(n));
+        timed("remove_attachment and netns::remove, each of 20", 20, |n| world.disconnect(n));
+        let world = &world;
+        timed("the same of 80, four at once", 1, |_| {
+            std::thread::scope(|scope| {
+                for first in 20..24 {
+                    scope.spawn(move || (first..100).step_by(4).for_each(|n| world.disconnect(n)));
+                }
+            });
+        });
     });
 }
 

@@ -37,7 +37,6 @@ pub struct World {
     pub outside: OwnedFd,
     pub networks: Vec<NetworkRecord>,
     pub containers: Vec<ContainerRecord>,
-    host: OwnedFd,
     directory: tempfile::TempDir,
 }
 
@@ -71,7 +70,6 @@ impl World {
             outside,
             networks: Vec::new(),
             containers: Vec::new(),
-            host: own_namespace(),
             directory: tempfile::tempdir().unwrap(),
         };
         let is_up = |link: &str| ip(&format!("-br link show {link}")).contains(" UP ");
@@ -213,11 +211,6 @@ impl World {
 
     pub fn inside<T: Send>(&self, number: usize, work: impl FnOnce() -> T + Send) -> T {
         netns::inside(&netns::open(&self.namespace(number)).unwrap(), work).unwrap()
-    }
-
-    /// The same as on the test's own thread, for places that are chosen by value.
-    pub fn on_host<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        netns::inside(&self.host, work).unwrap()
     }
 
     /// A server in this container that answers every connection with its name and the address that it sees.

@@ -80,13 +80,16 @@ impl Links {
         self.run("change", name, self.handle.link().change(message).execute())
     }
 
-    /// Gone already is fine: that is what was wanted.
+    /// The link is gone; gone already is fine.
+    ///
+    /// Removing one link waits for several RCU grace periods, tens of milliseconds, while it holds the lock of all
+    /// links (RTNL). A whole group waits only once: so the link is put into the group of the doomed, and then the
+    /// group is removed. While one thread waits, the others gather there, and whoever is next takes them all.
     pub(super) fn remove(&self, name: &str) -> Result<(), NetworkError> {
-        let message = LinkUnspec::new_with_name(name).build();
-        match self.run("remove", name, self.handle.link().del_with_message(message).execute()) {
-            Err(NetworkError::Link { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => Ok(()),
-            other => other,
-        }
+        let doomed = LinkUnspec::new_with_name(name).link_group(DOOMED).build();
+        gone(self.run("remove", name, self.handle.link().change(doomed).execute()))?;
+        let group = LinkMessageBuilder::<LinkUnspec>::default().link_group(DOOMED).build();
+        gone(self.run("remove", name, self.handle.link().del_with_message(group).execute()))
     }
 
     pub(super) fn add_address(&self, name: &str, index: u32, at: (IpAddr, u8)) -> Result<(), NetworkError> {
@@ -108,6 +111,17 @@ impl Links {
             };
             NetworkError::Link { verb, link: link.to_owned(), source }
         })
+    }
+}
+
+/// The group of links that are about to be removed (netdevice's `group`, an arbitrary number): "ek" and "rm".
+const DOOMED: u32 = u32::from_be_bytes(*b"ekrm");
+
+/// What is not there need not be removed.
+fn gone(result: Result<(), NetworkError>) -> Result<(), NetworkError> {
+    match result {
+        Err(NetworkError::Link { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        other => other,
     }
 }
 

@@ -8,7 +8,6 @@ use std::io;
 use std::net::IpAddr;
 
 use netlink_packet_core::{parse_ip, parse_string, parse_u32};
-use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::netlink::{Netlink, attribute, attributes};
 

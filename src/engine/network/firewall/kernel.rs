@@ -2,7 +2,7 @@
 
 use std::io;
 
-use netlink_packet_core::{DefaultNla, NlasIterator, parse_string, parse_u32_be};
+use netlink_packet_core::{DefaultNla, parse_string, parse_u32_be};
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;

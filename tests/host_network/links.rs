@@ -278,3 +278,25 @@ fn routes_and_listeners_of_others_are_known() {
         assert_eq!(ports, ["*:1002", "0.0.0.0:1003", "127.0.0.1:1001", "192.0.2.1:1004/udp", "[::1]:1005"]);
     });
 }
+
+#[test]
+fn several_threads_connect_and_disconnect_at_once() {
+    on_a_host(|mut world| {
+        world.network(1, Kind::Open);
+        for n in 2..18 {
+            world.declare_container(n, &[1]);
+        }
+        let world = &world;
+        let at_once = |work: fn(&World, usize)| {
+            std::thread::scope(|scope| {
+                for first in 0..4 {
+                    scope.spawn(move || (first..16).step_by(4).for_each(|number| work(world, number)));
+                }
+            });
+        };
+        at_once(|world, number| world.connect(number));
+        assert_eq!(world.drift(), Vec::<String>::new());
+        at_once(|world, number| world.disconnect(number));
+        assert_eq!(ip("-br link").lines().count(), 3, "lo, the uplink and the bridge: {}", ip("-br link"));
+    });
+}

@@ -10,27 +10,14 @@
 //! Like a bridge, an attachment is compared first and repaired then, thing by thing: an address that someone took away
 //! is put back without touching the process or its connections.
 
-use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
-use std::time::{Duration, Instant};
-
-use netlink_sys::protocols::NETLINK_ROUTE;
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::route::RouteMessage;
-use rtnetlink::{LinkBridgePort, LinkUnspec};
 
 use crate::model::actual::Drift;
 use crate::model::id::RootTag;
 use crate::model::network::{bridge_name, mac_address, veth_name};
 use crate::model::record::{ContainerRecord, NetworkRecord};
 
-use super::NetworkError;
 use super::bridge::DEFAULT_MTU;
-use super::link::{Links, PUT, address_message};
-use super::netlink::Netlink;
-use super::netns;
 use super::snapshot::{Link, Snapshot};
 
 /// An attachment as the records want it.
@@ -51,7 +38,7 @@ pub struct Attachment {
 
 /// One thing about an attachment that is not as wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Fault {
+pub(super) enum Fault {
     /// The pair is not there, or one of its ends is not where it belongs.
     Pair {
         found: &'static str,
@@ -110,7 +97,7 @@ impl Attachment {
     }
 
     /// What of the host's end is not as wanted.
-    fn faults_outside(&self, host: &Snapshot) -> Vec<Fault> {
+    pub(super) fn faults_outside(&self, host: &Snapshot) -> Vec<Fault> {
         let Some(outer) = host.links.get(&self.link) else { return vec![Fault::Pair { found: "missing" }] };
         let mut faults = Vec::new();
         // Without a bridge there is nothing to be a port of, and index 0 says so on both sides.
@@ -133,7 +120,7 @@ impl Attachment {
 
     /// What of the container's end is not as wanted, in the order in which it must be repaired: raising a link loses
     /// its routes, and an address brings the route to its gateway. Nothing where the host's end is missing.
-    fn faults_inside(&self, host: &Snapshot, inside: &Snapshot) -> Vec<Fault> {
+    pub(super) fn faults_inside(&self, host: &Snapshot, inside: &Snapshot) -> Vec<Fault> {
         let Some(outer) = host.links.get(&self.link) else { return Vec::new() };
         let inner = match inside.links.get(&self.interface) {
             None => return vec![Fault::Pair { found: "missing inside" }],
@@ -180,173 +167,6 @@ impl Attachment {
         };
         Drift { object, found, wanted }
     }
-
-    /// The requests that repair what is wrong inside, and their flags. Empty when nothing is.
-    fn repairs_inside(&self, faults: &[Fault], index: u32) -> Vec<(RouteNetlinkMessage, u16)> {
-        let link = || LinkUnspec::new_with_index(index);
-        let repair = |fault: &Fault| match fault {
-            Fault::Hardware { .. } => {
-                Some((RouteNetlinkMessage::NewLink(link().address(self.hardware.to_vec()).build()), 0))
-            }
-            Fault::Mtu { .. } => Some((RouteNetlinkMessage::NewLink(link().mtu(self.mtu).build()), 0)),
-            Fault::Down => Some((RouteNetlinkMessage::NewLink(link().up().build()), 0)),
-            Fault::Address(address, prefix) => {
-                Some((RouteNetlinkMessage::NewAddress(address_message(index, (*address, *prefix))), PUT))
-            }
-            Fault::Gateway(gateway) => Some((RouteNetlinkMessage::NewRoute(default_route(index, *gateway)), PUT)),
-            Fault::Pair { .. } | Fault::Detached | Fault::Hairpin | Fault::HostDown | Fault::HostMtu { .. } => None,
-        };
-        faults.iter().filter_map(repair).collect()
-    }
-}
-
-impl Links {
-    /// Pair, addresses and routes are there, and packets pass. The namespace must be ([`netns::ensure`]), and the
-    /// bridge too. Sends nothing where nothing is missing.
-    pub fn ensure_attachment(&self, attachment: &Attachment, namespace: &Path) -> Result<(), NetworkError> {
-        let entered = netns::open(namespace).map_err(|source| NetworkError::Namespace {
-            verb: "open",
-            path: namespace.to_owned(),
-            source,
-        })?;
-        if !self.ensure_once(attachment, namespace, &entered)? {
-            self.remove(&attachment.link)?;
-            self.ensure_once(attachment, namespace, &entered)?;
-        }
-        Ok(())
-    }
-
-    /// `false` when the host's end is there, but its other end is not where it belongs.
-    fn ensure_once(&self, attachment: &Attachment, namespace: &Path, entered: &OwnedFd) -> Result<bool, NetworkError> {
-        let mut host = self.look_at(attachment)?;
-        if !host.links.contains_key(&attachment.link) {
-            host = self.create(attachment, &host, entered)?;
-        }
-        let mut faults = attachment.faults_outside(&host);
-        self.repair_outside(attachment, &faults, &host)?;
-        let inside = netns::inside(entered, || attachment.set_up_inside(&host)).and_then(|faults| faults);
-        faults.extend(inside.map_err(|source| NetworkError::Interface {
-            interface: attachment.interface.clone(),
-            path: namespace.to_owned(),
-            source,
-        })?);
-        if faults.iter().any(|fault| matches!(fault, Fault::Pair { .. })) {
-            return Ok(false);
-        }
-        if faults.iter().any(|fault| matches!(fault, Fault::Down | Fault::HostDown | Fault::Detached)) {
-            await_carrier(|| self.look_at(attachment))?;
-        }
-        Ok(true)
-    }
-
-    /// The pair is gone, both ends.
-    pub fn remove_attachment(&self, attachment: &Attachment) -> Result<(), NetworkError> {
-        self.remove(&attachment.link)
-    }
-
-    fn look_at(&self, attachment: &Attachment) -> Result<Snapshot, NetworkError> {
-        self.look(|netlink| Snapshot::of_named(netlink, &[&attachment.link, &attachment.bridge]))
-    }
-
-    /// What the host has afterwards.
-    fn create(&self, attachment: &Attachment, host: &Snapshot, namespace: &OwnedFd) -> Result<Snapshot, NetworkError> {
-        let bridge = attachment.bridge_of(host)?;
-        match self.create_pair(attachment, bridge.index, namespace.as_fd()) {
-            // A network that came or went moved the names of the interfaces behind it: who holds this one goes, and
-            // comes back under its own.
-            Err(NetworkError::Link { source, .. }) if source.raw_os_error() == Some(libc::EEXIST) => {
-                let removed = netns::inside(namespace, || remove_inside(&attachment.interface)).and_then(|done| done);
-                let link = || attachment.interface.clone();
-                removed.map_err(|source| NetworkError::Link { verb: "remove", link: link(), source })?;
-                self.create_pair(attachment, bridge.index, namespace.as_fd())?;
-            }
-            other => other?,
-        }
-        self.look_at(attachment)
-    }
-
-    fn repair_outside(&self, attachment: &Attachment, faults: &[Fault], host: &Snapshot) -> Result<(), NetworkError> {
-        let Some(link) = host.links.get(&attachment.link) else { return Ok(()) };
-        let message = || LinkUnspec::new_with_index(link.index);
-        for fault in faults {
-            let message = match fault {
-                Fault::Detached => message().controller(attachment.bridge_of(host)?.index).build(),
-                // Where the module br_netfilter is loaded, a connection to a published port is redirected before the
-                // bridge forwards it, and one from the target itself has to go back where it came from.
-                Fault::Hairpin => LinkBridgePort::new(link.index).hairpin(true).build(),
-                Fault::HostDown => message().up().build(),
-                Fault::HostMtu { .. } => message().mtu(attachment.mtu).build(),
-                Fault::Pair { .. }
-                | Fault::Hardware { .. }
-                | Fault::Mtu { .. }
-                | Fault::Down
-                | Fault::Address(..)
-                | Fault::Gateway(_) => continue,
-            };
-            self.change(&attachment.link, message)?;
-        }
-        Ok(())
-    }
-}
-
-/// Waits until the kernel has noticed that all links that `look` finds are up. Until its work queue got to them, they
-/// drop what they are given and have no routes of IPv6; a container whose first question about a neighbour is dropped
-/// repeats it after a second. Asking for a link hastens the kernel where it is new enough; nothing is wrong when it
-/// takes its time.
-fn await_carrier<E>(mut look: impl FnMut() -> Result<Snapshot, E>) -> Result<(), E> {
-    let deadline = Instant::now() + CARRIER_PATIENCE;
-    while !look()?.links.values().all(|link| link.is_operational) && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_micros(500));
-    }
-    Ok(())
-}
-
-/// The kernel looks after carriers at least once a second (linkwatch).
-const CARRIER_PATIENCE: Duration = Duration::from_millis(1200);
-
-impl Attachment {
-    fn bridge_of<'a>(&self, host: &'a Snapshot) -> Result<&'a Link, NetworkError> {
-        let missing = || NetworkError::NoBridge { link: self.link.clone(), bridge: self.bridge.clone() };
-        host.links.get(&self.bridge).ok_or_else(missing)
-    }
-
-    /// Runs on a thread inside the namespace: repairs what is wrong there in one datagram, and says everything that
-    /// was wrong.
-    fn set_up_inside(&self, host: &Snapshot) -> io::Result<Vec<Fault>> {
-        let mut netlink = Netlink::open(NETLINK_ROUTE)?;
-        let inside = Snapshot::of_everything(&mut netlink)?;
-        let faults = self.faults_inside(host, &inside);
-        let Some(link) = inside.links.get(&self.interface) else { return Ok(faults) };
-        let mut batch = netlink.batch();
-        for (message, flags) in self.repairs_inside(&faults, link.index) {
-            batch.push(message, flags);
-        }
-        if !batch.is_empty() {
-            netlink.send(batch)?;
-        }
-        if faults.contains(&Fault::Down) {
-            await_carrier(|| Snapshot::of_named(&mut netlink, &[&self.interface]))?;
-        }
-        Ok(faults)
-    }
-}
-
-fn remove_inside(interface: &str) -> io::Result<()> {
-    let mut netlink = Netlink::open(NETLINK_ROUTE)?;
-    let mut batch = netlink.batch();
-    batch.push(RouteNetlinkMessage::DelLink(LinkUnspec::new_with_name(interface).build()), 0);
-    netlink.send(batch)
-}
-
-fn default_route(index: u32, gateway: IpAddr) -> RouteMessage {
-    match gateway {
-        IpAddr::V4(v4) => {
-            rtnetlink::RouteMessageBuilder::<std::net::Ipv4Addr>::new().gateway(v4).output_interface(index).build()
-        }
-        IpAddr::V6(v6) => {
-            rtnetlink::RouteMessageBuilder::<std::net::Ipv6Addr>::new().gateway(v6).output_interface(index).build()
-        }
-    }
 }
 
 /// Whether each is the other's peer. Indexes are per namespace, so both directions must agree.
@@ -356,4 +176,113 @@ fn is_pair(outer: &Link, inner: &Link) -> bool {
 
 fn colons(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::container::ContainerSpec;
+    use crate::model::image::ImageSource;
+    use crate::model::network::NetworkSpec;
+    use crate::model::record::Addresses;
+
+    /// Network `n` is 10.0.n.0/24, with IPv6 where it is even.
+    fn network(n: u8, internal: bool) -> NetworkRecord {
+        NetworkRecord {
+            version: 1,
+            id: format!("{n:08x}").parse().unwrap(),
+            project: "shop".parse().unwrap(),
+            name: "front".parse().unwrap(),
+            spec: NetworkSpec { internal, ..NetworkSpec::default() },
+            subnet: format!("10.0.{n}.0/24").parse().unwrap(),
+            subnet6: n.is_multiple_of(2).then(|| format!("fd00:{n}::/64").parse().unwrap()),
+        }
+    }
+
+    fn attachments(networks: &[NetworkRecord]) -> Vec<Attachment> {
+        let at = |network: &NetworkRecord| {
+            let IpAddr::V4(v4) = network.subnet.host(2).unwrap() else { unreachable!() };
+            let v6 = network.subnet6.map(|subnet| match subnet.host(2).unwrap() {
+                IpAddr::V6(v6) => v6,
+                IpAddr::V4(_) => unreachable!(),
+            });
+            (network.id.clone(), Addresses { v4, v6 })
+        };
+        let container = ContainerRecord {
+            version: 1,
+            id: "0123456789ab".parse().unwrap(),
+            project: "shop".parse().unwrap(),
+            instance: "web".parse().unwrap(),
+            spec: ContainerSpec::of(ImageSource::Rootfs("/".into())),
+            image: None,
+            addresses: networks.iter().map(at).collect(),
+            network_of: None,
+        };
+        Attachment::all_of(&"ab12".parse().unwrap(), &container, networks)
+    }
+
+    /// A host and a namespace in which everything is as wanted.
+    fn whole(attachment: &Attachment) -> (Snapshot, Snapshot) {
+        let (mut host, mut inside) = (Snapshot::default(), Snapshot::default());
+        let veth =
+            Link { is_up: true, is_operational: true, mtu: attachment.mtu, kind: "veth".into(), ..Link::default() };
+        let outer = Link { index: 9, controller: 7, peer: 2, returns_to_sender: true, ..veth.clone() };
+        let inner = Link { index: 2, peer: 9, hardware: attachment.hardware.to_vec(), ..veth };
+        host.links.insert(attachment.bridge.clone(), Link { index: 7, ..Link::default() });
+        host.links.insert(attachment.link.clone(), outer);
+        inside.links.insert(attachment.interface.clone(), inner);
+        inside.addresses = attachment.addresses.iter().map(|(address, prefix)| (2, *address, *prefix)).collect();
+        let route = |gateway: &IpAddr| super::super::snapshot::Route {
+            destination: None,
+            prefix: 0,
+            gateway: Some(*gateway),
+            link: 2,
+        };
+        inside.routes = attachment.gateways.iter().map(route).collect();
+        (host, inside)
+    }
+
+    #[test]
+    fn interfaces_are_numbered_by_network_and_the_first_open_one_of_each_family_leads_out() {
+        let found = attachments(&[network(3, false), network(1, true), network(4, false), network(6, false)]);
+        let told: Vec<(&str, &str, Vec<String>)> = found
+            .iter()
+            .map(|a| (a.interface.as_str(), a.bridge.as_str(), a.gateways.iter().map(IpAddr::to_string).collect()))
+            .collect();
+        let expected = [
+            ("eth0", "ekab12b00000001", vec![]),
+            ("eth1", "ekab12b00000003", vec!["10.0.3.1".to_owned()]),
+            ("eth2", "ekab12b00000004", vec!["fd00:4::1".to_owned()]),
+            ("eth3", "ekab12b00000006", vec![]),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn what_is_as_wanted_has_no_faults() {
+        let attachment = &attachments(&[network(2, false)])[0];
+        let (host, inside) = whole(attachment);
+        assert_eq!(attachment.drift(&host, &inside), []);
+    }
+
+    #[test]
+    fn an_interface_whose_other_end_is_elsewhere_is_not_ours() {
+        let attachment = &attachments(&[network(2, false)])[0];
+        let (host, mut inside) = whole(attachment);
+        inside.links.get_mut("eth0").unwrap().peer = 10;
+        assert_eq!(attachment.faults_inside(&host, &inside), [Fault::Pair { found: "another link" }]);
+    }
+
+    #[test]
+    fn a_link_is_raised_before_it_gets_addresses_and_routes() {
+        let attachment = &attachments(&[network(2, false)])[0];
+        let (host, mut inside) = whole(attachment);
+        inside.addresses.clear();
+        inside.routes.clear();
+        inside.links.get_mut("eth0").unwrap().is_up = false;
+        let [v4, v6] = [("10.0.2.2", 24), ("fd00:2::2", 64)].map(|(at, prefix)| (at.parse().unwrap(), prefix));
+        let [gateway4, gateway6] = ["10.0.2.1", "fd00:2::1"].map(|at| Fault::Gateway(at.parse().unwrap()));
+        let expected = [Fault::Down, Fault::Address(v4.0, v4.1), Fault::Address(v6.0, v6.1), gateway4, gateway6];
+        assert_eq!(attachment.faults_inside(&host, &inside), expected);
+    }
 }

@@ -311,3 +311,60 @@ fn element(host: &HostPort, address: Option<IpAddr>, choice: (u32, u32), target:
     value.extend([0, 0]);
     Element { key, value, ..Element::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names of the maps with the number of their elements, in the order in which a packet is looked up.
+    fn maps(ports: &[(&str, &[&str])]) -> Vec<(String, usize)> {
+        let mut published = BTreeMap::new();
+        for (host, targets) in ports {
+            let entry: &mut PortTargets = published.entry(host.parse().unwrap()).or_default();
+            for target in *targets {
+                match target.parse().unwrap() {
+                    SocketAddr::V4(v4) => drop(entry.v4.insert(v4)),
+                    SocketAddr::V6(v6) => drop(entry.v6.insert(v6)),
+                }
+            }
+        }
+        Published::of(&published).maps.into_values().map(|map| (map.name, map.elements.len())).collect()
+    }
+
+    #[test]
+    fn ports_of_one_way_share_a_map() {
+        let found =
+            maps(&[("*:80", &["10.0.0.2:80"]), ("*:81/udp", &["10.0.0.2:80"]), ("0.0.0.0:82", &["10.0.0.3:1"])]);
+        assert_eq!(found, [("published4_by_port_1".to_owned(), 3)]);
+    }
+
+    #[test]
+    fn a_port_on_one_address_comes_before_one_on_every_address() {
+        let found =
+            maps(&[("*:80", &["10.0.0.2:80", "[fd00::2]:80"]), ("127.0.0.1:81", &["10.0.0.2:80", "10.0.0.3:80"])]);
+        let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["published6_by_port_1", "published4_by_address_2", "published4_by_port_1"]);
+    }
+
+    #[test]
+    fn an_address_of_one_family_publishes_no_target_of_the_other() {
+        assert_eq!(maps(&[("127.0.0.1:80", &["[fd00::2]:80"]), ("[::1]:80", &["10.0.0.2:80"])]), []);
+    }
+
+    #[test]
+    fn parts_of_a_key_are_padded_to_four_bytes() {
+        let target = "10.0.0.2:8080".parse().unwrap();
+        let address = Some("192.0.2.1".parse().unwrap());
+        let element = element(&"192.0.2.1:53/udp".parse().unwrap(), address, (2, 1), target);
+        let one = 1u32.to_ne_bytes();
+        assert_eq!(element.key, [&[192, 0, 2, 1, 17, 0, 0, 0, 0, 53, 0, 0][..], &one].concat());
+        assert_eq!(element.value, [10, 0, 0, 2, 0x1f, 0x90, 0, 0]);
+    }
+
+    #[test]
+    fn an_internal_network_is_not_masqueraded() {
+        let network = |internal| NetworkRules { subnet: "10.0.0.0/24".parse().unwrap(), subnet6: None, internal };
+        assert_eq!(postrouting(&[("ekb".to_owned(), &network(true))]).len(), 1);
+        assert_eq!(postrouting(&[("ekb".to_owned(), &network(false))]).len(), 3);
+    }
+}

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
+use indicatif::MultiProgress;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::interrupt::Interrupt;
+use super::layers::Layers;
 use super::output::{Format, Output};
 use super::plan::{self, PlanningArguments};
 use super::planning::{self, Proposal};
@@ -77,21 +79,21 @@ pub fn run(arguments: &ApplyArguments, context: &Context, output: &Output) -> Re
         Some(path) => Wanted::Kept(Box::new(Proposal::read(path)?)),
         None => Wanted::Desired(context.load()?.desired),
     };
-    let interrupt = Interrupt::watch()?;
-    let host = context.host()?;
-    let lock = arguments.lock.take(&host)?;
+    let session = Session::open(context)?;
+    let host = &session.host;
+    let lock = arguments.lock.take(host)?;
     let proposal = match wanted {
         Wanted::Kept(proposal) => {
-            proposal.ensure_current(&host)?;
+            proposal.ensure_current(host)?;
             *proposal
         }
         Wanted::Desired(desired) => {
             let policy = arguments.planning.policy(&desired)?;
-            planning::propose(&host, desired, policy)?.0
+            planning::propose(host, desired, policy)?.0
         }
     };
     let changed = !proposal.plan.is_empty();
-    let exit = carry_out(&host, &proposal.plan, &interrupt, output)?;
+    let exit = session.carry_out(&proposal.plan, output)?;
     host.tidy(&lock).map_err(Failure::engine)?;
     drop(lock);
     let settled = match exit {
@@ -113,20 +115,35 @@ enum Wanted {
     Desired(Desired),
 }
 
-/// Executes a plan under the eyes of the user.
-pub fn carry_out(host: &Host, plan: &Plan, interrupt: &Interrupt, output: &Output) -> Result<Exit, Failure> {
-    planning::ensure_allowed(plan)?;
-    for warning in &plan.warnings {
-        output.warning(warning);
+/// The host under the eyes of somebody who may interrupt.
+pub struct Session {
+    pub host: Host,
+    interrupt: Interrupt,
+    lines: MultiProgress,
+}
+
+impl Session {
+    pub fn open(context: &Context) -> Result<Session, Failure> {
+        // Before the engine starts threads of its own.
+        let interrupt = Interrupt::watch()?;
+        let lines = MultiProgress::new();
+        let host = context.host()?.report_images_to(Box::new(Layers::among(&lines)));
+        Ok(Session { host, interrupt, lines })
     }
-    if plan.is_empty() {
-        if output.format() == Format::Text {
-            output.text(&format!("project {} is as declared, nothing to do\n", plan.project))?;
+
+    /// Executes a plan that is allowed, and tells how it goes.
+    pub fn carry_out(&self, plan: &Plan, output: &Output) -> Result<Exit, Failure> {
+        planning::ensure_allowed(plan)?;
+        for warning in &plan.warnings {
+            output.warning(warning);
         }
-        return Ok(Exit::Done);
+        if plan.is_empty() && output.format() == Format::Text {
+            output.text(&format!("project {} is as declared, nothing to do\n", plan.project))?;
+            return Ok(Exit::Done);
+        }
+        let begun = Instant::now();
+        let progress = Progress::new(plan, &self.lines, output);
+        let report = execute(&self.host, plan, &progress, self.interrupt.cancel());
+        progress.finish(&report, begun.elapsed())
     }
-    let begun = Instant::now();
-    let progress = Progress::new(plan, output);
-    let report = execute(host, plan, &progress, interrupt.cancel());
-    progress.finish(&report, begun.elapsed())
 }

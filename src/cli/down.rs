@@ -6,10 +6,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::apply::{self, LockArguments};
+use super::apply::{LockArguments, Session};
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::interrupt::Interrupt;
 use super::output::Output;
 use super::{planning, terminal};
 use crate::engine::host::Host;
@@ -44,17 +43,17 @@ pub fn run(arguments: &DownArguments, context: &Context, output: &Output) -> Res
         Some(project) => project.clone(),
         None => context.project()?,
     };
-    let interrupt = Interrupt::watch()?;
-    let host = context.host()?;
-    let lock = arguments.lock.take(&host)?;
+    let session = Session::open(context)?;
+    let host = &session.host;
+    let lock = arguments.lock.take(host)?;
     let desired = Desired::empty(project);
-    let volumes = if arguments.volumes { volumes(&host, &desired)? } else { BTreeSet::new() };
+    let volumes = if arguments.volumes { volumes(host, &desired)? } else { BTreeSet::new() };
     if !volumes.is_empty() && !arguments.yes {
         confirm(&desired.project, &volumes)?;
     }
     let policy = Policy { mass_removal: MassRemoval::Allow, expendable_volumes: volumes, ..Policy::default() };
-    let (proposal, _) = planning::propose(&host, desired, policy)?;
-    let exit = apply::carry_out(&host, &proposal.plan, &interrupt, output)?;
+    let (proposal, _) = planning::propose(host, desired, policy)?;
+    let exit = session.carry_out(&proposal.plan, output)?;
     host.tidy(&lock).map_err(Failure::engine)?;
     Ok(exit)
 }

@@ -17,6 +17,7 @@ mod failure;
 mod inspect;
 mod interrupt;
 mod inventory;
+mod layers;
 mod log_printer;
 mod logging;
 mod logs;

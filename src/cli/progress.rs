@@ -34,13 +34,13 @@ use crate::reconcile::report::{Report, StepOutcome};
 pub struct Progress<'a> {
     plan: &'a Plan,
     output: &'a Output,
-    display: Display,
+    display: Display<'a>,
     /// The first failure to write, kept until the work is done: a closed stdout must not stop an apply midway.
     unwritten: Mutex<Option<Failure>>,
 }
 
-enum Display {
-    Terminal { lines: MultiProgress, running: Mutex<BTreeMap<StepId, ProgressBar>> },
+enum Display<'a> {
+    Terminal { lines: &'a MultiProgress, running: Mutex<BTreeMap<StepId, ProgressBar>> },
     Lines,
     Json,
 }
@@ -70,11 +70,12 @@ enum Event<'a> {
 }
 
 impl<'a> Progress<'a> {
-    pub fn new(plan: &'a Plan, output: &'a Output) -> Progress<'a> {
+    /// On a terminal the moving lines are drawn among `lines`.
+    pub fn new(plan: &'a Plan, lines: &'a MultiProgress, output: &'a Output) -> Progress<'a> {
         let display = match output.format() {
             Format::Json => Display::Json,
             Format::Text if output.is_terminal() && io::IsTerminal::is_terminal(&io::stderr()) => {
-                Display::Terminal { lines: MultiProgress::new(), running: Mutex::default() }
+                Display::Terminal { lines, running: Mutex::default() }
             }
             Format::Text => Display::Lines,
         };

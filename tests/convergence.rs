@@ -3,14 +3,17 @@
 
 mod worlds;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use evenkeel::model::action::Action;
-use evenkeel::model::actual::{Actual, Liveness};
+use evenkeel::model::actual::{Actual, ActualContainer, Liveness};
+use evenkeel::model::container::{ContainerSpec, RunState};
 use evenkeel::model::desired::Desired;
-use evenkeel::model::id::{ContainerId, ProjectName};
+use evenkeel::model::id::{ContainerId, Ids, ProjectName, ResourceName, VolumeKey};
+use evenkeel::model::names::NameTable;
+use evenkeel::model::network::NetworkMode;
 use evenkeel::model::status::Phase;
-use evenkeel::plan::Plan;
+use evenkeel::plan::{Plan, Policy, plan};
 use proptest::prelude::*;
 use worlds::{Event, Project, applied, desired, event, execute, firewall, happen, host, planned, project, told};
 
@@ -50,7 +53,7 @@ fn some(actual: &Actual, plan: &Plan, done: u64) -> Actual {
 }
 
 fn config() -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400);
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(128);
     ProptestConfig { cases, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() }
 }
 
@@ -65,6 +68,9 @@ proptest! {
         let next = planned(&desired, &after, 2);
         prop_assert!(next.is_empty(), "first\n{}then\n{}", told(&plan), told(&next));
         prop_assert!(next.refusals.is_empty(), "{}", told(&next));
+        if let Err(lack) = reached(&after, &desired) {
+            prop_assert!(false, "{lack}\n{}", told(&plan));
+        }
 
         let mut picks = picks;
         let pick = |count: usize| { picks = picks.rotate_left(7).wrapping_mul(31).wrapping_add(1); picks as usize % count };
@@ -128,6 +134,26 @@ proptest! {
     }
 
     #[test]
+    fn a_target_is_reached_and_nothing_else_is_touched((actual, desired) in world(), target in any::<prop::sample::Index>()) {
+        prop_assume!(!desired.containers.is_empty());
+        let names: Vec<ResourceName> = desired.containers.keys().cloned().collect();
+        let targets = BTreeSet::from([names[target.index(names.len())].clone()]);
+        let policy = Policy { targets: targets.clone(), ..Policy::default() };
+        let narrow = |actual: &Actual, seed| plan(&desired, actual, &policy, &mut Ids::from_seed(seed));
+        let first = narrow(&actual, 1);
+        prop_assume!(first.refusals.is_empty());
+        let after = applied(&actual, &first);
+        let next = narrow(&after, 2);
+        prop_assert!(next.is_empty(), "first\n{}then\n{}", told(&first), told(&next));
+        let needed = needed(&desired, targets);
+        let others = |actual: &Actual| {
+            let is_other = |c: &ActualContainer| !needed.contains(&c.record.instance.container);
+            actual.containers.values().filter(|c| is_other(c)).map(|c| (c.record.clone(), c.liveness.clone())).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(others(&actual), others(&after));
+    }
+
+    #[test]
     fn no_volume_goes_without_consent((actual, desired) in world()) {
         let plan = planned(&desired, &actual, 1);
         let goes = plan.steps.iter().any(|step| matches!(step.action, Action::RemoveVolume { .. }));
@@ -150,6 +176,80 @@ proptest! {
             let on_changed = before.record.addresses.keys().any(|network| changed.contains(network));
             prop_assert!(!(runs && is_same && !on_changed && touched.contains(id)), "{id}\n{}", told(&plan));
         }
+    }
+}
+
+/// Whether a host is what a project declares, without asking the planner.
+fn reached(actual: &Actual, desired: &Desired) -> Result<(), String> {
+    let networks: Vec<_> = actual.networks.values().filter(|n| n.record.project == desired.project).collect();
+    let specs: Vec<_> = networks.iter().map(|n| (n.record.name.clone(), n.record.spec.clone())).collect();
+    let declared: Vec<_> = desired.networks.iter().map(|(name, spec)| (name.clone(), spec.clone())).collect();
+    equal("networks", BTreeMap::from_iter(specs.clone()), BTreeMap::from_iter(declared))?;
+    equal("one record for each network", specs.len(), desired.networks.len())?;
+    for (name, spec) in &desired.volumes {
+        let key = VolumeKey { project: desired.project.clone(), name: name.clone() };
+        equal("volume", actual.volumes.get(&key).map(|v| &v.record.spec), Some(spec))?;
+    }
+    let own: Vec<_> = actual.containers.values().filter(|c| c.record.project == desired.project).collect();
+    let replicas: usize = desired.containers.values().map(|container| container.replicas as usize).sum();
+    equal("one record for each instance", own.len(), replicas)?;
+    for container in own {
+        let instance = &container.record.instance;
+        let declared = desired.containers.get(&instance.container).ok_or(format!("{instance} is not declared"))?;
+        equal("spec", &container.record.spec, &declared.spec)?;
+        equal("drift", container.network_drift.len(), 0)?;
+        equal("damage", container.broken.as_ref(), None)?;
+        let image = actual.images.get(&declared.spec.image).and_then(|known| known.image.as_ref());
+        if let Some(image) = image {
+            equal("image", container.record.image.as_ref(), Some(&image.id))?;
+        }
+        let limits = container.limits.as_ref().unwrap_or(&declared.spec.resources);
+        equal("limits", limits, &declared.spec.resources)?;
+        let stands_by_itself = match &container.liveness {
+            Liveness::Absent | Liveness::Lost(_) => false,
+            Liveness::Monitored(_) => true,
+            Liveness::Ended(status) => status.phase == Phase::Exited,
+        };
+        match declared.spec.state {
+            RunState::Running => equal("runs or is done", stands_by_itself, true)?,
+            RunState::Stopped => equal("runs", matches!(container.liveness, Liveness::Monitored(_)), false)?,
+        }
+        let attached: BTreeSet<_> = match &declared.spec.network {
+            NetworkMode::Networks(attachments) => attachments.keys().collect(),
+            _ => BTreeSet::new(),
+        };
+        let on = networks.iter().filter(|n| container.record.addresses.contains_key(&n.record.id));
+        equal("on its networks", on.map(|n| &n.record.name).collect(), attached)?;
+    }
+    equal("firewall", actual.firewall.clone().unwrap_or_default(), firewall(actual))?;
+    let running = || actual.containers.values().map(|c| &c.record).filter(|r| r.spec.state == RunState::Running);
+    networks.iter().try_for_each(|network| {
+        equal("names", &network.names, &NameTable::of(&network.record.id, network.record.name.as_str(), running()))
+    })
+}
+
+fn equal<T: PartialEq + std::fmt::Debug>(what: &str, found: T, wanted: T) -> Result<(), String> {
+    match found == wanted {
+        true => Ok(()),
+        false => Err(format!("{what}: {found:?} instead of {wanted:?}")),
+    }
+}
+
+/// The targets and everything that they need.
+fn needed(desired: &Desired, targets: BTreeSet<ResourceName>) -> BTreeSet<ResourceName> {
+    let mut needed = targets;
+    loop {
+        let specs = needed.iter().filter_map(|name| desired.containers.get(name)).map(|container| &container.spec);
+        let shared = |spec: &ContainerSpec| match &spec.network {
+            NetworkMode::Container(owner) => Some(owner.clone()),
+            _ => None,
+        };
+        let more: BTreeSet<ResourceName> =
+            specs.flat_map(|spec| spec.depends_on.keys().cloned().chain(shared(spec))).collect();
+        if more.is_subset(&needed) {
+            return needed;
+        }
+        needed.extend(more);
     }
 }
 

@@ -139,6 +139,10 @@ fn an_apply_that_is_killed_anywhere_is_taken_up_by_the_next() {
         assert_eq!(seen[1], BTreeSet::from([[3 + 2 * 2 + 2, 4, 4, 4]]), "links, namespaces, monitors, records");
 
         drop(down);
+        let cgroup = format!("evenkeel-{}", tag(&here.join("root").canonicalize().unwrap()));
+        let left = |hierarchy: &Path| hierarchy.join(&cgroup).exists();
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().map(|entry| entry.unwrap().path());
+        assert!(!left(Path::new("/sys/fs/cgroup")) && !hierarchies.into_iter().any(|hierarchy| left(&hierarchy)));
         assert_eq!(kernel_objects(here), [0, 0, 0, 0]);
     });
 }

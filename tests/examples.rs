@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use evenkeel::engine::fake::Fake;
 use evenkeel::engine::{Engine, Scope};
-use evenkeel::manifest::{self, Loaded};
+use evenkeel::manifest::{self, FileKind, Loaded, Source, Surroundings};
 use evenkeel::model::actual::{Actual, HostFacts};
 use evenkeel::model::id::Ids;
 use evenkeel::model::security::Capability;
@@ -81,4 +81,28 @@ fn an_overlay_runs_an_example_from_another_image() {
     let loaded = load(&[example, overlay], rootfs.path());
     let sources: Vec<String> = loaded.desired.images.keys().map(ToString::to_string).collect();
     assert_eq!(sources, [format!("rootfs {}", rootfs.path().display())]);
+}
+
+/// What the README shows is read by the same parser; a part of a manifest is shown without its project.
+#[test]
+fn the_manifests_of_the_readme_are_manifests() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let blocks: Vec<&str> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let whole = match block.starts_with("project") {
+            true => block.to_owned(),
+            false => format!("project = \"readme\"\n{block}"),
+        };
+        let surroundings = Surroundings {
+            directory: Path::new("/"),
+            variable: &|_| None,
+            file_kind: &|_| Some(FileKind::File),
+            read_file: &|_| Ok(String::new()),
+        };
+        let source = Source { path: "README.md".into(), text: whole };
+        if let Err(problems) = manifest::parse(vec![vec![source]], &surroundings) {
+            panic!("{problems}");
+        }
+    }
 }

@@ -21,14 +21,18 @@ use proptest::prelude::*;
 
 /// Parses without a disk: nothing or everything is there.
 fn parse(text: &str, file_kind: Option<FileKind>) -> Result<Loaded, Problems> {
+    parse_layers(&[&[text]], file_kind)
+}
+
+fn parse_layers(layers: &[&[&str]], file_kind: Option<FileKind>) -> Result<Loaded, Problems> {
     let surroundings = Surroundings {
         directory: Path::new("/"),
         variable: &|_| None,
         file_kind: &|_| file_kind,
         read_file: &|_| Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
     };
-    let source = Source { path: "m.toml".into(), text: text.to_owned() };
-    manifest::parse(vec![vec![source]], &surroundings)
+    let source = |text: &&str| Source { path: "m.toml".into(), text: (*text).to_owned() };
+    manifest::parse(layers.iter().map(|texts| texts.iter().map(source).collect()).collect(), &surroundings)
 }
 
 /// Pieces that manifests are made of, put together without sense.
@@ -93,6 +97,17 @@ proptest! {
     }
 
     #[test]
+    fn any_entries_in_any_layers_are_answered(
+        picks in proptest::collection::vec((0..ENTRIES.len(), 0..VALUES.len()), 3),
+    ) {
+        let texts: Vec<String> = picks.iter().map(|(entry, value)| format!("{} = {}", ENTRIES[*entry], VALUES[*value])).collect();
+        let layers: [&[&str]; 2] = [&[&texts[0], &texts[1]], &[&texts[2]]];
+        if let Err(problems) = parse_layers(&layers, None) {
+            assert!(!problems.to_string().is_empty());
+        }
+    }
+
+    #[test]
     fn any_value_at_any_key_is_answered(key in 0..KEYS.len(), value in 0..VALUES.len()) {
         let text = format!("project = \"p\"\n[containers.web]\nimage = \"a/b\"\n{} = {}\n", KEYS[key], VALUES[value]);
         never_panics(&text);
@@ -124,6 +139,19 @@ const KEYS: [&str; 24] = [
     "depends_on",
     "replicas",
     "logging",
+];
+/// Keys at which layers meet.
+const ENTRIES: [&str; 10] = [
+    "project",
+    "containers",
+    "containers.web",
+    "containers.web.image",
+    "containers.web.mounts",
+    "containers.web.mounts.\"/a\"",
+    "containers.web.healthcheck",
+    "images.web",
+    "images.web.reference",
+    "x-y",
 ];
 const VALUES: [&str; 18] = [
     "1",

@@ -243,7 +243,7 @@ host_tests! {
         assert_eq!(observed.memory, Some(ByteSize(64 << 20)));
         assert_eq!(observed.memory_reservation, Some(ByteSize(32 << 20)));
         assert_eq!(observed.cpus, Some(Cpus::from_millis(500)));
-        assert_eq!(observed.cpu_shares.is_some(), true);
+        assert!(observed.cpu_shares.is_some());
         assert_eq!((observed.cpuset.as_deref(), observed.pids), (Some("0"), Some(50)));
         let table = process.proc("cgroup");
         let name = bundle.cgroup_path();

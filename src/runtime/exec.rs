@@ -120,7 +120,7 @@ fn open_terminal(program: &Program) -> Result<Terminal, RuntimeError> {
     let step = "open a terminal of";
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let devpts = open("/dev/pts", flags, Mode::empty()).during(step, "/dev/pts")?;
-    match fstatfs(&devpts).during(step, "/dev/pts")?.f_type as i64 {
+    match fstatfs(&devpts).during(step, "/dev/pts")?.f_type {
         DEVPTS_MAGIC => terminal::open(devpts.as_fd(), program.terminal_size),
         _ => Err(rustix::io::Errno::NODEV).during(step, "/dev/pts"),
     }

@@ -61,7 +61,7 @@ const USUAL_PLACE: &str = "/sys/fs/cgroup";
 /// Looks at this process's mounts.
 pub fn detect() -> Result<Hierarchy, RuntimeError> {
     // The usual place of a version 2 host needs no table of mounts, which can be long.
-    if rustix::fs::statfs(USUAL_PLACE).is_ok_and(|found| found.f_type as i64 == CGROUP2_MAGIC) {
+    if rustix::fs::statfs(USUAL_PLACE).is_ok_and(|found| found.f_type == CGROUP2_MAGIC) {
         return unified(Path::new(USUAL_PLACE));
     }
     let table = files::read(Path::new("/proc/self"), "mountinfo")?;

@@ -40,7 +40,7 @@ const I386: Abi = Abi { column: 1, audit: 0x4000_0003, first: 0 };
 const X32: Abi = Abi { column: 2, audit: 0xc000_003e, first: X32_BIT };
 const AARCH64: Abi = Abi { column: 3, audit: 0xc000_00b7, first: 0 };
 
-/// The numbers of the calls that one rule of a profile means on one architecture are refined by these.
+/// What happens to each number on one architecture.
 type Verdicts = BTreeMap<u32, Verdict>;
 
 /// Compiles `profile`.
@@ -52,8 +52,8 @@ pub(in crate::runtime) fn compile(profile: &LinuxSeccomp) -> Result<Filter, Runt
     refuse_unknown_names(profile)?;
     let abis = abis(profile);
     let mut architectures: Vec<(u32, Vec<(u32, Verdict)>)> = Vec::new();
-    for abi in &abis {
-        let verdicts = intervals(*abi, &verdicts(profile, *abi, default)?, default);
+    for (abi, verdicts) in abis.iter().zip(verdicts(profile, &abis, default)?) {
+        let verdicts = intervals(*abi, verdicts, default);
         match architectures.iter_mut().find(|(audit, _)| *audit == abi.audit) {
             Some((_, known)) => known.extend(verdicts),
             None => architectures.push((abi.audit, verdicts)),
@@ -90,22 +90,26 @@ fn abis(profile: &LinuxSeccomp) -> Vec<Abi> {
     abis
 }
 
-fn verdicts(profile: &LinuxSeccomp, abi: Abi, default: u32) -> Result<Verdicts, RuntimeError> {
-    let mut verdicts = Verdicts::new();
+/// For each of `abis`, what happens to the numbers that the profile names.
+fn verdicts(profile: &LinuxSeccomp, abis: &[Abi], default: u32) -> Result<Vec<Verdicts>, RuntimeError> {
+    let mut all = vec![Verdicts::new(); abis.len()];
     for rule in profile.syscalls().iter().flatten() {
         let action = action(rule.action(), rule.errno_ret())?;
         let conditions = conditions(rule)?;
-        for name in rule.names() {
-            let Some(number) = number(name, abi) else { continue };
-            let verdict = verdicts.entry(number).or_insert_with(|| Verdict::always(default));
-            match conditions.is_empty() {
-                // What was said before without conditions is said anew.
-                true => verdict.otherwise = action,
-                false => verdict.conditional.extend(conditions.iter().map(|tests| (tests.clone(), action))),
+        // Found once for all of them: looking names up is most of the work.
+        for row in rule.names().iter().filter_map(|name| row(name)) {
+            for (abi, verdicts) in abis.iter().zip(&mut all) {
+                let Ok(number) = u32::try_from(row[abi.column]) else { continue };
+                let verdict = verdicts.entry(number).or_insert_with(|| Verdict::always(default));
+                match conditions.is_empty() {
+                    // What was said before without conditions is said anew.
+                    true => verdict.otherwise = action,
+                    false => verdict.conditional.extend(conditions.iter().map(|tests| (tests.clone(), action))),
+                }
             }
         }
     }
-    Ok(verdicts)
+    Ok(all)
 }
 
 /// The alternatives under which a rule applies; none when it always does. Tests of the same argument are
@@ -140,7 +144,7 @@ fn test(argument: &LinuxSeccompArg) -> Result<Test, RuntimeError> {
 }
 
 /// Neighbouring numbers of the same verdict become one interval; what lies between is the default.
-fn intervals(abi: Abi, verdicts: &Verdicts, default: u32) -> Vec<(u32, Verdict)> {
+fn intervals(abi: Abi, verdicts: Verdicts, default: u32) -> Vec<(u32, Verdict)> {
     let mut intervals: Vec<(u32, Verdict)> = Vec::new();
     let mut push = |first: u32, verdict: Verdict| match intervals.last() {
         Some((_, last)) if *last == verdict => {}
@@ -148,10 +152,10 @@ fn intervals(abi: Abi, verdicts: &Verdicts, default: u32) -> Vec<(u32, Verdict)>
     };
     let mut next = 0;
     for (number, verdict) in verdicts {
-        if *number > next || (next == 0 && *number != 0) {
+        if number > next {
             push(next, Verdict::always(default));
         }
-        push(*number, verdict.clone());
+        push(number, verdict);
         next = number + 1;
     }
     push(next, Verdict::always(newer(default)));
@@ -166,9 +170,10 @@ fn newer(default: u32) -> u32 {
     }
 }
 
-fn number(name: &str, abi: Abi) -> Option<u32> {
-    let row = SYSCALLS.binary_search_by(|row| row.0.cmp(name)).ok()?;
-    u32::try_from(SYSCALLS[row].1[abi.column]).ok()
+/// The numbers of a call, by column.
+fn row(name: &str) -> Option<&'static [i16; 4]> {
+    let at = SYSCALLS.binary_search_by(|row| row.0.cmp(name)).ok()?;
+    Some(&SYSCALLS[at].1)
 }
 
 fn refuse_unknown_names(profile: &LinuxSeccomp) -> Result<(), RuntimeError> {
@@ -176,7 +181,7 @@ fn refuse_unknown_names(profile: &LinuxSeccomp) -> Result<(), RuntimeError> {
         return Ok(());
     }
     let mut names = profile.syscalls().iter().flatten().flat_map(|rule| rule.names());
-    match names.find(|name| SYSCALLS.binary_search_by(|row| row.0.cmp(name)).is_err()) {
+    match names.find(|name| row(name).is_none()) {
         Some(name) => Err(invalid("linux.seccomp.syscalls", format!("`{name}` is not a known system call"))),
         None => Ok(()),
     }
@@ -232,7 +237,7 @@ mod tests {
     }
 
     fn verdict(filter: &Filter, abi: Abi, name: &str, arguments: [u64; 6]) -> u32 {
-        let number = abi.first + number(name, abi).unwrap();
+        let number = abi.first + u32::try_from(row(name).unwrap()[abi.column]).unwrap();
         bpf::evaluate(&filter.program, abi.audit, number, arguments)
     }
 

@@ -44,6 +44,11 @@ host_tests! {
         assert_eq!(bundle.run(&["sh", "-c", "echo $$; hostname"]), ("1\nbox\n", 0));
     };
 
+    a_new_network_has_only_its_loopback_up => || {
+        let outcome = Bundle::new().run(&["sh", "-c", "ip -o link | grep -vc 'lo:'; ip -o addr show lo | grep -c 127.0.0.1"]);
+        assert_eq!(outcome, ("0\n1\n", 0));
+    };
+
     the_hosts_mount_table_stays_as_it_is => || {
         let bundle = Bundle::new();
         let before = mounts_of_host();

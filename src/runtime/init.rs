@@ -58,6 +58,9 @@ pub(super) fn run(
         sys::namespace::setns(namespace.as_fd(), *kind).during("join the namespace", path.display())?;
     }
     keep_only(channel, setup.stdio, &[])?;
+    if setup.namespaces.fresh & libc::CLONE_NEWNET as u64 != 0 {
+        sys::loopback::raise().during("raise the interface", "lo")?;
+    }
     name_host(setup)?;
     let terminal = build_tree(setup, cgroups)?;
     wait_for_cgroups(setup, channel)?;

@@ -8,6 +8,7 @@ pub mod clone;
 pub mod descriptors;
 pub mod keyring;
 pub mod kill;
+pub mod loopback;
 pub mod memory;
 pub mod mount;
 pub mod namespace;

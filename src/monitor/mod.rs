@@ -11,7 +11,7 @@
 //!
 //! * [`machine`] decides, purely. `supervise` turns kernel facts and requests into its events and carries out its
 //!   commands; `errand`, `workload`, `output`, `probe`, `names` and `control` are what it has to do with.
-//! * [`spawn`], [`client`], [`liveness`](liveness()) and [`logs`] are for those on the outside: engine and command line.
+//! * [`spawn`](mod@spawn), [`client`], [`liveness`](liveness()) and [`logs`] are for those on the outside: engine and command line.
 //! * [`protocol`] is what both sides say.
 //! * Not here: what must be there before a container starts (network, records, volumes, the OCI configuration) is the
 //!   engine's, how a process gets into its container is [`crate::runtime`]'s.

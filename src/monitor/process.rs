@@ -13,7 +13,7 @@ use crate::sys::clone::{Copy, clone3, exit_now};
 use crate::sys::{descriptors, memory};
 
 /// What `evenkeel-monitor DIR` does. `arguments` do not contain the program's name. Must be called before any thread is
-/// made. See [`super::spawn`] for how it is started.
+/// made. See [`super::spawn`](mod@super::spawn) for how it is started.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
     let (Some(directory), None) = (arguments.next(), arguments.next()) else {

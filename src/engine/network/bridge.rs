@@ -1,6 +1,6 @@
 //! One bridge per network: the link, the gateway's addresses and the settings that packets need to pass.
 //!
-//! What is wrong is found by a pure comparison ([`Bridge`] against a snapshot); drift prints it, `ensure` repairs it,
+//! What is wrong is found by a pure comparison (`Bridge` against a snapshot); drift prints it, `ensure` repairs it,
 //! one thing at a time.
 //!
 //! # What is changed beyond our own links

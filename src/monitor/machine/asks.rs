@@ -78,7 +78,7 @@ impl Machine {
         let grace = grace.unwrap_or(self.settings.stop_grace_period);
         let kill_at = now.monotonic.saturating_add(grace.to_duration());
         match &mut self.life {
-            Life::Waiting { .. } => return self.stopped(then, commands),
+            Life::Waiting { .. } => self.stopped(then, commands),
             // Asked again: the signal is sent again, the earlier end of patience counts, and to end is the stronger wish.
             Life::Stopping { pid, kill_at: Some(at), then: what, .. } => {
                 *at = kill_at.min(*at);

@@ -197,7 +197,7 @@ for stage in "${@:-${stages[@]}}"; do
     # Without these nothing below can work, and its failures would only hide the reason.
     case $stage in packages | privileges) [ "$failed" = 0 ] || break ;; esac
 done
-printf '\n%d passed, %d failed in %ds\n' "$passed" "$failed" $SECONDS
+printf '\nall of it: %ds\n%d passed, %d failed\n' $SECONDS "$passed" "$failed"
 if [ "$failed" = 0 ]; then
     rm -rf "$logs"
 else

@@ -36,7 +36,11 @@ impl Supervisor {
             }
             // The process may end at any moment, so a signal that no longer finds it is no error.
             Command::Signal(signal) => {
+                let hears = self.workload.hears(signal);
                 let _ = self.workload.signal(signal);
+                if !hears {
+                    self.step(Event::Unheard, now);
+                }
                 Ok(())
             }
             Command::KillAll => {

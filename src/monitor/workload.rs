@@ -1,5 +1,6 @@
 //! The container's first process and its control group.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -73,6 +74,15 @@ impl Workload {
         crate::sys::kill::kill(pid, signal.number())
     }
 
+    /// Whether the first process could take notice of this signal. As process 1 of its namespace it is spared every
+    /// signal whose action is the default one, whoever sends it, SIGKILL and SIGSTOP from outside excepted
+    /// (pid_namespaces(7)). One that it ignores by its own word counts as heard: that is its decision.
+    pub fn hears(&self, signal: Signal) -> bool {
+        let Some(pid) = self.pid else { return true };
+        let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap_or_default();
+        hears(&status, signal)
+    }
+
     pub fn kill_all(&self) -> Result<(), RuntimeError> {
         if let Some(pid) = self.pid {
             // Even where there is no control group. It may have ended, and that is as good.
@@ -92,5 +102,37 @@ impl Workload {
     /// The last process is gone, and no other will come.
     pub fn remove_cgroup(&mut self) -> Result<(), RuntimeError> {
         self.cgroup.take().map_or(Ok(()), |cgroup| cgroup.remove())
+    }
+}
+
+/// By the masks of /proc/PID/status (proc(5)). What cannot be read speaks for hearing.
+fn hears(status: &str, signal: Signal) -> bool {
+    const ALWAYS: [i32; 2] = [libc::SIGKILL, libc::SIGSTOP];
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    let masks = ["SigBlk:", "SigIgn:", "SigCgt:"].map(mask);
+    let noticed = masks.iter().flatten().fold(0, |all, mask| all | mask);
+    let unknown = masks.iter().any(Option::is_none);
+    unknown || ALWAYS.contains(&signal.number()) || noticed >> (signal.number() - 1) & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_heard_when_it_is_caught_blocked_or_ignored_by_word() {
+        let status = |blocked, ignored, caught| {
+            format!("Name:\thttpd\nSigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n")
+        };
+        let term = 1u64 << (libc::SIGTERM - 1);
+        assert!(!hears(&status(0, 0, 0), Signal::TERM));
+        for heard in [status(term, 0, 0), status(0, term, 0), status(0, 0, term), String::new()] {
+            assert!(hears(&heard, Signal::TERM), "{heard}");
+        }
+        assert!(!hears(&status(0, 0, term << 1), Signal::TERM));
+        assert!(hears(&status(0, 0, 0), Signal::KILL));
     }
 }

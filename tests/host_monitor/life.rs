@@ -60,13 +60,24 @@ fn a_stop_signal_is_obeyed() {
 
 #[test]
 fn who_ignores_the_signal_is_killed_when_the_grace_is_over() {
-    // A shell that is process 1 ignores SIGTERM without a handler by the kernel's own rule (pid_namespaces(7)).
-    let container = Container::of("sleep 1000 & wait");
+    let container = Container::of("trap '' TERM; echo ready; while :; do sleep 0.02; done");
     container.start();
+    container.await_log("ready");
     let begin = Instant::now();
     let stopped = container.client().stop(None, Some(Timespan::from_millis(300))).unwrap();
     assert_eq!((stopped.phase, stopped.exit), (Phase::Stopped, Some(Exit::Signal(Signal::KILL))));
     assert!(begin.elapsed() >= Duration::from_millis(300));
+}
+
+#[test]
+fn who_cannot_hear_the_signal_is_not_waited_for() {
+    // A shell that is process 1 is spared SIGTERM without a handler by the kernel's own rule (pid_namespaces(7)).
+    let container = Container::of("sleep 1000 & wait");
+    container.start();
+    let begin = Instant::now();
+    let stopped = container.client().stop(None, Some(Timespan::from_secs(60))).unwrap();
+    assert_eq!((stopped.phase, stopped.exit), (Phase::Stopped, Some(Exit::Signal(Signal::KILL))));
+    assert!(begin.elapsed() < Duration::from_secs(30));
 }
 
 #[test]

@@ -51,6 +51,8 @@ pub enum Event {
     Exited(Exit),
     /// A probe answered, or its time was over.
     Probed(ProbeResult),
+    /// The first process cannot hear the signal that it was sent.
+    Unheard,
     /// A time that [`Machine::deadline`] named has come. Harmless at any other time.
     Timer,
     /// Somebody asked for something. See [`Machine::refusal`].

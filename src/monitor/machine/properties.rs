@@ -60,6 +60,7 @@ fn events() -> impl Strategy<Value = Event> {
         })),
         Just(Event::Timer),
         Just(Event::Timer),
+        Just(Event::Unheard),
         asks().prop_map(Event::Asked),
         asks().prop_map(Event::Asked),
     ]
@@ -81,7 +82,7 @@ impl World {
             Event::Started { .. } | Event::StartFailed { .. } => self.starting,
             Event::Exited(_) => self.running && !self.frozen,
             Event::Probed(_) => self.probing,
-            Event::Timer | Event::Asked(_) => true,
+            Event::Timer | Event::Unheard | Event::Asked(_) => true,
         }
     }
 
@@ -91,7 +92,7 @@ impl World {
             Event::StartFailed { .. } => self.starting = false,
             Event::Exited(_) => self.running = false,
             Event::Probed(_) => self.probing = false,
-            Event::Timer | Event::Asked(_) => {}
+            Event::Timer | Event::Unheard | Event::Asked(_) => {}
         }
     }
 

@@ -104,6 +104,7 @@ impl Machine {
             Event::StartFailed { error } => self.start_failed(error, now, &mut commands),
             Event::Exited(exit) => self.exited(exit, now, &mut commands),
             Event::Probed(result) => self.probed(result, now),
+            Event::Unheard => self.unheard(&mut commands),
             Event::Timer => self.timer(now, &mut commands),
             Event::Asked(ask) if self.refusal(&ask).is_none() => self.asked(ask, now, &mut commands),
             Event::Asked(_) => {}
@@ -223,6 +224,14 @@ impl Machine {
         let Some(check) = &self.settings.healthcheck else { return };
         if let Life::Running { health: Some(fold), .. } = &mut self.life {
             fold.take(check, result, now.monotonic);
+        }
+    }
+
+    /// Patience would be for nothing: the kernel drops the signal.
+    fn unheard(&mut self, commands: &mut Vec<Command>) {
+        if let Life::Stopping { kill_at: kill_at @ Some(_), .. } = &mut self.life {
+            *kill_at = None;
+            commands.push(Command::KillAll);
         }
     }
 

@@ -144,6 +144,16 @@ fn a_stop_is_a_signal_a_time_of_grace_and_then_force() {
 }
 
 #[test]
+fn a_stop_that_is_not_heard_needs_no_patience() {
+    let mut story = Story::running(settings(RestartCondition::Always));
+    story.step(stop(), &[TERM], Phase::Stopping).step(Event::Unheard, &[KillAll], Phase::Stopping);
+    assert_eq!(story.machine.deadline(), None);
+    story.step(Event::Unheard, &[], Phase::Stopping);
+    story.step(Event::Exited(Exit::Signal(Signal::KILL)), &[], Phase::Stopped);
+    Story::running(settings(RestartCondition::Always)).step(Event::Unheard, &[], Phase::Running);
+}
+
+#[test]
 fn a_stop_during_a_start_waits_for_its_answer() {
     let mut story = Story::of(settings(RestartCondition::Always));
     story.step(stop(), &[], Phase::Stopping).after(5).step(Event::Started { pid: 7 }, &[TERM], Phase::Stopping);

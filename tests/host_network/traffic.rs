@@ -193,6 +193,37 @@ fn udp_ports_are_published_too() {
     });
 }
 
+/// The kernel remembers where a conversation goes for as long as the client does not pause.
+#[test]
+fn a_udp_client_that_does_not_pause_follows_its_port_to_another_container() {
+    on_a_host(|mut world| {
+        world.network(1, Kind::Open);
+        let (a, b) = (world.container(2, &[1]), world.container(3, &[1]));
+        let socket = |world: &crate::world::World, number| {
+            let socket = world.inside(number, || UdpSocket::bind("0.0.0.0:5353").unwrap());
+            socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            socket
+        };
+        let (at_a, at_b) = (socket(&world, a), socket(&world, b));
+        let client = world.outside(|| UdpSocket::bind("0.0.0.0:4000").unwrap());
+        let send = || assert_eq!(client.send_to(b"hello", "192.0.2.1:53").unwrap(), 5);
+        let mut buffer = [0; 8];
+        // Nothing is published yet, and the firewall knows of the conversation by its other rules.
+        world.publish(a, "*:54", 5353);
+        world.set_firewall();
+        send();
+        world.publish(a, "*:53/udp", 5353);
+        world.set_firewall();
+        send();
+        at_a.recv(&mut buffer).unwrap();
+        world.containers[a].spec.ports.clear();
+        world.publish(b, "*:53/udp", 5353);
+        world.set_firewall();
+        send();
+        at_b.recv(&mut buffer).unwrap();
+    });
+}
+
 #[test]
 fn other_tables_keep_their_say() {
     on_a_host(|mut world| {

@@ -114,6 +114,21 @@ impl Netlink {
         }
     }
 
+    /// Waits until the one request is acknowledged.
+    pub fn command(&mut self, kind: u16, body: &[u8]) -> io::Result<()> {
+        let sequence = self.request(kind, NLM_F_ACK, body)?;
+        let mut answer = Vec::new();
+        loop {
+            self.receive(&mut answer)?;
+            for frame in frames(&answer) {
+                let frame = frame?;
+                if frame.sequence_number() == sequence && frame.message_type() == NLMSG_ERROR {
+                    return refusal(&frame).map_or(Ok(()), Err);
+                }
+            }
+        }
+    }
+
     fn request(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<u32> {
         let sequence = self.sequence;
         self.sequence += 1;

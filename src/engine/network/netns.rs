@@ -50,11 +50,13 @@ const DEFAULTS: [(&str, &str); 6] = [
 /// A namespace is pinned at `path` and its loopback is up.
 pub fn ensure(path: &Path) -> Result<(), NetworkError> {
     let failed = |verb, source| NetworkError::Namespace { verb, path: path.to_owned(), source };
-    if open(path).is_err() {
-        create(path).map_err(|source| failed("create", source))?;
+    match open(path) {
+        Ok(namespace) => {
+            let raised = inside(&namespace, raise_loopback).and_then(|done| done);
+            raised.map_err(|source| failed("set up", source))
+        }
+        Err(_) => create(path).map_err(|source| failed("create", source)),
     }
-    let namespace = open(path).map_err(|source| failed("open", source))?;
-    inside(&namespace, raise_loopback).and_then(|done| done).map_err(|source| failed("set up", source))
 }
 
 /// Nothing is pinned at `path`. Links inside go when the last process does.
@@ -99,6 +101,7 @@ fn create(path: &Path) -> io::Result<()> {
             // A kernel without IPv6 lacks some of these and needs none.
             let _ = sysctl::write(key, value);
         }
+        raise_loopback()?;
         let namespace = File::open("/proc/thread-self/ns/net")?;
         enter_first_mount_namespace(path)?;
         bind(&namespace, path)?;
@@ -116,10 +119,14 @@ fn bind(namespace: &File, path: &Path) -> io::Result<()> {
 }
 
 fn unmount(path: &Path) -> io::Result<()> {
-    match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-        // Not a mount point, or no file at all.
-        Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => Ok(()),
-        Err(error) => Err(error.into()),
+    loop {
+        match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            // There may be another one below.
+            Ok(()) => {}
+            // Not a mount point, or no file at all.
+            Err(nix::Error::EINVAL | nix::Error::ENOENT) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -144,7 +151,7 @@ fn enter_first_mount_namespace(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Raises link 1, which is the loopback of every namespace, unless it is up.
+/// Raises link 1, which is the loopback of every namespace.
 fn raise_loopback() -> io::Result<()> {
     let mut netlink = Netlink::open(NETLINK_ROUTE)?;
     let mut batch = netlink.batch();

@@ -5,12 +5,15 @@ use std::io;
 use netlink_packet_core::{DefaultNla, parse_string, parse_u32_be};
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
-use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use sha2::{Digest, Sha256};
 
 use super::super::netlink::{Batch, Netlink, attributes};
+use super::super::snapshot::Snapshot;
+use super::conversations::{self, Stale};
 use super::record;
 use super::table::{DIGEST, RECORD};
+use crate::model::firewall::Ruleset;
 
 /// Batches of some thousand ports, and their acknowledgements.
 const ROOM: usize = 8 << 20;
@@ -90,6 +93,15 @@ impl Kernel {
         fill(&mut batch);
         batch.push_silent(bracket(ControlMessage::BatchEnd));
         self.netlink.send(batch)
+    }
+
+    /// Conversations that the change from `old` to `new` concerns meet the rules anew.
+    pub fn forget(&mut self, old: &Ruleset, new: &Ruleset) -> io::Result<()> {
+        let stale = Stale::between(old, new);
+        conversations::forget(&mut self.netlink, &stale, || {
+            let host = Snapshot::of_links(&mut Netlink::open(NETLINK_ROUTE)?)?;
+            Ok(host.addresses.into_iter().map(|(_, address, _)| address).collect())
+        })
     }
 
     /// The table, all of one generation; `None` where there is none.

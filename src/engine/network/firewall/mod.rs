@@ -36,6 +36,7 @@ use crate::model::network::table_name;
 
 use super::NetworkError;
 
+mod conversations;
 mod expression;
 mod kernel;
 mod record;
@@ -43,6 +44,7 @@ pub mod rules;
 mod table;
 
 use kernel::Kernel;
+use table::Table;
 
 /// How often a transaction is begun again that others' changes disturbed.
 const ATTEMPTS: usize = 16;
@@ -69,13 +71,20 @@ pub fn observe(tag: &RootTag) -> Result<Option<Ruleset>, NetworkError> {
 
 fn replace(name: &str, tag: &RootTag, ruleset: &Ruleset) -> io::Result<()> {
     let mut kernel = Kernel::open()?;
-    if *ruleset == Ruleset::default() {
-        return kernel.commit(None, |batch| table::remove(batch, name));
+    // Whatever the table was, what it remembers is the best that is known of where packets went.
+    let old = kernel.list(name)?.and_then(|listed| record::read(&listed.record)).unwrap_or_default();
+    match *ruleset == Ruleset::default() {
+        true => kernel.commit(None, |batch| table::remove(batch, name))?,
+        false => commit(&mut kernel, name, &rules::table(tag, ruleset)?)?,
     }
-    let wanted = rules::table(tag, ruleset)?;
+    kernel.forget(&old, ruleset)
+}
+
+/// Both transactions, until nobody comes in between.
+fn commit(kernel: &mut Kernel, name: &str, wanted: &Table) -> io::Result<()> {
     for _ in 0..ATTEMPTS {
         let generation = kernel.generation()?;
-        match kernel.commit(Some(generation), |batch| table::replace(batch, name, &wanted)) {
+        match kernel.commit(Some(generation), |batch| table::replace(batch, name, wanted)) {
             Err(error) if is_disturbed(&error) => continue,
             other => other?,
         }

@@ -24,6 +24,7 @@ use super::logs::splitter::Splitter;
 use super::logs::writer::Writer;
 use crate::model::container::Logging;
 use crate::model::launch::Terminal;
+use crate::sys::memory;
 
 /// As much as a pipe holds (pipe(7)).
 const READ_SIZE: usize = 64 * 1024;
@@ -189,6 +190,7 @@ impl Output {
         if self.deadline().is_some_and(|deadline| deadline <= now.monotonic) {
             self.buffer = Vec::new();
             self.writer.release_memory();
+            memory::trim();
         }
     }
 }

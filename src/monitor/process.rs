@@ -84,4 +84,6 @@ fn tell(handshake: &Handshake) {
         // The pipe stays open until the end, and whoever reads it waits: better to be heard of.
         eprintln!("cannot let go of standard output: {error}");
     }
+    // The start was the last big thing to do.
+    memory::trim();
 }

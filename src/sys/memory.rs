@@ -11,3 +11,9 @@ pub fn give_back_what_is_freed() {
         libc::mallopt(libc::M_TOP_PAD, 0);
     }
 }
+
+/// Gives whole free pages inside the heap back too (malloc_trim(3)).
+pub fn trim() {
+    // SAFETY: malloc_trim takes a number and may be called at any time.
+    unsafe { libc::malloc_trim(0) };
+}

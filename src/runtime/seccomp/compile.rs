@@ -7,7 +7,7 @@ use oci_spec::runtime::{
 };
 
 use super::bpf::{self, Comparison, Test, Verdict};
-use super::table::SYSCALLS;
+use super::table;
 use crate::runtime::error::{Context, RuntimeError, invalid, unsupported};
 use crate::sys::seccomp::{self, Instruction};
 
@@ -97,7 +97,7 @@ fn verdicts(profile: &LinuxSeccomp, abis: &[Abi], default: u32) -> Result<Vec<Ve
         let action = action(rule.action(), rule.errno_ret())?;
         let conditions = conditions(rule)?;
         // Found once for all of them: looking names up is most of the work.
-        for row in rule.names().iter().filter_map(|name| row(name)) {
+        for row in rule.names().iter().filter_map(|name| table::numbers(name)) {
             for (abi, verdicts) in abis.iter().zip(&mut all) {
                 let Ok(number) = u32::try_from(row[abi.column]) else { continue };
                 let verdict = verdicts.entry(number).or_insert_with(|| Verdict::always(default));
@@ -170,18 +170,12 @@ fn newer(default: u32) -> u32 {
     }
 }
 
-/// The numbers of a call, by column.
-fn row(name: &str) -> Option<&'static [i16; 4]> {
-    let at = SYSCALLS.binary_search_by(|row| row.0.cmp(name)).ok()?;
-    Some(&SYSCALLS[at].1)
-}
-
 fn refuse_unknown_names(profile: &LinuxSeccomp) -> Result<(), RuntimeError> {
     if !matches!(profile.default_action(), LinuxSeccompAction::ScmpActAllow | LinuxSeccompAction::ScmpActLog) {
         return Ok(());
     }
     let mut names = profile.syscalls().iter().flatten().flat_map(|rule| rule.names());
-    match names.find(|name| row(name).is_none()) {
+    match names.find(|name| table::numbers(name).is_none()) {
         Some(name) => Err(invalid("linux.seccomp.syscalls", format!("`{name}` is not a known system call"))),
         None => Ok(()),
     }
@@ -237,7 +231,7 @@ mod tests {
     }
 
     fn verdict(filter: &Filter, abi: Abi, name: &str, arguments: [u64; 6]) -> u32 {
-        let number = abi.first + u32::try_from(row(name).unwrap()[abi.column]).unwrap();
+        let number = abi.first + u32::try_from(table::numbers(name).unwrap()[abi.column]).unwrap();
         bpf::evaluate(&filter.program, abi.audit, number, arguments)
     }
 

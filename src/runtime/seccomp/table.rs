@@ -4,8 +4,44 @@
 //! is newer than Debian 12's headers, the kernel's syscall tables of Linux 6.18. `libc` has constants for the one
 //! architecture it is compiled for only; a test holds this table against them.
 
+/// The longest name.
+const LONGEST: usize = 28;
+
+/// A row without a pointer: the loader relocates pointers, and every process that links them has a private copy of
+/// their pages, a monitor for each container included. A name is filled up with zero bytes.
+struct Row {
+    name: [u8; LONGEST],
+    numbers: [i16; 4],
+}
+
+static ROWS: [Row; SYSCALLS.len()] = rows();
+
+const fn rows() -> [Row; SYSCALLS.len()] {
+    let mut rows = [const { Row { name: [0; LONGEST], numbers: [-1; 4] } }; SYSCALLS.len()];
+    let mut at = 0;
+    while at < SYSCALLS.len() {
+        let name = SYSCALLS[at].0.as_bytes();
+        let mut byte = 0;
+        while byte < name.len() {
+            rows[at].name[byte] = name[byte];
+            byte += 1;
+        }
+        rows[at].numbers = SYSCALLS[at].1;
+        at += 1;
+    }
+    rows
+}
+
+/// The numbers of a system call: x86_64, i386, x32 (without its bit), aarch64. -1: not there.
+pub(super) fn numbers(name: &str) -> Option<&'static [i16; 4]> {
+    let mut key = [0; LONGEST];
+    key.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+    let row = ROWS.binary_search_by(|row| row.name.cmp(&key)).ok()?;
+    Some(&ROWS[row].numbers)
+}
+
 /// Name and numbers, sorted by name: x86_64, i386, x32 (without its bit), aarch64. -1: not there.
-pub(super) const SYSCALLS: [(&str, [i16; 4]); 469] = [
+const SYSCALLS: [(&str, [i16; 4]); 469] = [
     ("_llseek", [-1, 140, -1, -1]),
     ("_newselect", [-1, 142, -1, -1]),
     ("_sysctl", [156, 149, -1, -1]),
@@ -487,6 +523,14 @@ mod tests {
     }
 
     #[test]
+    fn every_name_is_found_and_no_other() {
+        assert!(SYSCALLS.iter().all(|(name, expected)| numbers(name) == Some(expected)));
+        for name in ["", "writ", "writex", "zzz", "a_name_that_is_longer_than_any_of_them"] {
+            assert_eq!(numbers(name), None);
+        }
+    }
+
+    #[test]
     #[cfg(target_arch = "x86_64")]
     fn numbers_are_those_of_the_c_library() {
         let cases = [
@@ -518,8 +562,7 @@ mod tests {
             ("write", libc::SYS_write),
         ];
         for (name, number) in cases {
-            let row = SYSCALLS.iter().find(|row| row.0 == name).unwrap();
-            assert_eq!(i64::from(row.1[0]), number, "{name}");
+            assert_eq!(i64::from(super::numbers(name).unwrap()[0]), number, "{name}");
         }
     }
 }

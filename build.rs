@@ -1,0 +1,54 @@
+//! Links the release build of `evenkeel-monitor` statically, still position-independent (static-PIE).
+//!
+//! A monitor runs beside every container, so what counts is the memory that it does not share: the dynamic loader and the
+//! writable pages of three shared libraries are a third of it. The `evenkeel` binary stays dynamic: it looks up names of
+//! registries, and the host's name service is made of shared libraries.
+//!
+//! Cargo can switch `crt-static` on for a whole build only. For one binary the linker is told two things: `-static-pie`
+//! chooses start-up code that relocates itself, and a directory that is searched first says what `-lc` and its like
+//! stand for: linker scripts that name the archives. Rust's standard library is the same in both cases.
+//!
+//! Where there are no archives (Debian has them in libc6-dev, Fedora in glibc-static), or on another target, nothing is
+//! said and the monitor is dynamic: it works the same and is 50 KiB larger.
+
+use std::env;
+use std::error::Error;
+use std::path::Path;
+use std::process::Command;
+
+/// What rustc links on this target, and the archives that stand for it.
+const LIBRARIES: [(&str, &[&str]); 7] = [
+    ("gcc_s", &["gcc_eh", "gcc", "c"]),
+    ("c", &["c", "gcc_eh", "gcc"]),
+    ("m", &["m"]),
+    ("dl", &["dl"]),
+    ("pthread", &["pthread"]),
+    ("rt", &["rt"]),
+    ("util", &["util"]),
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=build.rs");
+    let variable = |name: &str| env::var(name).unwrap_or_default();
+    let is_known = variable("TARGET") == "x86_64-unknown-linux-gnu" && variable("HOST") == variable("TARGET");
+    let archives: Vec<&str> = LIBRARIES.iter().flat_map(|(_, archives)| *archives).copied().collect();
+    if variable("PROFILE") != "release" || !is_known || !archives.iter().all(|archive| is_installed(archive)) {
+        return Ok(());
+    }
+    let directory = Path::new(&variable("OUT_DIR")).join("static");
+    std::fs::create_dir_all(&directory)?;
+    for (library, archives) in LIBRARIES {
+        let names: String = archives.iter().map(|archive| format!(" -l:lib{archive}.a")).collect();
+        std::fs::write(directory.join(format!("lib{library}.so")), format!("GROUP ({names} )\n"))?;
+    }
+    println!("cargo:rustc-link-arg-bin=evenkeel-monitor=-static-pie");
+    println!("cargo:rustc-link-arg-bin=evenkeel-monitor=-L{}", directory.display());
+    Ok(())
+}
+
+/// The C compiler that links answers with a path for an archive that it finds, and with the bare name otherwise.
+fn is_installed(archive: &str) -> bool {
+    let question = format!("-print-file-name=lib{archive}.a");
+    let answer = Command::new("cc").arg(question).output();
+    answer.is_ok_and(|answer| String::from_utf8_lossy(&answer.stdout).starts_with('/'))
+}

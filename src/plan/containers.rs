@@ -245,7 +245,9 @@ impl<'w, 'a> Round<'w, 'a> {
         match compared.first().is_some_and(Comparison::fits) {
             true => {
                 let kept = compared.remove(0);
-                self.keep(kept, spec, compared.into_iter().map(|c| c.container).collect())
+                let mut leaving: Vec<_> = compared.into_iter().map(|c| c.container).collect();
+                leaving.sort_by_key(|container| !is_up(&container.liveness));
+                self.keep(kept, spec, leaving)
             }
             false => self.make(instance, spec, compared),
         }
@@ -279,10 +281,14 @@ impl<'w, 'a> Round<'w, 'a> {
             (RunState::Running, Standing::Down(why)) => (None, Some(why)),
             (RunState::Running, Standing::Stale(why)) => (Some(why.clone()), Some(why)),
         };
-        let connect = self.connect(container, start.is_some() || stop.is_some());
-        let wants_start_first = spec.update_order == UpdateOrder::StartFirst && spec.state == RunState::Running;
-        let turnover = turnover(wants_start_first, &record, &leaving);
+        let is_serving = leaving.first().is_some_and(|old| is_up(&old.liveness));
+        let turnover = turnover(is_serving && starts_first(spec), &record, &leaving);
         let ready_when = readiness(self.world, spec);
+        let is_awaited = turnover == Turnover::SideBySide && !is_up(&container.liveness);
+        let start = start.or_else(|| {
+            (is_awaited && !meets(container, ready_when)).then(|| "it ended before it was ready".to_owned())
+        });
+        let connect = self.connect(container, start.is_some() || stop.is_some());
         Decision { record, kept: Some(container), leaving, turnover, changes, reason, stop, start, connect, ready_when }
     }
 
@@ -305,8 +311,7 @@ impl<'w, 'a> Round<'w, 'a> {
 
     fn make(&mut self, instance: &Instance, spec: &ContainerSpec, old: Vec<Comparison<'a>>) -> Decision<'a> {
         let runs = old.first().filter(|old| is_up(&old.container.liveness));
-        let wants_start_first =
-            runs.is_some() && spec.update_order == UpdateOrder::StartFirst && spec.state == RunState::Running;
+        let wants_start_first = runs.is_some() && starts_first(spec);
         let heir_of = old.first().filter(|_| !wants_start_first).map(|old| &old.container.record);
         let applicant = Applicant { instance, spec, heir_of };
         let addresses = self.book.assign(&applicant, self.networks, &mut self.findings);
@@ -383,6 +388,10 @@ fn lost_data(world: &World<'_>, old: &ActualContainer) -> Vec<FieldChange> {
         class: ChangeClass::Data,
     });
     lost.collect()
+}
+
+fn starts_first(spec: &ContainerSpec) -> bool {
+    spec.update_order == UpdateOrder::StartFirst && spec.state == RunState::Running
 }
 
 /// Two that share an address cannot run at once, whatever the manifest wishes.

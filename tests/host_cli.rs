@@ -374,6 +374,23 @@ fn a_failed_step_is_explained_and_the_others_go_on() {
 }
 
 #[test]
+fn a_registry_that_cannot_be_asked_holds_up_nothing_else() {
+    Shell::with(|shell| {
+        // Nobody listens on port 1 of a namespace that is new.
+        let far = "[images.far]\nreference = \"127.0.0.1:1/far:1\"\npull = \"always\"\n";
+        let side = "[containers.side]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\n";
+        shell.manifest(&format!("{far}{side}"));
+        shell.ok(&["plan"]);
+        let applied = shell.run(&["apply"]);
+        assert_eq!(applied.code, 3, "{applied:#?}");
+        assert!(applied.stdout.contains("cannot reach the registry `127.0.0.1:1`"), "{applied:#?}");
+        assert!(shell.pid("side") > 0);
+        shell.manifest(side);
+        shell.ok(&["down"]);
+    });
+}
+
+#[test]
 fn waiting_tells_what_did_not_get_well() {
     Shell::with(|shell| {
         let sick = "[containers.sick]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\nstop_signal = \"SIGKILL\"\n\

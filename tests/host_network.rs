@@ -3,8 +3,6 @@
 //! Every test makes a host of its own: a thread in a fresh network namespace, joined to a second one that stands for
 //! the outside. Needs root. `ip` and `nft` are independent witnesses and vandals, nothing else.
 
-#[path = "host_network/figures.rs"]
-mod figures;
 #[path = "host_network/firewall.rs"]
 mod firewall;
 #[path = "host_network/links.rs"]

@@ -537,7 +537,8 @@ random 666 character special file 1:8\nurandom 666 character special file 1:9\nt
     };
 
     what_is_not_supported_is_an_error_that_names_the_field => || {
-        let change: [(&str, fn(&mut serde_json::Value)); 9] = [
+        type Change = fn(&mut serde_json::Value);
+        let change: [(&str, Change); 9] = [
             ("process.apparmorProfile", |config| config["process"]["apparmorProfile"] = json!("x")),
             ("process.selinuxLabel", |config| config["process"]["selinuxLabel"] = json!("x")),
             ("linux.intelRdt", |config| config["linux"]["intelRdt"] = json!({"closID": "x"})),

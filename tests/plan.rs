@@ -9,7 +9,7 @@
 //! apply before.toml [first N steps]  through the fake engine
 //! reboot                             also: stop NAME, exit NAME CODE, lose-monitor NAME, cut-link NAME,
 //!                                    damage-files NAME, limit-memory NAME SIZE, forget NAME, give-up NAME RESTARTS,
-//!                                    move-image IMAGE, lose-image IMAGE, drop-firewall, break-network NAME
+//!                                    move-image IMAGE, lose-image IMAGE, silence-registry-of IMAGE, drop-firewall, break-network NAME
 //! image IMAGE keeps PATH             the image, once it is fetched, declares a volume there
 //! plan after.toml [--target NAME] [--remove-volume NAME] [--discard-data NAME] [--allow-mass-removal]
 //! ```
@@ -175,6 +175,10 @@ impl Case<'_> {
             ["image", image, "keeps", path] => {
                 let image = self.host.images.get_mut(&reference(image)).unwrap().image.as_mut().unwrap();
                 image.config.volumes.push((*path).to_owned());
+            }
+            ["silence-registry-of", image] => {
+                let known = self.host.images.get_mut(&reference(image)).unwrap();
+                known.unasked = Some("cannot reach the registry".to_owned());
             }
             ["lose-image", image] => drop(self.host.images.remove(&reference(image)).unwrap()),
             ["break-network", name] => {

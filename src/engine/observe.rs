@@ -75,17 +75,30 @@ fn volumes(host: &Host, records: &Records) -> BTreeMap<crate::model::id::VolumeK
     volumes.collect()
 }
 
-/// Sources of the scope, as it says; those of records only from what is on this host.
+/// Sources of the scope, as it says; those of records only from what is on this host. A registry that cannot be asked
+/// keeps nobody from looking at the rest: what is on this host goes on, and the plan says what is not known.
 fn images(host: &Host, scope: &Scope, records: &Records) -> Result<BTreeMap<ImageSource, ActualImage>, EngineError> {
     let recorded = records.containers.values().map(|record| (&record.spec.image, &Pull::Never));
     let sources: BTreeMap<&ImageSource, &Pull> = recorded.chain(&scope.images).collect();
     let mut images = BTreeMap::new();
     for (source, pull) in sources {
-        let found = image::observe(&host.store, source, *pull, &host.images)
-            .map_err(|error| EngineError::Image { source_name: source.to_string(), source: Box::new(error) })?;
+        let failed = |error| EngineError::Image { source_name: source.to_string(), source: Box::new(error) };
+        let found = match image::observe(&host.store, source, *pull, &host.images) {
+            Err(error) if *pull == Pull::Always => {
+                let image = host.store.find(source).map_err(failed)?;
+                ActualImage { image, moved: None, unasked: Some(causes(&error)) }
+            }
+            found => found.map_err(failed)?,
+        };
         images.insert(source.clone(), found);
     }
     Ok(images)
+}
+
+/// An error and its causes as one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn look_at_containers(host: &Host, records: &Records) -> Result<BTreeMap<ContainerId, ActualContainer>, EngineError> {

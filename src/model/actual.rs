@@ -41,6 +41,9 @@ pub struct ActualImage {
     pub image: Option<Image>,
     /// Why the source now stands for something else: a moved tag, an edited archive.
     pub moved: Option<String>,
+    /// Why it is not known whether the source moved: its registry could not be asked.
+    #[serde(default)]
+    pub unasked: Option<String>,
 }
 
 /// One kernel object of a network or a container that is not as the record says: what, as it is, as it should be.

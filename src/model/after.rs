@@ -261,12 +261,12 @@ fn status(id: &ContainerId, phase: Phase) -> Status {
 /// another one when the source moved, the same one otherwise.
 fn fetched(source: &ImageSource, known: &ActualImage) -> ActualImage {
     let (id, config) = match (&known.image, &known.moved) {
-        (Some(image), None) => return ActualImage { image: Some(image.clone()), moved: None },
+        (Some(image), None) => return ActualImage { image: Some(image.clone()), moved: None, unasked: None },
         (Some(image), Some(moved)) => (stand_in(&[image.id.as_str(), moved]), image.config.clone()),
         (None, _) => (stand_in(&[&source.to_string()]), ImageConfig::default()),
     };
     let image = Image { id, manifest: None, layers: Vec::new(), config };
-    ActualImage { image: Some(image), moved: None }
+    ActualImage { image: Some(image), moved: None, unasked: None }
 }
 
 /// A digest that follows from `parts`: FNV-1a of 64 bits, four times. It has to be distinct, not secure.

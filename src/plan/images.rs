@@ -62,8 +62,13 @@ impl Images {
         }
     }
 
-    /// Refuses what may not be fetched.
+    /// Refuses what may not be fetched, and says what could not be asked.
     pub fn check(&self, world: &World<'_>, findings: &mut Findings) {
+        for source in world.desired.images.keys().filter(|source| in_scope(world, source)) {
+            if let Some(why) = world.actual.images.get(source).and_then(|known| known.unasked.as_ref()) {
+                findings.warnings.push(format!("image {source}: not known whether it moved: {why}"));
+            }
+        }
         for (source, work) in &self.fetched {
             if work.mark == Mark::Create && world.desired.images.get(source) == Some(&Pull::Never) {
                 findings.impossible(

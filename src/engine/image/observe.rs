@@ -38,5 +38,5 @@ pub fn observe(store: &Store, source: &ImageSource, pull: Pull, options: &Option
             })
         }
     };
-    Ok(ActualImage { image: Some(record.image), moved })
+    Ok(ActualImage { image: Some(record.image), moved, unasked: None })
 }

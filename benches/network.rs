@@ -1,4 +1,8 @@
-//! What it costs: run with `cargo test --test host_network figures -- --ignored --nocapture --test-threads 1`.
+//! What networks cost: `cargo bench --bench network`. As root; in network namespaces of its own.
+
+#[allow(dead_code, reason = "the tests use the rest of it")]
+#[path = "../tests/host_network/world.rs"]
+mod world;
 
 use std::time::{Duration, Instant};
 
@@ -7,9 +11,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::world::{Kind, on_a_host};
 
-#[test]
-#[ignore = "a measurement"]
-fn figures() {
+fn main() {
     on_a_host(|mut world| {
         timed("ensure_bridge, new", 1, |_| world.network(1, Kind::Open));
         for n in 2..102 {

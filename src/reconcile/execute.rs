@@ -32,10 +32,11 @@ impl Observer for Silent {
 #[derive(Debug, Clone, Copy)]
 pub struct Workers(pub usize);
 
-/// Twice the processors: half of the work is waiting for the disk and for RTNL.
+/// Eight times the processors, since a step mostly waits: for the disk, for RTNL, for RCU. `down` of 100 containers took
+/// 1.6 s with 4 workers and 0.6 s with 16 on 2 processors, their start 0.5 s with either.
 impl Default for Workers {
     fn default() -> Workers {
-        Workers(2 * std::thread::available_parallelism().map_or(2, usize::from))
+        Workers(8 * std::thread::available_parallelism().map_or(2, usize::from))
     }
 }
 

@@ -35,6 +35,11 @@ pub enum EngineError {
     VolumeInUse { key: VolumeKey, user: String },
     #[error("network `{id}` is used by container `{user}`")]
     NetworkInUse { id: NetworkId, user: String },
+    #[error("cannot tidy the images")]
+    Images {
+        #[source]
+        source: Box<super::image::ImageError>,
+    },
     #[error("cannot have image `{source_name}`")]
     Image {
         source_name: String,
@@ -88,7 +93,7 @@ impl EngineError {
             EngineError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room on the disk, then apply again: nothing half-made was kept".into())
             }
-            EngineError::Image { source, .. } => source.hint(),
+            EngineError::Image { source, .. } | EngineError::Images { source } => source.hint(),
             EngineError::Start { source, .. } | EngineError::Monitor { source, .. } => {
                 source.downcast_ref::<MonitorError>().and_then(MonitorError::hint).map(str::to_owned)
             }

@@ -100,6 +100,17 @@ pub(super) fn sweep(directory: &Path) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// Deletes what crashes left of writing this file.
+pub(super) fn sweep_beside(path: &Path) -> Result<(), EngineError> {
+    let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
+    for entry in entries(parent(path))? {
+        if entry.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(prefix.as_bytes())) {
+            remove_file(&entry)?;
+        }
+    }
+    Ok(())
+}
+
 /// The complete objects in a directory, sorted by name. None when the directory is not there.
 pub(super) fn objects(directory: &Path) -> Result<Vec<PathBuf>, EngineError> {
     let mut objects = entries(directory)?;

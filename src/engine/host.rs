@@ -84,10 +84,27 @@ impl Host {
     /// Takes the lock of the state root, and sweeps what a crash left half-made.
     pub fn lock(&self, timeout: Duration) -> Result<Lock, EngineError> {
         let lock = lock::take(&self.paths.lock(), timeout)?;
-        for objects in [self.paths.containers(), self.paths.volumes(), self.paths.networks()] {
-            files::sweep(&objects)?;
-        }
+        self.sweep()?;
         Ok(lock)
+    }
+
+    /// In a container's directories only what the engine itself writes: its monitor lives on, and may be writing.
+    fn sweep(&self) -> Result<(), EngineError> {
+        let (containers, in_run) = (self.paths.containers(), self.paths.containers_run());
+        for whole in [self.paths.volumes(), self.paths.networks()] {
+            files::sweep(&whole)?;
+            files::objects(&whole)?.iter().try_for_each(|object| files::sweep(object))?;
+        }
+        files::sweep(&containers)?;
+        for container in files::objects(&containers)? {
+            files::sweep_beside(&paths::record(&container))?;
+        }
+        for container in files::objects(&in_run)? {
+            files::sweep_beside(&container.join(paths::run::LAUNCH))?;
+            files::sweep_beside(&container.join(paths::run::CONFIG))?;
+        }
+        files::sweep(&self.paths.names_directory())?;
+        self.store.sweep().map_err(|source| EngineError::Images { source: Box::new(source) })
     }
 
     /// Takes away what the containers of this root share on the host when none is left. The lock keeps others from

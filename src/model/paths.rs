@@ -61,11 +61,17 @@ impl Paths {
     pub fn netns(&self, id: &ContainerId) -> PathBuf {
         self.run.join("netns").join(id.as_str())
     }
+    pub fn names_directory(&self) -> PathBuf {
+        self.run.join("networks")
+    }
     pub fn names(&self, id: &NetworkId) -> PathBuf {
-        self.run.join("networks").join(format!("{id}.names"))
+        self.names_directory().join(format!("{id}.names"))
+    }
+    pub fn containers_run(&self) -> PathBuf {
+        self.run.join("containers")
     }
     pub fn container_run(&self, id: &ContainerId) -> PathBuf {
-        self.run.join("containers").join(id.as_str())
+        self.containers_run().join(id.as_str())
     }
 }
 

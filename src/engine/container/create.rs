@@ -41,15 +41,24 @@ pub fn create(paths: &Paths, store: &Store, record: &ContainerRecord) -> Result<
     } else {
         files::create_directories(&paths.containers())?;
         let aside = files::beside(&directory);
-        let made = make(&aside, &layers, &record).and_then(|()| files::publish(&aside, &directory));
+        // The directory comes last: once it is there nobody fills its volumes any more.
+        let made = make(&aside, &layers, &record)
+            .and_then(|()| furnish(paths, &record, &layers, &aside))
+            .and_then(|()| files::publish(&aside, &directory));
         if let Err(error) = made {
             // The error that matters is the first; a leftover is swept when the state root is opened.
             let _ = fs::remove_dir_all(&aside);
             return Err(error);
         }
+        return Ok(());
     }
-    create_bind_sources(&record)?;
-    fill_volumes(paths, &record, &layers)
+    furnish(paths, &record, &layers, &directory)
+}
+
+/// What it mounts is there, and named volumes that are empty hold what the image has.
+fn furnish(paths: &Paths, record: &ContainerRecord, layers: &[PathBuf], directory: &Path) -> Result<(), EngineError> {
+    create_bind_sources(record)?;
+    fill_volumes(paths, record, layers, directory)
 }
 
 fn make(aside: &Path, layers: &[PathBuf], record: &ContainerRecord) -> Result<(), EngineError> {
@@ -82,7 +91,13 @@ fn create_bind_sources(record: &ContainerRecord) -> Result<(), EngineError> {
     Ok(())
 }
 
-fn fill_volumes(paths: &Paths, record: &ContainerRecord, layers: &[PathBuf]) -> Result<(), EngineError> {
+/// `directory`: the container's, where the image is mounted meanwhile.
+fn fill_volumes(
+    paths: &Paths,
+    record: &ContainerRecord,
+    layers: &[PathBuf],
+    directory: &Path,
+) -> Result<(), EngineError> {
     let mut empty: Vec<(VolumeRecord, &str)> = Vec::new();
     for (target, mount) in &record.spec.mounts {
         let Mount::Volume { name, .. } = mount else { continue };
@@ -96,9 +111,9 @@ fn fill_volumes(paths: &Paths, record: &ContainerRecord, layers: &[PathBuf]) -> 
     if empty.is_empty() {
         return Ok(());
     }
-    let place = etc::directory(&paths.container(&record.id));
+    let place = etc::directory(directory);
     let filled = view::with_layers(layers, &place, |root| {
         Ok(empty.iter().try_for_each(|(volume, target)| volume::fill(paths, volume, root, target)))
     });
-    filled.at("look into the image of", paths.container(&record.id))?
+    filled.at("look into the image of", directory)?
 }

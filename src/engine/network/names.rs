@@ -19,7 +19,8 @@ pub fn write(path: &Path, names: &NameTable) -> Result<(), NetworkError> {
     if fs::read(path).is_ok_and(|found| found == text) {
         return Ok(());
     }
-    let fresh = path.with_extension("names.new");
+    // A dotted name is swept by the next run if this one is cut here.
+    let fresh = path.with_file_name(format!(".{}", path.file_name().unwrap_or_default().display()));
     fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
     fs::write(&fresh, text).map_err(failed)?;
     fs::rename(&fresh, path).map_err(failed)

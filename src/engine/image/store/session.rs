@@ -68,15 +68,23 @@ impl Store {
             made.map_err(ImageError::file("make the directory", directory))?;
         }
         let claimed = lock::claim(&self.images.join("claims"), [source_key(source)])?;
+        self.sweep()?;
         let path = self.images.join("busy");
         let busy = lock::open(&path)?;
-        if busy.try_lock().is_ok() {
-            // Nobody else adds or removes: whatever is unfinished belongs to somebody who died.
-            self.remove_leftovers()?;
-            busy.unlock().map_err(ImageError::file("unlock", &path))?;
-        }
         busy.lock_shared().map_err(ImageError::file("lock", &path))?;
         Ok(Session { store: self, _busy: busy, _source: claimed })
+    }
+
+    /// Removes what is unfinished and belongs to somebody who died. While somebody adds or removes, that is left to later.
+    pub fn sweep(&self) -> Result<(), ImageError> {
+        if !self.layers.exists() {
+            return Ok(());
+        }
+        let busy = lock::open(&self.images.join("busy"))?;
+        match busy.try_lock() {
+            Ok(()) => self.remove_leftovers(),
+            Err(_) => Ok(()),
+        }
     }
 
     fn remove_leftovers(&self) -> Result<(), ImageError> {

@@ -106,10 +106,21 @@ impl Trial {
         let (trace, ended) = (self.path("trace"), self.path("ended"));
         let inject = format!("inject={call}:signal=KILL:when={when}");
         let script = r#""$0" apply >/dev/null 2>&1; echo $? >ended"#;
-        let strace =
-            ["strace", "-f", "-q", "-o", trace.to_str().unwrap(), "-e", &format!("trace={call}"), "-e", &inject];
+        let strace = [
+            "strace",
+            "-I",
+            "2",
+            "-f",
+            "-q",
+            "-o",
+            trace.to_str().unwrap(),
+            "-e",
+            &format!("trace={call}"),
+            "-e",
+            &inject,
+        ];
         let mut strace = self.command(&strace, &["sh", "-c", script, EVENKEEL]).stderr(Stdio::null()).spawn().unwrap();
-        // strace stays with the monitors; asked to end it lets them go.
+        // strace stays with the monitors. Asked to end it lets them go, which `-o` alone would block (strace(1), `-I`).
         eventually("apply ends", || {
             fs::read_to_string(&ended).is_ok_and(|text| text.ends_with('\n')) || strace.try_wait().unwrap().is_some()
         });

@@ -14,19 +14,22 @@ pub struct Lock {
     _file: File,
 }
 
-/// Takes the lock, waiting up to `timeout` for another holder.
+/// For a process that an apply was about to start when it was killed: between fork and exec it holds what its parent held.
+const LAST_BREATH: Duration = Duration::from_millis(500);
+
+/// Takes the lock, waiting up to `timeout` for another holder, and never less than a moment.
 pub fn take(path: &Path, timeout: Duration) -> Result<Lock, EngineError> {
     if let Some(parent) = path.parent() {
         files::create_directories(parent)?;
     }
     let file = File::options().create(true).append(true).open(path).at("open the lock", path)?;
-    let deadline = Instant::now() + timeout;
+    let deadline = Instant::now() + timeout.max(LAST_BREATH);
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(Lock { _file: file }),
             Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
-                // flock has no time limit of its own; ten tries a second cost nothing.
-                std::thread::sleep(Duration::from_millis(100).min(deadline - Instant::now()));
+                // flock has no time limit of its own; fifty tries a second cost nothing.
+                std::thread::sleep(Duration::from_millis(20).min(deadline.saturating_duration_since(Instant::now())));
             }
             Err(std::fs::TryLockError::WouldBlock) => return Err(EngineError::Locked { path: path.to_owned() }),
             Err(std::fs::TryLockError::Error(source)) => return Err::<Lock, io::Error>(source).at("lock", path),

@@ -37,7 +37,8 @@ impl Evenkeel {
         );
         for (number, name) in fleet.names().enumerate() {
             let generation = if number == 0 { fleet.generation } else { 0 };
-            let command = fleet.command();
+            // A dollar of the shell's is none of the manifest's.
+            let command: Vec<String> = fleet.command().iter().map(|word| word.replace('$', "$$")).collect();
             write!(
                 text,
                 "[containers.{name}]\nimage = 'bench'\ncommand = {command:?}\nnetworks = ['{NETWORK}']\n\

@@ -13,10 +13,14 @@ pub fn with_arguments(arguments: &[&str]) -> Vec<u32> {
     all().filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|found| found == wanted)).collect()
 }
 
-/// The processes whose command has this name, as far as the kernel keeps it (15 bytes).
+/// The processes whose first argument has this file name. Their command names are their own affair.
 pub fn named(name: &str) -> Vec<u32> {
-    let wanted = &name.as_bytes()[..name.len().min(15)];
-    all().filter(|pid| fs::read(format!("/proc/{pid}/comm")).is_ok_and(|found| found.trim_ascii() == wanted)).collect()
+    let is_it = |pid: &u32| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let program = arguments.split(|byte| *byte == 0).next().unwrap_or_default();
+        program.rsplit(|byte| *byte == b'/').next() == Some(name.as_bytes())
+    };
+    all().filter(is_it).collect()
 }
 
 fn all() -> impl Iterator<Item = u32> {

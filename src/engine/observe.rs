@@ -20,6 +20,7 @@ use crate::model::image::{ImageSource, Pull};
 use crate::model::record::ContainerRecord;
 use crate::model::resources::Resources;
 use crate::model::status::Phase;
+use crate::monitor::protocol::chain;
 use crate::runtime::cgroup;
 
 /// Containers that are looked at by one thread.
@@ -86,19 +87,13 @@ fn images(host: &Host, scope: &Scope, records: &Records) -> Result<BTreeMap<Imag
         let found = match image::observe(&host.store, source, *pull, &host.images) {
             Err(error) if *pull == Pull::Always => {
                 let image = host.store.find(source).map_err(failed)?;
-                ActualImage { image, moved: None, unasked: Some(causes(&error)) }
+                ActualImage { image, moved: None, unasked: Some(chain(&error)) }
             }
             found => found.map_err(failed)?,
         };
         images.insert(source.clone(), found);
     }
     Ok(images)
-}
-
-/// An error and its causes as one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(Some(error), |error| error.source());
-    sources.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn look_at_containers(host: &Host, records: &Records) -> Result<BTreeMap<ContainerId, ActualContainer>, EngineError> {

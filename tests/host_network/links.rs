@@ -231,11 +231,15 @@ fn a_pin_that_is_made_in_another_mount_namespace_is_seen_in_the_first() {
     let output = std::process::Command::new("unshare")
         .args(["--pid", "--fork", "--mount", "--mount-proc"])
         .arg(program)
-        .args(["--exact", "links::as_process_1"])
+        .args(["--exact", "links::as_process_1", "--nocapture"])
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains(LAST_WORDS), "{said}");
 }
+
+/// Without them the test above would pass when nothing was run.
+const LAST_WORDS: &str = "the pin is gone from both namespaces";
 
 /// What the test above runs; nothing when it is run otherwise.
 #[test]
@@ -258,6 +262,7 @@ fn as_process_1() {
     netns::open(&path).unwrap();
     remove();
     assert!(!path.exists());
+    println!("{LAST_WORDS}");
 }
 
 #[test]

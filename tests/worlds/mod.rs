@@ -1,7 +1,7 @@
 //! Worlds for tests of the planner: generated projects, hosts with a history, and what happens to them.
 
 // Each test binary uses its own part of this.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test binary uses its part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

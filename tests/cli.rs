@@ -1,7 +1,7 @@
 //! The command line where it needs neither root nor an engine: usage, answers, errors and exit codes.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -65,6 +65,25 @@ fn the_default_manifest_is_evenkeel_toml_in_this_directory() {
     let output = run(&[("evenkeel.toml", VALID)], &["validate"]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     assert_eq!(stdout(&output), "project shop is valid: 1 container, 1 network, 0 volumes, 1 image\n");
+}
+
+#[test]
+fn a_manifest_may_come_by_standard_input() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("web.env"), "A=1\n").unwrap();
+    let text = format!("{VALID}env_files = [\"web.env\"]\nmounts = {{ \"/here\" = {{ bind = \".\" }} }}\n");
+    let mut child = evenkeel(directory.path())
+        .args(["config", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(code(&output), 0);
+    let here = fs::canonicalize(directory.path()).unwrap();
+    assert!(stdout(&output).contains("A = \"1\""), "{}", stdout(&output));
+    assert!(stdout(&output).contains(&format!("bind = \"{}\"", here.display())), "{}", stdout(&output));
 }
 
 #[test]

@@ -144,6 +144,37 @@ fn what_is_not_there_is_a_problem_without_a_place() {
 }
 
 #[test]
+fn a_file_that_is_not_text_is_shown_where_it_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("evenkeel.toml");
+    fs::write(&file, b"project = \"p\"\n# caf\xe9\n").unwrap();
+    let problems = manifest::load(&[file], &variable).unwrap_err().located();
+    assert_eq!((problems[0].line, problems[0].column), (Some(2), Some(6)));
+    assert_eq!(problems[0].message, "a manifest is UTF-8 text");
+}
+
+#[test]
+fn a_file_without_an_end_is_not_read_to_its_end() {
+    let problems = manifest::load(&[PathBuf::from("/dev/zero")], &variable).unwrap_err();
+    assert!(problems.to_string().contains("it has more than 16 MiB"), "{problems}");
+}
+
+#[test]
+fn the_mark_that_editors_put_before_a_text_is_no_part_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), format!("\u{feff}{text}")).unwrap();
+    write("evenkeel.toml", "project = \"p\"\n[containers.web]\nimage = \"a/b\"\nenv_files = [\"web.env\"]\n");
+    write("web.env", "A=1\r\n");
+    let loaded = manifest::load(&[directory.path().join("evenkeel.toml")], &variable).unwrap();
+    let web = loaded.desired.containers.values().next().unwrap();
+    assert_eq!(web.spec.environment, BTreeMap::from([("A".to_owned(), "1".to_owned())]));
+
+    write("evenkeel.toml", "nonsense = 1\n");
+    let problems = manifest::load(&[directory.path().join("evenkeel.toml")], &variable).unwrap_err().located();
+    assert!(problems.iter().any(|problem| (problem.line, problem.column) == (Some(1), Some(1))));
+}
+
+#[test]
 fn a_directory_is_read_in_order_without_hidden_files() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();

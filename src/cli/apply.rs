@@ -26,7 +26,7 @@ use crate::reconcile::execute::execute;
 
 #[derive(Debug, Args)]
 pub struct ApplyArguments {
-    /// A manifest, or a directory of manifests; repeat it to overlay
+    /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay
     #[arg(short, long = "file", value_name = "PATH", conflicts_with = "plan")]
     pub files: Vec<PathBuf>,
 

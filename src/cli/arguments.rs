@@ -34,7 +34,7 @@ const DEFAULT_RUN: &str = "/run/evenkeel";
 #[command(after_help = "Exit codes: 0 done, 1 error, 2 changes pending (with --detailed-exitcode), 3 degraded, \
 4 refused by a guard, 5 stale plan or locked, 64 usage.")]
 pub struct Arguments {
-    /// A manifest, or a directory of manifests; repeat it to overlay [default: ./evenkeel.toml, /etc/evenkeel]
+    /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay [default: ./evenkeel.toml, /etc/evenkeel]
     #[arg(short = 'f', long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
 
@@ -86,7 +86,7 @@ pub enum Command {
 /// For commands that need nothing but the manifests.
 #[derive(Debug, Args)]
 pub struct ManifestArguments {
-    /// A manifest, or a directory of manifests; repeat it to overlay
+    /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay
     #[arg(short, long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
 }

@@ -18,7 +18,7 @@ use crate::plan::{MassRemoval, Policy};
 
 #[derive(Debug, Args)]
 pub struct DownArguments {
-    /// A manifest, or a directory of manifests: only the name of the project is read
+    /// A manifest, a directory of manifests, or `-`: only the name of the project is read
     #[arg(short, long = "file", value_name = "PATH", conflicts_with = "project")]
     pub files: Vec<PathBuf>,
 

@@ -61,7 +61,7 @@ impl PlanningArguments {
 
 #[derive(Debug, Args)]
 pub struct PlanArguments {
-    /// A manifest, or a directory of manifests; repeat it to overlay
+    /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay
     #[arg(short, long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
 

@@ -73,6 +73,9 @@ fn inputs(context: &Context) -> Result<Vec<PathBuf>, Failure> {
         return Err(Failure::new("there is no manifest to watch: neither `./evenkeel.toml` nor `/etc/evenkeel`")
             .hint("name one with `-f PATH`"));
     }
+    if inputs.iter().any(|input| manifest::is_standard_input(input)) {
+        return Err(Failure::new("standard input cannot be watched").hint("name a file or a directory with `-f PATH`"));
+    }
     Ok(inputs.iter().map(std::path::absolute).collect::<Result<_, _>>()?)
 }
 

@@ -29,7 +29,8 @@ pub(super) fn parse(
         if name.is_empty() || name.contains(char::is_whitespace) || line.contains('\0') {
             problems.push(
                 Problem::at(&place, "this line of an environment file is not a variable")
-                    .label("expected `NAME=value`"),
+                    .label("expected `NAME=value`")
+                    .maybe_help(meant(line)),
             );
         } else if let Some(value) = value {
             variables.push((name.to_owned(), value));
@@ -39,6 +40,14 @@ pub(super) fn parse(
         true => Ok(variables),
         false => Err(problems),
     }
+}
+
+/// For lines that a shell would read.
+fn meant(line: &str) -> Option<String> {
+    let (name, value) = line.split_once('=')?;
+    let bare = name.strip_prefix("export ").unwrap_or(name).trim();
+    let is_name = !bare.is_empty() && !bare.contains(char::is_whitespace) && !line.contains('\0');
+    is_name.then(|| format!("no shell reads this file: write `{bare}={}`", value.trim_start()))
 }
 
 #[cfg(test)]

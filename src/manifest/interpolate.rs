@@ -74,16 +74,27 @@ fn value_of(body: &str, variable: &dyn Fn(&str) -> Option<String>, depth: u32) -
             part: whole,
             help: format!("set it in the environment, or give a default: `${{{name}:-value}}`"),
         }),
-        None => Err(malformed(&whole, "only `:-` may follow the name of a variable")),
+        None => Err(InterpolationError {
+            help: in_our_words(name, rest),
+            ..malformed(&whole, "only `:-` may follow the name of a variable")
+        }),
     }
 }
 
-fn malformed(part: &str, message: &str) -> InterpolationError {
-    InterpolationError {
-        message: message.to_owned(),
-        part: part.to_owned(),
-        help: "write `${NAME}` or `${NAME:-default}` for a variable and `$$` for a dollar".to_owned(),
+/// What to write instead of the shell's other forms.
+fn in_our_words(name: &str, rest: &str) -> String {
+    let rest = rest.strip_prefix(':').unwrap_or(rest);
+    match rest.split_at_checked(1) {
+        Some(("?", _)) => format!("write `${{{name}}}`: a variable that is not set is an error already"),
+        Some(("-" | "=", default)) => format!("write `${{{name}:-{default}}}`"),
+        _ => MEANING.to_owned(),
     }
+}
+
+const MEANING: &str = "write `${NAME}` or `${NAME:-default}` for a variable and `$$` for a dollar";
+
+fn malformed(part: &str, message: &str) -> InterpolationError {
+    InterpolationError { message: message.to_owned(), part: part.to_owned(), help: MEANING.to_owned() }
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ use crate::model::image::ImageSource;
 pub use config::to_toml;
 pub use problem::{Colour, Located, Problems, Source};
 pub use schema::schema_text;
-pub use source::default_inputs;
+pub use source::{default_inputs, is_standard_input};
 
 use read::{Read, Reading};
 use shape::project::Manifest;
@@ -77,8 +77,8 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads the manifests at `inputs` (files, or directories of `*.toml`), or at the default places when there are
-/// none, from this host's disk.
+/// Reads the manifests at `inputs` (files, directories of `*.toml`, `-` for standard input), or at the default places
+/// when there are none, from this host's disk.
 pub fn load(inputs: &[PathBuf], variable: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
     let layers = source::read_layers(inputs)?;
     source::on_this_host(variable, |surroundings| parse(layers, surroundings))
@@ -105,7 +105,8 @@ pub fn parse(layers: Vec<Vec<Source>>, surroundings: &Surroundings<'_>) -> Resul
     let resolved = resolve::resolve(&manifest, &mut reading);
     match resolved {
         Some((desired, image_names)) if reading.problems.is_empty() => {
-            let files = reading.sources.into_iter().map(|source| surroundings.directory.join(source.path)).collect();
+            let on_disk = reading.sources.iter().filter(|source| !is_standard_input(&source.path));
+            let files = on_disk.map(|source| surroundings.directory.join(&source.path)).collect();
             Ok(Loaded { desired, image_names, files })
         }
         _ => Err(Problems::new(reading.sources, reading.problems)),

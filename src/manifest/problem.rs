@@ -4,11 +4,12 @@
 //! they point into, prints them as rustc prints its errors, and lists them for `--json`. Colour is in the text
 //! only when it is asked for.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
 /// A range of bytes in one of the sources.
@@ -146,12 +147,17 @@ impl Problems {
     fn render_one(&self, problem: &Problem, renderer: &Renderer) -> String {
         let mut group = Group::with_title(Level::ERROR.primary_title(&problem.message));
         if let Some(place) = &problem.place {
-            group =
-                group.element(self.snippet(place).annotation(primary(place, &problem.label)).annotations(
-                    problem.related.iter().filter(|(other, _)| other.source == place.source).map(context),
-                ));
-            for related in problem.related.iter().filter(|(other, _)| other.source != place.source) {
-                group = group.element(self.snippet(&related.0).annotation(context(related)));
+            let (near, far): (Vec<_>, Vec<_>) =
+                problem.related.iter().partition(|(other, _)| other.source == place.source);
+            let places: Vec<&Place> = near.iter().map(|(other, _)| other).chain([place]).collect();
+            let extract = self.extract(&places);
+            let marks = near.iter().map(|(other, text)| extract.mark(AnnotationKind::Context, other, text));
+            let primary = extract.mark(AnnotationKind::Primary, place, &problem.label);
+            group = group.element(extract.snippet().annotation(primary).annotations(marks));
+            for (other, text) in far {
+                let extract = self.extract(&[other]);
+                let mark = extract.mark(AnnotationKind::Context, other, text);
+                group = group.element(extract.snippet().annotation(mark));
             }
         }
         if let Some(help) = &problem.help {
@@ -160,9 +166,15 @@ impl Problems {
         renderer.render(&[group])
     }
 
-    fn snippet<'a, T: Clone>(&'a self, place: &Place) -> Snippet<'a, T> {
-        let source = &self.sources[place.source];
-        Snippet::source(&source.text).path(source.path.to_string_lossy()).fold(true)
+    /// A part of a source that shows these places of it.
+    fn extract<'a>(&'a self, places: &[&Place]) -> Extract<'a> {
+        let source = &self.sources[places[0].source];
+        let text = source.text.as_str();
+        let first = places.iter().map(|place| place.start).min().unwrap_or_default();
+        let last = places.iter().map(|place| place.end.max(place.start)).max().unwrap_or_default();
+        let start = text[..first].rfind('\n').map_or(0, |at| at + 1);
+        let end = text[last..].find('\n').map_or(text.len(), |at| last + at);
+        Extract { path: source.path.to_string_lossy(), line: line_of(text, start), start, text: &text[start..end] }
     }
 
     fn locate(&self, problem: &Problem) -> Located {
@@ -170,11 +182,7 @@ impl Problems {
             let source = &self.sources[place.source];
             let before = &source.text[..place.start.min(source.text.len())];
             let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-            (
-                source.path.clone(),
-                before.bytes().filter(|b| *b == b'\n').count() + 1,
-                before[line_start..].chars().count() + 1,
-            )
+            (source.path.clone(), line_of(&source.text, before.len()), before[line_start..].chars().count() + 1)
         });
         Located {
             message: problem.message.clone(),
@@ -187,16 +195,33 @@ impl Problems {
     }
 }
 
-fn primary<'a>(place: &Place, label: &'a str) -> annotate_snippets::Annotation<'a> {
-    let annotation = AnnotationKind::Primary.span(place.start..place.end);
-    match label {
-        "" => annotation,
-        label => annotation.label(label),
-    }
+/// The number of the line in which this byte is, from 1.
+fn line_of(text: &str, at: usize) -> usize {
+    text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-fn context((place, text): &(Place, String)) -> annotate_snippets::Annotation<'_> {
-    AnnotationKind::Context.span(place.start..place.end).label(text.as_str())
+/// Whole lines of a source. A renderer that is given all of it looks through all of it, for each problem again.
+struct Extract<'a> {
+    path: Cow<'a, str>,
+    /// Of its first line.
+    line: usize,
+    /// Where it begins in the source, in bytes.
+    start: usize,
+    text: &'a str,
+}
+
+impl<'a> Extract<'a> {
+    fn snippet<T: Clone>(&self) -> Snippet<'a, T> {
+        Snippet::source(self.text).line_start(self.line).path(self.path.clone()).fold(true)
+    }
+
+    fn mark(&self, kind: AnnotationKind, place: &Place, label: &'a str) -> Annotation<'a> {
+        let annotation = kind.span(place.start - self.start..place.end - self.start);
+        match label {
+            "" => annotation,
+            label => annotation.label(label),
+        }
+    }
 }
 
 /// Plain, for logs.

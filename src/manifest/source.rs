@@ -1,14 +1,24 @@
 //! From `-f` arguments to texts: the part of the manifest that reads the disk.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::problem::{Problem, Problems, Source};
+use super::problem::{Place, Problem, Problems, Source};
 use super::{FileKind, Surroundings};
 
 /// Read when nothing is named: the first of these that is there.
 const DEFAULTS: [&str; 2] = ["./evenkeel.toml", "/etc/evenkeel"];
+
+/// What `-f` names standard input by. Paths in it begin in the working directory.
+const STANDARD_INPUT: &str = "-";
+
+pub fn is_standard_input(input: &Path) -> bool {
+    input == Path::new(STANDARD_INPUT)
+}
+
+/// More than a host's manifest ever has; `-f /dev/zero` would fill the memory.
+const SIZE_MAX: u64 = 16 << 20;
 
 /// What is read when no `-f` is given: empty when neither default is there.
 pub fn default_inputs() -> Vec<PathBuf> {
@@ -27,19 +37,23 @@ pub(super) fn read_layers(inputs: &[PathBuf]) -> Result<Vec<Vec<Source>>, Proble
         return Err(Problems::new(Vec::new(), vec![problem.help("name one with `-f PATH`")]));
     }
     let mut problems = Vec::new();
+    let mut not_text = Vec::new();
     let mut layers = Vec::new();
     for input in inputs {
         match files_of(&input) {
             Ok(files) if files.is_empty() => {
-                problems.push(Problem::nowhere(format!("the directory `{}` holds no `*.toml`", input.display())));
+                let problem = Problem::nowhere(format!("the directory `{}` holds no `*.toml`", input.display()));
+                problems.push(problem.help("of a directory, the files whose names end in `.toml` are read"));
             }
-            Ok(files) => layers.push(files.iter().filter_map(|file| read(file, &mut problems)).collect()),
+            Ok(files) => {
+                layers.push(files.iter().filter_map(|file| read(file, &mut not_text, &mut problems)).collect());
+            }
             Err(error) => problems.push(unreadable(&input, &error)),
         }
     }
     match problems.is_empty() {
         true => Ok(layers),
-        false => Err(Problems::new(Vec::new(), problems)),
+        false => Err(Problems::new(not_text, problems)),
     }
 }
 
@@ -59,14 +73,45 @@ fn files_of(input: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read(path: &Path, problems: &mut Vec<Problem>) -> Option<Source> {
-    match fs::read_to_string(path) {
-        Ok(text) => Some(Source { path: path.to_path_buf(), text }),
+/// A file that is not UTF-8 is kept in `not_text`, so that its problem can point into it.
+fn read(path: &Path, not_text: &mut Vec<Source>, problems: &mut Vec<Problem>) -> Option<Source> {
+    let bytes = match is_standard_input(path) {
+        true => read_all(io::stdin()),
+        false => File::open(path).and_then(read_all),
+    };
+    let path = path.to_path_buf();
+    match bytes.map(String::from_utf8) {
+        Ok(Ok(text)) => Some(Source { path, text: without_mark(text) }),
+        Ok(Err(error)) => {
+            // Up to there the replacement of what is wrong moves nothing.
+            let at = error.utf8_error().valid_up_to();
+            let place = Place::new(not_text.len(), at..at + char::REPLACEMENT_CHARACTER.len_utf8());
+            problems.push(Problem::at(&place, "a manifest is UTF-8 text").label("this is not UTF-8"));
+            not_text.push(Source { path, text: String::from_utf8_lossy(error.as_bytes()).into_owned() });
+            None
+        }
         Err(error) => {
-            problems.push(unreadable(path, &error));
+            problems.push(unreadable(&path, &error));
             None
         }
     }
+}
+
+fn read_all(file: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(SIZE_MAX + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > SIZE_MAX {
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {} MiB", SIZE_MAX >> 20))),
+        false => Ok(bytes),
+    }
+}
+
+/// Editors of other systems begin a text with a byte order mark, which is no part of it.
+fn without_mark(mut text: String) -> String {
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    text
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Problem {
@@ -81,7 +126,10 @@ pub(super) fn on_this_host<T>(
     let directory = std::env::current_dir().map_err(|error| {
         Problems::new(Vec::new(), vec![Problem::nowhere(format!("cannot find the working directory: {error}"))])
     })?;
-    let read_file = |path: &Path| fs::read_to_string(path);
+    let read_file = |path: &Path| {
+        let text = String::from_utf8(File::open(path).and_then(read_all)?);
+        text.map(without_mark).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
+    };
     use_them(&Surroundings { directory: &directory, variable, file_kind: &kind_of, read_file: &read_file })
 }
 

@@ -3,6 +3,8 @@
 //! [`toml::de::DeTable`] finds several syntax errors in one pass and keeps the spans; this module only gives its
 //! values the number of their source, so that trees of several files can be merged.
 
+use std::ops::Range;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -47,7 +49,7 @@ impl Node {
     pub fn kind(&self) -> String {
         match &self.value {
             Value::String(text) => format!("the string {text:?}"),
-            Value::Integer { digits, radix } => format!("the integer {}{digits}", radix_prefix(*radix)),
+            Value::Integer { digits, radix } => format!("the integer {}", integer_text(digits, *radix)),
             Value::Float(text) => format!("the number {text}"),
             Value::Boolean(value) => format!("`{value}`"),
             Value::Datetime(text) => format!("the date {text}"),
@@ -58,13 +60,14 @@ impl Node {
 }
 
 /// How TOML writes it.
-fn radix_prefix(radix: u32) -> &'static str {
-    match radix {
+pub(super) fn integer_text(digits: &str, radix: u32) -> String {
+    let prefix = match radix {
         2 => "0b",
         8 => "0o",
         16 => "0x",
         _ => "",
-    }
+    };
+    format!("{prefix}{digits}")
 }
 
 /// The table that a text is, or all its syntax errors.
@@ -74,7 +77,52 @@ pub(super) fn parse(text: &str, source: usize) -> Result<Node, Vec<Problem>> {
         let top = Place::new(source, 0..0);
         return Ok(Node { place: top.clone(), name: top, value: Value::Table(entries(table.into_inner(), source)) });
     }
-    Err(errors.iter().map(|error| syntax_error(error, text, source)).collect())
+    let problem_of = |(number, error)| {
+        let problem = syntax_error(error, text, source);
+        match error.span().filter(|_| error.message() == "duplicate key" && number < FIRSTS_SOUGHT) {
+            Some(span) => defined_twice(problem, text, span, source),
+            None => problem,
+        }
+    };
+    Err(errors.iter().enumerate().map(problem_of).collect())
+}
+
+/// For so many duplicates the first one is looked for: each costs a parse.
+const FIRSTS_SOUGHT: usize = 20;
+
+fn defined_twice(problem: Problem, text: &str, span: Range<usize>, source: usize) -> Problem {
+    let problem = problem.label("defined again here");
+    match first_definition(text, &span) {
+        Some(first) => problem.related(&Place { source, ..first }, "first defined here"),
+        None => problem,
+    }
+}
+
+/// Where the key that stands again at `again` stood first. The parser does not say; but the text with another key
+/// in its place tells which table it is a key of.
+fn first_definition(text: &str, again: &Range<usize>) -> Option<Place> {
+    const STAND_IN: &str = "evenkeel-looks-for-the-table-of-this-key";
+    let as_entry = format!("{} = 0", text.get(again.clone())?);
+    let key = DeTable::parse(&as_entry).ok()?.into_inner().into_iter().next()?.0.into_inner().into_owned();
+    let (before, after) = (&text[..again.start], &text[again.end..]);
+    // What follows may define it a third time, which would count as the first.
+    let line = after.split_inclusive('\n').next().unwrap_or_default();
+    let replaced = format!("{before}{STAND_IN}{line}");
+    let (table, _) = DeTable::parse_recoverable(&replaced);
+    let top = Value::Table(entries(table.into_inner(), 0));
+    let siblings = table_with(&top, STAND_IN)?;
+    let first = siblings.iter().map(|(sibling, _)| sibling).find(|sibling| sibling.text == key)?;
+    (first.place.end <= again.start).then(|| first.place.clone())
+}
+
+/// The table that has this key, wherever it is.
+fn table_with<'t>(value: &'t Value, key: &str) -> Option<&'t [(Key, Node)]> {
+    match value {
+        Value::Table(entries) if entries.iter().any(|(known, _)| known.text == key) => Some(entries),
+        Value::Table(entries) => entries.iter().find_map(|(_, node)| table_with(&node.value, key)),
+        Value::Array(items) => items.iter().find_map(|node| table_with(&node.value, key)),
+        _ => None,
+    }
 }
 
 /// The parser's words, with the expectation beside the caret. What it says of a word without quotes depends on the
@@ -87,6 +135,9 @@ fn syntax_error(error: &toml::de::Error, text: &str, source: usize) -> Problem {
     if found.starts_with(|c: char| c.is_ascii_alphabetic()) && found.chars().all(is_word) && is_value(text, &place) {
         let problem = Problem::at(&place, format!("this is not TOML: the text `{found}` has no quotes"));
         return problem.help(format!("write \"{found}\""));
+    }
+    if error.message().contains("recursion") {
+        return Problem::at(&place, "this is not a manifest: tables or lists are nested too deep");
     }
     match error.message().split_once(", expected ") {
         Some((what, expected)) => {

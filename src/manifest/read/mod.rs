@@ -33,7 +33,8 @@ pub(super) fn placed<T: Read>(node: &Node, reading: &mut Reading<'_>) -> Option<
     T::read(node, reading).map(|value| Placed { value, place: node.shown().clone() })
 }
 
-fn quoted(text: &str) -> String {
+/// The text for a message.
+pub(super) fn quoted(text: &str) -> String {
     match text {
         "" => "an empty text".to_owned(),
         text => format!("`{text}`"),

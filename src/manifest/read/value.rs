@@ -4,14 +4,14 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::{Read, Reading, placed};
 use crate::manifest::problem::Placed;
-use crate::manifest::tree::{Node, Value};
+use crate::manifest::tree::{Node, Value, integer_text};
 
 impl Read for String {
     fn read(node: &Node, reading: &mut Reading<'_>) -> Option<String> {
         match &node.value {
             Value::String(text) => reading.text_of(node, text),
-            Value::Integer { digits, .. } => {
-                reading.expected(node, "a string", Some(format!("write \"{digits}\"")));
+            Value::Integer { digits, radix } => {
+                reading.expected(node, "a string", Some(format!("write \"{}\"", integer_text(digits, *radix))));
                 None
             }
             _ => {

@@ -9,7 +9,7 @@ use super::declared::Declared;
 use super::{entries, value_of};
 use crate::manifest::FileKind;
 use crate::manifest::problem::{Placed, Problem};
-use crate::manifest::read::Reading;
+use crate::manifest::read::{Reading, quoted};
 use crate::manifest::shape::project::{Image, Manifest};
 use crate::manifest::suggest::nearest;
 
@@ -62,7 +62,7 @@ fn reference(text: &Placed<String>, reading: &mut Reading<'_>) -> Option<ImageSo
     match normalize_reference(&text.value) {
         Ok(reference) => Some(ImageSource::Reference(reference)),
         Err(why) => {
-            let problem = Problem::at(&text.place, format!("`{}` is not an image reference", text.value));
+            let problem = Problem::at(&text.place, format!("{} is not an image reference", quoted(&text.value)));
             reading.report(problem.label(why.to_string()));
             None
         }

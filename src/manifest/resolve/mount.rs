@@ -9,7 +9,7 @@ use crate::model::volume::{Access, MissingSource, Mount};
 use super::declared::{Declared, Kind};
 use super::{entries, value_of};
 use crate::manifest::problem::{Place, Placed, Problem};
-use crate::manifest::read::Reading;
+use crate::manifest::read::{Reading, quoted};
 use crate::manifest::shape::container::Container;
 use crate::manifest::shape::mount::{Mount as Written, MountTable, TmpfsSize};
 use crate::manifest::shape::name::Target;
@@ -126,7 +126,7 @@ fn volume_mount(
 
 fn bind_mount(source: &Placed<String>, table: &MountTable, access: Access, reading: &mut Reading<'_>) -> Option<Mount> {
     if source.is_empty() || source.starts_with('~') {
-        let problem = Problem::at(&source.place, format!("`{}` is not a path", source.value));
+        let problem = Problem::at(&source.place, format!("{} is not a path", quoted(&source.value)));
         reading.report(problem.label("expected a path of the host").help("write `${HOME}/..` for a home directory"));
         return None;
     }

@@ -189,7 +189,11 @@ pub(in crate::manifest) struct Networks(pub Entries<ResourceName, Attachment>);
 impl Read for Networks {
     fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Networks> {
         match &node.value {
-            Value::Array(items) => Some(Networks(by_name(items, reading, Attachment::default))),
+            Value::Array(items) => {
+                let networks = by_name(items, reading, Attachment::default);
+                // A list of nothing but wrong names is not an empty one.
+                (items.is_empty() || !networks.0.is_empty()).then_some(Networks(networks))
+            }
             Value::String(name) => {
                 reading.expected(node, "a list of networks", Some(format!("write [{name:?}]")));
                 None
@@ -254,7 +258,10 @@ impl Read for DependencyCondition {
     fn read(node: &Node, reading: &mut Reading<'_>) -> Option<DependencyCondition> {
         if let Value::Table(_) = &node.value {
             let problem = Problem::at(node.shown(), "expected a condition, found a table");
-            reading.report(problem.help("write `NAME = \"healthy\"` (or \"started\", \"completed\")"));
+            reading.report(problem.help(
+                "write `NAME = \"healthy\"` (or \"started\", \"completed\"); what is depended on must be there, and is \
+                 restarted by itself",
+            ));
             return None;
         }
         Condition::read(node, reading).map(DependencyCondition)

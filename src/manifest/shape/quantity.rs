@@ -49,6 +49,10 @@ impl Word for HostPort {
         if let Some(port) = text.strip_prefix("localhost:") {
             return Some(format!("write {port}: a port without an address is on 127.0.0.1"));
         }
+        let digit_at = |end: Option<char>| end.is_some_and(|c| c.is_ascii_digit());
+        if text.split_once('-').is_some_and(|(a, b)| digit_at(a.chars().next_back()) && digit_at(b.chars().next())) {
+            return Some("there are no ranges: write an entry for each port".to_owned());
+        }
         text.contains(':').then(|| HostPort::entry_of(text)).flatten().map(|entry| format!("did you mean `{entry}`?"))
     }
 }

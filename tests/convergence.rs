@@ -9,13 +9,16 @@ use evenkeel::model::action::Action;
 use evenkeel::model::actual::{Actual, ActualContainer, Liveness};
 use evenkeel::model::container::{ContainerSpec, RunState};
 use evenkeel::model::desired::Desired;
-use evenkeel::model::id::{ContainerId, Ids, ProjectName, ResourceName, VolumeKey};
+use evenkeel::model::id::{ContainerId, Ids, ResourceName, VolumeKey, Whose};
 use evenkeel::model::names::NameTable;
 use evenkeel::model::network::NetworkMode;
 use evenkeel::model::status::Phase;
 use evenkeel::plan::{Plan, Policy, plan};
 use proptest::prelude::*;
-use worlds::{Event, Project, applied, desired, event, execute, firewall, happen, host, planned, project, told};
+use worlds::{
+    BY_HAND, Event, Project, applied, desired, event, execute, firewall, happen, host, planned, planned_by_hand,
+    project, told,
+};
 
 /// One chapter of a host's history: an apply, of which only some steps are done, and then an accident.
 #[derive(Debug, Clone)]
@@ -26,7 +29,7 @@ struct Chapter {
 }
 
 fn chapter() -> impl Strategy<Value = Chapter> {
-    let project = prop_oneof![3 => project("shop"), 1 => project("blog")];
+    let project = prop_oneof![3 => project("shop"), 1 => project("blog"), 2 => project(BY_HAND)];
     // All of it, or every step with a chance of seven in eight.
     let done = prop_oneof![Just(u64::MAX), (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(a, b, c)| a | b | c)];
     (project, done, prop::option::of(event())).prop_map(|(project, done, event)| Chapter { project, done, event })
@@ -38,10 +41,20 @@ fn world() -> impl Strategy<Value = (Actual, Desired)> {
     let next = (project("shop"), prop_oneof![2 => Just(None), 3 => (0..8usize).prop_map(Some)]);
     (prop::collection::vec(chapter(), 0..4), next).prop_map(|(chapters, (mut next, differs))| {
         let mut actual = host();
-        for (seed, chapter) in (100..).zip(&chapters) {
-            let plan = planned(&desired(&chapter.project), &actual, seed);
-            if plan.refusals.is_empty() {
-                actual = some(&actual, &plan, chapter.done);
+        for (seed, chapter) in (100..).step_by(10).zip(&chapters) {
+            let plans = match chapter.project.name {
+                // One after another, as somebody at a shell would.
+                BY_HAND => 0..chapter.project.containers.len(),
+                _ => 0..1,
+            };
+            for at in plans {
+                let plan = match chapter.project.name {
+                    BY_HAND => planned_by_hand(&chapter.project, &actual, at, seed + at as u64),
+                    _ => Some(planned(&desired(&chapter.project), &actual, seed)),
+                };
+                if let Some(plan) = plan.filter(|plan| plan.refusals.is_empty()) {
+                    actual = some(&actual, &plan, chapter.done);
+                }
             }
             chapter.event.iter().for_each(|event| happen(&mut actual, event));
         }
@@ -136,13 +149,32 @@ proptest! {
         prop_assume!(plan.refusals.is_empty());
         let after = applied(&actual, &plan);
         let foreign = |actual: &Actual| {
-            let other = |project: &ProjectName| *project != desired.project;
+            let other = |owner: &Whose| *owner != desired.project;
             let containers: Vec<_> = actual.containers.values().filter(|c| other(&c.record.project)).cloned().collect();
             let networks: Vec<_> = actual.networks.values().filter(|n| other(&n.record.project)).cloned().collect();
             let volumes: Vec<_> = actual.volumes.values().filter(|v| other(&v.record.key.project)).cloned().collect();
             (containers, networks, volumes)
         };
         prop_assert_eq!(foreign(&actual), foreign(&after));
+        prop_assert_eq!(after.firewall.clone().unwrap_or_default(), firewall(&after));
+    }
+
+    #[test]
+    fn what_is_run_by_hand_touches_nothing_else((actual, _) in world(), by_hand in project(BY_HAND), at in 0..5usize) {
+        let plan = planned_by_hand(&by_hand, &actual, at, 1);
+        prop_assume!(plan.as_ref().is_some_and(|plan| plan.refusals.is_empty()));
+        let plan = plan.unwrap();
+        let after = applied(&actual, &plan);
+        let target = desired(&by_hand).containers.keys().nth(at).unwrap().clone();
+        let needed = needed(&desired(&by_hand), BTreeSet::from([target]));
+        let others = |actual: &Actual| {
+            let is_other = |c: &&ActualContainer| c.record.project != Whose::Nobody || !needed.contains(&c.record.instance.container);
+            actual.containers.values().filter(is_other).map(|c| (c.record.clone(), c.liveness.clone())).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(others(&actual), others(&after), "{}", told(&plan));
+        let declared = |actual: &Actual| actual.networks.values().filter(|n| n.record.project != Whose::Nobody).map(|n| (n.record.clone(), n.drift.clone(), n.names.clone())).collect::<Vec<_>>();
+        prop_assert_eq!(declared(&actual), declared(&after));
+        prop_assert_eq!(actual.volumes.keys().all(|key| after.volumes.contains_key(key)), true);
         prop_assert_eq!(after.firewall.clone().unwrap_or_default(), firewall(&after));
     }
 

@@ -34,7 +34,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 89, 3, 2);
 
 fn shop(own: &OwnHost) -> Shop {
     let mut ids = Ids::from_seed(7);
-    let project: evenkeel::model::id::ProjectName = "shop".parse().unwrap();
+    let project: evenkeel::model::id::Whose = "shop".parse().unwrap();
     let source = ImageSource::Rootfs(own.rootfs());
     let network = NetworkRecord {
         version: RECORD_VERSION,
@@ -67,6 +67,7 @@ fn shop(own: &OwnHost) -> Shop {
         image: None,
         addresses: [(network.id.clone(), Addresses { v4: ADDRESS, v6: None })].into(),
         network_of: None,
+        after_end: Default::default(),
     };
     Shop { source, network, volume, web }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use evenkeel::manifest::{self, FileKind, Loaded, Problems, Source, Surroundings};
-use evenkeel::model::container::{Capabilities, CapabilitySet, ContainerSpec, Logging, RunState, UpdateOrder};
+use evenkeel::model::container::{
+    AfterEnd, Capabilities, CapabilitySet, ContainerSpec, Logging, RunState, UpdateOrder,
+};
 use evenkeel::model::desired::{Desired, DesiredContainer};
 use evenkeel::model::health::{Healthcheck, Probe};
 use evenkeel::model::image::{ImageSource, Pull};
@@ -361,7 +363,9 @@ fn desired(spec: ContainerSpec) -> Desired {
     let subnet = Some("10.89.7.0/24".parse().unwrap());
     desired.networks.insert("net".parse().unwrap(), NetworkSpec { subnet, ..NetworkSpec::default() });
     desired.volumes.insert("data".parse().unwrap(), VolumeSpec::default());
-    desired.containers.insert("web".parse().unwrap(), DesiredContainer { replicas: 1, spec });
+    desired
+        .containers
+        .insert("web".parse().unwrap(), DesiredContainer { replicas: 1, spec, after_end: AfterEnd::Keep });
     desired
 }
 

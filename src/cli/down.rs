@@ -13,7 +13,7 @@ use super::output::Output;
 use super::{planning, terminal};
 use crate::engine::host::Host;
 use crate::model::desired::Desired;
-use crate::model::id::{ProjectName, ResourceName};
+use crate::model::id::{ProjectName, ResourceName, Whose};
 use crate::plan::{MassRemoval, Policy};
 
 #[derive(Debug, Args)]
@@ -46,7 +46,7 @@ pub fn run(arguments: &DownArguments, context: &Context, output: &Output) -> Res
     let session = Session::open(context)?;
     let host = &session.host;
     let lock = arguments.lock.take(host)?;
-    let desired = Desired::empty(project);
+    let desired = Desired::empty(project.into());
     let volumes = if arguments.volumes { volumes(host, &desired)? } else { BTreeSet::new() };
     if !volumes.is_empty() && !arguments.yes {
         confirm(&desired.project, &volumes)?;
@@ -64,7 +64,7 @@ fn volumes(host: &Host, desired: &Desired) -> Result<BTreeSet<ResourceName>, Fai
 }
 
 /// Asks on a terminal. Elsewhere there is nobody to ask, and no answer is a no.
-fn confirm(project: &ProjectName, volumes: &BTreeSet<ResourceName>) -> Result<(), Failure> {
+fn confirm(project: &Whose, volumes: &BTreeSet<ResourceName>) -> Result<(), Failure> {
     let names: Vec<&str> = volumes.iter().map(ResourceName::as_str).collect();
     let refused = || {
         Failure::new(format!("the data of {} was not given up, and nothing was done", names.join(", ")))

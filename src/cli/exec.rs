@@ -63,7 +63,7 @@ pub fn run(arguments: &ExecArguments, context: &Context) -> Result<Exit, Failure
     if arguments.tty && !io::stdin().is_terminal() {
         return Err(Failure::usage("`-t` needs a terminal at standard input").hint("leave it out"));
     }
-    let name = select::full_name(record);
+    let name = record.full_name();
     let failed = |error: MonitorError| explain(error, &name);
     let client = Client::connect(&context.paths.container_run(&record.id)).map_err(failed)?;
     // Before the process exists, so that no signal ends us between its start and the loop.

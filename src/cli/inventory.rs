@@ -6,7 +6,7 @@
 use crate::engine::error::EngineError;
 use crate::engine::records;
 use crate::model::actual::Liveness;
-use crate::model::id::ProjectName;
+use crate::model::id::Whose;
 use crate::model::paths::Paths;
 use crate::model::record::ContainerRecord;
 use crate::monitor::error::MonitorError;
@@ -31,7 +31,7 @@ impl Inventory {
     }
 
     /// Only the containers of one project.
-    pub fn of_project(mut self, project: &ProjectName) -> Inventory {
+    pub fn of_project(mut self, project: &Whose) -> Inventory {
         self.records.retain(|record| record.project == *project);
         self
     }

@@ -93,7 +93,7 @@ pub fn run(arguments: &LogsArguments, context: &Context, output: &Output) -> Res
         let reader = Reader::open(&context.paths.container_logs(&record.id), &selection)?;
         sources.push(Source { record, reader, next: None });
     }
-    let names = chosen.iter().map(|record| select::full_name(record)).collect();
+    let names = chosen.iter().map(|record| record.full_name()).collect();
     let mut printer = Printer::new(names, Look { timestamps: arguments.timestamps, format: output.format() });
     let bell = if arguments.follow { Some(Bell::of(&chosen, context)?) } else { None };
     loop {

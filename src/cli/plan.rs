@@ -50,6 +50,7 @@ impl PlanningArguments {
             expendable_volumes: self.remove_volumes.iter().cloned().collect(),
             expendable_data: self.discard_data.iter().cloned().collect(),
             wait_timeout: self.timeout,
+            ..Policy::default()
         })
     }
 

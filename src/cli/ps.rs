@@ -35,7 +35,7 @@ pub struct PsArguments {
 #[derive(Debug, Serialize)]
 pub struct Row<'a> {
     id: &'a ContainerId,
-    project: &'a ProjectName,
+    project: Option<&'a ProjectName>,
     name: &'a Instance,
     image: String,
     image_id: Option<&'a Digest>,
@@ -67,7 +67,7 @@ pub enum State {
 
 pub fn run(arguments: &PsArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let inventory = match context.named_project()? {
-        Some(project) => Inventory::read(context.paths.clone())?.of_project(&project),
+        Some(project) => Inventory::read(context.paths.clone())?.of_project(&project.into()),
         None => Inventory::read(context.paths.clone())?,
     };
     let chosen = select::many(inventory.records(), &arguments.names, &|| context.tie_break())?;
@@ -103,7 +103,7 @@ pub fn row<'a>(record: &'a ContainerRecord, liveness: &Liveness, now: SystemTime
     let of = |get: fn(&Status) -> Option<SystemTime>| status.and_then(get).map(timestamp);
     Row {
         id: &record.id,
-        project: &record.project,
+        project: record.project.project(),
         name: &record.instance,
         image: record.spec.image.to_string(),
         image_id: record.image.as_ref(),
@@ -137,7 +137,7 @@ fn table(rows: &[Row<'_>]) -> String {
     for row in rows {
         let ports: Vec<_> = row.ports.iter().map(|(host, inside)| format!("{host}->{inside}")).collect();
         table.row(vec![
-            format!("{}/{}", row.project, row.name),
+            row.project.map_or_else(|| row.name.to_string(), |project| format!("{project}/{}", row.name)),
             familiar(&row.image).to_owned(),
             format!("{}{}{:#}", colour(row), row.status, colour(row)),
             ports.join(", "),

@@ -56,11 +56,6 @@ pub fn many<'a>(
     Ok(records.iter().filter(|record| chosen.iter().any(|other| other.id == record.id)).collect())
 }
 
-/// `shop/web`: the name by which every command takes it.
-pub fn full_name(record: &ContainerRecord) -> String {
-    format!("{}/{}", record.project, record.instance)
-}
-
 fn matching<'a>(
     records: &'a [ContainerRecord],
     word: &str,
@@ -90,7 +85,7 @@ fn narrowed<'a>(found: Vec<&'a ContainerRecord>, tie_break: TieBreak<'_>) -> Res
         return Ok(found);
     }
     let project = tie_break()?;
-    let ours: Vec<_> = found.iter().copied().filter(|record| Some(&record.project) == project.as_ref()).collect();
+    let ours: Vec<_> = found.iter().copied().filter(|record| record.project.project() == project.as_ref()).collect();
     Ok(if ours.is_empty() { found } else { ours })
 }
 
@@ -102,7 +97,7 @@ fn unknown(records: &[ContainerRecord], word: &str) -> Failure {
     let failure = Failure::new(format!("there is no container `{word}`"));
     let with_project = word.contains('/');
     let name = |record: &ContainerRecord| match with_project {
-        true => full_name(record),
+        true => record.full_name(),
         false => record.instance.to_string(),
     };
     let nearest = records
@@ -118,7 +113,7 @@ fn unknown(records: &[ContainerRecord], word: &str) -> Failure {
 }
 
 fn ambiguous(found: &[&ContainerRecord], word: &str) -> Failure {
-    let list: Vec<_> = found.iter().map(|record| format!("{} ({})", full_name(record), record.id)).collect();
+    let list: Vec<_> = found.iter().map(|record| format!("{} ({})", record.full_name(), record.id)).collect();
     Failure::new(format!("`{word}` means several containers: {}", list.join(", ")))
         .hint("give PROJECT/NAME or the beginning of the id")
 }
@@ -128,7 +123,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::container::ContainerSpec;
+    use crate::model::container::{AfterEnd, ContainerSpec};
     use crate::model::image::ImageSource;
     use crate::model::record::RECORD_VERSION;
 
@@ -142,6 +137,7 @@ mod tests {
             image: None,
             addresses: BTreeMap::new(),
             network_of: None,
+            after_end: AfterEnd::Keep,
         }
     }
 

@@ -121,7 +121,7 @@ fn row(record: &ContainerRecord, before: &Sample, after: &Sample) -> Row {
     let spent = after.usage.cpu_nanoseconds.saturating_sub(before.usage.cpu_nanoseconds);
     Row {
         id: record.id.to_string(),
-        container: select::full_name(record),
+        container: record.full_name(),
         cpu_percent: percent(spent, after.at - before.at),
         cpu_nanoseconds: after.usage.cpu_nanoseconds,
         memory_bytes: after.usage.memory,

@@ -63,7 +63,7 @@ fn processes(record: &ContainerRecord, context: &Context, hierarchy: &Hierarchy)
         cgroup.processes()?.into_iter().filter_map(|pid| Process::read(pid.as_raw_nonzero().get() as u32)).collect();
     found.sort_by_key(|process| (process.inner_pid, process.pid));
     let row = |process: Process| Row {
-        container: select::full_name(record),
+        container: record.full_name(),
         pid: process.pid,
         container_pid: process.inner_pid,
         parent: process.parent,

@@ -6,12 +6,12 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output::{Format, Output};
 use super::phrase::counted;
-use crate::model::id::ProjectName;
+use crate::model::id::Whose;
 
 #[derive(Serialize)]
 struct Document {
     valid: bool,
-    project: ProjectName,
+    project: Whose,
     containers: usize,
     networks: usize,
     volumes: usize,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::error::EngineError;
 use super::host::{Host, network_error};
 use super::network::attachment::Attachment;
-use super::{container::lifecycle, network, records};
+use super::{network, records};
 use crate::model::id::NetworkId;
 use crate::model::network::NetworkMode;
 use crate::model::record::{ContainerRecord, NetworkRecord};
@@ -23,7 +23,7 @@ pub(super) fn connect(host: &Host, record: &ContainerRecord) -> Result<(), Engin
     if !has_namespace(record) {
         return Ok(());
     }
-    let failed = || network_error("connect", format!("container `{}`", lifecycle::name(record)));
+    let failed = || network_error("connect", format!("container `{}`", record.full_name()));
     let namespace = host.paths.netns(&record.id);
     let networks = networks(host, record)?;
     network::netns::ensure(&namespace).map_err(failed())?;
@@ -38,7 +38,7 @@ pub(super) fn disconnect(host: &Host, record: &ContainerRecord) -> Result<(), En
     if !has_namespace(record) {
         return Ok(());
     }
-    let failed = || network_error("disconnect", format!("container `{}`", lifecycle::name(record)));
+    let failed = || network_error("disconnect", format!("container `{}`", record.full_name()));
     // The links go with the namespace, but not before its last socket is closed; the next container with this
     // address should not meet them.
     leave(host, record, &networks(host, record)?)?;
@@ -58,7 +58,7 @@ fn leave(
     networks: &BTreeMap<NetworkId, NetworkRecord>,
 ) -> Result<(), EngineError> {
     for attachment in Attachment::all_of(&host.tag, record, networks.values()) {
-        let subject = format!("container `{}`", lifecycle::name(record));
+        let subject = format!("container `{}`", record.full_name());
         host.links.remove_attachment(&attachment).map_err(network_error("disconnect", subject))?;
     }
     Ok(())

@@ -130,7 +130,7 @@ impl Host {
     fn remove_volume(&self, key: &crate::model::id::VolumeKey) -> Result<(), EngineError> {
         for container in records::containers(&self.paths)? {
             if container.project == key.project && container.spec.volumes().any(|name| *name == key.name) {
-                return Err(EngineError::VolumeInUse { key: key.clone(), user: lifecycle::name(&container) });
+                return Err(EngineError::VolumeInUse { key: key.clone(), user: container.full_name() });
             }
         }
         volume::remove(&self.paths, key, SystemTime::now())
@@ -149,7 +149,7 @@ impl Host {
         let Some(record) = records::network(&self.paths, id)? else { return Ok(()) };
         for container in records::containers(&self.paths)? {
             if container.addresses.contains_key(id) {
-                return Err(EngineError::NetworkInUse { id: id.clone(), user: lifecycle::name(&container) });
+                return Err(EngineError::NetworkInUse { id: id.clone(), user: container.full_name() });
             }
         }
         self.links
@@ -217,7 +217,7 @@ impl Engine for Host {
             Action::StopContainer { id } => self.stop(id),
             Action::RemoveContainer { id } => self.remove(id),
             Action::AwaitContainer { id, condition, timeout } => {
-                let name = lifecycle::name(&self.record(id)?);
+                let name = self.record(id)?.full_name();
                 let directory = self.paths.container_run(id);
                 files::create_directories(&directory)?;
                 await_condition(&name, &directory, *condition, timeout.to_duration())

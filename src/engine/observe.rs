@@ -139,7 +139,7 @@ fn limits(host: &Host, record: &ContainerRecord) -> Result<Resources, EngineErro
     let group = cgroup::open(&host.hierarchy, &oci::cgroup_path(&host.tag, &record.id));
     let found = group.observe().map_err(|source| EngineError::Monitor {
         operation: "read the limits of",
-        name: lifecycle::name(record),
+        name: record.full_name(),
         source: Box::new(source),
     })?;
     let declared = &record.spec.resources;

@@ -24,7 +24,7 @@ use crate::model::volume::{Access, MissingSource, Mount, Propagation, VolumeSpec
 /// Images keep the names that the manifest gave them.
 pub fn to_toml(loaded: &Loaded) -> String {
     let Loaded { desired, image_names, files: _ } = loaded;
-    let Desired { project, images, networks, volumes, containers } = desired;
+    let Desired { project, images, networks, volumes, containers, borrowed: _ } = desired;
     let names = names_of_images(images, image_names);
     let mut top = Table::new();
     top.insert("project".to_owned(), project.to_string().into());
@@ -110,7 +110,7 @@ fn volume(spec: &VolumeSpec) -> Value {
 }
 
 fn container(container: &DesiredContainer, names: &BTreeMap<ImageSource, String>) -> Value {
-    let DesiredContainer { replicas, spec } = container;
+    let DesiredContainer { replicas, spec, after_end: _ } = container;
     // Exhaustive, so that a new field does not compile until it is written here.
     let ContainerSpec {
         image,

@@ -37,6 +37,16 @@ pub enum RunState {
     Stopped,
 }
 
+/// What becomes of a container that ended for good. What is declared is kept: the next plan decides.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterEnd {
+    #[default]
+    Keep,
+    /// It goes, and the volumes that were made for it alone: `run --rm`.
+    Remove,
+}
+
 /// In which order a container and its replacement are started and stopped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -194,15 +194,82 @@ impl From<Instance> for String {
     }
 }
 
+/// Whose an object is. What nobody declares was made by hand (`evenkeel run`): no manifest can name it, so no plan of
+/// a project ever is about it. In records it is the project's name, or `null`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "Option<ProjectName>", from = "Option<ProjectName>")]
+pub enum Whose {
+    Nobody,
+    Project(ProjectName),
+}
+
+impl Whose {
+    /// `_` for nobody, which is no name of a project.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Whose::Nobody => "_",
+            Whose::Project(name) => name.as_str(),
+        }
+    }
+
+    pub fn project(&self) -> Option<&ProjectName> {
+        match self {
+            Whose::Nobody => None,
+            Whose::Project(name) => Some(name),
+        }
+    }
+}
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Reads the name of a project: nobody's name cannot be written.
+impl FromStr for Whose {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        text.parse().map(Whose::Project)
+    }
+}
+
+impl From<ProjectName> for Whose {
+    fn from(name: ProjectName) -> Whose {
+        Whose::Project(name)
+    }
+}
+
+impl From<Option<ProjectName>> for Whose {
+    fn from(name: Option<ProjectName>) -> Whose {
+        name.map_or(Whose::Nobody, Whose::Project)
+    }
+}
+
+impl From<Whose> for Option<ProjectName> {
+    fn from(owner: Whose) -> Option<ProjectName> {
+        match owner {
+            Whose::Nobody => None,
+            Whose::Project(name) => Some(name),
+        }
+    }
+}
+
+impl PartialEq<ProjectName> for Whose {
+    fn eq(&self, name: &ProjectName) -> bool {
+        self.project() == Some(name)
+    }
+}
+
 /// A volume is known by its project and its name, since its data outlives every container.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct VolumeKey {
-    pub project: ProjectName,
+    pub project: Whose,
     pub name: ResourceName,
 }
 
-/// `project.volume`: also the name of its directory.
+/// `project.volume`, or `_.volume` for one that nobody declares: also the name of its directory.
 impl fmt::Display for VolumeKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.project, self.name)
@@ -213,7 +280,8 @@ impl FromStr for VolumeKey {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
         let (project, name) = text.split_once('.').ok_or(IdError::NameLength(0))?;
-        Ok(VolumeKey { project: project.parse()?, name: name.parse()? })
+        let project = if project == Whose::Nobody.as_str() { Whose::Nobody } else { project.parse()? };
+        Ok(VolumeKey { project, name: name.parse()? })
     }
 }
 
@@ -280,6 +348,15 @@ mod tests {
         }
         assert!("web.1".parse::<Instance>().is_err());
         assert!("web.x".parse::<Instance>().is_err());
+    }
+
+    #[test]
+    fn nobody_is_no_project() {
+        let key: VolumeKey = "_.data".parse().unwrap();
+        assert_eq!((key.project.clone(), key.to_string().as_str()), (Whose::Nobody, "_.data"));
+        assert!("_".parse::<Whose>().is_err());
+        assert_eq!(serde_json::to_string(&Whose::Nobody).unwrap(), "null");
+        assert_eq!(serde_json::from_str::<Whose>("\"shop\"").unwrap(), "shop".parse::<Whose>().unwrap());
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::container::ContainerSpec;
-use super::id::{ContainerId, Digest, Instance, NetworkId, ProjectName, ResourceName, VolumeKey};
+use super::container::{AfterEnd, ContainerSpec};
+use super::id::{ContainerId, Digest, Instance, NetworkId, ResourceName, VolumeKey, Whose};
 use super::network::{NetworkSpec, Subnet};
 use super::volume::VolumeSpec;
 
@@ -20,7 +20,7 @@ pub const RECORD_VERSION: u32 = 1;
 pub struct NetworkRecord {
     pub version: u32,
     pub id: NetworkId,
-    pub project: ProjectName,
+    pub project: Whose,
     pub name: ResourceName,
     pub spec: NetworkSpec,
     /// The declared subnet, or the one that was chosen.
@@ -46,7 +46,7 @@ pub struct Addresses {
 pub struct ContainerRecord {
     pub version: u32,
     pub id: ContainerId,
-    pub project: ProjectName,
+    pub project: Whose,
     pub instance: Instance,
     pub spec: ContainerSpec,
     /// The image that it was made of. A plan that pulls first leaves this open; creating the container fills it in.
@@ -54,4 +54,17 @@ pub struct ContainerRecord {
     pub addresses: BTreeMap<NetworkId, Addresses>,
     /// Whose network namespace it joins, for `network_mode = "container:NAME"`.
     pub network_of: Option<ContainerId>,
+    /// What becomes of it when it has ended for good.
+    #[serde(default)]
+    pub after_end: AfterEnd,
+}
+
+impl ContainerRecord {
+    /// `shop/web`, or `web` for one that nobody declares: the name by which every command takes it.
+    pub fn full_name(&self) -> String {
+        match &self.project {
+            Whose::Nobody => self.instance.to_string(),
+            Whose::Project(project) => format!("{project}/{}", self.instance),
+        }
+    }
 }

@@ -13,7 +13,7 @@ use super::scope::attached;
 use super::{ChangeClass, FieldChange, World, cause_of, diff};
 use crate::model::actual::ActualContainer;
 use crate::model::container::ContainerSpec;
-use crate::model::id::{ContainerId, Instance};
+use crate::model::id::{ContainerId, Instance, ResourceName};
 use crate::model::network::NetworkMode;
 use crate::model::record::ContainerRecord;
 
@@ -77,13 +77,19 @@ impl<'a> Standard<'_, 'a> {
         }
         self.compare_networks(record, spec, &mut changes, &mut causes);
         if let NetworkMode::Container(owner) = &spec.network {
-            let owner_id = self.chosen.get(&Instance { container: owner.clone(), replica: 1 });
+            let owner_id = self.owner_of_namespace(owner);
             if record.network_of.as_ref() != owner_id && record.spec.network == spec.network {
                 changes.push(replaced("network_mode", "namespace of the old one", "namespace of the new one"));
                 causes.push(format!("container {owner}, whose network it shares, is replaced"));
             }
         }
         Comparison { container, changes, causes }
+    }
+
+    /// The container of this name whose network namespace others share.
+    pub fn owner_of_namespace(&self, name: &ResourceName) -> Option<&ContainerId> {
+        let own = self.chosen.get(&Instance { container: name.clone(), replica: 1 });
+        own.or_else(|| self.world.desired.borrowed.containers.get(name))
     }
 
     /// A network of the same name may be another one; an address that is written down as it was chosen, or left

@@ -22,7 +22,7 @@ use super::scope::in_order;
 use super::waits::readiness;
 use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, diff};
 use crate::model::actual::ActualContainer;
-use crate::model::container::{Condition, ContainerSpec, RunState, UpdateOrder};
+use crate::model::container::{AfterEnd, Condition, ContainerSpec, RunState, UpdateOrder};
 use crate::model::id::{ContainerId, Ids, Instance, ResourceName};
 use crate::model::network::NetworkMode;
 use crate::model::record::{ContainerRecord, RECORD_VERSION};
@@ -277,6 +277,11 @@ impl<'w, 'a> Round<'w, 'a> {
         let (stop, start) = match (spec.state, standing) {
             (RunState::Stopped, _) => (is_up(&container.liveness).then(|| "declared stopped".to_owned()), None),
             (RunState::Running, Standing::Up) if needs_restart => (Some(reason.clone()), Some(reason.clone())),
+            (RunState::Running, Standing::Done)
+                if self.world.policy.again.contains(&container.record.instance.container) =>
+            {
+                (None, Some("asked for".to_owned()))
+            }
             (RunState::Running, Standing::Up | Standing::Done) => (None, None),
             (RunState::Running, Standing::Down(why)) => (None, Some(why)),
             (RunState::Running, Standing::Stale(why)) => (Some(why.clone()), Some(why)),
@@ -320,9 +325,7 @@ impl<'w, 'a> Round<'w, 'a> {
             Knowledge::Fetched { .. } | Knowledge::Missing => None,
         };
         let network_of = match &spec.network {
-            NetworkMode::Container(owner) => {
-                self.standard.chosen.get(&Instance { container: owner.clone(), replica: 1 }).cloned()
-            }
+            NetworkMode::Container(owner) => self.standard.owner_of_namespace(owner).cloned(),
             NetworkMode::Networks(_) | NetworkMode::None | NetworkMode::Host => None,
         };
         let record = ContainerRecord {
@@ -334,6 +337,7 @@ impl<'w, 'a> Round<'w, 'a> {
             image,
             addresses,
             network_of,
+            after_end: self.world.desired.containers.get(&instance.container).map_or(AfterEnd::Keep, |c| c.after_end),
         };
         let (changes, reason) = match old.first() {
             Some(old) => ([old.changes.clone(), lost_data(self.world, old.container)].concat(), old.reason()),

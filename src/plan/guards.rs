@@ -9,10 +9,11 @@ use super::containers::{Containers, Decision};
 use super::images::unmounted_volumes;
 use super::liveness::controller_of;
 use super::networks::{Networks, overlap};
+use super::traffic::may_serve;
 use super::waits::{Check, check as health_check};
 use super::{ChangeClass, Findings, MassRemoval, Refusal, RefusalKind, World, diff};
 use crate::model::container::{CapabilitySet, Condition, RunState};
-use crate::model::id::Instance;
+use crate::model::id::{Instance, Whose};
 use crate::model::network::NetworkMode;
 use crate::model::port::{HostAddress, HostPort};
 use crate::model::record::ContainerRecord;
@@ -25,6 +26,7 @@ pub(super) fn check(world: &World<'_>, networks: &Networks<'_>, containers: &Con
     targets(world, findings);
     mass_removal(world, containers, findings);
     subnets(world, networks, containers, findings);
+    lent_networks(world, networks, findings);
     for decision in &containers.declared {
         ports(world, containers, decision, findings);
         if decision.is_new() || decision.start.is_some() || !decision.changes.is_empty() {
@@ -72,6 +74,17 @@ fn mass_removal(world: &World<'_>, containers: &Containers<'_>, findings: &mut F
     }
 }
 
+/// A network that goes stays as long as somebody is on it who is not asked to leave.
+fn lent_networks(world: &World<'_>, networks: &Networks<'_>, findings: &mut Findings) {
+    for network in &networks.leaving {
+        let mut others = world.actual.containers.values().filter(|c| c.record.project != world.desired.project);
+        if let Some(guest) = others.find(|c| c.record.addresses.contains_key(&network.id)) {
+            let guest = format!("container {}{}", guest.record.instance, of_whom(&guest.record.project));
+            findings.warn(format!("network {} stays: {guest}, is on it", network.name));
+        }
+    }
+}
+
 /// A new network must not cover addresses that the host reaches elsewhere, or another network has.
 fn subnets(world: &World<'_>, networks: &Networks<'_>, containers: &Containers<'_>, findings: &mut Findings) {
     let departing: BTreeSet<_> = containers.departing().map(|c| &c.record.id).collect();
@@ -94,7 +107,7 @@ fn subnets(world: &World<'_>, networks: &Networks<'_>, containers: &Containers<'
         for other in world.actual.networks.values().map(|network| &network.record) {
             let leaves = networks.leaving.iter().any(|leaving| leaving.id == other.id) && !stays_used(&other.id);
             if overlap(record, other) && !leaves {
-                let whose = format!("network {} of project {}", other.name, other.project);
+                let whose = format!("network {}{}", other.name, of_whom(&other.project));
                 findings.impossible(&subject, format!("{} overlaps {whose}", record.subnet), hint);
             }
         }
@@ -112,15 +125,23 @@ fn ports(world: &World<'_>, containers: &Containers<'_>, decision: &Decision<'_>
         .flat_map(|old| old.record.spec.ports.keys())
         .collect();
     let subject = format!("container {}", decision.record.instance);
-    let others = || world.actual.containers.values().map(|c| &c.record);
+    let others = || world.actual.containers.values().filter(|c| may_serve(c)).map(|c| &c.record);
     for port in decision.spec().ports.keys().filter(|port| !held.contains(port)) {
         if port.address == HostAddress::Any {
             findings.warn(format!("{subject} publishes port {port} on every address of this host"));
         }
-        let foreign = others().filter(|other| other.project != world.desired.project);
-        if let Some(other) = publisher(foreign, port) {
-            let whose = format!("container {} of project {}", other.instance, other.project);
-            findings.impossible(&subject, format!("port {port} is published by {whose}"), "publish another port");
+        // Containers that nobody declares have nothing to do with each other.
+        let is_foreign = |other: &&ContainerRecord| match &other.project {
+            Whose::Nobody => other.instance != decision.record.instance || world.desired.project != Whose::Nobody,
+            project => *project != world.desired.project,
+        };
+        if let Some(other) = publisher(others().filter(is_foreign), port) {
+            let holder = format!("container {}{}", other.instance, of_whom(&other.project));
+            let hint = match &other.project {
+                Whose::Nobody => format!("`evenkeel stop {}`, or publish another port", other.instance),
+                Whose::Project(_) => "publish another port".to_owned(),
+            };
+            findings.impossible(&subject, format!("port {port} is published by {holder}"), hint);
             continue;
         }
         if world.actual.host.listening.iter().any(|listening| listening.conflicts(port)) {
@@ -138,13 +159,21 @@ fn ports(world: &World<'_>, containers: &Containers<'_>, decision: &Decision<'_>
     }
     // Within the project the parser looks at what is declared; what stays beside the targets is not declared here.
     let staying = others()
-        .filter(|other| other.project == world.desired.project && !world.scope.holds(&other.instance.container));
+        .filter(|other| other.project != Whose::Nobody && other.project == world.desired.project)
+        .filter(|other| !world.scope.holds(&other.instance.container));
     let staying: Vec<&ContainerRecord> = staying.collect();
     for port in decision.spec().ports.keys().filter(|port| !held.contains(port)) {
         if let Some(other) = publisher(staying.iter().copied(), port) {
             let reason = format!("port {port} is still published by container {}", other.instance);
             findings.impossible(&subject, reason, format!("add --target {}", other.instance.container));
         }
+    }
+}
+
+fn of_whom(whose: &Whose) -> String {
+    match whose {
+        Whose::Nobody => ", which `evenkeel run` made".to_owned(),
+        Whose::Project(project) => format!(" of project {project}"),
     }
 }
 
@@ -160,7 +189,8 @@ fn publisher<'a>(
 fn data(world: &World<'_>, decision: &Decision<'_>, findings: &mut Findings) {
     let name = decision.name();
     let subject = format!("container {}", decision.record.instance);
-    if decision.leaving.is_empty() {
+    // Who runs something once by hand knows that it goes.
+    if decision.leaving.is_empty() && world.desired.project != Whose::Nobody {
         for path in unmounted_volumes(world, decision.spec()) {
             let text = "its image keeps data there, and nothing is mounted: the data goes with the container";
             findings.warn(format!("{subject}: {path}: {text}"));
@@ -233,7 +263,10 @@ fn addresses(
     let NetworkMode::Networks(attachments) = &decision.spec().network else { return };
     let subject = format!("container {}", decision.record.instance);
     for (name, attachment) in attachments {
-        let Some(network) = networks.declared.get(name) else { continue };
+        let Some(network) = networks.declared.get(name) else {
+            findings.impossible(&subject, format!("network {name} is gone"), "`evenkeel run` it anew, elsewhere");
+            continue;
+        };
         let (record, Some(address)) = (&network.record, attachment.address) else { continue };
         if !record.subnet.contains(address.into()) {
             let reason = format!("{address} is not in {}, the subnet of network {name}", record.subnet);

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::action::Action;
 use crate::model::actual::Actual;
 use crate::model::desired::Desired;
-use crate::model::id::{Ids, ProjectName, ResourceName};
+use crate::model::id::{Ids, ResourceName, Whose};
 use crate::model::units::Timespan;
 
 mod addresses;
@@ -118,7 +118,7 @@ pub const PLAN_VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     pub version: u32,
-    pub project: ProjectName,
+    pub project: Whose,
     pub steps: Vec<Step>,
     /// What a reader should know: a cut capability, a missing controller, a port bound on every address.
     pub warnings: Vec<String>,
@@ -162,6 +162,9 @@ pub struct Policy {
     /// Containers whose own data may be lost when they are replaced (`--discard-data NAME`): what they wrote to
     /// directories that their image declares as volumes and where nothing is mounted.
     pub expendable_data: BTreeSet<ResourceName>,
+    /// Containers that are started again although their restart policy lets them rest: `start` was asked for.
+    #[serde(default)]
+    pub again: BTreeSet<ResourceName>,
     /// `--timeout`: how long a step waits for a container's health or end. Without it the wait follows from the
     /// health check's own numbers.
     pub wait_timeout: Option<Timespan>,

@@ -59,7 +59,7 @@ pub(super) fn overlap(a: &NetworkRecord, b: &NetworkRecord) -> bool {
 pub(super) fn decide<'a>(world: &World<'a>, ids: &mut Ids, findings: &mut Findings) -> Networks<'a> {
     let mut networks = Networks { declared: BTreeMap::new(), leaving: Vec::new() };
     let mut subnets = Subnets::of(world);
-    for name in world.scope.networks(world.desired) {
+    for name in world.scope.networks(world.desired, world.actual) {
         let Some(spec) = world.desired.networks.get(name) else { continue };
         let mut present = of_name(world, name);
         let network = match present.iter().position(|record| fits(world, record, spec)) {
@@ -80,6 +80,13 @@ pub(super) fn decide<'a>(world: &World<'a>, ids: &mut Ids, findings: &mut Findin
         };
         networks.leaving.extend(present);
         networks.declared.insert(name.clone(), network);
+    }
+    for (name, id) in &world.desired.borrowed.networks {
+        // One that went away meanwhile is missing from the list, and whoever wants to be on it is refused.
+        if let Some(lender) = world.actual.networks.get(id) {
+            let network = Network { record: lender.record.clone(), work: None, reconnect: false };
+            networks.declared.insert(name.clone(), network);
+        }
     }
     if world.scope.is_whole() {
         let own = world.actual.networks.values().map(|network| &network.record);

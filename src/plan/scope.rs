@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Policy;
+use crate::model::actual::Actual;
 use crate::model::container::ContainerSpec;
 use crate::model::desired::Desired;
 use crate::model::id::ResourceName;
@@ -41,11 +42,16 @@ impl Scope {
         }
     }
 
-    /// The declared networks that this plan is about.
-    pub fn networks<'a>(&self, desired: &'a Desired) -> BTreeSet<&'a ResourceName> {
+    /// The declared networks that this plan is about: those of the containers in scope, as they will be and as they are,
+    /// since who leaves a network leaves its names too.
+    pub fn networks<'a>(&self, desired: &'a Desired, actual: &'a Actual) -> BTreeSet<&'a ResourceName> {
         match self {
             Scope::Whole => desired.networks.keys().collect(),
-            Scope::Narrow(_) => self.specs(desired).flat_map(attached).collect(),
+            Scope::Narrow(_) => {
+                let present = actual.containers.values().map(|container| &container.record);
+                let present = present.filter(|r| r.project == desired.project && self.holds(&r.instance.container));
+                self.specs(desired).chain(present.map(|record| &record.spec)).flat_map(attached).collect()
+            }
         }
     }
 

@@ -17,16 +17,19 @@
 //! are known. One that is declared stopped has neither names nor ports.
 //!
 //! The firewall is one table for the whole state root, so its rules are computed over all projects; names only for
-//! networks of this one.
+//! networks of this one. A container that nobody declares has traffic while it is up: what is not declared cannot be
+//! expected back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::World;
 use super::containers::{Containers, Decision};
+use super::liveness::is_up;
 use super::networks::Networks;
+use crate::model::actual::ActualContainer;
 use crate::model::container::RunState;
 use crate::model::firewall::Ruleset;
-use crate::model::id::{ContainerId, NetworkId};
+use crate::model::id::{ContainerId, NetworkId, Whose};
 use crate::model::names::NameTable;
 use crate::model::record::{ContainerRecord, NetworkRecord};
 
@@ -79,7 +82,8 @@ struct Serving<'a> {
 impl<'a> Serving<'a> {
     fn present(world: &World<'a>) -> Serving<'a> {
         let networks = world.actual.networks.values().map(|network| (&network.record.id, &network.record));
-        let containers = world.actual.containers.values().map(|container| (&container.record.id, &container.record));
+        let containers = world.actual.containers.values().filter(|container| may_serve(container));
+        let containers = containers.map(|container| (&container.record.id, &container.record));
         Serving { networks: networks.collect(), containers: containers.collect() }
     }
 
@@ -95,7 +99,9 @@ impl<'a> Serving<'a> {
             };
             // A kept record that is not ready gives way to the old one like a new one does.
             serving.containers.remove(&decision.record.id);
-            serving.containers.insert(&serves.id, serves);
+            if decision.start.is_some() || decision.kept.is_none_or(may_serve) {
+                serving.containers.insert(&serves.id, serves);
+            }
         }
         serving
     }
@@ -110,6 +116,11 @@ impl<'a> Serving<'a> {
     fn containers(&self) -> impl Iterator<Item = &'a ContainerRecord> {
         self.containers.values().copied().filter(|record| record.spec.state == RunState::Running)
     }
+}
+
+/// What is declared holds its addresses and ports whether it is up or not; what is not, while it is up.
+pub(super) fn may_serve(container: &ActualContainer) -> bool {
+    container.record.project != Whose::Nobody || is_up(&container.liveness)
 }
 
 /// What is set, moment by moment.

@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use evenkeel::model::actual::{Actual, Drift, HostFacts, Liveness};
-use evenkeel::model::container::{Condition, ContainerSpec, RunState, UpdateOrder};
+use evenkeel::model::actual::{Actual, ActualContainer, Drift, HostFacts, Liveness};
+use evenkeel::model::container::{AfterEnd, Condition, ContainerSpec, RunState, UpdateOrder};
 use evenkeel::model::desired::{Desired, DesiredContainer};
 use evenkeel::model::firewall::Ruleset;
 use evenkeel::model::health::{Healthcheck, Probe};
-use evenkeel::model::id::{ContainerId, Ids, ResourceName};
+use evenkeel::model::id::{ContainerId, Ids, ResourceName, Whose};
 use evenkeel::model::image::{ImageSource, Pull};
 use evenkeel::model::names::NameTable;
 use evenkeel::model::network::{Attachment, NetworkMode, NetworkSpec};
@@ -54,6 +54,18 @@ pub struct Project {
 }
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// The project that is none: what nobody declares.
+pub const BY_HAND: &str = "by hand";
+
+/// The second byte of its networks' addresses; a hundredth of its ports, too.
+fn base(project: &Project) -> u16 {
+    match project.name {
+        "blog" => 78,
+        BY_HAND => 79,
+        _ => 77,
+    }
+}
 
 pub fn choice() -> impl Strategy<Value = Choice> {
     let small = (
@@ -126,8 +138,9 @@ pub fn image(n: u8) -> ImageSource {
 
 /// The project as a parser would give it: no cycles, no conflicts, nothing undeclared.
 pub fn desired(project: &Project) -> Desired {
-    let mut desired = Desired::empty(project.name.parse().unwrap());
-    let base = if project.name == "shop" { 77 } else { 78 };
+    let owner = if project.name == BY_HAND { Whose::Nobody } else { project.name.parse().unwrap() };
+    let mut desired = Desired::empty(owner);
+    let base = base(project);
     for (n, (declared, internal, mtu)) in project.networks.iter().enumerate() {
         let third = (n + usize::from(project.rotation)) % 3;
         let prefix = if project.rotation == 3 { 25 } else { 24 };
@@ -150,7 +163,9 @@ pub fn desired(project: &Project) -> Desired {
             desired.containers.get_mut(owner).unwrap().spec.state = RunState::Running;
         }
         desired.images.insert(spec.image.clone(), Pull::Missing);
-        desired.containers.insert(name(NAMES[n]), DesiredContainer { replicas: choice.replicas, spec });
+        desired
+            .containers
+            .insert(name(NAMES[n]), DesiredContainer { replicas: choice.replicas, spec, after_end: AfterEnd::Keep });
     }
     desired
 }
@@ -208,7 +223,7 @@ fn container(project: &Project, desired: &Desired, n: usize, choice: &Choice) ->
         _ => NetworkMode::Networks(attachments(project, n, choice)),
     };
     if let (NetworkMode::Networks(_), 0 | 1) = (&spec.network, choice.port) {
-        let base = if project.name == "shop" { 8000 } else { 9000 };
+        let base = if project.name == BY_HAND { 7700 } else { 100 * base(project) };
         let host = format!("127.0.0.1:{}", base + (n as u16 + u16::from(project.shift)) % 5);
         spec.ports.insert(host.parse().unwrap(), 80 + u16::from(choice.port));
     }
@@ -216,7 +231,7 @@ fn container(project: &Project, desired: &Desired, n: usize, choice: &Choice) ->
 }
 
 fn attachments(project: &Project, n: usize, choice: &Choice) -> BTreeMap<ResourceName, Attachment> {
-    let base = if project.name == "shop" { 77 } else { 78 };
+    let base = base(project);
     let mut attachments = BTreeMap::new();
     for network in (0..3usize).filter(|network| choice.networks >> network & 1 == 1) {
         let aliases = (choice.alias > 0).then(|| format!("alias{}", choice.alias)).into_iter().collect();
@@ -243,6 +258,19 @@ pub fn host() -> Actual {
         },
         ..Actual::default()
     }
+}
+
+/// Whether there is something to stop.
+pub fn is_up(container: &ActualContainer) -> bool {
+    matches!(container.liveness, Liveness::Monitored(_) | Liveness::Lost(_))
+}
+
+/// What `evenkeel run` plans: one container that nobody declares.
+pub fn planned_by_hand(project: &Project, actual: &Actual, at: usize, seed: u64) -> Option<Plan> {
+    let desired = desired(project);
+    let target = desired.containers.keys().nth(at)?.clone();
+    let policy = Policy { targets: BTreeSet::from([target]), ..Policy::default() };
+    Some(plan(&desired, actual, &policy, &mut Ids::from_seed(seed)))
 }
 
 /// The plan under a policy that asks for no consent.
@@ -423,6 +451,8 @@ pub fn happen_to(actual: &mut Actual, id: &ContainerId, event: &Event) {
 
 /// The firewall that the records of this host call for.
 pub fn firewall(actual: &Actual) -> Ruleset {
-    let running = actual.containers.values().map(|c| &c.record).filter(|r| r.spec.state == RunState::Running);
+    let serves = |c: &&ActualContainer| c.record.project != Whose::Nobody || is_up(c);
+    let serving = actual.containers.values().filter(serves).map(|c| &c.record);
+    let running = serving.filter(|r| r.spec.state == RunState::Running);
     Ruleset::of(actual.networks.values().map(|n| &n.record), running)
 }

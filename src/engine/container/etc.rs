@@ -112,7 +112,7 @@ fn resolv_conf(record: &ContainerRecord, host: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::container::ContainerSpec;
+    use crate::model::container::{AfterEnd, ContainerSpec};
     use crate::model::id::Ids;
     use crate::model::image::ImageSource;
     use crate::model::record::Addresses;
@@ -129,6 +129,7 @@ mod tests {
             image: None,
             addresses: [(ids.network(), Addresses { v4: [10, 89, 0, 2].into(), v6: None })].into(),
             network_of: None,
+            after_end: AfterEnd::Keep,
         }
     }
 

@@ -35,7 +35,7 @@ pub struct Prepared {
 
 /// Works out what to launch; writes nothing.
 pub fn prepare(on: &Surroundings<'_>, record: &ContainerRecord, image: &Image) -> Result<Prepared, EngineError> {
-    let name = format!("{}/{}", record.project, record.instance);
+    let name = record.full_name();
     let effective = effective(&record.spec, &image.config, &etc::hostname(record)).ok_or_else(|| {
         let problem = "neither the manifest nor the image says what to run; declare `command`".to_owned();
         EngineError::Configuration { name: name.clone(), problem }

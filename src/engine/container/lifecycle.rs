@@ -28,11 +28,6 @@ use crate::runtime::cgroup::{self, Hierarchy};
 /// server) does not end at all.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// `project/instance`.
-pub fn name(record: &ContainerRecord) -> String {
-    format!("{}/{}", record.project, record.instance)
-}
-
 /// Starts the monitor of a container whose network is in place. `Ok` when one runs already.
 pub fn start(
     on: &Surroundings<'_>,
@@ -50,7 +45,7 @@ pub fn start(
     let prepared = prepare(on, record, &image)?;
     prepared.write(on, record)?;
     let started = monitor::spawn(monitor_binary, &prepared.directory);
-    started.map(drop).map_err(|source| EngineError::Start { name: name(record), source: Box::new(source) })
+    started.map(drop).map_err(|source| EngineError::Start { name: record.full_name(), source: Box::new(source) })
 }
 
 /// Ends the container and its monitor.
@@ -92,7 +87,7 @@ fn update_live(
     let group = cgroup::open(hierarchy, &oci::cgroup_path(on.tag, &record.id));
     group.update(&limits).map_err(|source| EngineError::Monitor {
         operation: "set the limits of",
-        name: name(record),
+        name: record.full_name(),
         source: Box::new(source),
     })?;
     let reloaded = monitor::client::Client::connect(&prepared.directory).and_then(|client| client.reload());
@@ -121,7 +116,7 @@ fn remove_cgroup(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &Containe
     let group = cgroup::open(hierarchy, &oci::cgroup_path(on.tag, &record.id));
     let failed = |source| EngineError::Monitor {
         operation: "end the processes of",
-        name: name(record),
+        name: record.full_name(),
         source: Box::new(source) as Box<dyn std::error::Error + Send + Sync>,
     };
     if !group.exists() {
@@ -144,6 +139,6 @@ pub fn liveness(record: &ContainerRecord, directory: &Path) -> Result<Liveness, 
 }
 
 fn failed(operation: &'static str, record: &ContainerRecord) -> impl Fn(MonitorError) -> EngineError {
-    let name = name(record);
+    let name = record.full_name();
     move |source| EngineError::Monitor { operation, name: name.clone(), source: Box::new(source) }
 }

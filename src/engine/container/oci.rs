@@ -68,7 +68,7 @@ pub fn cgroup_parent(tag: &RootTag) -> PathBuf {
 pub fn spec(inputs: &Inputs<'_>) -> Result<Spec, EngineError> {
     let ContainerSpec { privileged, read_only, sysctls, .. } = &inputs.record.spec;
     let invalid = |error: oci_spec::OciSpecError| EngineError::Configuration {
-        name: format!("{}/{}", inputs.record.project, inputs.record.instance),
+        name: inputs.record.full_name(),
         problem: error.to_string(),
     };
     let granted = capabilities(&inputs.record.spec, &inputs.host.bounding);

@@ -181,7 +181,7 @@ fn colons(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::container::ContainerSpec;
+    use crate::model::container::{AfterEnd, ContainerSpec};
     use crate::model::image::ImageSource;
     use crate::model::network::NetworkSpec;
     use crate::model::record::Addresses;
@@ -217,6 +217,7 @@ mod tests {
             image: None,
             addresses: networks.iter().map(at).collect(),
             network_of: None,
+            after_end: AfterEnd::Keep,
         };
         Attachment::all_of(&"ab12".parse().unwrap(), &container, networks)
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::container::{
-    Capabilities, CapabilitySet, ContainerSpec, DEFAULT_SHM_SIZE, DEFAULT_STOP_GRACE_PERIOD, Logging,
+    AfterEnd, Capabilities, CapabilitySet, ContainerSpec, DEFAULT_SHM_SIZE, DEFAULT_STOP_GRACE_PERIOD, Logging,
 };
 use crate::model::desired::DesiredContainer;
 use crate::model::id::ResourceName;
@@ -69,7 +69,7 @@ pub(super) fn resolve(
         state: value_of(&written.state).unwrap_or_default(),
         image: image?,
     };
-    Some(DesiredContainer { replicas, spec })
+    Some(DesiredContainer { replicas, spec, after_end: AfterEnd::Keep })
 }
 
 pub(super) fn replicas_of(written: &Container) -> u32 {

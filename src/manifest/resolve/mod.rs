@@ -17,7 +17,7 @@ mod port;
 
 use std::collections::BTreeMap;
 
-use crate::model::desired::Desired;
+use crate::model::desired::{Borrowed, Desired};
 use crate::model::id::ResourceName;
 use crate::model::image::{ImageSource, Pull};
 
@@ -49,9 +49,10 @@ pub(super) fn resolve(manifest: &Manifest, reading: &mut Reading<'_>) -> Option<
         let missing = missing_project(&reading.sources);
         reading.report(missing);
     }
-    let project = manifest.project.as_ref()?.value.clone();
+    let project = manifest.project.as_ref()?.value.clone().into();
     let volumes = declared.volume_specs();
-    Some((Desired { project, images, networks, volumes, containers }, declared.image_names()))
+    let borrowed = Borrowed::default();
+    Some((Desired { project, images, networks, volumes, containers, borrowed }, declared.image_names()))
 }
 
 pub(super) fn missing_project(sources: &[Source]) -> Problem {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use bundles::Bundle;
 use evenkeel::model::launch::RootFilesystem;
-use evenkeel::runtime::launch::{self, FirstProcess, Request, Stdio};
+use evenkeel::runtime::launch::{self, Caller, FirstProcess, Request, Stdio};
 use evenkeel::runtime::{capabilities, seccomp};
 use nix::sys::resource::{UsageWho, getrusage};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -73,7 +73,8 @@ fn whole_life(bundle: &Bundle, root: &RootFilesystem) {
     let null: OwnedFd = File::options().read(true).write(true).open("/dev/null").unwrap().into();
     let stdio = Stdio::Descriptors { stdin: &null, stdout: &null, stderr: &null };
     let spec = bundle.spec(&["/bin/true"]);
-    let request = Request { spec: &spec, root, stdio, identity: None, first: FirstProcess::Command };
+    let request =
+        Request { spec: &spec, root, stdio, identity: None, first: FirstProcess::Command, caller: Caller::default() };
     let process = launch::start(&request).unwrap();
     assert_eq!(bundles::wait(&process), 0);
     bundle.cgroup().remove().unwrap();

@@ -543,7 +543,7 @@ random 666 character special file 1:8\nurandom 666 character special file 1:9\nt
             ("process.selinuxLabel", |config| config["process"]["selinuxLabel"] = json!("x")),
             ("linux.intelRdt", |config| config["linux"]["intelRdt"] = json!({"closID": "x"})),
             ("linux.uidMappings", |config| config["linux"]["uidMappings"] = json!([{"hostID": 1, "containerID": 0, "size": 1}])),
-            ("hooks", |config| config["hooks"] = json!({"poststop": [{"path": "/bin/true"}]})),
+            ("hooks.poststop[0]", |config| config["hooks"] = json!({"poststop": [{"path": "/bin/true"}]})),
             ("linux.namespaces[6]", |config| config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}))),
             ("linux.resources.blockIO", |config| config["linux"]["resources"] = json!({"blockIO": {"weight": 10}})),
             ("linux.seccomp.listenerPath", |config| config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"})),

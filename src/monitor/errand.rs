@@ -29,7 +29,7 @@ use super::error::MonitorError;
 use super::packet;
 use super::protocol::{ExecSpec, InputOutput, Privilege, StartFailure, Window};
 use crate::model::launch::{Identity, Launch};
-use crate::runtime::launch::{FirstProcess, Process, Stdio};
+use crate::runtime::launch::{Caller, FirstProcess, Inheritance, Process, Stdio};
 use crate::runtime::{RuntimeError, capabilities, cgroup, exec, launch};
 use crate::sys::clone::{Copy, clone3, exit_now};
 
@@ -177,6 +177,7 @@ fn start_here(launch: &Launch, stdio: Stdio<'_>, channel: BorrowedFd<'_>) -> Res
         stdio,
         identity: launch.identity.as_ref(),
         first: if launch.init { FirstProcess::Init } else { FirstProcess::Command },
+        caller: Caller::default(),
     };
     launch::start(&request).map_err(|error| StartFailure::of(&error))
 }
@@ -206,6 +207,7 @@ fn exec_here(launch: &Launch, request: &ExecSpec, stdio: Stdio<'_>, target: Pid)
         identity: identity.as_ref(),
         stdio,
         target: exec::Target { pid: target, pidfd: pidfd.as_fd() },
+        inheritance: Inheritance::default(),
     };
     exec::exec(&request).map_err(|error| StartFailure::of(&error))
 }

@@ -41,6 +41,8 @@ pub enum RuntimeError {
     Capabilities { missing: CapabilityList },
     #[error("cannot set the limit {resource} to {requested}: this host's own hard limit is {limit}")]
     Rlimit { resource: String, requested: String, limit: String },
+    #[error("the {hook} failed: {reason}")]
+    Hook { hook: String, reason: String },
     #[error("cannot {step} `{subject}`")]
     Step {
         step: Cow<'static, str>,

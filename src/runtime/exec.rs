@@ -22,7 +22,7 @@ use super::cgroup::{self, Cgroup};
 use super::error::{Context, RuntimeError};
 use super::handshake::{self, Channel, Word};
 use super::init;
-use super::launch::{Child, ChildrenIn, Process, Stdio, become_child};
+use super::launch::{Child, ChildrenIn, Inheritance, Process, Stdio, become_child};
 use super::program::{self, Program};
 use super::terminal::{self, Terminal};
 use crate::model::launch::Identity;
@@ -38,6 +38,7 @@ pub struct Request<'a> {
     pub identity: Option<&'a Identity>,
     pub stdio: Stdio<'a>,
     pub target: Target<'a>,
+    pub inheritance: Inheritance,
 }
 
 /// A process of the container, usually its first one.
@@ -99,8 +100,8 @@ fn clone_child(request: &Request<'_>, program: &Program, cgroup: Option<&Cgroup>
 
 fn run(request: &Request<'_>, program: &Program, channel: &Channel) -> Result<Infallible, RuntimeError> {
     let target = request.target.pidfd;
-    init::begin(program)?;
-    init::keep_only(channel, request.stdio, &[target])?;
+    init::begin(program, request.inheritance)?;
+    init::keep_only(channel, request.stdio, request.inheritance, &[target])?;
     sys::namespace::setns(target, NAMESPACES).during("join the namespaces of process", request.target.pid)?;
     let terminal = match request.stdio {
         Stdio::Terminal => Some(open_terminal(program)?),
@@ -111,7 +112,7 @@ fn run(request: &Request<'_>, program: &Program, channel: &Channel) -> Result<In
     channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
     drop(terminal);
     channel.expect(Word::Start).during("wait for", "the word to start")?;
-    init::protect(program)?;
+    init::protect(program, request.inheritance)?;
     command.execute()
 }
 

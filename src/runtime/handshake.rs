@@ -5,6 +5,8 @@
 //! ```text
 //! parent                                child
 //!   | -- Placed ------------------------> |   it is in its cgroups
+//!   | <--------------------- Assembled -- |   (where hooks run before pivot_root: all is mounted)
+//!   | -- Hooked ------------------------> |   (the parent's hooks have run)
 //!   | <------------- Created [+terminal]- |   all is set up; only execve is left
 //!   | -- Start -------------------------> |
 //!   | <---------------- (end of file) --- |   execve has succeeded
@@ -26,6 +28,8 @@ use rustix::net::{
 use super::error::{Context, RuntimeError};
 
 const PLACED: u8 = b'P';
+const ASSEMBLED: u8 = b'A';
+const HOOKED: u8 = b'H';
 const CREATED: u8 = b'C';
 const START: u8 = b'S';
 const FAILED: u8 = b'F';
@@ -40,6 +44,7 @@ pub(super) struct Channel {
 
 /// What the child says.
 pub(super) enum Report {
+    Assembled,
     Created {
         terminal: Option<OwnedFd>,
     },
@@ -52,6 +57,7 @@ pub(super) enum Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Word {
     Placed,
+    Hooked,
     Start,
 }
 
@@ -68,9 +74,15 @@ fn above_stdio(fd: OwnedFd) -> Result<OwnedFd, RuntimeError> {
 }
 
 impl Channel {
+    /// A conversation over a connection.
+    pub(super) fn over(socket: OwnedFd) -> Channel {
+        Channel { socket }
+    }
+
     pub(super) fn tell(&self, word: Word) -> io::Result<()> {
         let tag = match word {
             Word::Placed => PLACED,
+            Word::Hooked => HOOKED,
             Word::Start => START,
         };
         Ok(send(&self.socket, &[tag], SendFlags::NOSIGNAL).map(drop)?)
@@ -80,9 +92,13 @@ impl Channel {
     pub(super) fn expect(&self, word: Word) -> io::Result<()> {
         let (packet, _) = self.receive()?;
         match (packet.first(), word) {
-            (Some(&PLACED), Word::Placed) | (Some(&START), Word::Start) => Ok(()),
+            (Some(&PLACED), Word::Placed) | (Some(&HOOKED), Word::Hooked) | (Some(&START), Word::Start) => Ok(()),
             _ => Err(io::Error::from_raw_os_error(libc::EPIPE)),
         }
+    }
+
+    pub(super) fn assembled(&self) -> io::Result<()> {
+        Ok(send(&self.socket, &[ASSEMBLED], SendFlags::NOSIGNAL).map(drop)?)
     }
 
     pub(super) fn created(&self, terminal: Option<BorrowedFd<'_>>) -> io::Result<()> {
@@ -104,6 +120,7 @@ impl Channel {
         let (packet, terminal) = self.receive().during("hear from", "the container's first process")?;
         Ok(match packet.split_first() {
             None => Report::Closed,
+            Some((&ASSEMBLED, _)) => Report::Assembled,
             Some((&CREATED, _)) => Report::Created { terminal },
             Some((_, body)) => Report::Failed(decode(body)),
         })
@@ -149,6 +166,7 @@ fn encode(error: &RuntimeError) -> Vec<u8> {
         RuntimeError::UserNotFound { name } => (b'u', 0, name.clone(), String::new()),
         RuntimeError::Invalid { field, reason } => (b'v', 0, field.clone(), reason.clone()),
         RuntimeError::Unsupported { field, reason } => (b's', 0, field.clone(), reason.clone()),
+        RuntimeError::Hook { hook, reason } => (b'h', 0, hook.clone(), reason.clone()),
         RuntimeError::Step { step, subject, source } => (b'e', errno(source), step.to_string(), subject.clone()),
         // The child makes no others; their text loses nothing if one ever does.
         other => (b'e', libc::EIO, "set up".to_owned(), other.to_string()),
@@ -177,6 +195,7 @@ fn decode(body: &[u8]) -> RuntimeError {
         b'w' => RuntimeError::WorkingDirectory { path: PathBuf::from(first), source },
         b'u' => RuntimeError::UserNotFound { name: first },
         b'v' => RuntimeError::Invalid { field: first, reason: second },
+        b'h' => RuntimeError::Hook { hook: first, reason: second },
         b's' => RuntimeError::Unsupported { field: first, reason: second },
         _ => RuntimeError::Step { step: first.into(), subject: second, source },
     }
@@ -195,6 +214,7 @@ mod tests {
             RuntimeError::WorkingDirectory { path: "/gone".into(), source: source() },
             RuntimeError::UserNotFound { name: "web".into() },
             RuntimeError::Invalid { field: "mounts[0]".into(), reason: "why".into() },
+            RuntimeError::Hook { hook: "createContainer hook `/x`".into(), reason: "why".into() },
             RuntimeError::Step { step: "mount".into(), subject: "/proc".into(), source: source() },
         ];
         for case in cases {

@@ -11,14 +11,15 @@
 //!   6 open sources of bind mounts           19 (seccomp here, when new privileges are allowed)
 //!   7 cut off from the host's mounts        20 become the user; capabilities
 //!   8 assemble the root filesystem          21 find the command: "created"; wait for the word to start
-//!   9 mounts, in the order given            22 no descriptor above 2 goes on
-//!  10 devices, links, terminal              23 no new privileges, seccomp
-//!  11 kernel parameters                     24 execve; or split the command off and be its init (`reaper`),
-//!  12 read-only and masked paths               before step 23, which both then take
+//!   9 mounts, in the order given               (startContainer hooks)
+//!  10 devices, links, terminal              22 no descriptor goes on that is not meant to
+//!  11 kernel parameters                     23 no new privileges, seccomp
+//!  12 read-only and masked paths            24 execve; or split the command off and be its init (`reaper`),
+//!     (the hooks of creation)                  before step 22, which both then take
 //! ```
 //!
 //! Step 14 is late on purpose: moving a process into a version 1 cgroup waits 6 to 15 ms for an RCU grace period
-//! (measured), and the parent does that while the child mounts.
+//! (measured), and the parent does that while the child mounts. Hooks of creation bring steps 14 and 15 before 13.
 //!
 //! Nothing below the container's /proc is opened, and nothing of its /dev by name (CVE-2025-31133, CVE-2025-52565,
 //! CVE-2025-52881). An error at any step goes to the parent as data; then the child ends.
@@ -28,7 +29,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::Mode;
-use rustix::process::{DumpableBehavior, chdir, getcwd, set_dumpable_behavior, setrlimit, setsid, umask};
+use rustix::process::{
+    DumpableBehavior, chdir, fchdir, getcwd, getpid, set_dumpable_behavior, setrlimit, setsid, umask,
+};
 use rustix::system::{setdomainname, sethostname};
 use rustix::thread::set_no_new_privs;
 
@@ -36,8 +39,9 @@ use super::capabilities;
 use super::command::{self, Command};
 use super::error::{Context, RuntimeError, invalid};
 use super::handshake::{Channel, Word};
+use super::hooks::{self, Moment};
 use super::identity::{self, Numbers};
-use super::launch::{FirstProcess, Stdio};
+use super::launch::{FirstProcess, Inheritance, Keyring, Stdio};
 use super::prepare::Setup;
 use super::program::{Privileges, Program};
 use super::reaper::{self, Role};
@@ -53,27 +57,50 @@ pub(super) fn run(
     channel: &Channel,
     one_thread: &OneThread,
 ) -> Result<Infallible, RuntimeError> {
-    begin(&setup.program)?;
+    let inheritance = setup.caller.inheritance;
+    begin(&setup.program, inheritance)?;
     for (kind, namespace, path) in &setup.namespaces.join {
         sys::namespace::setns(namespace.as_fd(), *kind).during("join the namespace", path.display())?;
     }
-    keep_only(channel, setup.stdio, &[])?;
+    let gate = setup.caller.gate.map(|gate| gate.as_fd());
+    keep_only(channel, setup.stdio, inheritance, gate.as_slice())?;
     if setup.namespaces.fresh & libc::CLONE_NEWNET as u64 != 0 {
         sys::loopback::raise().during("raise the interface", "lo")?;
     }
     name_host(setup)?;
-    let terminal = build_tree(setup, cgroups)?;
-    wait_for_cgroups(setup, channel)?;
+    let terminal = build_tree(setup, cgroups, channel)?;
     let program = &setup.program;
     let command = get_ready(program, setup.stdio, terminal.as_ref())?;
     channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
     drop(terminal);
-    channel.expect(Word::Start).during("wait for", "the word to start")?;
+    let step = "wait for";
+    match setup.caller.gate {
+        None => {
+            channel.expect(Word::Start).during(step, "the word to start")?;
+            execute(setup, &command, one_thread)
+        }
+        Some(gate) => {
+            let opener = gate.wait().during(step, "the word to start")?;
+            let result = execute(setup, &command, one_thread);
+            if let Err(error) = &result {
+                // Who opened the gate wants to know, and may be gone.
+                let _ = opener.failed(error);
+            }
+            result
+        }
+    }
+}
+
+/// Steps 22 to 24.
+fn execute(setup: &Setup<'_>, command: &Command, one_thread: &OneThread) -> Result<Infallible, RuntimeError> {
+    if let Some(state) = setup.caller.state {
+        hooks::run(setup.spec, Moment::StartContainer, state, Some(getpid()))?;
+    }
     let role = match setup.first {
         FirstProcess::Command => Role::Command,
         FirstProcess::Init => reaper::split(one_thread)?,
     };
-    protect(program)?;
+    protect(&setup.program, setup.caller.inheritance)?;
     match role {
         Role::Command => command.execute(),
         Role::Init(reaper) => reaper.run(),
@@ -81,12 +108,14 @@ pub(super) fn run(
 }
 
 /// Steps 1 to 3: what every process of a container begins with.
-pub(super) fn begin(program: &Program) -> Result<(), RuntimeError> {
+pub(super) fn begin(program: &Program, inheritance: Inheritance) -> Result<(), RuntimeError> {
     sys::signals::reset_all().during("reset", "the signals")?;
     // Device nodes and mount targets get exactly the modes that are asked for.
     umask(Mode::empty());
     setsid().during("begin", "a session")?;
-    sys::keyring::join_new_session_keyring().during("leave", "the session keyring")?;
+    if inheritance.keyring == Keyring::New {
+        sys::keyring::join_new_session_keyring().during("leave", "the session keyring")?;
+    }
     if let Some(score) = program.oom_score_adj {
         std::fs::write("/proc/self/oom_score_adj", score.to_string()).during("set oom_score_adj to", score)?;
     }
@@ -94,14 +123,19 @@ pub(super) fn begin(program: &Program) -> Result<(), RuntimeError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).during("make undumpable", "the process")
 }
 
-/// Nothing of the caller's is open while the container can already see this process.
-pub(super) fn keep_only(channel: &Channel, stdio: Stdio<'_>, others: &[BorrowedFd<'_>]) -> Result<(), RuntimeError> {
+/// Nothing of the caller's is open while the container can already see this process, but what it is to inherit.
+pub(super) fn keep_only(
+    channel: &Channel,
+    stdio: Stdio<'_>,
+    inheritance: Inheritance,
+    others: &[BorrowedFd<'_>],
+) -> Result<(), RuntimeError> {
     let mut keep = vec![channel.as_fd()];
     keep.extend(others);
     if let Stdio::Descriptors { stdin, stdout, stderr } = stdio {
         keep.extend([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
     }
-    sys::descriptors::close_others(&keep).during("close", "the other descriptors")
+    sys::descriptors::close_others(3 + inheritance.descriptors, &keep).during("close", "the other descriptors")
 }
 
 fn name_host(setup: &Setup<'_>) -> Result<(), RuntimeError> {
@@ -114,8 +148,8 @@ fn name_host(setup: &Setup<'_>) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-/// Steps 6 to 13.
-fn build_tree(setup: &Setup<'_>, cgroups: &[PathBuf]) -> Result<Option<Terminal>, RuntimeError> {
+/// Steps 6 to 15.
+fn build_tree(setup: &Setup<'_>, cgroups: &[PathBuf], channel: &Channel) -> Result<Option<Terminal>, RuntimeError> {
     let sources = mounts::open_sources(&setup.mounts, cgroups)?;
     rootfs::detach_from_host()?;
     let root = rootfs::assemble(setup.root)?;
@@ -130,7 +164,18 @@ fn build_tree(setup: &Setup<'_>, cgroups: &[PathBuf]) -> Result<Option<Terminal>
     sysctl::apply(&setup.sysctls)?;
     masks::make_read_only(root.as_fd(), &setup.read_only)?;
     masks::mask(root.as_fd(), &setup.masked)?;
+    if let (true, Some(state)) = (setup.is_hooked, setup.caller.state) {
+        wait_for_cgroups(setup, channel)?;
+        channel.assembled().during("report to", "the parent")?;
+        channel.expect(Word::Hooked).during("wait for", "the hooks")?;
+        fchdir(&root).during("enter", "the root filesystem")?;
+        umask(Mode::from_raw_mode(setup.program.umask));
+        hooks::run(setup.spec, Moment::CreateContainer, state, Some(getpid()))?;
+    }
     rootfs::enter(root.as_fd(), setup.access, setup.propagation)?;
+    if !setup.is_hooked {
+        wait_for_cgroups(setup, channel)?;
+    }
     Ok(terminal)
 }
 
@@ -190,8 +235,9 @@ pub(super) fn get_ready(
 }
 
 /// Steps 22 and 23.
-pub(super) fn protect(program: &Program) -> Result<(), RuntimeError> {
+pub(super) fn protect(program: &Program, inheritance: Inheritance) -> Result<(), RuntimeError> {
     sys::descriptors::close_on_exec_from(3).during("close", "the other descriptors")?;
+    sys::descriptors::pass_on(3, 3 + inheritance.descriptors).during("pass on", "the descriptors of the caller")?;
     if program.privileges == Privileges::NoNew {
         set_no_new_privs(true).during("refuse", "new privileges")?;
         if let Some(filter) = &program.seccomp {

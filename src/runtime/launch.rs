@@ -6,13 +6,15 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::{LinuxResources, Spec, State};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
 use super::cgroup::{self, Cgroup};
 use super::error::{Context, RuntimeError};
+use super::gate::Gate;
 use super::handshake::{self, Channel, Report, Word};
+use super::hooks::{self, Moment};
 use super::init;
 use super::prepare::{Setup, prepare};
 use crate::model::launch::{Identity, RootFilesystem};
@@ -27,6 +29,37 @@ pub struct Request<'a> {
     /// Names to look up in the container's own `/etc/passwd` and `/etc/group`, in place of `process.user`.
     pub identity: Option<&'a Identity>,
     pub first: FirstProcess,
+    pub caller: Caller<'a>,
+}
+
+/// What the caller of an OCI runtime has to say beside the configuration; by default nothing.
+#[derive(Clone, Copy, Default)]
+pub struct Caller<'a> {
+    /// The container as its hooks are told of it: version, id, bundle and annotations. A configuration with hooks
+    /// needs it.
+    pub state: Option<&'a State>,
+    /// Where the first process waits to be started, also when the caller is gone. Without one it waits for
+    /// [`Created::start`], and ends with the caller.
+    pub gate: Option<&'a Gate>,
+    pub inheritance: Inheritance,
+}
+
+/// What a process of the container has from the caller.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Inheritance {
+    /// So many descriptors from 3 on. All must be open.
+    pub descriptors: u32,
+    pub keyring: Keyring,
+}
+
+/// Whose session keyring it has (session-keyring(7)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Keyring {
+    /// A new one of its own.
+    #[default]
+    New,
+    /// The caller's.
+    Inherited,
 }
 
 /// What becomes process 1.
@@ -77,15 +110,48 @@ pub fn start(request: &Request<'_>) -> Result<Process, RuntimeError> {
 /// Creates a container whose command is executed by [`Created::start`] (OCI runtime-spec, runtime.md, "create").
 /// Its cgroup stays when this fails: others may have made it.
 pub fn create(request: &Request<'_>) -> Result<Created, RuntimeError> {
+    begin(request)?.finish()
+}
+
+/// A container whose first process exists and builds the rest. Dropped, the process ends and is waited for.
+pub struct Begun<'a> {
+    child: Child,
+    cgroup: Option<Cgroup>,
+    /// Of which hooks are to be run on the way.
+    hooked: Option<(&'a Spec, &'a State)>,
+}
+
+/// The first half of [`create`]: who has to remember the process can do so before anything takes its time.
+pub fn begin<'a>(request: &Request<'a>) -> Result<Begun<'a>, RuntimeError> {
     let setup = prepare(request)?;
     let cgroup = make_cgroup(request.spec)?;
     let child = clone_child(&setup, cgroup.as_ref())?;
-    if let Some(cgroup) = &cgroup {
-        cgroup.place(child.pid)?;
+    let hooked = request.caller.state.filter(|_| setup.is_hooked).map(|state| (request.spec, state));
+    Ok(Begun { child, cgroup, hooked })
+}
+
+impl Begun<'_> {
+    /// The process.
+    pub fn pid(&self) -> Pid {
+        self.child.pid
     }
-    child.tell(Word::Placed)?;
-    let terminal = child.created()?;
-    Ok(Created { child, terminal })
+
+    /// The second half of [`create`].
+    pub fn finish(self) -> Result<Created, RuntimeError> {
+        let Begun { child, cgroup, hooked } = self;
+        if let Some(cgroup) = &cgroup {
+            cgroup.place(child.pid)?;
+        }
+        child.tell(Word::Placed)?;
+        if let Some((spec, state)) = hooked {
+            child.assembled()?;
+            hooks::run(spec, Moment::Prestart, state, Some(child.pid))?;
+            hooks::run(spec, Moment::CreateRuntime, state, Some(child.pid))?;
+            child.tell(Word::Hooked)?;
+        }
+        let terminal = child.created()?;
+        Ok(Created { child, terminal })
+    }
 }
 
 impl Created {
@@ -99,6 +165,12 @@ impl Created {
         let Created { child, terminal } = self;
         child.tell(Word::Start)?;
         Ok(Process { terminal, ..child.executed()? })
+    }
+
+    /// Lets go of a process that waits at a gate. Comes back with the master side of its terminal.
+    pub fn leave(mut self) -> Option<OwnedFd> {
+        self.child.pidfd = None;
+        self.terminal
     }
 }
 
@@ -126,12 +198,21 @@ impl Child {
         }
     }
 
+    /// Waits until the root filesystem is whole.
+    fn assembled(&self) -> Result<(), RuntimeError> {
+        match self.channel.report()? {
+            Report::Assembled => Ok(()),
+            Report::Failed(error) => Err(error),
+            Report::Created { .. } | Report::Closed => Err(RuntimeError::Died),
+        }
+    }
+
     /// Waits until the child is ready to execute.
     pub(super) fn created(&self) -> Result<Option<OwnedFd>, RuntimeError> {
         match self.channel.report()? {
             Report::Created { terminal } => Ok(terminal),
             Report::Failed(error) => Err(error),
-            Report::Closed => Err(RuntimeError::Died),
+            Report::Assembled | Report::Closed => Err(RuntimeError::Died),
         }
     }
 
@@ -139,7 +220,7 @@ impl Child {
     pub(super) fn executed(mut self) -> Result<Process, RuntimeError> {
         match self.channel.report()? {
             Report::Failed(error) => Err(error),
-            Report::Created { .. } => Err(RuntimeError::Died),
+            Report::Assembled | Report::Created { .. } => Err(RuntimeError::Died),
             Report::Closed => match self.pidfd.take() {
                 Some(pidfd) => Ok(Process { pid: self.pid, pidfd, terminal: None }),
                 None => Err(RuntimeError::Died),

@@ -5,7 +5,8 @@
 //! of a container, and `evenkeel runtime`. Nothing here writes a log, reads a clock or keeps state of its own: what
 //! exists is what the kernel says.
 //!
-//! * [`launch`] starts the first process of a container, [`exec`] a further one. Both copy this process with
+//! * [`launch`] starts the first process of a container, [`exec`] a further one, [`gate`] one that another process
+//!   has created. Both copy this process with
 //!   clone3(2); `init` is the straight line of steps that the copy walks until execve(2).
 //! * `prepare` turns the configuration into what those steps need, before anything is touched; what is not
 //!   supported is an error there, never silence.
@@ -18,7 +19,9 @@ mod command;
 mod devices;
 pub mod error;
 pub mod exec;
+pub mod gate;
 mod handshake;
+pub mod hooks;
 mod identity;
 mod init;
 pub mod launch;

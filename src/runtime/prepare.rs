@@ -10,7 +10,8 @@ use oci_spec::runtime::{Linux, LinuxDevice, LinuxNamespaceType, Mount, Spec};
 use rustix::fs::{Mode, OFlags, open};
 
 use super::error::{Context, RuntimeError, invalid, unsupported};
-use super::launch::{FirstProcess, Request, Stdio};
+use super::hooks;
+use super::launch::{Caller, FirstProcess, Request, Stdio};
 use super::mount_options::{self, MountOptions, Propagation};
 use super::program::{self, Program};
 use super::sysctl::{self, Sysctl};
@@ -18,6 +19,10 @@ use crate::model::launch::RootFilesystem;
 
 /// Everything that the child of clone3(2) does.
 pub(super) struct Setup<'a> {
+    pub spec: &'a Spec,
+    pub caller: Caller<'a>,
+    /// Whether hooks run between the last mount and pivot_root(2).
+    pub is_hooked: bool,
     pub namespaces: Namespaces,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
@@ -73,6 +78,7 @@ pub(super) fn prepare<'a>(request: &Request<'a>) -> Result<Setup<'a>, RuntimeErr
     let spec = request.spec;
     check_version(spec.version())?;
     refuse_unsupported(spec)?;
+    hooks::check(spec, request.caller.state)?;
     let process = spec.process().as_ref().ok_or_else(|| invalid("process", "it is needed"))?;
     let linux = spec.linux().as_ref().ok_or_else(|| invalid("linux", "it is needed"))?;
     refuse_unsupported_linux(linux)?;
@@ -84,6 +90,9 @@ pub(super) fn prepare<'a>(request: &Request<'a>) -> Result<Setup<'a>, RuntimeErr
     needs_own(spec.hostname().is_some(), "hostname", kinds)?;
     needs_own(spec.domainname().is_some(), "domainname", kinds)?;
     Ok(Setup {
+        spec,
+        caller: request.caller,
+        is_hooked: hooks::interrupt_creation(spec),
         hostname: spec.hostname().clone(),
         domainname: spec.domainname().clone(),
         root: request.root,
@@ -104,21 +113,22 @@ pub(super) fn prepare<'a>(request: &Request<'a>) -> Result<Setup<'a>, RuntimeErr
     })
 }
 
-/// Every 1.x: versions only add fields, and a field that is not known here is refused by its name, if it matters.
+/// The newest version of the specification that is read; all from 1.0 on are.
+pub const NEWEST_VERSION: &str = "1.3.0";
+
+/// A version is three numbers, with `-` or `+` and a word behind them before its release (SemVer 2.0.0).
 fn check_version(version: &str) -> Result<(), RuntimeError> {
-    match version.split('.').next() {
-        Some("1") => Ok(()),
-        _ => Err(unsupported("ociVersion", format!("version `{version}`; 1.x is read"))),
+    let numbers: Option<Vec<u32>> =
+        version.split(['-', '+']).next().and_then(|core| core.split('.').map(|number| number.parse().ok()).collect());
+    match numbers.as_deref() {
+        Some([1, 0..=3, _]) => Ok(()),
+        Some([_, _, _]) => Err(unsupported("ociVersion", format!("version `{version}`; 1.0 to 1.3 are read"))),
+        _ => Err(invalid("ociVersion", format!("`{version}` is not a version such as `{NEWEST_VERSION}`"))),
     }
 }
 
 fn refuse_unsupported(spec: &Spec) -> Result<(), RuntimeError> {
-    let hooks = spec.hooks().as_ref().is_some_and(|hooks| {
-        let lists = [hooks.create_runtime(), hooks.create_container(), hooks.start_container()];
-        lists.into_iter().chain([hooks.poststart(), hooks.poststop()]).flatten().any(|list| !list.is_empty())
-    });
     let fields = [
-        ("hooks", hooks, "hooks are not run"),
         ("solaris", spec.solaris().is_some(), "this is Linux"),
         ("windows", spec.windows().is_some(), "this is Linux"),
         ("vm", spec.vm().is_some(), "containers are processes here"),

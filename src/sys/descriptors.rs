@@ -15,11 +15,11 @@ pub fn close_from(first: u32) -> io::Result<()> {
     close_range(first, u32::MAX, 0)
 }
 
-/// Closes every descriptor above 2 that is not in `keep`, under the same condition.
-pub fn close_others(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).filter(|number| *number > 2).collect();
+/// Closes every descriptor from `first` up that is not in `keep`, under the same condition.
+pub fn close_others(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).filter(|number| *number >= first).collect();
     kept.sort_unstable();
-    let mut first = 3;
+    let mut first = first;
     for number in kept {
         if number > first {
             close_range(first, number - 1, 0)?;
@@ -27,6 +27,17 @@ pub fn close_others(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
         first = first.max(number + 1);
     }
     close_range(first, u32::MAX, 0)
+}
+
+/// Lets the descriptors from `first` up to, not with, `end` pass execve(2). `EBADF` where one is not open.
+pub fn pass_on(first: u32, end: u32) -> io::Result<()> {
+    for number in first..end {
+        // SAFETY: no memory is passed; FD_CLOEXEC is the only flag that there is.
+        if unsafe { libc::fcntl(number as libc::c_int, libc::F_SETFD, 0) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 fn close_range(first: u32, last: u32, flags: libc::c_uint) -> io::Result<()> {

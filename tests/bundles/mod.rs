@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use evenkeel::model::launch::{Identity, RootFilesystem};
-use evenkeel::runtime::launch::{self, Created, FirstProcess, Process, Request, Stdio};
+use evenkeel::runtime::launch::{self, Caller, Created, FirstProcess, Inheritance, Process, Request, Stdio};
 use evenkeel::runtime::{RuntimeError, cgroup, exec};
 use oci_spec::runtime::Spec;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -131,14 +131,24 @@ impl Bundle {
     pub fn start_on(&self, root: &RootFilesystem, arguments: &[&str]) -> Result<Running, RuntimeError> {
         let spec = self.spec(arguments);
         let (identity, first) = (self.identity.as_ref(), self.first);
-        self.with_stdio(|stdio| launch::start(&Request { spec: &spec, root, stdio, identity, first }))
+        self.with_stdio(|stdio| {
+            launch::start(&Request { spec: &spec, root, stdio, identity, first, caller: Caller::default() })
+        })
     }
 
     pub fn create(&self, arguments: &[&str]) -> Created {
         let null: OwnedFd = File::options().read(true).write(true).open("/dev/null").unwrap().into();
         let stdio = Stdio::Descriptors { stdin: &null, stdout: &null, stderr: &null };
         let (spec, root) = (self.spec(arguments), self.root());
-        launch::create(&Request { spec: &spec, root: &root, stdio, identity: None, first: self.first }).unwrap()
+        launch::create(&Request {
+            spec: &spec,
+            root: &root,
+            stdio,
+            identity: None,
+            first: self.first,
+            caller: Caller::default(),
+        })
+        .unwrap()
     }
 
     /// A further process beside `first`.
@@ -146,7 +156,16 @@ impl Bundle {
         let spec = self.spec(arguments);
         let target = exec::Target { pid: first.process.pid, pidfd: first.process.pidfd.as_fd() };
         let (process, identity) = (spec.process().as_ref().unwrap(), self.identity.as_ref());
-        self.with_stdio(|stdio| exec::exec(&exec::Request { spec: &spec, process, identity, stdio, target }))
+        self.with_stdio(|stdio| {
+            exec::exec(&exec::Request {
+                spec: &spec,
+                process,
+                identity,
+                stdio,
+                target,
+                inheritance: Inheritance::default(),
+            })
+        })
     }
 
     fn with_stdio(

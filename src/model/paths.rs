@@ -46,6 +46,9 @@ impl Paths {
     pub fn volume_data(&self, key: &VolumeKey) -> PathBuf {
         self.volume(key).join("data")
     }
+    pub fn volume_image(&self, key: &VolumeKey) -> PathBuf {
+        self.volume(key).join("image")
+    }
     pub fn networks(&self) -> PathBuf {
         self.root.join("networks")
     }

@@ -102,9 +102,9 @@ fn fill_volumes(
     for (target, mount) in &record.spec.mounts {
         let Mount::Volume { name, .. } = mount else { continue };
         let key = VolumeKey { project: record.project.clone(), name: name.clone() };
-        let data = paths.volume_data(&key);
-        let is_empty = fs::read_dir(&data).at("list", &data)?.next().is_none();
-        if is_empty && let Some(volume) = records::volume(paths, &key)? {
+        if volume::is_unfilled(paths, &key)?
+            && let Some(volume) = records::volume(paths, &key)?
+        {
             empty.push((volume, target));
         }
     }

@@ -27,6 +27,11 @@ fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::R
             copy_entry(from, to, entry.file_name(), depth)?;
         }
     }
+    copy_root(from, to)
+}
+
+/// Copies owner, mode, times and attributes of a directory, and nothing that is in it.
+pub fn copy_root(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     copy_attributes(from, to)?;
     copy_metadata(to, &rfs::fstat(from)?)
 }

@@ -3,12 +3,17 @@
 //! ```text
 //! volumes/<project>.<name>/record.json
 //!                          data/          what containers mount
+//!                          image/         what is about to be moved into data/; there for a moment only
 //! trash/<project>.<name>.<seconds since 1970>/   removed by confirmation; `mv` brings it back
 //! ```
 //!
 //! A volume is filled from the image at its mount point the first time that a container with it is created,
-//! as Docker does: into an aside directory that is renamed over the empty one, so that a crash leaves it either
-//! empty or whole.
+//! as Docker does. The image's files are copied aside, the copy is renamed to `image/`, and from there each entry is
+//! renamed into `data/`: a crash leaves the volume empty, or with an `image/` that the next filling goes on with.
+//!
+//! # Decisions
+//! The directory that containers mount is never exchanged for another one, which would be a single rename: a container
+//! that runs already would go on to write into the old one, which nobody would see again.
 
 use std::fs;
 use std::io;
@@ -16,6 +21,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::SystemTime;
+
+use rustix::fs::{FlockOperation, RenameFlags};
+use rustix::io::Errno;
 
 use super::{copy, view};
 use crate::engine::error::{At, EngineError};
@@ -85,25 +93,43 @@ fn words(owner: Owner) -> String {
     format!("{}:{} {}", owner.uid, owner.gid, owner.mode)
 }
 
+/// Whether the volume is still to be filled.
+pub fn is_unfilled(paths: &Paths, key: &VolumeKey) -> Result<bool, EngineError> {
+    let data = paths.volume_data(key);
+    Ok(paths.volume_image(key).exists() || is_empty(&data).at("list", &data)?)
+}
+
 /// Fills an empty volume with what the image has at `target`. Without a declared owner the root directory takes
-/// the image's, too.
+/// the image's, too. Of several callers at once one fills it.
 pub fn fill(paths: &Paths, record: &VolumeRecord, root: BorrowedFd<'_>, target: &str) -> Result<(), EngineError> {
-    let data = paths.volume_data(&record.key);
-    if !is_empty(&data).at("list", &data)? {
-        return Ok(());
+    let (data, image) = (paths.volume_data(&record.key), paths.volume_image(&record.key));
+    // Not on `data`, which a container could lock for good.
+    let _turn = take_turn(&paths.volume(&record.key))?;
+    if !image.exists() {
+        if !is_empty(&data).at("list", &data)? {
+            return Ok(());
+        }
+        let aside = files::beside(&image);
+        let copied = copy_out(root, target, &aside);
+        if !matches!(copied, Ok(true)) {
+            // Nothing to copy, or a failure that is reported: either way nothing half-made stays.
+            let _ = fs::remove_dir_all(&aside);
+            return copied.map(|_| ()).at("copy the image's files into the volume", &data);
+        }
+        if let Some(owner) = record.spec.owner {
+            own(&aside, owner)?;
+        }
+        files::publish(&aside, &image)?;
     }
-    let aside = files::beside(&data);
-    let copied = copy_out(root, target, &aside);
-    if !matches!(copied, Ok(true)) {
-        // Nothing to copy, or a failure that is reported: either way nothing half-made stays.
-        let _ = fs::remove_dir_all(&aside);
-        return copied.map(|_| ()).at("copy the image's files into the volume", &data);
-    }
-    if let Some(owner) = record.spec.owner {
-        own(&aside, owner)?;
-    }
-    // rename(2) replaces an empty directory in one step.
-    files::publish(&aside, &data)
+    move_in(&image, &data).at("move the image's files into the volume", &data)?;
+    files::remove_directory(&image)
+}
+
+/// Held until it is dropped (flock(2)).
+fn take_turn(volume: &Path) -> Result<fs::File, EngineError> {
+    let directory = fs::File::open(volume).at("open", volume)?;
+    rustix::fs::flock(&directory, FlockOperation::LockExclusive).map_err(io::Error::from).at("lock", volume)?;
+    Ok(directory)
 }
 
 /// Whether the image has the directory.
@@ -116,6 +142,22 @@ fn copy_out(root: BorrowedFd<'_>, target: &str, aside: &Path) -> io::Result<bool
     Ok(true)
 }
 
+/// Moves every entry, and then owner, mode and times of the directory itself. What a container that runs already has
+/// written there meanwhile stays as it is.
+fn move_in(image: &Path, data: &Path) -> io::Result<()> {
+    let (from, to) = (fs::File::open(image)?, fs::File::open(data)?);
+    for name in
+        fs::read_dir(image)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()?
+    {
+        match rustix::fs::renameat_with(&from, &name, &to, &name, RenameFlags::NOREPLACE) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    copy::copy_root(from.as_fd(), to.as_fd())?;
+    to.sync_all()
+}
+
 fn is_empty(directory: &Path) -> io::Result<bool> {
     Ok(fs::read_dir(directory)?.next().is_none())
 }
@@ -123,4 +165,95 @@ fn is_empty(directory: &Path) -> io::Result<bool> {
 fn own(data: &Path, Owner { uid, gid, mode }: Owner) -> Result<(), EngineError> {
     std::os::unix::fs::chown(data, Some(uid), Some(gid)).at("set the owner of", data)?;
     fs::set_permissions(data, fs::Permissions::from_mode(mode.0)).at("set the mode of", data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::record::RECORD_VERSION;
+    use crate::model::volume::VolumeSpec;
+
+    struct Fixture {
+        root: tempfile::TempDir,
+        paths: Paths,
+        record: VolumeRecord,
+    }
+
+    /// An empty volume, and an image with a directory `/data`.
+    fn fixture() -> Fixture {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths { root: root.path().join("root"), run: root.path().join("run") };
+        let key = VolumeKey { project: "shop".parse().unwrap(), name: "site".parse().unwrap() };
+        let record = VolumeRecord { version: RECORD_VERSION, key, spec: VolumeSpec::default() };
+        ensure(&paths, &record).unwrap();
+        let image = root.path().join("image/data");
+        fs::create_dir_all(image.join("sub")).unwrap();
+        fs::set_permissions(&image, fs::Permissions::from_mode(0o2750)).unwrap();
+        fs::write(image.join("page"), "of the image").unwrap();
+        fs::write(image.join("sub/page"), "of the image").unwrap();
+        Fixture { root, paths, record }
+    }
+
+    impl Fixture {
+        fn fill(&self) -> Result<(), EngineError> {
+            let image = fs::File::open(self.root.path().join("image")).unwrap();
+            fill(&self.paths, &self.record, image.as_fd(), "/data")
+        }
+
+        fn data(&self) -> std::path::PathBuf {
+            self.paths.volume_data(&self.record.key)
+        }
+
+        fn is_whole(&self) -> bool {
+            let read = |name| fs::read_to_string(self.data().join(name)).unwrap_or_default();
+            read("page") == "of the image" && read("sub/page") == "of the image"
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_mounted_already_is_the_one_that_is_filled() {
+        let fixture = fixture();
+        let mounted = fs::metadata(fixture.data()).unwrap().ino();
+        fixture.fill().unwrap();
+        let filled = fs::metadata(fixture.data()).unwrap();
+        assert_eq!((filled.ino(), filled.mode() & 0o7777), (mounted, 0o2750));
+        assert!(fixture.is_whole());
+        assert!(!is_unfilled(&fixture.paths, &fixture.record.key).unwrap());
+        assert_eq!(fs::read_dir(fixture.paths.volume(&fixture.record.key)).unwrap().count(), 2, "record and data");
+    }
+
+    #[test]
+    fn of_several_who_fill_a_volume_at_once_none_fails() {
+        let fixture = fixture();
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| fixture.fill())).collect();
+            all.into_iter().for_each(|one| one.join().unwrap().unwrap());
+        });
+        assert!(fixture.is_whole());
+    }
+
+    #[test]
+    fn a_filling_that_was_cut_short_is_gone_on_with_and_overwrites_nothing() {
+        let fixture = fixture();
+        let image = fixture.paths.volume_image(&fixture.record.key);
+        fs::create_dir_all(image.join("sub")).unwrap();
+        for name in ["page", "sub/page"] {
+            fs::write(image.join(name), "of the image").unwrap();
+        }
+        fs::write(fixture.data().join("written"), "meanwhile").unwrap();
+        fs::write(fixture.data().join("page"), "meanwhile").unwrap();
+        assert!(is_unfilled(&fixture.paths, &fixture.record.key).unwrap());
+        fixture.fill().unwrap();
+        let read = |name| fs::read_to_string(fixture.data().join(name)).unwrap();
+        assert_eq!([read("written"), read("page"), read("sub/page")], ["meanwhile", "meanwhile", "of the image"]);
+        assert!(!image.exists());
+    }
+
+    #[test]
+    fn a_volume_with_files_is_left_alone() {
+        let fixture = fixture();
+        fs::write(fixture.data().join("kept"), "").unwrap();
+        fixture.fill().unwrap();
+        assert_eq!(fs::read_dir(fixture.data()).unwrap().count(), 1);
+    }
 }

@@ -114,6 +114,20 @@ fn settings_of_the_host_that_packets_need_are_seen_and_put_back() {
 }
 
 #[test]
+fn whoever_a_container_runs_as_may_ping_and_bind_low_ports() {
+    on_a_host(|mut world| {
+        world.network(1, Kind::Open);
+        let a = world.container(2, &[1]);
+        let read = |key: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{key}")).unwrap();
+        world.inside(a, || {
+            assert_eq!(read("ip_unprivileged_port_start"), "0\n");
+            assert_eq!(read("ping_group_range"), "0\t2147483647\n");
+        });
+        assert_ne!(read("ip_unprivileged_port_start"), "0\n", "the host's own stay as they are");
+    });
+}
+
+#[test]
 fn a_connection_outlives_repairs_of_what_it_does_not_need() {
     on_a_host(|mut world| {
         world.network(1, Kind::Open);

@@ -38,7 +38,12 @@ const NSFS: FsType = FsType(0x6e73_6673);
 /// Settings of a new namespace, for the links to come. A record names its addresses and routes: no router, no
 /// redirect and no second's wait for duplicates has a say in them. (The host does send redirects: a connection to a
 /// published port of a neighbour comes back to the bridge that it came from.)
-const DEFAULTS: [(&str, &str); 6] = [
+///
+/// Ports below 1024 are nobody's privilege in a namespace of one's own, and `ping` works without CAP_NET_RAW: Docker
+/// gives containers both (moby, `oci_linux.go`), and images count on them.
+const DEFAULTS: [(&str, &str); 8] = [
+    ("ipv4/ip_unprivileged_port_start", "0"),
+    ("ipv4/ping_group_range", "0 2147483647"),
     ("ipv4/conf/all/accept_redirects", "0"),
     ("ipv4/conf/default/accept_redirects", "0"),
     ("ipv6/conf/default/accept_redirects", "0"),

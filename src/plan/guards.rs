@@ -127,8 +127,17 @@ fn ports(world: &World<'_>, containers: &Containers<'_>, decision: &Decision<'_>
     let subject = format!("container {}", decision.record.instance);
     let others = || world.actual.containers.values().filter(|c| may_serve(c)).map(|c| &c.record);
     for port in decision.spec().ports.keys().filter(|port| !held.contains(port)) {
-        if port.address == HostAddress::Any {
-            findings.warn(format!("{subject} publishes port {port} on every address of this host"));
+        let has_ipv6 = decision.record.addresses.values().any(|addresses| addresses.v6.is_some());
+        match port.address {
+            HostAddress::Any => {
+                let but = if has_ipv6 { "" } else { ", but for IPv6: none of its networks has a `subnet6`" };
+                findings.warn(format!("{subject} publishes port {port} on every address of this host{but}"));
+            }
+            HostAddress::One(address) if address.is_ipv6() && !has_ipv6 => {
+                let reason = format!("port {port} is one of IPv6, and none of its networks has a `subnet6`");
+                findings.impossible(&subject, reason, "declare a `subnet6`, or publish on an address of IPv4");
+            }
+            HostAddress::One(_) => {}
         }
         // Containers that nobody declares have nothing to do with each other.
         let is_foreign = |other: &&ContainerRecord| match &other.project {

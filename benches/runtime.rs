@@ -73,8 +73,15 @@ fn whole_life(bundle: &Bundle, root: &RootFilesystem) {
     let null: OwnedFd = File::options().read(true).write(true).open("/dev/null").unwrap().into();
     let stdio = Stdio::Descriptors { stdin: &null, stdout: &null, stderr: &null };
     let spec = bundle.spec(&["/bin/true"]);
-    let request =
-        Request { spec: &spec, root, stdio, identity: None, first: FirstProcess::Command, caller: Caller::default() };
+    let request = Request {
+        spec: &spec,
+        root,
+        directories: &[],
+        stdio,
+        identity: None,
+        first: FirstProcess::Command,
+        caller: Caller::default(),
+    };
     let process = launch::start(&request).unwrap();
     assert_eq!(bundles::wait(&process), 0);
     bundle.cgroup().remove().unwrap();

@@ -398,12 +398,27 @@ random 666 character special file 1:8\nurandom 666 character special file 1:9\nt
         }
         assert!(matches!(bundle.error(&["script"]), RuntimeError::InterpreterNotFound { .. }));
         assert!(matches!(bundle.error(&["text"]), RuntimeError::CommandNotExecutable { .. }));
-        bundle.config["process"]["cwd"] = json!("/no/where");
-        assert!(matches!(bundle.error(&["/bin/true"]), RuntimeError::WorkingDirectory { path, .. } if path.ends_with("where")));
+        bundle.config["process"]["cwd"] = json!("/etc/passwd");
+        assert!(matches!(bundle.error(&["/bin/true"]), RuntimeError::WorkingDirectory { path, .. } if path.ends_with("passwd")));
         bundle.config["process"]["cwd"] = json!("/");
         bundle.identity = Some(Identity { user: "nobody".into(), groups: vec![] });
         assert!(matches!(bundle.error(&["/bin/true"]), RuntimeError::UserNotFound { name } if name == "nobody"));
         assert!(bundle.cgroup().processes().unwrap().is_empty());
+    };
+
+    directories_that_the_image_only_names_are_made => || {
+        let mut bundle = Bundle::new();
+        std::os::unix::fs::symlink("/srv", bundle.lower("link")).unwrap();
+        bundle.config["root"]["readonly"] = json!(true);
+        bundle.config["process"]["cwd"] = json!("/link/app/work");
+        bundle.config["process"]["user"] = json!({"uid": 33, "gid": 44});
+        // What is there already, and what cannot be a directory, does no harm.
+        bundle.directories = ["/data/deep", "/bin", "/etc/passwd/x"].map(Into::into).to_vec();
+        let outcome = bundle.run(&["sh", "-c", "pwd; stat -c '%a %u %F' . /data /data/deep; touch x || echo closed"]);
+        let made = "755 0 directory\n".repeat(3);
+        assert!(outcome.text.starts_with(&format!("/srv/app/work\n{made}")), "{}", outcome.text);
+        assert!(outcome.text.ends_with("closed\n"), "{}", outcome.text);
+        assert!(bundle.lower("../upper/srv/app/work").is_dir() && !bundle.lower("srv").exists());
     };
 
     users_are_looked_up_in_the_image => || {

@@ -67,6 +67,9 @@ pub struct Launch {
     /// The OCI configuration (config.json).
     pub config: PathBuf,
     pub root: RootFilesystem,
+    /// Made in the root filesystem where they are missing: what the image declares as volumes.
+    #[serde(default)]
+    pub directories: Vec<PathBuf>,
     /// Takes the place of `process.user` in the OCI configuration.
     pub identity: Option<Identity>,
     /// Whether a small init of ours is process 1.

@@ -174,6 +174,7 @@ fn start_here(launch: &Launch, stdio: Stdio<'_>, channel: BorrowedFd<'_>) -> Res
     let request = launch::Request {
         spec: &spec,
         root: &launch.root,
+        directories: &launch.directories,
         stdio,
         identity: launch.identity.as_ref(),
         first: if launch.init { FirstProcess::Init } else { FirstProcess::Command },

@@ -12,7 +12,7 @@
 //!   7 cut off from the host's mounts        20 become the user; capabilities
 //!   8 assemble the root filesystem          21 find the command: "created"; wait for the word to start
 //!   9 mounts, in the order given               (startContainer hooks)
-//!  10 devices, links, terminal              22 no descriptor goes on that is not meant to
+//!  10 devices, terminal, directories        22 no descriptor goes on that is not meant to
 //!  11 kernel parameters                     23 no new privileges, seccomp
 //!  12 read-only and masked paths            24 execve; or split the command off and be its init (`reaper`),
 //!     (the hooks of creation)                  before step 22, which both then take
@@ -46,7 +46,7 @@ use super::prepare::Setup;
 use super::program::{Privileges, Program};
 use super::reaper::{self, Role};
 use super::terminal::{self, Terminal};
-use super::{devices, masks, mounts, rootfs, sysctl};
+use super::{devices, masks, mounts, paths, rootfs, sysctl};
 use crate::sys;
 use crate::sys::clone::OneThread;
 
@@ -161,6 +161,7 @@ fn build_tree(setup: &Setup<'_>, cgroups: &[PathBuf], channel: &Channel) -> Resu
         }
     }
     let terminal = fill_dev(setup, root.as_fd(), devpts)?;
+    make_directories(setup, root.as_fd());
     sysctl::apply(&setup.sysctls)?;
     masks::make_read_only(root.as_fd(), &setup.read_only)?;
     masks::mask(root.as_fd(), &setup.masked)?;
@@ -177,6 +178,16 @@ fn build_tree(setup: &Setup<'_>, cgroups: &[PathBuf], channel: &Channel) -> Resu
         wait_for_cgroups(setup, channel)?;
     }
     Ok(terminal)
+}
+
+/// Images name directories that they do not have: a working directory, volumes. As Docker does, they are made, root's and
+/// with mode 0755.
+fn make_directories(setup: &Setup<'_>, root: BorrowedFd<'_>) {
+    for path in setup.directories.iter().chain([&setup.program.directory]) {
+        // Something else may be there, or a mount that cannot be written to. Whoever needs the directory is told when
+        // it is entered.
+        let _ = paths::ensure(root, path, paths::Kind::Directory, paths::Links::Inside);
+    }
 }
 
 fn fill_dev(

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxResources, Spec, State};
 use rustix::fs::{Mode, OFlags, open};
@@ -25,6 +26,8 @@ use crate::sys::namespace::setns;
 pub struct Request<'a> {
     pub spec: &'a Spec,
     pub root: &'a RootFilesystem,
+    /// Made where they are missing, as the working directory is.
+    pub directories: &'a [PathBuf],
     pub stdio: Stdio<'a>,
     /// Names to look up in the container's own `/etc/passwd` and `/etc/group`, in place of `process.user`.
     pub identity: Option<&'a Identity>,

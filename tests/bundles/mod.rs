@@ -47,6 +47,7 @@ pub fn main(cases: &[Case]) -> ExitCode {
 pub struct Bundle {
     pub directory: tempfile::TempDir,
     pub config: Value,
+    pub directories: Vec<PathBuf>,
     pub identity: Option<Identity>,
     pub first: FirstProcess,
     pub terminal: bool,
@@ -91,7 +92,8 @@ impl Bundle {
         fs::write(directory.path().join("lower/etc/group"), "root:x:0:\nvideo:x:27:web\n").unwrap();
         let cgroup = PathBuf::from(format!("/evenkeel-test-{name}"));
         let config = config(&cgroup);
-        Bundle { directory, config, identity: None, first: FirstProcess::Command, terminal: false, cgroup }
+        let (directories, first) = (Vec::new(), FirstProcess::Command);
+        Bundle { directory, config, directories, identity: None, first, terminal: false, cgroup }
     }
 
     pub fn lower(&self, path: &str) -> PathBuf {
@@ -132,7 +134,15 @@ impl Bundle {
         let spec = self.spec(arguments);
         let (identity, first) = (self.identity.as_ref(), self.first);
         self.with_stdio(|stdio| {
-            launch::start(&Request { spec: &spec, root, stdio, identity, first, caller: Caller::default() })
+            launch::start(&Request {
+                spec: &spec,
+                root,
+                directories: &self.directories,
+                stdio,
+                identity,
+                first,
+                caller: Caller::default(),
+            })
         })
     }
 
@@ -143,6 +153,7 @@ impl Bundle {
         launch::create(&Request {
             spec: &spec,
             root: &root,
+            directories: &self.directories,
             stdio,
             identity: None,
             first: self.first,

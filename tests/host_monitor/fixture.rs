@@ -44,6 +44,7 @@ impl Container {
             name: format!("test/c{number}"),
             config: directory.path().join("run/config.json"),
             root: RootFilesystem::Directory(root),
+            directories: Vec::new(),
             identity: None,
             init: false,
             netns: None,

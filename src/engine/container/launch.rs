@@ -53,6 +53,7 @@ pub fn prepare(on: &Surroundings<'_>, record: &ContainerRecord, image: &Image) -
             upper: container.join("upper"),
             work: container.join("work"),
         },
+        directories: image.config.volumes.iter().map(PathBuf::from).collect(),
         identity: Some(Identity { user: effective.user.clone(), groups: spec.group_add.iter().cloned().collect() }),
         init: spec.init,
         netns: netns(on.paths, record),

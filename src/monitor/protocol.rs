@@ -157,7 +157,6 @@ impl StartFailure {
             }
             RuntimeError::Unsupported { .. }
             | RuntimeError::Invalid { .. }
-            | RuntimeError::Capabilities { .. }
             | RuntimeError::Rlimit { .. }
             | RuntimeError::Controller { .. } => (FailureKind::Unsupported, None),
             _ => (FailureKind::Other, None),

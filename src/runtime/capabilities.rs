@@ -1,7 +1,7 @@
 //! Capabilities (capabilities(7)): the five sets of a process, and what this host allows.
 //!
-//! The runtime never cuts a set by itself: what this host cannot grant is an error that names it. Who plans a
-//! container asks [`host_bounding`] first and says in the plan what falls away.
+//! What this host cannot grant falls away with a warning that names it. Who plans a container asks [`host_bounding`]
+//! first and says so in the plan.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -53,14 +53,19 @@ pub(super) struct Sets {
     pub ambient: u64,
 }
 
-/// Refuses what is not in this process's own bounding set.
-pub(super) fn check_host(sets: &Sets) -> Result<(), RuntimeError> {
+/// What is in this process's own bounding set, and what is not.
+pub(super) fn within_host(sets: &Sets) -> (Sets, CapabilityList) {
     let wanted = sets.bounding | sets.effective | sets.inheritable | sets.permitted | sets.ambient;
     let missing: BTreeSet<Capability> = members(wanted).filter(|capability| !is_bounding(*capability)).collect();
-    match missing.is_empty() {
-        true => Ok(()),
-        false => Err(RuntimeError::Capabilities { missing: CapabilityList(missing) }),
-    }
+    let granted = missing.iter().fold(u64::MAX, |mask, capability| mask & !(1 << capability.number()));
+    let sets = Sets {
+        bounding: sets.bounding & granted,
+        effective: sets.effective & granted,
+        inheritable: sets.inheritable & granted,
+        permitted: sets.permitted & granted,
+        ambient: sets.ambient & granted,
+    };
+    (sets, CapabilityList(missing))
 }
 
 /// Whether this process may set a hard limit above its own (setrlimit(2)).
@@ -128,12 +133,8 @@ mod tests {
     fn what_the_host_lacks_is_named() {
         let host = host_bounding();
         let all = Sets { bounding: (1 << 41) - 1, ..Sets::default() };
-        match check_host(&all) {
-            Ok(()) => assert_eq!(host.len(), 41),
-            Err(error) => {
-                let missing = Capability::all().find(|capability| !host.contains(capability)).unwrap();
-                assert!(error.to_string().contains(&format!("`{missing}`")), "{error}");
-            }
-        }
+        let (granted, missing) = within_host(&all);
+        assert_eq!(members(granted.bounding).collect::<BTreeSet<_>>(), host);
+        assert_eq!(missing.0.len() + host.len(), 41);
     }
 }

@@ -3,15 +3,20 @@
 //! They are made in the container's own tmpfs by the descriptor of that directory. Where /dev is a bind mount of the
 //! host's it is left alone.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, chownat, fstat, makedev, mknodat, statat, symlinkat};
 use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::error::{Context, RuntimeError, invalid};
 use super::paths::{self, Kind, Links};
+use super::prepare::Setup;
+use super::rootfs;
+use super::user_namespace::Mapping;
+use crate::model::launch::RootFilesystem;
 
 /// Name, major and minor number (Linux, admin-guide/devices.txt): every container has these.
 const DEFAULT: [(&str, u32, u32); 6] =
@@ -25,30 +30,40 @@ const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// Makes the default devices and links in `root`'s /dev. The mask of file modes must be zero.
-pub(super) fn make_default(root: BorrowedFd<'_>) -> Result<(), RuntimeError> {
-    let dev = paths::ensure(root, Path::new("/dev"), Kind::Directory, Links::Refused).during("open", "/dev")?;
-    for (name, major, minor) in DEFAULT {
-        let mode = Mode::from_raw_mode(0o666);
-        make_node(dev.as_fd(), name, (FileType::CharacterDevice, mode, makedev(major, minor)))
-            .during("make the device", format!("/dev/{name}"))?;
-    }
-    for (name, target) in LINKS {
-        match symlinkat(target, &dev, name) {
-            Err(Errno::EXIST) => {}
-            other => other.during("make the link", format!("/dev/{name}"))?,
-        }
-    }
-    Ok(())
+/// A device that a container is to have.
+pub(super) struct Node {
+    path: PathBuf,
+    kind: FileType,
+    mode: Mode,
+    numbers: u64,
+    /// In the container's own numbers.
+    user: Option<u32>,
+    group: Option<u32>,
 }
 
-/// Makes one of `linux.devices`.
-pub(super) fn make(root: BorrowedFd<'_>, device: &LinuxDevice) -> Result<(), RuntimeError> {
+/// The default devices, unless /dev comes from elsewhere, and `linux.devices`.
+pub(super) fn wanted(setup: &Setup<'_>) -> Result<Vec<Node>, RuntimeError> {
+    let default = DEFAULT.map(|(name, major, minor)| Node {
+        path: Path::new("/dev").join(name),
+        kind: FileType::CharacterDevice,
+        mode: Mode::from_raw_mode(0o666),
+        numbers: makedev(major, minor),
+        user: None,
+        group: None,
+    });
+    let mut nodes: Vec<Node> = if setup.binds_dev() { Vec::new() } else { default.into() };
+    for device in &setup.devices {
+        nodes.push(declared(device)?);
+    }
+    Ok(nodes)
+}
+
+fn declared(device: &LinuxDevice) -> Result<Node, RuntimeError> {
     let path = device.path();
     let refuse = |reason: &str| invalid("linux.devices", format!("`{}`: {reason}", path.display()));
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+    if !path.is_absolute() || path.file_name().is_none() {
         return Err(refuse("it needs an absolute path"));
-    };
+    }
     let kind = match device.typ() {
         LinuxDeviceType::C | LinuxDeviceType::U => FileType::CharacterDevice,
         LinuxDeviceType::B => FileType::BlockDevice,
@@ -56,14 +71,71 @@ pub(super) fn make(root: BorrowedFd<'_>, device: &LinuxDevice) -> Result<(), Run
         LinuxDeviceType::A => return Err(refuse("its type must be `c`, `b`, `u` or `p`")),
     };
     let number = |value: i64| u32::try_from(value).map_err(|_| refuse("its number is out of range"));
-    let numbers = makedev(number(device.major())?, number(device.minor())?);
-    let mode = Mode::from_raw_mode(device.file_mode().unwrap_or(0o666) & 0o7777);
+    Ok(Node {
+        path: path.clone(),
+        kind,
+        mode: Mode::from_raw_mode(device.file_mode().unwrap_or(0o666) & 0o7777),
+        numbers: makedev(number(device.major())?, number(device.minor())?),
+        user: device.uid(),
+        group: device.gid(),
+    })
+}
+
+/// Makes nodes as the host's user, since no user namespace's root may (user_namespaces(7)), and returns a mount of each
+/// that is attached nowhere. They are in a tmpfs that nobody else sees; the caller has a mount namespace of its own.
+pub(super) fn make_outside(
+    nodes: &[Node],
+    root: &RootFilesystem,
+    mapping: &Mapping,
+) -> Result<Vec<OwnedFd>, RuntimeError> {
+    let directory = rootfs::private_tmpfs(root)?;
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mut made = Vec::with_capacity(nodes.len());
+    for (at, node) in nodes.iter().enumerate() {
+        let (name, subject) = (at.to_string(), node.path.display());
+        let (user, group) = (mapping.user(node.user.unwrap_or(0)), mapping.group(node.group.unwrap_or(0)));
+        if user.is_none() || group.is_none() {
+            return Err(invalid("linux.devices", format!("`{subject}`: its owner is not mapped")));
+        }
+        mknodat(&directory, &name, node.kind, node.mode, node.numbers).during("make the device", subject)?;
+        chownat(&directory, &name, user, group, AtFlags::SYMLINK_NOFOLLOW).during("give away", node.path.display())?;
+        made.push(open_tree(&directory, &name, clone).during("make the device", node.path.display())?);
+    }
+    Ok(made)
+}
+
+/// Puts the devices into `root`: those that were `made` outside, else new ones. The mask of file modes must be zero.
+pub(super) fn place(root: BorrowedFd<'_>, nodes: &[Node], made: Option<&[OwnedFd]>) -> Result<(), RuntimeError> {
+    match made {
+        Some(made) => nodes.iter().zip(made).try_for_each(|(node, made)| {
+            let target = paths::ensure(root, &node.path, Kind::File, Links::Inside)
+                .during("make the device", node.path.display())?;
+            rootfs::attach(made.as_fd(), target.as_fd(), &node.path)
+        }),
+        None => nodes.iter().try_for_each(|node| make(root, node)),
+    }
+}
+
+fn make(root: BorrowedFd<'_>, node: &Node) -> Result<(), RuntimeError> {
+    let subject = node.path.display();
+    let (Some(parent), Some(name)) = (node.path.parent(), node.path.file_name()) else { return Ok(()) };
     let parent = paths::ensure(root, parent, Kind::Directory, Links::Inside).during("make", parent.display())?;
-    let name = PathBuf::from(name);
-    make_node(parent.as_fd(), &name, (kind, mode, numbers)).during("make the device", path.display())?;
-    if device.uid().is_some() || device.gid().is_some() {
-        let owner = (device.uid().map(Uid::from_raw), device.gid().map(Gid::from_raw));
-        chownat(&parent, &name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW).during("give away", path.display())?;
+    make_node(parent.as_fd(), name, (node.kind, node.mode, node.numbers)).during("make the device", subject)?;
+    if node.user.is_some() || node.group.is_some() {
+        let (user, group) = (node.user.map(Uid::from_raw), node.group.map(Gid::from_raw));
+        chownat(&parent, name, user, group, AtFlags::SYMLINK_NOFOLLOW).during("give away", node.path.display())?;
+    }
+    Ok(())
+}
+
+/// Makes the links that every /dev has, and refuses a link in its own place (see `mounts`).
+pub(super) fn link(root: BorrowedFd<'_>) -> Result<(), RuntimeError> {
+    let dev = paths::ensure(root, Path::new("/dev"), Kind::Directory, Links::Refused).during("open", "/dev")?;
+    for (name, target) in LINKS {
+        match symlinkat(target, &dev, name) {
+            Err(Errno::EXIST) => {}
+            other => other.during("make the link", format!("/dev/{name}"))?,
+        }
     }
     Ok(())
 }

@@ -10,8 +10,6 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::capabilities::CapabilityList;
-
 /// What failed, with its subject. Display is one line in lower case; the kernel's reason is the source.
 #[derive(Debug, Error)]
 pub enum RuntimeError {
@@ -37,8 +35,6 @@ pub enum RuntimeError {
     },
     #[error("the user or group `{name}` does not exist in the container")]
     UserNotFound { name: String },
-    #[error("this host does not allow the capabilities {missing}")]
-    Capabilities { missing: CapabilityList },
     #[error("cannot set the limit {resource} to {requested}: this host's own hard limit is {limit}")]
     Rlimit { resource: String, requested: String, limit: String },
     #[error("the {hook} failed: {reason}")]
@@ -61,6 +57,25 @@ pub enum RuntimeError {
     Controller { controller: &'static str, field: String },
     #[error("the container's first process ended before its command ran")]
     Died,
+}
+
+/// What the configuration asks for and does not get, where the specification wants a warning in place of an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    pub field: String,
+    pub reason: String,
+}
+
+impl Warning {
+    pub(super) fn new(field: impl Into<String>, reason: impl Into<String>) -> Warning {
+        Warning { field: field.into(), reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` in the container's configuration: {}", self.field, self.reason)
+    }
 }
 
 /// Names the step and the subject of a system call that failed.

@@ -21,10 +21,11 @@ use rustix::process::Pid;
 use super::cgroup::{self, Cgroup};
 use super::error::{Context, RuntimeError};
 use super::handshake::{self, Channel, Word};
-use super::init;
 use super::launch::{Child, ChildrenIn, Inheritance, Process, Stdio, become_child};
 use super::program::{self, Program};
 use super::terminal::{self, Terminal};
+use super::user_namespace::{self, Mapping};
+use super::{init, outside};
 use crate::model::launch::Identity;
 use crate::sys;
 use crate::sys::clone::{Copy, clone3};
@@ -48,7 +49,8 @@ pub struct Target<'a> {
     pub pidfd: BorrowedFd<'a>,
 }
 
-/// Every namespace but those of users and time, which no container has of its own (see `prepare`).
+/// Every namespace but those of users and time, which not every container has of its own, and nobody joins again that
+/// he is in.
 const NAMESPACES: i32 =
     libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWNET;
 
@@ -59,9 +61,7 @@ const DEVPTS_MAGIC: i64 = 0x1cd1;
 /// process is a child of the caller, which must wait for it.
 pub fn exec(request: &Request<'_>) -> Result<Process, RuntimeError> {
     let linux = request.spec.linux().as_ref();
-    let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
-    let personality = linux.and_then(|linux| linux.personality().as_ref());
-    let program = program::prepare(request.process, request.identity, seccomp, personality)?;
+    let program = program::prepare(request.process, request.identity, linux)?;
     let cgroup = match linux.and_then(|linux| linux.cgroups_path().as_ref()) {
         Some(path) => Some(cgroup::open(&cgroup::detect()?, path)),
         None => None,
@@ -73,7 +73,7 @@ pub fn exec(request: &Request<'_>) -> Result<Process, RuntimeError> {
     child.tell(Word::Placed)?;
     child.tell(Word::Start)?;
     let terminal = child.created()?;
-    Ok(Process { terminal, ..child.executed()? })
+    Ok(Process { terminal, warnings: program.warnings, ..child.executed()? })
 }
 
 fn clone_child(request: &Request<'_>, program: &Program, cgroup: Option<&Cgroup>) -> Result<Child, RuntimeError> {
@@ -102,7 +102,7 @@ fn run(request: &Request<'_>, program: &Program, channel: &Channel) -> Result<In
     let target = request.target.pidfd;
     init::begin(program, request.inheritance)?;
     init::keep_only(channel, request.stdio, request.inheritance, &[target])?;
-    sys::namespace::setns(target, NAMESPACES).during("join the namespaces of process", request.target.pid)?;
+    join(request, program)?;
     let terminal = match request.stdio {
         Stdio::Terminal => Some(open_terminal(program)?),
         Stdio::Descriptors { .. } => None,
@@ -114,6 +114,25 @@ fn run(request: &Request<'_>, program: &Program, channel: &Channel) -> Result<In
     channel.expect(Word::Start).during("wait for", "the word to start")?;
     init::protect(program, request.inheritance)?;
     command.execute()
+}
+
+/// All at once: the kernel puts them into the order that their owners demand (setns(2)).
+fn join(request: &Request<'_>, program: &Program) -> Result<(), RuntimeError> {
+    let Target { pid, pidfd } = request.target;
+    let mut kinds = NAMESPACES;
+    if user_namespace::is_other(pid, "time")? {
+        kinds |= libc::CLONE_NEWTIME;
+    }
+    let has_users = user_namespace::is_other(pid, "user")?;
+    if has_users {
+        kinds |= libc::CLONE_NEWUSER;
+        init::raise_limits(program)?;
+    }
+    if let (true, Stdio::Descriptors { stdin, stdout, stderr }) = (has_users, request.stdio) {
+        outside::give_away(&[stdin, stdout, stderr], &Mapping::of(pid)?)?;
+    }
+    sys::namespace::setns(pidfd, kinds).during("join the namespaces of process", pid)?;
+    if has_users { user_namespace::become_root() } else { Ok(()) }
 }
 
 /// The container may have anything at /dev/pts: only a devpts instance will do.

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! parent                                child
+//!   | <----- Born(pid) [+pidfd] --------- |   where a process in between made the first process (see `init`)
 //!   | -- Placed ------------------------> |   it is in its cgroups
 //!   | <--------------------- Assembled -- |   (where hooks run before pivot_root: all is mounted)
 //!   | -- Hooked ------------------------> |   (the parent's hooks have run)
@@ -24,6 +25,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg, socketpair,
 };
+use rustix::process::Pid;
 
 use super::error::{Context, RuntimeError};
 
@@ -31,6 +33,7 @@ const PLACED: u8 = b'P';
 const ASSEMBLED: u8 = b'A';
 const HOOKED: u8 = b'H';
 const CREATED: u8 = b'C';
+const BORN: u8 = b'B';
 const START: u8 = b'S';
 const FAILED: u8 = b'F';
 
@@ -45,6 +48,10 @@ pub(super) struct Channel {
 /// What the child says.
 pub(super) enum Report {
     Assembled,
+    Born {
+        pid: Pid,
+        pidfd: OwnedFd,
+    },
     Created {
         terminal: Option<OwnedFd>,
     },
@@ -102,14 +109,24 @@ impl Channel {
     }
 
     pub(super) fn created(&self, terminal: Option<BorrowedFd<'_>>) -> io::Result<()> {
-        let body = IoSlice::new(&[CREATED]);
+        self.send_with(&[CREATED], terminal)
+    }
+
+    /// What the process in between says of the first process.
+    pub(super) fn born(&self, pid: Pid, pidfd: BorrowedFd<'_>) -> io::Result<()> {
+        let mut packet = vec![BORN];
+        packet.extend(pid.as_raw_nonzero().get().to_ne_bytes());
+        self.send_with(&packet, Some(pidfd))
+    }
+
+    fn send_with(&self, packet: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let descriptors: Vec<BorrowedFd<'_>> = terminal.into_iter().collect();
+        let descriptors: Vec<BorrowedFd<'_>> = descriptor.into_iter().collect();
         if !descriptors.is_empty() {
             ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
         }
-        Ok(sendmsg(&self.socket, &[body], &mut ancillary, SendFlags::NOSIGNAL).map(drop)?)
+        Ok(sendmsg(&self.socket, &[IoSlice::new(packet)], &mut ancillary, SendFlags::NOSIGNAL).map(drop)?)
     }
 
     pub(super) fn failed(&self, error: &RuntimeError) -> io::Result<()> {
@@ -117,11 +134,15 @@ impl Channel {
     }
 
     pub(super) fn report(&self) -> Result<Report, RuntimeError> {
-        let (packet, terminal) = self.receive().during("hear from", "the container's first process")?;
+        let (packet, descriptor) = self.receive().during("hear from", "the container's first process")?;
         Ok(match packet.split_first() {
             None => Report::Closed,
             Some((&ASSEMBLED, _)) => Report::Assembled,
-            Some((&CREATED, _)) => Report::Created { terminal },
+            Some((&CREATED, _)) => Report::Created { terminal: descriptor },
+            Some((&BORN, number)) => match (pid(number), descriptor) {
+                (Some(pid), Some(pidfd)) => Report::Born { pid, pidfd },
+                _ => Report::Closed,
+            },
             Some((_, body)) => Report::Failed(decode(body)),
         })
     }
@@ -152,6 +173,10 @@ impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+fn pid(bytes: &[u8]) -> Option<Pid> {
+    bytes.try_into().ok().map(i32::from_ne_bytes).and_then(Pid::from_raw)
 }
 
 /// A failure as a packet: tag, kind, errno, and two texts with a zero byte between.

@@ -5,8 +5,10 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::BorrowedFd;
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fchown, fstat, open};
+use rustix::io::Errno;
 use rustix::thread::{Gid, Uid, set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::error::{Context, RuntimeError};
@@ -48,6 +50,26 @@ pub(super) fn become_user(numbers: &Numbers) -> Result<(), RuntimeError> {
     set_thread_res_gid(gid, gid, gid).during(step, subject())?;
     set_thread_res_uid(uid, uid, uid).during(step, subject())?;
     set_keep_capabilities(false).during(step, subject())
+}
+
+/// Gives a pipe or a socket that becomes a standard descriptor to the user who is to write there: /dev/stdout opens it
+/// anew, as its owner only. Nothing else changes hands, least of all the host's null device.
+pub(super) fn give_channel_to(descriptor: BorrowedFd<'_>, uid: u32) -> Result<(), RuntimeError> {
+    let step = "give away";
+    let found = fstat(descriptor).during(step, "the standard descriptors")?;
+    if uid == 0 || !is_channel(&found) {
+        return Ok(());
+    }
+    match fchown(descriptor, Some(Uid::from_raw(uid)), None) {
+        // It belongs to somebody who is not mapped here, or lies where nothing changes hands.
+        Err(Errno::PERM | Errno::INVAL | Errno::ROFS) => Ok(()),
+        other => other.during(step, "the standard descriptors"),
+    }
+}
+
+/// Whether it is a pipe or a socket.
+pub(super) fn is_channel(found: &Stat) -> bool {
+    matches!(FileType::from_raw_mode(found.st_mode), FileType::Fifo | FileType::Socket)
 }
 
 /// A missing file is an empty one: images of a single binary have none.

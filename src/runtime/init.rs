@@ -18,6 +18,11 @@
 //!     (the hooks of creation)                  before step 22, which both then take
 //! ```
 //!
+//! A container with a user namespace or a time namespace of its own has a process between: it walks steps 1 to 4, 6 and
+//! 7 as the host's user, makes what only that one may (`outside`), joins the user namespace, and makes the first
+//! process, whose other namespaces then belong to that user namespace. The parent hears of that process from it, and
+//! is its parent all the same (clone(2), `CLONE_PARENT`).
+//!
 //! Step 14 is late on purpose: moving a process into a version 1 cgroup waits 6 to 15 ms for an RCU grace period
 //! (measured), and the parent does that while the child mounts. Hooks of creation bring steps 14 and 15 before 13.
 //!
@@ -30,7 +35,7 @@ use std::path::PathBuf;
 
 use rustix::fs::Mode;
 use rustix::process::{
-    DumpableBehavior, chdir, fchdir, getcwd, getpid, set_dumpable_behavior, setrlimit, setsid, umask,
+    DumpableBehavior, Rlimit, chdir, fchdir, getcwd, getpid, getrlimit, set_dumpable_behavior, setrlimit, setsid, umask,
 };
 use rustix::system::{setdomainname, sethostname};
 use rustix::thread::set_no_new_privs;
@@ -42,17 +47,20 @@ use super::handshake::{Channel, Word};
 use super::hooks::{self, Moment};
 use super::identity::{self, Numbers};
 use super::launch::{FirstProcess, Inheritance, Keyring, Stdio};
-use super::prepare::Setup;
+use super::outside::{self, Outside, Users};
+use super::prepare::{Namespaces, Setup};
 use super::program::{Privileges, Program};
 use super::reaper::{self, Role};
 use super::terminal::{self, Terminal};
-use super::{devices, masks, mounts, paths, rootfs, sysctl};
+use super::user_namespace::{self, UserNamespace};
+use super::{devices, masks, mounts, paths, rootfs, sysctl, time_namespace};
 use crate::sys;
-use crate::sys::clone::OneThread;
+use crate::sys::clone::{Copy, OneThread, clone_sibling};
 
 /// Walks the line. Returns only the reason why it could not be walked to its end.
 pub(super) fn run(
     setup: &Setup<'_>,
+    users: &Users,
     cgroups: &[PathBuf],
     channel: &Channel,
     one_thread: &OneThread,
@@ -62,13 +70,72 @@ pub(super) fn run(
     for (kind, namespace, path) in &setup.namespaces.join {
         sys::namespace::setns(namespace.as_fd(), *kind).during("join the namespace", path.display())?;
     }
+    let pid_namespace = setup.namespaces.join_pid.iter().map(|(namespace, _)| namespace);
     let gate = setup.caller.gate.map(|gate| gate.as_fd());
-    keep_only(channel, setup.stdio, inheritance, gate.as_slice())?;
-    if setup.namespaces.fresh & libc::CLONE_NEWNET as u64 != 0 {
+    let kept: Vec<BorrowedFd<'_>> = users.descriptors().chain(pid_namespace).map(OwnedFd::as_fd).chain(gate).collect();
+    keep_only(channel, setup.stdio, inheritance, &kept)?;
+    let outside = outside::open(setup, users, cgroups)?;
+    match setup.namespaces.need_a_process_between() {
+        true => hand_over(setup, users, outside, channel, one_thread),
+        false => go_on(setup, outside, channel, one_thread),
+    }
+}
+
+/// The process in between makes the first one, says so, and ends.
+fn hand_over(
+    setup: &Setup<'_>,
+    users: &Users,
+    outside: Outside,
+    channel: &Channel,
+    one_thread: &OneThread,
+) -> Result<Infallible, RuntimeError> {
+    let Namespaces { fresh, join_pid, time, .. } = &setup.namespaces;
+    let clocks = time.as_ref().map(|offsets| Ok::<_, RuntimeError>((time_namespace::open()?, offsets))).transpose()?;
+    if let Some((namespace, path)) = join_pid {
+        sys::namespace::setns(namespace.as_fd(), libc::CLONE_NEWPID).during("join the namespace", path.display())?;
+    }
+    if let Some(container) = &users.container {
+        enter_users(setup, container, users.own)?;
+    }
+    if let Some((file, offsets)) = clocks {
+        time_namespace::make(file, offsets)?;
+    }
+    match clone_sibling(one_thread, *fresh).during("make", "the container's first process")? {
+        Copy::Parent { pid, pidfd } => {
+            channel.born(pid, pidfd.as_fd()).during("report to", "the parent")?;
+            sys::clone::exit_now(0)
+        }
+        Copy::Child(one_thread) => {
+            setsid().during("begin", "a session")?;
+            hide()?;
+            go_on(setup, outside, channel, &one_thread)
+        }
+    }
+}
+
+/// What is the host's user's to do comes first: limits above one's own are never for a user namespace's root to set
+/// (setrlimit(2)), and namespaces that were joined are not its own.
+fn enter_users(setup: &Setup<'_>, container: &UserNamespace, own: u64) -> Result<(), RuntimeError> {
+    raise_limits(&setup.program)?;
+    sysctl::apply(&setup.sysctls, |sysctl| own & sysctl.namespace as u64 == 0)?;
+    if let Stdio::Descriptors { stdin, stdout, stderr } = setup.stdio {
+        outside::give_away(&[stdin, stdout, stderr], &container.mapping)?;
+    }
+    user_namespace::enter(&container.fd)
+}
+
+/// From step 5 on.
+fn go_on(
+    setup: &Setup<'_>,
+    outside: Outside,
+    channel: &Channel,
+    one_thread: &OneThread,
+) -> Result<Infallible, RuntimeError> {
+    if setup.namespaces.makes(libc::CLONE_NEWNET) {
         sys::loopback::raise().during("raise the interface", "lo")?;
     }
     name_host(setup)?;
-    let terminal = build_tree(setup, cgroups, channel)?;
+    let terminal = build_tree(setup, outside, channel)?;
     let program = &setup.program;
     let command = get_ready(program, setup.stdio, terminal.as_ref())?;
     channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
@@ -119,8 +186,25 @@ pub(super) fn begin(program: &Program, inheritance: Inheritance) -> Result<(), R
     if let Some(score) = program.oom_score_adj {
         std::fs::write("/proc/self/oom_score_adj", score.to_string()).during("set oom_score_adj to", score)?;
     }
-    // Until execve nobody in the container may trace this process or look into it (prctl(2), CVE-2016-9962).
+    hide()
+}
+
+/// Until execve nobody in the container may trace this process or look into it (prctl(2), CVE-2016-9962).
+fn hide() -> Result<(), RuntimeError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).during("make undumpable", "the process")
+}
+
+/// Hard limits that are to be above this process's own; the rest follows with all others.
+pub(super) fn raise_limits(program: &Program) -> Result<(), RuntimeError> {
+    let number = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+    for (resource, limit) in &program.limits {
+        let own = getrlimit(*resource);
+        if number(limit.maximum) > number(own.maximum) {
+            let raised = Rlimit { current: own.current, maximum: limit.maximum };
+            setrlimit(*resource, raised).during("set the limit", format!("{resource:?}").to_ascii_lowercase())?;
+        }
+    }
+    Ok(())
 }
 
 /// Nothing of the caller's is open while the container can already see this process, but what it is to inherit.
@@ -148,11 +232,10 @@ fn name_host(setup: &Setup<'_>) -> Result<(), RuntimeError> {
     Ok(())
 }
 
-/// Steps 6 to 15.
-fn build_tree(setup: &Setup<'_>, cgroups: &[PathBuf], channel: &Channel) -> Result<Option<Terminal>, RuntimeError> {
-    let sources = mounts::open_sources(&setup.mounts, cgroups)?;
-    rootfs::detach_from_host()?;
-    let root = rootfs::assemble(setup.root)?;
+/// Steps 8 to 15.
+fn build_tree(setup: &Setup<'_>, outside: Outside, channel: &Channel) -> Result<Option<Terminal>, RuntimeError> {
+    let Outside { root, sources, nodes, own } = outside;
+    rootfs::attach_root(root.as_fd())?;
     let mut devpts = None;
     for (mount, source) in setup.mounts.iter().zip(sources) {
         let made = mounts::attach_one(root.as_fd(), mount, source)?;
@@ -160,9 +243,16 @@ fn build_tree(setup: &Setup<'_>, cgroups: &[PathBuf], channel: &Channel) -> Resu
             devpts = Some(made);
         }
     }
-    let terminal = fill_dev(setup, root.as_fd(), devpts)?;
+    if !setup.binds_dev() {
+        devices::link(root.as_fd())?;
+    }
+    devices::place(root.as_fd(), &devices::wanted(setup)?, nodes.as_deref())?;
+    let terminal = match setup.stdio {
+        Stdio::Terminal => Some(open_terminal(setup, root.as_fd(), devpts)?),
+        Stdio::Descriptors { .. } => None,
+    };
     make_directories(setup, root.as_fd());
-    sysctl::apply(&setup.sysctls)?;
+    sysctl::apply(&setup.sysctls, |sysctl| own & sysctl.namespace as u64 != 0)?;
     masks::make_read_only(root.as_fd(), &setup.read_only)?;
     masks::mask(root.as_fd(), &setup.masked)?;
     if let (true, Some(state)) = (setup.is_hooked, setup.caller.state) {
@@ -190,22 +280,11 @@ fn make_directories(setup: &Setup<'_>, root: BorrowedFd<'_>) {
     }
 }
 
-fn fill_dev(
-    setup: &Setup<'_>,
-    root: BorrowedFd<'_>,
-    devpts: Option<OwnedFd>,
-) -> Result<Option<Terminal>, RuntimeError> {
-    if !setup.binds_dev() {
-        devices::make_default(root)?;
-    }
-    for device in &setup.devices {
-        devices::make(root, device)?;
-    }
-    let Stdio::Terminal = setup.stdio else { return Ok(None) };
+fn open_terminal(setup: &Setup<'_>, root: BorrowedFd<'_>, devpts: Option<OwnedFd>) -> Result<Terminal, RuntimeError> {
     let devpts = devpts.ok_or_else(|| invalid("process.terminal", "a mount of type `devpts` is needed"))?;
     let terminal = terminal::open(devpts.as_fd(), setup.program.terminal_size)?;
     terminal::show_as_console(root, terminal.slave.as_fd())?;
-    Ok(Some(terminal))
+    Ok(terminal)
 }
 
 /// Steps 14 and 15.
@@ -289,7 +368,11 @@ fn enter_directory(program: &Program, user: &Numbers, attempt: Attempt) -> Resul
 
 fn set_stdio(stdio: Stdio<'_>, terminal: Option<&Terminal>, uid: u32) -> Result<(), RuntimeError> {
     let descriptors: [BorrowedFd<'_>; 3] = match (stdio, terminal) {
-        (Stdio::Descriptors { stdin, stdout, stderr }, _) => [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+        (Stdio::Descriptors { stdin, stdout, stderr }, _) => {
+            let all = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+            all.iter().try_for_each(|descriptor| identity::give_channel_to(*descriptor, uid))?;
+            all
+        }
         (Stdio::Terminal, Some(terminal)) => {
             let slave = terminal.slave.as_fd();
             terminal::take_control(slave)?;

@@ -12,11 +12,12 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
 use super::cgroup::{self, Cgroup};
-use super::error::{Context, RuntimeError};
+use super::error::{Context, RuntimeError, Warning};
 use super::gate::Gate;
 use super::handshake::{self, Channel, Report, Word};
 use super::hooks::{self, Moment};
 use super::init;
+use super::outside::Users;
 use super::prepare::{Setup, prepare};
 use crate::model::launch::{Identity, RootFilesystem};
 use crate::sys::clone::{Copy, clone3, exit_now};
@@ -95,6 +96,8 @@ pub struct Process {
     pub pidfd: OwnedFd,
     /// The master side, where [`Stdio::Terminal`] was asked for.
     pub terminal: Option<OwnedFd>,
+    /// What the configuration asks for and this host could not give.
+    pub warnings: Vec<Warning>,
 }
 
 /// A container whose process waits, everything set up, for the word to execute its command. Dropped, the process
@@ -102,6 +105,7 @@ pub struct Process {
 pub struct Created {
     child: Child,
     terminal: Option<OwnedFd>,
+    warnings: Vec<Warning>,
 }
 
 /// Creates a container and executes its command. Returns after execve(2) has succeeded, or with the reason why
@@ -122,15 +126,17 @@ pub struct Begun<'a> {
     cgroup: Option<Cgroup>,
     /// Of which hooks are to be run on the way.
     hooked: Option<(&'a Spec, &'a State)>,
+    warnings: Vec<Warning>,
 }
 
 /// The first half of [`create`]: who has to remember the process can do so before anything takes its time.
 pub fn begin<'a>(request: &Request<'a>) -> Result<Begun<'a>, RuntimeError> {
     let setup = prepare(request)?;
     let cgroup = make_cgroup(request.spec)?;
-    let child = clone_child(&setup, cgroup.as_ref())?;
+    let users = Users::ensure(&setup)?;
+    let child = clone_child(&setup, &users, cgroup.as_ref())?;
     let hooked = request.caller.state.filter(|_| setup.is_hooked).map(|state| (request.spec, state));
-    Ok(Begun { child, cgroup, hooked })
+    Ok(Begun { child, cgroup, hooked, warnings: setup.program.warnings })
 }
 
 impl Begun<'_> {
@@ -141,7 +147,7 @@ impl Begun<'_> {
 
     /// The second half of [`create`].
     pub fn finish(self) -> Result<Created, RuntimeError> {
-        let Begun { child, cgroup, hooked } = self;
+        let Begun { child, cgroup, hooked, warnings } = self;
         if let Some(cgroup) = &cgroup {
             cgroup.place(child.pid)?;
         }
@@ -153,7 +159,7 @@ impl Begun<'_> {
             child.tell(Word::Hooked)?;
         }
         let terminal = child.created()?;
-        Ok(Created { child, terminal })
+        Ok(Created { child, terminal, warnings })
     }
 }
 
@@ -163,11 +169,16 @@ impl Created {
         self.child.pid
     }
 
+    /// What the configuration asks for and this host could not give.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
     /// Executes the command (runtime.md, "start").
     pub fn start(self) -> Result<Process, RuntimeError> {
-        let Created { child, terminal } = self;
+        let Created { child, terminal, warnings } = self;
         child.tell(Word::Start)?;
-        Ok(Process { terminal, ..child.executed()? })
+        Ok(Process { terminal, warnings, ..child.executed()? })
     }
 
     /// Lets go of a process that waits at a gate. Comes back with the master side of its terminal.
@@ -193,6 +204,24 @@ impl Child {
         self.pid
     }
 
+    /// Waits until the process in between has made the first one, and stands for that one from then on.
+    fn become_the_first(&mut self) -> Result<(), RuntimeError> {
+        match self.channel.report()? {
+            Report::Born { pid, pidfd } => {
+                let between = self.pidfd.replace(pidfd);
+                self.pid = pid;
+                match between {
+                    Some(between) => waitid(WaitId::PidFd(between.as_fd()), WaitIdOptions::EXITED)
+                        .map(drop)
+                        .during("wait for", "the process between"),
+                    None => Ok(()),
+                }
+            }
+            Report::Failed(error) => Err(error),
+            Report::Assembled | Report::Created { .. } | Report::Closed => Err(RuntimeError::Died),
+        }
+    }
+
     pub(super) fn tell(&self, word: Word) -> Result<(), RuntimeError> {
         // A child that failed has closed its side; its reason is what the caller reads next.
         match self.channel.tell(word) {
@@ -206,7 +235,7 @@ impl Child {
         match self.channel.report()? {
             Report::Assembled => Ok(()),
             Report::Failed(error) => Err(error),
-            Report::Created { .. } | Report::Closed => Err(RuntimeError::Died),
+            Report::Created { .. } | Report::Born { .. } | Report::Closed => Err(RuntimeError::Died),
         }
     }
 
@@ -215,7 +244,7 @@ impl Child {
         match self.channel.report()? {
             Report::Created { terminal } => Ok(terminal),
             Report::Failed(error) => Err(error),
-            Report::Assembled | Report::Closed => Err(RuntimeError::Died),
+            Report::Assembled | Report::Born { .. } | Report::Closed => Err(RuntimeError::Died),
         }
     }
 
@@ -223,9 +252,9 @@ impl Child {
     pub(super) fn executed(mut self) -> Result<Process, RuntimeError> {
         match self.channel.report()? {
             Report::Failed(error) => Err(error),
-            Report::Assembled | Report::Created { .. } => Err(RuntimeError::Died),
+            Report::Assembled | Report::Created { .. } | Report::Born { .. } => Err(RuntimeError::Died),
             Report::Closed => match self.pidfd.take() {
-                Some(pidfd) => Ok(Process { pid: self.pid, pidfd, terminal: None }),
+                Some(pidfd) => Ok(Process { pid: self.pid, pidfd, terminal: None, warnings: Vec::new() }),
                 None => Err(RuntimeError::Died),
             },
         }
@@ -258,25 +287,31 @@ fn make_cgroup(spec: &Spec) -> Result<Option<Cgroup>, RuntimeError> {
     }
 }
 
-fn clone_child(setup: &Setup<'_>, cgroup: Option<&Cgroup>) -> Result<Child, RuntimeError> {
+fn clone_child(setup: &Setup<'_>, users: &Users, cgroup: Option<&Cgroup>) -> Result<Child, RuntimeError> {
     let birthplace = cgroup.map(Cgroup::birthplace).transpose()?.flatten();
+    let is_between = setup.namespaces.need_a_process_between();
+    let kinds = if is_between { libc::CLONE_NEWNS as u64 } else { setup.namespaces.fresh };
     let pid_namespace = match &setup.namespaces.join_pid {
-        Some((namespace, path)) => Some(ChildrenIn::join(namespace.as_fd(), path.display())?),
-        None => None,
+        Some((namespace, path)) if !is_between => Some(ChildrenIn::join(namespace.as_fd(), path.display())?),
+        _ => None,
     };
     let directories = cgroup.map(Cgroup::directories).unwrap_or_default();
     let (ours, theirs) = handshake::pair()?;
-    let copy = clone3(setup.namespaces.fresh, birthplace.as_ref().map(OwnedFd::as_fd))
-        .during("make", "the container's first process")?;
+    let copy =
+        clone3(kinds, birthplace.as_ref().map(OwnedFd::as_fd)).during("make", "the container's first process")?;
     match copy {
         Copy::Child(one_thread) => {
             drop(ours);
-            become_child(&theirs, || init::run(setup, &directories, &theirs, &one_thread))
+            become_child(&theirs, || init::run(setup, users, &directories, &theirs, &one_thread))
         }
         Copy::Parent { pid, pidfd } => {
-            let child = Child::new(pid, pidfd, ours);
+            drop(theirs);
+            let mut child = Child::new(pid, pidfd, ours);
             if let Some(joined) = pid_namespace {
                 joined.leave()?;
+            }
+            if is_between {
+                child.become_the_first()?;
             }
             Ok(child)
         }

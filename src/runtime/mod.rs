@@ -28,6 +28,7 @@ pub mod launch;
 mod masks;
 mod mount_options;
 mod mounts;
+mod outside;
 mod paths;
 mod prepare;
 mod program;
@@ -36,5 +37,7 @@ mod rootfs;
 pub mod seccomp;
 mod sysctl;
 mod terminal;
+mod time_namespace;
+mod user_namespace;
 
-pub use error::RuntimeError;
+pub use error::{RuntimeError, Warning};

@@ -21,6 +21,8 @@ pub(super) struct MountOptions {
     /// For the mounts below too (`rro`, `rnosuid`, ..).
     pub recursive: Attributes,
     pub propagation: Option<Propagation>,
+    /// Owners are shown through a mapping (`idmap`, `ridmap`).
+    pub map_owners: Option<Reach>,
     /// For the filesystem: `key` or `key=value`.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -105,7 +107,11 @@ fn take(field: &str, word: &str, options: &mut MountOptions) -> Result<(), Runti
         options.bind = Some(Bind::Tree);
     } else if SUPERBLOCK.contains(&word) {
         options.data.push((word.to_owned(), None));
-    } else if ["remount", "mand", "iversion", "silent", "tmpcopyup", "idmap", "ridmap"].contains(&word) {
+    } else if word == "idmap" {
+        options.map_owners = Some(options.map_owners.unwrap_or(Reach::One));
+    } else if word == "ridmap" {
+        options.map_owners = Some(Reach::Tree);
+    } else if ["remount", "mand", "iversion", "silent", "tmpcopyup"].contains(&word) {
         return Err(unsupported(field, format!("the mount option `{word}`")));
     } else if !DEFAULTS.contains(&word) {
         options.data.push(match word.split_once('=') {
@@ -175,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_is_not_done_is_refused() {
-        for words in [["tmpcopyup"], ["ridmap"], ["remount"]] {
+        for words in [["tmpcopyup"], ["mand"], ["remount"]] {
             assert!(parse("mounts[0]", &words.map(str::to_owned)).is_err());
         }
         assert!(parse("mounts[0]", &["bind".to_owned(), "size=1".to_owned()]).is_err());

@@ -1,7 +1,6 @@
 //! The mounts of a container, one after the other, below the descriptor of its root filesystem.
 //!
-//! A source is opened before the host's tree is cut off, since only then it still has the propagation that `rslave`
-//! and `rshared` need. A target is walked inside the root (see `paths`), and a mount is attached to the descriptor
+//! Sources are opened early (see `outside`). A target is walked inside the root (see `paths`), and a mount is attached to the descriptor
 //! that came out: between looking and mounting there is no name that could change its meaning.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,28 +17,36 @@ use super::mount_options::{Bind, MountOptions, Propagation};
 use super::paths::{self, Kind, Links};
 use super::prepare::MountPoint;
 use super::rootfs::attach;
-use crate::sys::mount::{Attributes, Reach, mount_setattr};
+use crate::sys::mount::{Attributes, Reach, map_owners, mount_setattr};
 
 /// What a mount shows, opened while the host's tree is still there.
 pub(super) enum Source {
     /// A filesystem of its own, made when it is mounted.
     Fresh,
-    /// A copy of the mount at the source of a bind mount.
-    Bind(OwnedFd),
+    /// Ready to be attached: a copy of the mount at the source of a bind mount, or a filesystem that was made outside.
+    Made(OwnedFd),
     /// Version 1: the container's own cgroup in each hierarchy, by the names of the hierarchies.
     Cgroups(Vec<(PathBuf, OwnedFd)>),
 }
 
-/// Opens what each mount shows. `cgroups` are the directories of the container's cgroup.
-pub(super) fn open_sources(mounts: &[MountPoint], cgroups: &[PathBuf]) -> Result<Vec<Source>, RuntimeError> {
-    mounts
-        .iter()
-        .map(|mount| match (mount.options.bind, is_cgroup(mount)) {
-            (Some(bind), _) => open_source(mount.source.as_deref().unwrap_or(Path::new("/")), bind).map(Source::Bind),
-            (None, true) => open_cgroups(cgroups),
-            (None, false) => Ok(Source::Fresh),
-        })
-        .collect()
+/// Opens what a mount shows; its owners as `users` maps them. `cgroups` are the directories of the container's cgroup.
+pub(super) fn open_source(
+    mount: &MountPoint,
+    users: Option<&OwnedFd>,
+    cgroups: &[PathBuf],
+) -> Result<Source, RuntimeError> {
+    match (mount.options.bind, is_cgroup(mount)) {
+        (Some(bind), _) => {
+            let source = copy_of(mount.source.as_deref().unwrap_or(Path::new("/")), bind)?;
+            if let Some(users) = users {
+                map_owners(source.as_fd(), mount.options.map_owners.unwrap_or(Reach::One), users.as_fd())
+                    .during("map the owners in the mount", mount.target.display())?;
+            }
+            adjust_bind(source, mount).map(Source::Made)
+        }
+        (None, true) => open_cgroups(mount, cgroups),
+        (None, false) => Ok(Source::Fresh),
+    }
 }
 
 fn is_cgroup(mount: &MountPoint) -> bool {
@@ -48,15 +55,16 @@ fn is_cgroup(mount: &MountPoint) -> bool {
 
 /// The container's own cgroup directories are bound, not mounted anew: that needs no cgroup namespace, so the child
 /// need not wait for its place (see `init`), and hierarchies that it did not join do not appear.
-fn open_cgroups(cgroups: &[PathBuf]) -> Result<Source, RuntimeError> {
+fn open_cgroups(mount: &MountPoint, cgroups: &[PathBuf]) -> Result<Source, RuntimeError> {
+    let open = |path: &Path| adjust_bind(copy_of(path, Bind::One)?, mount);
     match cgroups {
         [] => Err(invalid("mounts", "a mount of type `cgroup` needs `linux.cgroupsPath`")),
         // Version 2: a single tree, and only it has this file.
-        [only] if only.join("cgroup.controllers").exists() => open_source(only, Bind::One).map(Source::Bind),
+        [only] if only.join("cgroup.controllers").exists() => open(only).map(Source::Made),
         several => {
             let named = |path: &PathBuf| {
                 let name = path.ancestors().find(|above| is_mount_point(above)).and_then(Path::file_name);
-                Ok((PathBuf::from(name.unwrap_or_default()), open_source(path, Bind::One)?))
+                Ok((PathBuf::from(name.unwrap_or_default()), open(path)?))
             };
             several.iter().map(named).collect::<Result<_, _>>().map(Source::Cgroups)
         }
@@ -69,7 +77,7 @@ fn is_mount_point(path: &Path) -> bool {
     path.parent().is_some_and(|parent| device(path) != device(parent))
 }
 
-fn open_source(source: &Path, bind: Bind) -> Result<OwnedFd, RuntimeError> {
+fn copy_of(source: &Path, bind: Bind) -> Result<OwnedFd, RuntimeError> {
     let flags = match bind {
         Bind::One => OpenTreeFlags::empty(),
         Bind::Tree => OpenTreeFlags::AT_RECURSIVE,
@@ -81,7 +89,7 @@ fn open_source(source: &Path, bind: Bind) -> Result<OwnedFd, RuntimeError> {
 /// Mounts `mount` below `root` and returns the mount.
 pub(super) fn attach_one(root: BorrowedFd<'_>, mount: &MountPoint, source: Source) -> Result<OwnedFd, RuntimeError> {
     let made = match source {
-        Source::Bind(source) => adjust_bind(source, mount)?,
+        Source::Made(made) => made,
         Source::Fresh => make_filesystem(mount)?,
         Source::Cgroups(directories) => return attach_cgroups(root, mount, directories),
     };
@@ -117,11 +125,11 @@ fn attach_cgroups(
         kind: "tmpfs".to_owned(),
         source: None,
         options: MountOptions { data: vec![("mode".to_owned(), Some("755".to_owned()))], ..MountOptions::default() },
+        owners: None,
     };
     let made = make_filesystem(&tmpfs)?;
     attach_at_target(root, made.as_fd(), &tmpfs)?;
     for (directory, source) in directories {
-        let source = adjust_bind(source, mount)?;
         let place = paths::ensure(made.as_fd(), &directory, Kind::Directory, Links::Refused)
             .during("make the target of the mount", &name)?;
         attach(source.as_fd(), place.as_fd(), &mount.target)?;
@@ -146,7 +154,7 @@ fn adjust_bind(source: OwnedFd, mount: &MountPoint) -> Result<OwnedFd, RuntimeEr
     Ok(source)
 }
 
-fn make_filesystem(mount: &MountPoint) -> Result<OwnedFd, RuntimeError> {
+pub(super) fn make_filesystem(mount: &MountPoint) -> Result<OwnedFd, RuntimeError> {
     let name = mount.target.display();
     let filesystem = fsopen(&mount.kind, FsOpenFlags::FSOPEN_CLOEXEC)
         .during("mount", format!("{name} (the filesystem type {})", mount.kind))?;

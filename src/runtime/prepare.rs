@@ -15,6 +15,8 @@ use super::launch::{Caller, FirstProcess, Request, Stdio};
 use super::mount_options::{self, MountOptions, Propagation};
 use super::program::{self, Program};
 use super::sysctl::{self, Sysctl};
+use super::time_namespace::{self, Offsets};
+use super::user_namespace::{Mapping, Origin};
 use crate::model::launch::RootFilesystem;
 
 /// Everything that the child of clone3(2) does.
@@ -58,6 +60,22 @@ pub(super) struct Namespaces {
     pub join: Vec<(i32, OwnedFd, PathBuf)>,
     /// An existing pid namespace: only children of the process that joins it live in it.
     pub join_pid: Option<(OwnedFd, PathBuf)>,
+    /// The container's own users.
+    pub user: Option<Origin>,
+    /// A new time namespace: only children of the process that makes it live in it (time_namespaces(7)).
+    pub time: Option<Offsets>,
+}
+
+impl Namespaces {
+    /// Whether the container gets new ones of this `CLONE_NEW*` bit.
+    pub(super) fn makes(&self, bit: i32) -> bool {
+        self.fresh & bit as u64 != 0
+    }
+
+    /// Whether a process in between makes the first one (see `init`).
+    pub(super) fn need_a_process_between(&self) -> bool {
+        self.user.is_some() || self.time.is_some()
+    }
 }
 
 /// One entry of `mounts`.
@@ -66,6 +84,17 @@ pub(super) struct MountPoint {
     pub kind: String,
     pub source: Option<PathBuf>,
     pub options: MountOptions,
+    /// Whose mapping its owners are shown through.
+    pub owners: Option<Owners>,
+}
+
+/// A mapping for an idmapped mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Owners {
+    /// That of the container's user namespace.
+    OfContainer,
+    /// One of its own.
+    Mapped(Mapping),
 }
 
 impl Setup<'_> {
@@ -87,6 +116,13 @@ pub(super) fn prepare<'a>(request: &Request<'a>) -> Result<Setup<'a>, RuntimeErr
         return Err(invalid("process.terminal", "the caller brought descriptors in place of a terminal"));
     }
     let namespaces = namespaces(linux)?;
+    let mounts: Vec<MountPoint> =
+        spec.mounts().iter().flatten().enumerate().map(mount_point).collect::<Result<_, _>>()?;
+    if let Some(at) = mounts.iter().position(|mount| mount.owners == Some(Owners::OfContainer))
+        && namespaces.user.is_none()
+    {
+        return Err(invalid(format!("mounts[{at}]"), "`idmap` needs mappings, its own or those of a user namespace"));
+    }
     let kinds = namespaces.fresh | namespaces.join.iter().fold(0, |bits, (bit, ..)| bits | *bit as u64);
     needs_own(spec.hostname().is_some(), "hostname", kinds)?;
     needs_own(spec.domainname().is_some(), "domainname", kinds)?;
@@ -102,7 +138,7 @@ pub(super) fn prepare<'a>(request: &Request<'a>) -> Result<Setup<'a>, RuntimeErr
             _ => Access::ReadWrite,
         },
         propagation: root_propagation(linux)?,
-        mounts: spec.mounts().iter().flatten().enumerate().map(mount_point).collect::<Result<_, _>>()?,
+        mounts,
         directories: request.directories,
         devices: linux.devices().clone().unwrap_or_default(),
         masked: absolute("linux.maskedPaths", linux.masked_paths())?,
@@ -110,7 +146,7 @@ pub(super) fn prepare<'a>(request: &Request<'a>) -> Result<Setup<'a>, RuntimeErr
         sysctls: sysctl::prepare(linux.sysctl().as_ref(), kinds)?,
         stdio: request.stdio,
         first: request.first,
-        program: program::prepare(process, request.identity, linux.seccomp().as_ref(), linux.personality().as_ref())?,
+        program: program::prepare(process, request.identity, Some(linux))?,
         namespaces,
     })
 }
@@ -142,18 +178,11 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), RuntimeError> {
 fn refuse_unsupported_linux(linux: &Linux) -> Result<(), RuntimeError> {
     let fields = [
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "devices are not moved"),
-        ("linux.uidMappings", is_filled(linux.uid_mappings()), "user namespaces are not set up"),
-        ("linux.gidMappings", is_filled(linux.gid_mappings()), "user namespaces are not set up"),
         ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()), "SELinux is not used"),
         ("linux.intelRdt", linux.intel_rdt().is_some(), "Intel RDT is not set up"),
         ("linux.memoryPolicy", linux.memory_policy().is_some(), "NUMA policies are not set"),
-        ("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|o| !o.is_empty()), "time namespaces"),
     ];
     first_set(fields)
-}
-
-fn is_filled<T>(list: &Option<Vec<T>>) -> bool {
-    list.as_ref().is_some_and(|list| !list.is_empty())
 }
 
 fn first_set<const N: usize>(fields: [(&str, bool, &str); N]) -> Result<(), RuntimeError> {
@@ -173,10 +202,15 @@ fn namespaces(linux: &Linux) -> Result<Namespaces, RuntimeError> {
             return Err(invalid(field, format!("a second namespace of type `{kind}`")));
         }
         seen.push(kind);
-        if matches!(kind, LinuxNamespaceType::User | LinuxNamespaceType::Time) {
-            return Err(unsupported(field, format!("namespaces of type `{kind}`")));
-        }
-        match (namespace.path(), kind) {
+        let mapping = || Mapping::parse("linux", linux.uid_mappings(), linux.gid_mappings());
+        // The specification has an empty path for none (config-linux.md, "Namespaces").
+        match (namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()), kind) {
+            (None, LinuxNamespaceType::User) => match mapping()? {
+                Some(mapping) => found.user = Some(Origin::New(mapping)),
+                None => return Err(invalid(field, "a new user namespace needs `linux.uidMappings` and `gidMappings`")),
+            },
+            (Some(path), LinuxNamespaceType::User) => found.user = Some(Origin::Joined(path.clone(), mapping()?)),
+            (None, LinuxNamespaceType::Time) => found.time = Some(time_namespace::offsets(linux)?),
             (None, LinuxNamespaceType::Cgroup) => found.fresh_cgroup = true,
             (None, kind) => found.fresh |= bit(kind) as u64,
             (Some(path), LinuxNamespaceType::Pid) => found.join_pid = Some((open_namespace(path)?, path.clone())),
@@ -185,6 +219,12 @@ fn namespaces(linux: &Linux) -> Result<Namespaces, RuntimeError> {
     }
     if found.fresh & libc::CLONE_NEWNS as u64 == 0 {
         return Err(unsupported("linux.namespaces", "a container without a mount namespace of its own"));
+    }
+    if found.user.is_none() && Mapping::parse("linux", linux.uid_mappings(), linux.gid_mappings())?.is_some() {
+        return Err(invalid("linux.uidMappings", "mappings need a namespace of type `user`"));
+    }
+    if found.time.is_none() && linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()) {
+        return Err(invalid("linux.timeOffsets", "offsets need a new namespace of type `time`"));
     }
     Ok(found)
 }
@@ -222,9 +262,6 @@ fn root_propagation(linux: &Linux) -> Result<Option<Propagation>, RuntimeError> 
 
 fn mount_point((at, mount): (usize, &Mount)) -> Result<MountPoint, RuntimeError> {
     let field = format!("mounts[{at}]");
-    if is_filled(mount.uid_mappings()) || is_filled(mount.gid_mappings()) {
-        return Err(unsupported(field, "mounts with mapped owners"));
-    }
     let options = mount_options::parse(&field, mount.options().as_deref().unwrap_or_default())?;
     if options.bind.is_some() && !mount.source().as_ref().is_some_and(|source| source.is_absolute()) {
         return Err(invalid(format!("{field}.source"), "a bind mount needs an absolute path"));
@@ -233,7 +270,16 @@ fn mount_point((at, mount): (usize, &Mount)) -> Result<MountPoint, RuntimeError>
     if options.bind.is_none() && matches!(kind.as_str(), "" | "none" | "bind") {
         return Err(invalid(format!("{field}.type"), "a filesystem type, or the option `bind`, is needed"));
     }
-    Ok(MountPoint { target: mount.destination().clone(), kind, source: mount.source().clone(), options })
+    let own = Mapping::parse(&field, mount.uid_mappings(), mount.gid_mappings())?;
+    let owners = match (own, options.map_owners) {
+        (Some(mapping), _) => Some(Owners::Mapped(mapping)),
+        (None, Some(_)) => Some(Owners::OfContainer),
+        (None, None) => None,
+    };
+    if owners.is_some() && options.bind.is_none() {
+        return Err(invalid(field, "only a bind mount has its owners mapped"));
+    }
+    Ok(MountPoint { target: mount.destination().clone(), kind, source: mount.source().clone(), options, owners })
 }
 
 fn absolute(field: &str, paths: &Option<Vec<String>>) -> Result<Vec<PathBuf>, RuntimeError> {

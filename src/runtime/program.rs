@@ -7,14 +7,14 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    Capability as OciCapability, LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, PosixRlimit, PosixRlimitType,
-    Process as ProcessSpec,
+    Capability as OciCapability, Linux, LinuxNamespaceType, LinuxPersonality, LinuxPersonalityDomain, PosixRlimit,
+    PosixRlimitType, Process as ProcessSpec,
 };
 use rustix::process::{Resource, Rlimit, getrlimit};
 use rustix::termios::Winsize;
 
 use super::capabilities::{self, Sets};
-use super::error::{RuntimeError, invalid, unsupported};
+use super::error::{RuntimeError, Warning, invalid, unsupported};
 use super::seccomp::{self, Filter};
 use crate::model::launch::Identity;
 use crate::model::security::Capability;
@@ -33,6 +33,8 @@ pub(super) struct Program {
     pub oom_score_adj: Option<i32>,
     pub personality: Option<u64>,
     pub terminal_size: Option<Winsize>,
+    /// What falls away.
+    pub warnings: Vec<Warning>,
 }
 
 /// As whom it runs.
@@ -57,14 +59,16 @@ pub(super) enum Privileges {
 /// A file made without a mask of its own is not writable by others (OCI leaves the default to the runtime).
 const DEFAULT_UMASK: u32 = 0o022;
 
-/// Prepares `process`; `field` is where it stands, for messages.
+/// Prepares `process` for a container whose configuration says `linux`.
 pub(super) fn prepare(
     process: &ProcessSpec,
     identity: Option<&Identity>,
-    seccomp: Option<&LinuxSeccomp>,
-    personality: Option<&LinuxPersonality>,
+    linux: Option<&Linux>,
 ) -> Result<Program, RuntimeError> {
     refuse_unsupported(process)?;
+    let seccomp = linux.and_then(|linux| linux.seccomp().as_ref());
+    let personality = linux.and_then(|linux| linux.personality().as_ref());
+    let mut warnings = Vec::new();
     let arguments = process.args().clone().unwrap_or_default();
     if arguments.first().is_none_or(String::is_empty) {
         return Err(invalid("process.args", "there is no command"));
@@ -81,7 +85,7 @@ pub(super) fn prepare(
         directory: process.cwd().clone(),
         user: user(process, identity),
         umask: process.user().umask().unwrap_or(DEFAULT_UMASK),
-        capabilities: capability_sets(process)?,
+        capabilities: capability_sets(process, linux, &mut warnings)?,
         limits: process.rlimits().iter().flatten().map(limit).collect::<Result<_, _>>()?,
         privileges: match process.no_new_privileges() {
             Some(true) => Privileges::NoNew,
@@ -96,6 +100,7 @@ pub(super) fn prepare(
             ws_xpixel: 0,
             ws_ypixel: 0,
         }),
+        warnings,
     })
 }
 
@@ -127,8 +132,13 @@ fn user(process: &ProcessSpec, identity: Option<&Identity>) -> User {
     }
 }
 
-/// The five sets. Without `process.capabilities` all are empty.
-fn capability_sets(process: &ProcessSpec) -> Result<Sets, RuntimeError> {
+/// The five sets. Without `process.capabilities` all are empty. What this host cannot grant falls away with a warning,
+/// as the specification has it (config.md, "Linux Process"); a user namespace's root may have all of its own.
+fn capability_sets(
+    process: &ProcessSpec,
+    linux: Option<&Linux>,
+    warnings: &mut Vec<Warning>,
+) -> Result<Sets, RuntimeError> {
     let Some(wanted) = process.capabilities() else { return Ok(Sets::default()) };
     let sets = Sets {
         bounding: mask("bounding", wanted.bounding())?,
@@ -137,8 +147,15 @@ fn capability_sets(process: &ProcessSpec) -> Result<Sets, RuntimeError> {
         permitted: mask("permitted", wanted.permitted())?,
         ambient: mask("ambient", wanted.ambient())?,
     };
-    capabilities::check_host(&sets)?;
-    Ok(sets)
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
+    if namespaces.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
+        return Ok(sets);
+    }
+    let (granted, missing) = capabilities::within_host(&sets);
+    if !missing.0.is_empty() {
+        warnings.push(Warning::new("process.capabilities", format!("this host does not allow {missing}")));
+    }
+    Ok(granted)
 }
 
 fn mask(set: &str, names: &Option<HashSet<OciCapability>>) -> Result<u64, RuntimeError> {

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! fsopen(overlay) -> fsmount: a mount that is attached nowhere
-//! move_mount onto the upper directory, in this namespace only (any directory would do; this one is ours)
+//! move_mount onto `/`, in this namespace only
 //! .. mounts, devices, masks: all relative to the descriptor of that mount ..
 //! fchdir(root); pivot_root(".", "."); umount2(".", MNT_DETACH): the host's tree is gone
 //! ```
@@ -25,7 +25,7 @@ use super::error::{Context, RuntimeError};
 use super::mount_options::Propagation;
 use super::prepare::Access;
 use crate::model::launch::RootFilesystem;
-use crate::sys::mount::{Attributes, Reach, mount_setattr};
+use crate::sys::mount::{Attributes, Reach, map_owners, mount_setattr};
 
 /// Cuts this namespace's mounts off from the host's, so that nothing mounted from here on is seen outside.
 pub(super) fn detach_from_host() -> Result<(), RuntimeError> {
@@ -33,34 +33,54 @@ pub(super) fn detach_from_host() -> Result<(), RuntimeError> {
         .during("make private the mounts below", "/")
 }
 
-/// Mounts the root filesystem and returns its descriptor.
-pub(super) fn assemble(root: &RootFilesystem) -> Result<OwnedFd, RuntimeError> {
+/// Makes the root filesystem, attached nowhere. `users` is the container's user namespace: layers are shared by all
+/// containers, so each sees them through its own mapping; the upper directory is its alone, and must belong to its
+/// root.
+pub(super) fn assemble(root: &RootFilesystem, users: Option<BorrowedFd<'_>>) -> Result<OwnedFd, RuntimeError> {
     match root {
         RootFilesystem::Overlay { lower, upper, work } => {
-            let layers = Layers::open(lower, upper, work)?;
+            let layers = Layers::open(lower, upper, work, users)?;
             match layers.mount_appended() {
-                // What kernels say that know no such option, or no descriptors in options.
-                Err(Errno::INVAL | Errno::OPNOTSUPP) => layers.mount_joined(upper),
-                other => {
-                    let mount = other.during("mount the layers on", upper.display())?;
-                    attach(mount.as_fd(), layers.upper.as_fd(), upper)?;
-                    Ok(mount)
-                }
+                // What kernels say that know no such option, no descriptors in options, or no layers that are
+                // attached nowhere.
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => layers.mount_joined(lower, upper),
+                other => other.during("mount the layers on", upper.display()),
             }
         }
         RootFilesystem::Directory(path) => {
             let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive();
-            let tree = open_tree(CWD, path, clone).during("open the root filesystem", path.display())?;
-            let place = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .during("open the root filesystem", path.display())?;
-            attach(tree.as_fd(), place.as_fd(), path)?;
-            Ok(tree)
+            open_tree(CWD, path, clone).during("open the root filesystem", path.display())
         }
     }
 }
 
 fn recursive() -> OpenTreeFlags {
     OpenTreeFlags::AT_RECURSIVE
+}
+
+/// Attaches it on top of this namespace's own root, the one directory that every user may enter.
+pub(super) fn attach_root(root: BorrowedFd<'_>) -> Result<(), RuntimeError> {
+    attach_on(root, Path::new("/"))
+}
+
+/// Attaches a mount on a directory of this namespace's. Not on `/` where a user namespace follows: there nothing that
+/// was mounted before may be taken off again, but the root must be ([`enter`]).
+fn attach_on(mount: BorrowedFd<'_>, directory: &Path) -> Result<(), RuntimeError> {
+    let place = open(directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during("open", directory.display())?;
+    attach(mount, place.as_fd(), directory)
+}
+
+/// An empty directory that only this namespace sees, over the one that `root` is made of.
+pub(super) fn private_tmpfs(root: &RootFilesystem) -> Result<OwnedFd, RuntimeError> {
+    let (RootFilesystem::Directory(place) | RootFilesystem::Overlay { upper: place, .. }) = root;
+    let step = "mount a tmpfs for";
+    let filesystem = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).during(step, "devices")?;
+    fsconfig_create(filesystem.as_fd()).during(step, "devices")?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let made = fsmount(filesystem.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).during(step, "devices")?;
+    // An older kernel copies no mount that is attached nowhere.
+    attach_on(made.as_fd(), place)?;
+    Ok(made)
 }
 
 /// Puts a mount that is attached nowhere onto `place`.
@@ -98,18 +118,35 @@ struct Layers {
     lower: Vec<OwnedFd>,
     upper: OwnedFd,
     work: OwnedFd,
+    /// Whether the lower ones are mounts of their own, attached nowhere.
+    are_mounts: bool,
 }
 
 impl Layers {
-    fn open(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Layers, RuntimeError> {
+    fn open(
+        lower: &[PathBuf],
+        upper: &Path,
+        work: &Path,
+        users: Option<BorrowedFd<'_>>,
+    ) -> Result<Layers, RuntimeError> {
         let directory = |path: &Path| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             open(path, flags, Mode::empty()).during("open the layer", path.display())
         };
+        let layer = |path: &PathBuf| match users {
+            None => directory(path),
+            Some(users) => {
+                let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+                let layer = open_tree(CWD, path, clone).during("open the layer", path.display())?;
+                map_owners(layer.as_fd(), Reach::One, users).during("map the owners in the layer", path.display())?;
+                Ok(layer)
+            }
+        };
         Ok(Layers {
-            lower: lower.iter().map(|path| directory(path)).collect::<Result<_, _>>()?,
+            lower: lower.iter().map(layer).collect::<Result<_, _>>()?,
             upper: directory(upper)?,
             work: directory(work)?,
+            are_mounts: users.is_some(),
         })
     }
 
@@ -127,16 +164,21 @@ impl Layers {
     }
 
     /// All layers in one option of mount(2): the only way of older kernels. Names of descriptors are short, so a page
-    /// of options holds some two hundred layers.
-    fn mount_joined(&self, upper: &Path) -> Result<OwnedFd, RuntimeError> {
+    /// of options holds some two hundred layers. Such a kernel takes a layer only from this namespace's tree, and
+    /// what it mounts is attached: a copy of that is not.
+    fn mount_joined(&self, lower: &[PathBuf], upper: &Path) -> Result<OwnedFd, RuntimeError> {
+        let step = "mount the layers on";
+        if self.are_mounts {
+            self.lower.iter().zip(lower).try_for_each(|(layer, path)| attach_on(layer.as_fd(), path))?;
+        }
         let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd));
         let lower: Vec<String> = self.lower.iter().rev().map(name).collect();
         let options =
             format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), name(&self.upper), name(&self.work));
         let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL).during("mount", upper.display())?;
         mount("overlay", name(&self.upper), "overlay", MountFlags::empty(), Some(options.as_c_str()))
-            .during("mount the layers on", upper.display())?;
-        open(upper, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .during("open the root filesystem", upper.display())
+            .during(step, upper.display())?;
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        open_tree(CWD, upper, clone).during(step, upper.display())
     }
 }

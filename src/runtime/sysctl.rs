@@ -16,6 +16,8 @@ use super::error::{Context, RuntimeError, invalid};
 pub(super) struct Sysctl {
     pub path: String,
     pub value: String,
+    /// The kind of namespace that holds it, `CLONE_NEW*`.
+    pub namespace: i32,
 }
 
 /// System V limits of the IPC namespace (ipc_namespaces(7)).
@@ -45,7 +47,7 @@ pub(super) fn prepare(wanted: Option<&HashMap<String, String>>, own: u64) -> Res
         if own & bit as u64 == 0 {
             return Err(invalid(field(), format!("it needs {kind} namespace of the container's own")));
         }
-        sysctls.push(Sysctl { path, value: value.clone() });
+        sysctls.push(Sysctl { path, value: value.clone(), namespace: bit });
     }
     sysctls.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(sysctls)
@@ -77,16 +79,17 @@ fn namespace(path: &str) -> Option<(i32, &'static str)> {
     }
 }
 
-/// Writes the parameters, from inside the namespaces that hold them.
-pub(super) fn apply(sysctls: &[Sysctl]) -> Result<(), RuntimeError> {
-    if sysctls.is_empty() {
+/// Writes those parameters that `is_due` picks, from inside the namespaces that hold them.
+pub(super) fn apply(sysctls: &[Sysctl], is_due: impl Fn(&Sysctl) -> bool) -> Result<(), RuntimeError> {
+    let due: Vec<&Sysctl> = sysctls.iter().filter(|sysctl| is_due(sysctl)).collect();
+    if due.is_empty() {
         return Ok(());
     }
     let filesystem = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).during("open", "procfs")?;
     fsconfig_create(filesystem.as_fd()).during("open", "procfs")?;
     let proc =
         fsmount(filesystem.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).during("open", "procfs")?;
-    for Sysctl { path, value } in sysctls {
+    for Sysctl { path, value, .. } in due {
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let file = openat2(&proc, format!("sys/{path}"), flags, Mode::empty(), how)

@@ -38,13 +38,21 @@ pub fn clone_again(_: &OneThread) -> io::Result<Copy> {
     copy(0, None)
 }
 
+/// The same, for a copy whose parent is this process's parent, in new namespaces of these kinds.
+pub fn clone_sibling(_: &OneThread, flags: u64) -> io::Result<Copy> {
+    copy(flags | libc::CLONE_PARENT as u64, None)
+}
+
 fn copy(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Copy> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: an all-zero clone_args is valid: no stack, no TLS, no set_tid.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = flags | libc::CLONE_PIDFD as u64;
     arguments.pidfd = &raw mut pidfd as u64;
-    arguments.exit_signal = libc::SIGCHLD as u64;
+    // A sibling ends with the signal that this process ends with; clone3 takes no other (clone(2), CLONE_PARENT).
+    if flags & libc::CLONE_PARENT as u64 == 0 {
+        arguments.exit_signal = libc::SIGCHLD as u64;
+    }
     if let Some(cgroup) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = cgroup.as_raw_fd() as u64;

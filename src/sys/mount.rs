@@ -27,6 +27,22 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, reach: Reach, attributes: Attributes
         propagation: attributes.propagation,
         userns_fd: 0,
     };
+    set(mount, reach, &attr)
+}
+
+/// Shows owners as the user namespace `users` maps them: what belongs to 0 on disk belongs to whom 0 stands for there
+/// (Linux 5.12). The mount must not be attached anywhere yet, and not be mapped.
+pub fn map_owners(mount: BorrowedFd<'_>, reach: Reach, users: BorrowedFd<'_>) -> io::Result<()> {
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: users.as_raw_fd() as u64,
+    };
+    set(mount, reach, &attr)
+}
+
+fn set(mount: BorrowedFd<'_>, reach: Reach, attr: &libc::mount_attr) -> io::Result<()> {
     let flags = match reach {
         Reach::One => libc::AT_EMPTY_PATH,
         Reach::Tree => libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
@@ -38,7 +54,7 @@ pub fn mount_setattr(mount: BorrowedFd<'_>, reach: Reach, attributes: Attributes
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
     };

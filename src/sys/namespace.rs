@@ -4,7 +4,7 @@
 //! knows no `CLONE_NEWTIME`. Only namespace bits pass through here.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Every namespace bit of clone(2).
 pub const ALL: i32 = libc::CLONE_NEWNS
@@ -23,6 +23,18 @@ pub fn setns(namespace: BorrowedFd<'_>, kinds: i32) -> io::Result<()> {
     match unsafe { libc::setns(namespace.as_raw_fd(), kinds & ALL) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The user namespace that owns another namespace (ioctl_ns(2), `NS_GET_USERNS`). `EPERM` for one outside this
+/// process's own.
+pub fn owner(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
+    // SAFETY: this request takes no argument and answers with a descriptor.
+    match unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: it is a new descriptor, close-on-exec, that nobody else owns.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
     }
 }
 

@@ -14,6 +14,16 @@ use oci_spec::runtime::Spec;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use serde_json::{Value, json};
 
+/// Tests by their names, each of them a process.
+#[macro_export]
+macro_rules! host_tests {
+    ($($name:ident => $body:expr;)*) => {
+        fn main() -> std::process::ExitCode {
+            bundles::main(&[$((stringify!($name), $body)),*])
+        }
+    };
+}
+
 /// A test by its name.
 pub type Case = (&'static str, fn());
 

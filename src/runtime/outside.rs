@@ -1,0 +1,127 @@
+//! What is opened while the process still has the host's tree and the host's user: sources of mounts, the root
+//! filesystem, device nodes for those who may make none.
+//!
+//! A mount namespace of a user namespace's own shows the host's mounts locked together, and its root may neither map
+//! owners nor make most filesystems (mount_namespaces(7), user_namespaces(7)). So everything of the host's that the
+//! container gets is made into mounts that are attached nowhere, and only attached inside.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use super::error::{Context, RuntimeError};
+use super::mounts::{self, Source};
+use super::prepare::{MountPoint, Namespaces, Owners, Setup};
+use super::user_namespace::{self, Mapping, UserNamespace};
+use super::{devices, rootfs};
+
+/// The user namespaces that a container needs: its own, and those whose mappings its mounts have.
+pub(super) struct Users {
+    pub container: Option<UserNamespace>,
+    /// The kinds of namespaces (`CLONE_NEW*`) that the container's root has power over.
+    pub own: u64,
+    maps: Vec<(Mapping, OwnedFd)>,
+}
+
+/// What was opened outside.
+pub(super) struct Outside {
+    pub root: OwnedFd,
+    /// One for each of the mounts, in their order.
+    pub sources: Vec<Source>,
+    /// One for each of `devices::wanted`, where nodes cannot be made inside.
+    pub nodes: Option<Vec<OwnedFd>>,
+    /// As [`Users::own`].
+    pub own: u64,
+}
+
+impl Users {
+    /// Makes or opens them.
+    pub(super) fn ensure(setup: &Setup<'_>) -> Result<Users, RuntimeError> {
+        let container = setup.namespaces.user.as_ref().map(user_namespace::ensure).transpose()?;
+        let mut maps: Vec<(Mapping, OwnedFd)> = Vec::new();
+        for mount in &setup.mounts {
+            if let Some(Owners::Mapped(mapping)) = &mount.owners
+                && !maps.iter().any(|(known, _)| known == mapping)
+            {
+                maps.push((mapping.clone(), user_namespace::make(mapping)?.fd));
+            }
+        }
+        let own = match &container {
+            Some(container) => owned_kinds(&setup.namespaces, &container.fd)?,
+            None => u64::MAX,
+        };
+        Ok(Users { container, own, maps })
+    }
+
+    /// What must stay open in the child.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.container.iter().map(|container| &container.fd).chain(self.maps.iter().map(|(_, fd)| fd))
+    }
+
+    /// The namespace through which a mount shows its owners.
+    fn of(&self, mount: &MountPoint) -> Option<&OwnedFd> {
+        match mount.owners.as_ref()? {
+            Owners::OfContainer => self.container.as_ref().map(|container| &container.fd),
+            Owners::Mapped(mapping) => self.maps.iter().find(|(known, _)| known == mapping).map(|(_, fd)| fd),
+        }
+    }
+}
+
+/// New namespaces belong to the user namespace that they are made in; one that is joined may belong to any.
+fn owned_kinds(namespaces: &Namespaces, users: &OwnedFd) -> Result<u64, RuntimeError> {
+    let number = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|found| found.st_ino).during("look at", "a user namespace");
+    let mut own = namespaces.fresh;
+    for (kind, namespace, _) in &namespaces.join {
+        // An owner above this process's own user namespace is not told, and is not the container's.
+        if let Ok(owner) = crate::sys::namespace::owner(namespace.as_fd())
+            && number(&owner)? == number(users)?
+        {
+            own |= *kind as u64;
+        }
+    }
+    Ok(own)
+}
+
+/// Opens and makes it all. This process needs a mount namespace of its own, and cuts it off from the host's.
+/// `cgroups` are the directories of the container's cgroup.
+pub(super) fn open(setup: &Setup<'_>, users: &Users, cgroups: &[PathBuf]) -> Result<Outside, RuntimeError> {
+    // A source has the propagation that `rslave` and `rshared` need only while the host's tree is not cut off.
+    let mut sources = Vec::with_capacity(setup.mounts.len());
+    for mount in &setup.mounts {
+        sources.push(mounts::open_source(mount, users.of(mount), cgroups)?);
+    }
+    rootfs::detach_from_host()?;
+    for (mount, source) in setup.mounts.iter().zip(&mut sources) {
+        if matches!(source, Source::Fresh) && !is_made_inside(users.own, &mount.kind) {
+            *source = Source::Made(mounts::make_filesystem(mount)?);
+        }
+    }
+    let container = users.container.as_ref();
+    let root = rootfs::assemble(setup.root, container.map(|container| container.fd.as_fd()))?;
+    let nodes =
+        container.map(|container| devices::make_outside(&devices::wanted(setup)?, setup.root, &container.mapping));
+    Ok(Outside { root, sources, nodes: nodes.transpose()?, own: users.own })
+}
+
+/// Whether the container's own root may make such a filesystem: what shows a namespace needs power over that
+/// namespace, and few others trust a user namespace's root at all.
+fn is_made_inside(own: u64, kind: &str) -> bool {
+    own == u64::MAX
+        || match kind {
+            "proc" | "tmpfs" | "devpts" | "cgroup" | "cgroup2" => true,
+            "sysfs" => own & libc::CLONE_NEWNET as u64 != 0,
+            "mqueue" => own & libc::CLONE_NEWIPC as u64 != 0,
+            _ => false,
+        }
+}
+
+/// The host's owner of what belongs to the container's root, for the pipes that this process hands on.
+pub(super) fn give_away(descriptors: &[&OwnedFd], mapping: &Mapping) -> Result<(), RuntimeError> {
+    for descriptor in descriptors {
+        let found = rustix::fs::fstat(descriptor).during("look at", "the standard descriptors")?;
+        if super::identity::is_channel(&found) {
+            rustix::fs::fchown(descriptor, mapping.user(0), mapping.group(0))
+                .during("give away", "the standard descriptors")?;
+        }
+    }
+    Ok(())
+}

@@ -471,6 +471,7 @@ random 666 character special file 1:8\nurandom 666 character special file 1:9\nt
         let mut process = bundle.start(&["sh", "-c", script]);
         process.wait_for("ready\n");
         assert_eq!(process.proc("comm"), "evenkeel-init\n");
+        assert_eq!(process.proc("cmdline").trim_end_matches('\0'), "evenkeel-init", "no word of the host");
         until("orphans are reaped", || {
             let children = process.proc(&format!("task/{}/children", process.pid()));
             children.split_whitespace().count() == 1

@@ -67,6 +67,9 @@ pub(super) fn run(
 ) -> Result<Infallible, RuntimeError> {
     let inheritance = setup.caller.inheritance;
     begin(&setup.program, inheritance)?;
+    if setup.first == FirstProcess::Init {
+        reaper::take_name()?;
+    }
     for (kind, namespace, path) in &setup.namespaces.join {
         sys::namespace::setns(namespace.as_fd(), *kind).during("join the namespace", path.display())?;
     }

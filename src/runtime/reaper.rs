@@ -11,6 +11,7 @@
 //! under the same filter and capabilities as the command.
 
 use std::convert::Infallible;
+use std::ffi::CStr;
 use std::io;
 
 use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, setpgid, wait};
@@ -19,6 +20,8 @@ use rustix::termios::tcsetpgrp;
 use super::error::{Context, RuntimeError};
 use crate::sys;
 use crate::sys::clone::{Copy, OneThread, clone_again};
+
+const NAME: &CStr = c"evenkeel-init";
 
 /// Which of the two this is.
 pub(super) enum Role {
@@ -29,6 +32,12 @@ pub(super) enum Role {
 /// Process 1, watching the command.
 pub(super) struct Reaper {
     command: Pid,
+}
+
+/// Shows the container `evenkeel-init` in place of our caller's command line, which tells of the host's directories.
+/// Called while /proc is still the host's: an image may have anything there.
+pub(super) fn take_name() -> Result<(), RuntimeError> {
+    sys::command_line::show(NAME.to_bytes()).during("name", "the init")
 }
 
 /// Splits the command off. It gets a process group of its own, in the foreground where there is a terminal, so that
@@ -52,7 +61,7 @@ impl Reaper {
     /// Lives as long as the command.
     pub(super) fn run(&self) -> Result<Infallible, RuntimeError> {
         // What is shown in ps; without it nothing is lost.
-        let _ = rustix::thread::set_name(c"evenkeel-init");
+        let _ = rustix::thread::set_name(NAME);
         // The channel among them: its end of file, which says that execve has succeeded, is the command's to give.
         sys::descriptors::close_from(0).during("close", "the descriptors of init")?;
         loop {

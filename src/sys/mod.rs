@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod clone;
+pub mod command_line;
 pub mod descriptors;
 pub mod keyring;
 pub mod kill;

@@ -31,7 +31,7 @@ fn main() {
                 assert!(firewall::observe(&world.tag).unwrap().is_some());
             });
         }
-        timed("remove_attachment and netns::remove, each of 20", 20, |n| world.disconnect(n));
+        timed("Links::remove and netns::remove, each of 20", 20, |n| world.disconnect(n));
         let world = &world;
         timed("the same of 80, four at once", 1, |_| {
             std::thread::scope(|scope| {

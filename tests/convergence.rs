@@ -9,9 +9,10 @@ use evenkeel::model::action::Action;
 use evenkeel::model::actual::{Actual, ActualContainer, Liveness};
 use evenkeel::model::container::{ContainerSpec, RunState};
 use evenkeel::model::desired::Desired;
-use evenkeel::model::id::{ContainerId, Ids, ResourceName, VolumeKey, Whose};
+use evenkeel::model::id::{ContainerId, Ids, NetworkId, ResourceName, VolumeKey, Whose};
 use evenkeel::model::names::NameTable;
 use evenkeel::model::network::NetworkMode;
+use evenkeel::model::orphan::Orphan;
 use evenkeel::model::status::Phase;
 use evenkeel::plan::{Plan, Policy, plan};
 use proptest::prelude::*;
@@ -153,7 +154,8 @@ proptest! {
             let containers: Vec<_> = actual.containers.values().filter(|c| other(&c.record.project)).cloned().collect();
             let networks: Vec<_> = actual.networks.values().filter(|n| other(&n.record.project)).cloned().collect();
             let volumes: Vec<_> = actual.volumes.values().filter(|v| other(&v.record.key.project)).cloned().collect();
-            (containers, networks, volumes)
+            let orphans = actual.orphans.iter().filter(|o| o.project().is_some_and(|owner| desired.project != *owner));
+            (containers, networks, volumes, orphans.cloned().collect::<Vec<_>>())
         };
         prop_assert_eq!(foreign(&actual), foreign(&after));
         prop_assert_eq!(after.firewall.clone().unwrap_or_default(), firewall(&after));
@@ -235,6 +237,12 @@ fn reached(actual: &Actual, desired: &Desired) -> Result<(), String> {
         let key = VolumeKey { project: desired.project.clone(), name: name.clone() };
         equal("volume", actual.volumes.get(&key).map(|v| &v.record.spec), Some(spec))?;
     }
+    let on = |network: &NetworkId| actual.containers.values().any(|c| c.record.addresses.contains_key(network));
+    let remains = actual.orphans.iter().find(|orphan| match orphan {
+        Orphan::Bridge { network } => !on(network),
+        other => other.project().is_none_or(|project| desired.project == *project),
+    });
+    equal("orphan", remains, None)?;
     let own: Vec<_> = actual.containers.values().filter(|c| c.record.project == desired.project).collect();
     let replicas: usize = desired.containers.values().map(|container| container.replicas as usize).sum();
     equal("one record for each instance", own.len(), replicas)?;
@@ -311,6 +319,7 @@ fn named(action: &Action) -> Option<&ContainerId> {
         | Action::RemoveVolume { .. }
         | Action::EnsureNetwork { .. }
         | Action::RemoveNetwork { .. }
+        | Action::RemoveOrphan { .. }
         | Action::SetFirewall { .. }
         | Action::SetNames { .. }
         | Action::AwaitContainer { .. } => None,

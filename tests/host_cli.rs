@@ -23,11 +23,14 @@ struct Shell {
 impl Shell {
     /// Runs a test in a network namespace of its own, and takes everything down afterwards.
     fn with(test: impl FnOnce(&Shell) + Send) {
-        in_a_network_of_its_own(|| {
-            let directory = tempfile::Builder::new().prefix("evenkeel-cli-test").tempdir().unwrap();
-            busybox_rootfs(&directory.path().join("rootfs"));
-            test(&Shell { directory });
-        });
+        in_a_network_of_its_own(|| test(&Shell::here()));
+    }
+
+    /// A state root of its own in the network namespace of the calling thread.
+    fn here() -> Shell {
+        let directory = tempfile::Builder::new().prefix("evenkeel-cli-test").tempdir().unwrap();
+        busybox_rootfs(&directory.path().join("rootfs"));
+        Shell { directory }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -94,8 +97,8 @@ impl Drop for Shell {
             let cgroups =
                 run(&["find", "/sys/fs/cgroup", "-maxdepth", "2", "-name", &format!("evenkeel-{}", self.tag())]);
             assert_eq!(cgroups, "");
-            assert_eq!(run(&["nft", "list", "tables"]), "");
-            assert!(!run(&["ip", "-o", "link"]).contains(": ek"));
+            assert!(!run(&["nft", "list", "tables"]).contains(&format!("evenkeel-{}", self.tag())));
+            assert!(!run(&["ip", "-o", "link"]).contains(&format!(": ek{}", self.tag())));
         }
     }
 }
@@ -352,6 +355,77 @@ fn mass_removal_and_loss_of_data_are_refused_until_they_are_confirmed() {
         assert_eq!(refused.code, 4, "{refused:#?}");
         assert!(refused.stderr.contains("data") && refused.stderr.contains("--yes"), "{refused:#?}");
         assert_eq!(shell.json(&["ps"]).as_array().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn what_lost_its_record_goes_and_nothing_of_another_root() {
+    const TWO: &str = r#"
+[networks.front]
+[containers.web]
+image = "box"
+command = ["sleep", "1000"]
+networks = ["front"]
+[containers.job]
+image = "box"
+command = ["sleep", "1000"]
+network_mode = "none"
+"#;
+    Shell::with(|other| {
+        other.manifest("[containers.web]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\n");
+        other.ok(&["apply", "--wait"]);
+        let shell = Shell::here();
+        shell.manifest(TWO);
+        shell.ok(&["apply", "--wait"]);
+        let (foreign, tag) = (other.pid("web"), shell.tag());
+        let only = |directory: &str| fs::read_dir(shell.path(directory)).unwrap().next().unwrap().unwrap().path();
+        let of = |name: &str| {
+            let id = shell.json(&["inspect", name])[0]["record"]["id"].as_str().unwrap().to_owned();
+            let pid = shell.pid(name);
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap().to_owned();
+            (id, pid, monitor)
+        };
+        let left_of = |(id, pid, monitor): &(String, u64, String)| {
+            // A process that ended is there until its parent asks for it.
+            let processes = [pid.to_string(), monitor.clone()].map(|pid| format!("/proc/{pid}/exe"));
+            let places = ["run/containers", "run/netns"].map(|place| shell.path(place).join(id).display().to_string());
+            let mut left: Vec<String> = processes.into_iter().filter(|link| fs::read_link(link).is_ok()).collect();
+            left.extend(places.into_iter().filter(|place| fs::exists(place).unwrap()));
+            let cgroups = format!("*/evenkeel-{tag}/{id}");
+            left.push(run(&["find", "/sys/fs/cgroup", "-maxdepth", "3", "-path", &cgroups]));
+            left.concat()
+        };
+
+        let (web, bridge) = (of("web"), format!("ek{tag}b{}", only("root/networks").file_name().unwrap().display()));
+        fs::remove_dir_all(shell.path("root/containers").join(&web.0)).unwrap();
+        fs::remove_dir_all(only("root/networks")).unwrap();
+        let plan = shell.ok(&["plan"]).stdout;
+        for words in
+            ["-   container web (without a record)", "monitor: there ->", "-   bridge of network", "no record names it"]
+        {
+            assert!(plan.contains(words), "{words}: {plan}");
+        }
+        shell.ok(&["apply", "--wait"]);
+        assert_eq!(left_of(&web), "");
+        assert!(!run(&["ip", "-o", "link"]).contains(&bridge));
+        assert!(shell.plan_is_empty(), "{:?}", shell.run(&["plan"]));
+        assert_ne!(of("web").0, web.0);
+
+        // Its monitor is dead and its run directory gone too: only namespace and control group are left.
+        let job = of("job");
+        run(&["kill", "-KILL", &job.2]);
+        fs::remove_dir_all(shell.path("root/containers").join(&job.0)).unwrap();
+        fs::remove_dir_all(shell.path("run/containers").join(&job.0)).unwrap();
+        let plan = shell.ok(&["plan"]).stdout;
+        assert!(plan.contains(&format!("-   container {} (without a record)", job.0)), "{plan}");
+        shell.ok(&["apply", "--wait"]);
+        assert_eq!(left_of(&job), "");
+        assert!(shell.plan_is_empty(), "{:?}", shell.run(&["plan"]));
+        assert_eq!(other.pid("web"), foreign);
+        assert!(other.plan_is_empty());
+        // Before the other one looks whether anything is left.
+        drop(shell);
     });
 }
 

@@ -9,7 +9,8 @@
 //! apply before.toml [first N steps]  through the fake engine
 //! reboot                             also: stop NAME, exit NAME CODE, lose-monitor NAME, cut-link NAME,
 //!                                    damage-files NAME, limit-memory NAME SIZE, forget NAME, give-up NAME RESTARTS,
-//!                                    move-image IMAGE, lose-image IMAGE, silence-registry-of IMAGE, drop-firewall, break-network NAME
+//!                                    move-image IMAGE, lose-image IMAGE, silence-registry-of IMAGE, drop-firewall, break-network NAME,
+//!                                    remove-record NAME, remove-network-record NAME
 //! image IMAGE keeps PATH             the image, once it is fetched, declares a volume there
 //! plan after.toml [--target NAME] [--remove-volume NAME] [--discard-data NAME] [--allow-mass-removal]
 //! ```
@@ -156,6 +157,7 @@ impl Case<'_> {
             ["lose-monitor", name] => self.happen_to(name, &Event::LoseMonitor(0)),
             ["cut-link", name] => self.happen_to(name, &Event::DamageLinks(0)),
             ["damage-files", name] => self.happen_to(name, &Event::DamageFiles(0)),
+            ["remove-record", name] => self.happen_to(name, &Event::RemoveRecord(0, false)),
             ["forget", name] => self.happen_to(name, &Event::Forget(0)),
             ["limit-memory", name, size] => {
                 let memory = Some(size.parse().unwrap());
@@ -181,6 +183,10 @@ impl Case<'_> {
                 known.unasked = Some("cannot reach the registry".to_owned());
             }
             ["lose-image", image] => drop(self.host.images.remove(&reference(image)).unwrap()),
+            ["remove-network-record", name] => {
+                let at = self.host.networks.values().position(|n| n.record.name.as_str() == *name).unwrap();
+                happen(&mut self.host, &Event::RemoveNetworkRecord(at as u8));
+            }
             ["break-network", name] => {
                 let network = self.host.networks.values_mut().find(|n| n.record.name.as_str() == *name).unwrap();
                 let (object, found, wanted) = ("bridge".to_owned(), "missing".to_owned(), "there".to_owned());

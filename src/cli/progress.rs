@@ -222,9 +222,10 @@ fn words(action: &Action) -> Words {
     let (doing, done) = match action {
         Action::FetchImage { .. } => ("fetching", "fetched"),
         Action::EnsureVolume { .. } | Action::EnsureNetwork { .. } => ("making ready", "ready"),
-        Action::RemoveVolume { .. } | Action::RemoveNetwork { .. } | Action::RemoveContainer { .. } => {
-            ("removing", "removed")
-        }
+        Action::RemoveVolume { .. }
+        | Action::RemoveNetwork { .. }
+        | Action::RemoveContainer { .. }
+        | Action::RemoveOrphan { .. } => ("removing", "removed"),
         Action::SetFirewall { .. } | Action::SetNames { .. } => ("setting", "set"),
         Action::CreateContainer { .. } => ("creating", "created"),
         Action::UpdateContainer { .. } => ("updating", "updated"),

@@ -7,7 +7,7 @@ use super::host::{Host, network_error};
 use super::network::attachment::Attachment;
 use super::{network, records};
 use crate::model::id::NetworkId;
-use crate::model::network::NetworkMode;
+use crate::model::network::{NetworkMode, veth_name};
 use crate::model::record::{ContainerRecord, NetworkRecord};
 
 /// Whether the container has a network namespace of its own.
@@ -41,27 +41,27 @@ pub(super) fn disconnect(host: &Host, record: &ContainerRecord) -> Result<(), En
     let failed = || network_error("disconnect", format!("container `{}`", record.full_name()));
     // The links go with the namespace, but not before its last socket is closed; the next container with this
     // address should not meet them.
-    leave(host, record, &networks(host, record)?)?;
+    leave(host, record, record.addresses.keys())?;
     network::netns::remove(&host.paths.netns(&record.id)).map_err(failed())
 }
 
 /// Leaves the networks that `old` is on and `new` is not.
 pub(super) fn leave_networks(host: &Host, old: &ContainerRecord, new: &ContainerRecord) -> Result<(), EngineError> {
-    let mut left = networks(host, old)?;
-    left.retain(|id, _| !new.addresses.contains_key(id));
-    leave(host, old, &left)
+    leave(host, old, old.addresses.keys().filter(|id| !new.addresses.contains_key(id)))
 }
 
-fn leave(
+/// The pair that leads to each network is gone. Its name follows from the identifiers, so the network's own record may
+/// be gone too.
+fn leave<'a>(
     host: &Host,
     record: &ContainerRecord,
-    networks: &BTreeMap<NetworkId, NetworkRecord>,
+    mut networks: impl Iterator<Item = &'a NetworkId>,
 ) -> Result<(), EngineError> {
-    for attachment in Attachment::all_of(&host.tag, record, networks.values()) {
+    networks.try_for_each(|network| {
         let subject = format!("container `{}`", record.full_name());
-        host.links.remove_attachment(&attachment).map_err(network_error("disconnect", subject))?;
-    }
-    Ok(())
+        let link = veth_name(&host.tag, &record.id, network);
+        host.links.remove(&link).map_err(network_error("disconnect", subject))
+    })
 }
 
 fn networks(host: &Host, record: &ContainerRecord) -> Result<BTreeMap<NetworkId, NetworkRecord>, EngineError> {

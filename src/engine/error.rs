@@ -31,6 +31,8 @@ pub enum EngineError {
     NoContainer(ContainerId),
     #[error("there is no network `{0}`")]
     NoNetwork(NetworkId),
+    #[error("container `{0}` has a record: it is no orphan")]
+    HasRecord(ContainerId),
     #[error("volume `{key}` is used by container `{user}`")]
     VolumeInUse { key: VolumeKey, user: String },
     #[error("network `{id}` is used by container `{user}`")]

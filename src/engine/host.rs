@@ -18,11 +18,12 @@ use super::image::{self, Store};
 use super::lock::{self, Lock};
 use super::network::link::Links;
 use super::storage::volume;
-use super::{Engine, Scope, connect, facts, network, observe, records};
+use super::{Engine, Scope, connect, facts, network, observe, orphans, records};
 use crate::model::action::Action;
 use crate::model::actual::{Actual, HostFacts};
 use crate::model::id::{ContainerId, NetworkId, RootTag};
 use crate::model::image::ImageSource;
+use crate::model::network::bridge_name;
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, NetworkRecord};
 use crate::runtime::cgroup::{self, Hierarchy};
@@ -145,16 +146,15 @@ impl Host {
             .map_err(network_error("set up", format!("network `{}`", record.name)))
     }
 
-    fn remove_network(&self, id: &NetworkId) -> Result<(), EngineError> {
-        let Some(record) = records::network(&self.paths, id)? else { return Ok(()) };
+    /// The bridge's name follows from the identifier: it goes also where the record is gone already.
+    pub(super) fn remove_network(&self, id: &NetworkId) -> Result<(), EngineError> {
+        let name = records::network(&self.paths, id)?.map_or_else(|| id.to_string(), |record| record.name.to_string());
         for container in records::containers(&self.paths)? {
             if container.addresses.contains_key(id) {
                 return Err(EngineError::NetworkInUse { id: id.clone(), user: container.full_name() });
             }
         }
-        self.links
-            .remove_bridge(&self.tag, &record)
-            .map_err(network_error("remove", format!("network `{}`", record.name)))?;
+        self.links.remove(&bridge_name(&self.tag, id)).map_err(network_error("remove", format!("network `{name}`")))?;
         files::remove_file(&self.paths.names(id))?;
         files::remove_directory(&self.paths.network(id))
     }
@@ -216,6 +216,7 @@ impl Engine for Host {
             Action::StartContainer { id } => self.start(id),
             Action::StopContainer { id } => self.stop(id),
             Action::RemoveContainer { id } => self.remove(id),
+            Action::RemoveOrphan { orphan } => orphans::remove(self, orphan),
             Action::AwaitContainer { id, condition, timeout } => {
                 let name = self.record(id)?.full_name();
                 let directory = self.paths.container_run(id);

@@ -24,6 +24,7 @@ mod last_good;
 pub mod lock;
 pub mod network;
 mod observe;
+mod orphans;
 pub mod records;
 mod storage;
 

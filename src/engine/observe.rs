@@ -13,7 +13,7 @@ use super::network::attachment::Attachment;
 use super::network::observe::Connected;
 use super::records::{self, Records};
 use super::storage::volume;
-use super::{Scope, connect, image, network};
+use super::{Scope, connect, image, network, orphans};
 use crate::model::actual::{Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, HostFacts, Liveness};
 use crate::model::id::{ContainerId, Digest};
 use crate::model::image::{ImageSource, Pull};
@@ -49,6 +49,7 @@ pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError>
         let drift = drift.networks.remove(&id).unwrap_or_default();
         networks.insert(id, ActualNetwork { record, drift, names });
     }
+    let orphans = orphans::observe(host, &records, &drift.own_links)?;
     Ok(Actual {
         host: facts(host)?,
         images: images(host, scope, &records)?,
@@ -56,6 +57,7 @@ pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError>
         volumes: volumes(host, &records),
         containers,
         firewall: network::firewall::observe(&host.tag).map_err(look("the firewall"))?,
+        orphans,
     })
 }
 

@@ -7,6 +7,7 @@ use super::firewall::Ruleset;
 use super::id::{ContainerId, NetworkId, VolumeKey};
 use super::image::ImageSource;
 use super::names::NameTable;
+use super::orphan::Orphan;
 use super::record::{ContainerRecord, NetworkRecord, VolumeRecord};
 use super::units::Timespan;
 
@@ -41,6 +42,8 @@ pub enum Action {
     StopContainer { id: ContainerId },
     /// Process, monitor, links, namespace, cgroup, files and record are gone. Volumes stay.
     RemoveContainer { id: ContainerId },
+    /// Nothing of it is left: monitor, processes, control group, namespace, links. Refused where a record names it.
+    RemoveOrphan { orphan: Orphan },
     /// Waits until the condition holds; an error when it cannot any more or the time is over.
     AwaitContainer { id: ContainerId, condition: Condition, timeout: Timespan },
 }
@@ -51,7 +54,10 @@ impl Action {
         match self {
             Action::FetchImage { .. } => "fetch",
             Action::EnsureVolume { .. } | Action::EnsureNetwork { .. } => "set up",
-            Action::RemoveVolume { .. } | Action::RemoveNetwork { .. } | Action::RemoveContainer { .. } => "remove",
+            Action::RemoveVolume { .. }
+            | Action::RemoveNetwork { .. }
+            | Action::RemoveContainer { .. }
+            | Action::RemoveOrphan { .. } => "remove",
             Action::SetFirewall { .. } | Action::SetNames { .. } => "set",
             Action::CreateContainer { .. } => "create",
             Action::UpdateContainer { .. } => "update",

@@ -11,6 +11,7 @@ use super::id::{ContainerId, NetworkId, VolumeKey};
 use super::image::{Image, ImageSource};
 use super::names::NameTable;
 use super::network::Subnet;
+use super::orphan::Orphan;
 use super::port::HostPort;
 use super::record::{ContainerRecord, NetworkRecord, VolumeRecord};
 use super::resources::Resources;
@@ -108,4 +109,6 @@ pub struct Actual {
     pub containers: BTreeMap<ContainerId, ActualContainer>,
     /// The ruleset that is in the kernel; `None` when the table is missing or was changed by somebody.
     pub firewall: Option<Ruleset>,
+    /// What no record names, of any project.
+    pub orphans: BTreeSet<Orphan>,
 }

@@ -13,6 +13,7 @@ use super::health::{Health, Probe};
 use super::id::{ContainerId, Digest};
 use super::image::{Image, ImageConfig, ImageSource};
 use super::names::NameTable;
+use super::orphan::Orphan;
 use super::record::{ContainerRecord, NetworkRecord};
 use super::status::{Exit, HealthStatus, Phase, STATUS_VERSION, Status};
 
@@ -87,6 +88,10 @@ impl Actual {
                 Some(container) if runs(container) => return Err(Unmet::Running(id.clone())),
                 Some(_) | None => drop(self.containers.remove(id)),
             },
+            Action::RemoveOrphan { orphan } => {
+                self.is_orphan(orphan)?;
+                self.orphans.remove(orphan);
+            }
             Action::AwaitContainer { id, condition, timeout: _ } => await_condition(self.container(id)?, *condition)?,
         }
         Ok(())
@@ -136,6 +141,20 @@ impl Actual {
             broken: None,
         });
         Ok(())
+    }
+
+    fn is_orphan(&self, orphan: &Orphan) -> Result<(), Unmet> {
+        let mut records = self.containers.values().map(|container| &container.record);
+        match orphan {
+            Orphan::Container { id, .. } => {
+                refuse_used(format!("what is left of `{id}`"), records.find(|r| r.id == *id))
+            }
+            Orphan::Bridge { network } => {
+                let user = records.find(|record| record.addresses.contains_key(network));
+                refuse_used(format!("the bridge of network `{network}`"), user)
+            }
+            Orphan::Link { .. } => Ok(()),
+        }
     }
 
     fn has_networks(&self, record: &ContainerRecord) -> Result<(), Unmet> {

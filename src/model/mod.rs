@@ -24,6 +24,7 @@ pub mod image;
 pub mod launch;
 pub mod names;
 pub mod network;
+pub mod orphan;
 pub mod pairs;
 pub mod paths;
 pub mod port;

@@ -176,6 +176,11 @@ pub fn mac_address(address: Ipv4Addr) -> [u8; 6] {
     [0x02, 0x42, a, b, c, d]
 }
 
+/// `ek<tag>`: how every link of one state root begins.
+pub fn link_prefix(tag: &RootTag) -> String {
+    format!("ek{tag}")
+}
+
 /// `ek<tag>b<network>`: the bridge. Link names have at most 15 bytes (IFNAMSIZ, netdevice(7)).
 pub fn bridge_name(tag: &RootTag, network: &NetworkId) -> String {
     format!("ek{tag}b{network}")

@@ -61,8 +61,11 @@ impl Paths {
     pub fn lock(&self) -> PathBuf {
         self.run.join("lock")
     }
+    pub fn netns_directory(&self) -> PathBuf {
+        self.run.join("netns")
+    }
     pub fn netns(&self, id: &ContainerId) -> PathBuf {
-        self.run.join("netns").join(id.as_str())
+        self.netns_directory().join(id.as_str())
     }
     pub fn names_directory(&self) -> PathBuf {
         self.run.join("networks")

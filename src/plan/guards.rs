@@ -11,7 +11,7 @@ use super::liveness::controller_of;
 use super::networks::{Networks, overlap};
 use super::traffic::may_serve;
 use super::waits::{Check, check as health_check};
-use super::{ChangeClass, Findings, MassRemoval, Refusal, RefusalKind, World, diff};
+use super::{ChangeClass, Findings, MassRemoval, Refusal, RefusalKind, World, diff, orphans};
 use crate::model::container::{CapabilitySet, Condition, RunState};
 use crate::model::id::{Instance, Whose};
 use crate::model::network::NetworkMode;
@@ -25,6 +25,7 @@ const MASS: usize = 4;
 pub(super) fn check(world: &World<'_>, networks: &Networks<'_>, containers: &Containers<'_>, findings: &mut Findings) {
     targets(world, findings);
     mass_removal(world, containers, findings);
+    without_record(world, findings);
     subnets(world, networks, containers, findings);
     lent_networks(world, networks, findings);
     for decision in &containers.declared {
@@ -82,6 +83,22 @@ fn lent_networks(world: &World<'_>, networks: &Networks<'_>, findings: &mut Find
             let guest = format!("container {}{}", guest.record.instance, of_whom(&guest.record.project));
             findings.warn(format!("network {} stays: {guest}, is on it", network.name));
         }
+    }
+}
+
+/// A state root that is empty because its disk is not mounted makes every container an orphan.
+fn without_record(world: &World<'_>, findings: &mut Findings) {
+    let orphans = orphans::containers(world).count();
+    let own = world.actual.containers.values().filter(|c| c.record.project == world.desired.project);
+    let all = own.count() + orphans;
+    if all >= MASS && orphans * 2 > all && world.policy.mass_removal == MassRemoval::Refuse {
+        findings.refusals.push(Refusal {
+            subject: format!("project {}", world.desired.project),
+            reason: format!("{orphans} of its {all} containers have no record any more and would be removed"),
+            hint: "is the state root mounted? If their records were removed on purpose: --allow-mass-removal"
+                .to_owned(),
+            kind: RefusalKind::Guard,
+        });
     }
 }
 

@@ -11,6 +11,7 @@
 //! * [`diff`] compares specs field by field; `liveness` says what a container's state means for its plan.
 //! * `networks`, `containers`, `images`, `volumes` decide what each object becomes, by `comparison` of records with the
 //!   manifest; names, `addresses` and identifiers are chosen here.
+//! * `orphans` takes away what no record names.
 //! * `guards` finds what must not or cannot be done.
 //! * `waits` says when a container is ready and how long that may take; `traffic` computes firewall and names for every
 //!   moment of the plan; `order` turns all decisions into steps.
@@ -40,6 +41,7 @@ mod liveness;
 mod networks;
 mod notation;
 mod order;
+mod orphans;
 pub mod render;
 mod scope;
 mod traffic;

@@ -32,6 +32,7 @@ use super::graph::{Graph, Node};
 use super::liveness::is_up;
 use super::networks::Networks;
 use super::notation::Notation;
+use super::orphans;
 use super::traffic::{Moment, Traffic, compute};
 use super::volumes::{Volumes, uses};
 use super::waits::timeout;
@@ -56,6 +57,7 @@ pub(super) fn sequence(
     let traffic = compute(world, networks, containers, &ids);
     let mut sequence = Sequence { world, networks, containers, graph: Graph::default(), nodes: Nodes::default() };
     sequence.add_objects(volumes);
+    sequence.nodes.orphans = orphans::add(world, containers, &mut sequence.graph);
     sequence.add_beginning(&traffic);
     containers.declared.iter().for_each(|decision| sequence.add_container(decision));
     for container in &containers.removed {
@@ -70,6 +72,7 @@ pub(super) fn sequence(
     containers.declared.iter().for_each(|decision| sequence.link_container(decision));
     sequence.link_replicas();
     sequence.link_traffic(&traffic);
+    sequence.link_orphans();
     sequence.graph.finish()
 }
 
@@ -102,6 +105,8 @@ struct Nodes<'a> {
     start: BTreeMap<ContainerId, Node>,
     waits: BTreeMap<(ContainerId, Condition), Node>,
     departures: BTreeMap<ContainerId, Departure<'a>>,
+    /// What no record names, and the network whose bridge that is.
+    orphans: Vec<(Node, Option<NetworkId>)>,
 }
 
 #[derive(Clone, Copy)]
@@ -393,6 +398,17 @@ impl<'w, 'a> Sequence<'w, 'a> {
         self.graph.require(wait, start);
         self.nodes.waits.insert((id.clone(), condition), wait);
         Some(wait)
+    }
+
+    /// What no record names may hold addresses, ports and subnets that nothing knows of: what comes waits for its end.
+    fn link_orphans(&mut self) {
+        for (orphan, network) in &self.nodes.orphans {
+            let on = self.nodes.departures.values();
+            let on = on.filter(|d| network.as_ref().is_some_and(|id| d.container.record.addresses.contains_key(id)));
+            self.graph.require(*orphan, on.map(|departure| departure.remove));
+            let comes = self.nodes.start.values().chain(self.nodes.network.values());
+            comes.for_each(|node| self.graph.prefer(*node, [*orphan]));
+        }
     }
 
     /// Replicas are replaced one after another, so that the others serve meanwhile.

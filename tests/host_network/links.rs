@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::world::{Kind, World, ask, ip, on_a_host};
 use evenkeel::engine::network::{host, netns};
+use evenkeel::model::network::bridge_name;
 
 #[test]
 fn two_containers_of_one_network_reach_each_other_in_both_families() {
@@ -183,7 +184,7 @@ fn a_network_that_comes_or_goes_moves_the_interfaces_behind_it() {
         let found = interfaces(&world);
         assert!(on(&found, "eth1", "10.89.2.2/24") && on(&found, "eth2", "10.89.3.2/24"), "{found}");
         let left = world.attachments(a).remove(0);
-        world.links.remove_attachment(&left).unwrap();
+        world.links.remove(&left.link).unwrap();
         world.leave(a, 1);
         world.repair();
         let found = interfaces(&world);
@@ -212,9 +213,9 @@ fn what_is_removed_is_gone_and_removing_it_again_is_fine() {
         let a = world.container(2, &[1]);
         let attachment = world.attachments(a).remove(0);
         for _ in 0..2 {
-            world.links.remove_attachment(&attachment).unwrap();
+            world.links.remove(&attachment.link).unwrap();
             netns::remove(&world.namespace(a)).unwrap();
-            world.links.remove_bridge(&world.tag, &world.networks[0]).unwrap();
+            world.links.remove(&bridge_name(&world.tag, &world.networks[0].id)).unwrap();
         }
         assert_eq!(ip("-br link").lines().count(), 2, "lo and the uplink");
         assert!(!world.namespace(a).exists());

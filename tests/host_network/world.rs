@@ -159,7 +159,7 @@ impl World {
 
     pub fn disconnect(&self, number: usize) {
         for attachment in self.attachments(number) {
-            self.links.remove_attachment(&attachment).unwrap();
+            self.links.remove(&attachment.link).unwrap();
         }
         netns::remove(&self.namespace(number)).unwrap();
     }
@@ -200,7 +200,7 @@ impl World {
 
     /// Everything that is not as it should be, as `object: found`.
     pub fn drift(&self) -> Vec<String> {
-        let Observation { networks, containers } = self.observe();
+        let Observation { networks, containers, own_links: _ } = self.observe();
         let drift = networks.into_values().flatten().chain(containers.into_values().flatten());
         drift.map(|drift| format!("{}: {}", drift.object, drift.found)).collect()
     }

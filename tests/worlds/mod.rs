@@ -14,6 +14,7 @@ use evenkeel::model::id::{ContainerId, Ids, ResourceName, Whose};
 use evenkeel::model::image::{ImageSource, Pull};
 use evenkeel::model::names::NameTable;
 use evenkeel::model::network::{Attachment, NetworkMode, NetworkSpec};
+use evenkeel::model::orphan::{self, Orphan, Remains};
 use evenkeel::model::resources::Resources;
 use evenkeel::model::restart::{RestartCondition, RestartPolicy};
 use evenkeel::model::status::{Exit, Phase, STATUS_VERSION, Status};
@@ -337,6 +338,10 @@ pub enum Event {
     DropNames,
     ChangeLimits(u8),
     Forget(u8),
+    /// Its record is removed by hand; `true`: its run directory too, so that nothing says whose it was.
+    RemoveRecord(u8, bool),
+    /// Of a network.
+    RemoveNetworkRecord(u8),
     MoveImage(u8),
     LoseImage(u8),
 }
@@ -355,6 +360,8 @@ pub fn event() -> impl Strategy<Value = Event> {
         Just(Event::DropNames),
         n().prop_map(Event::ChangeLimits),
         n().prop_map(Event::Forget),
+        (n(), any::<bool>()).prop_map(|(n, all)| Event::RemoveRecord(n, all)),
+        n().prop_map(Event::RemoveNetworkRecord),
         (0..2u8).prop_map(Event::MoveImage),
         (0..2u8).prop_map(Event::LoseImage),
     ]
@@ -390,6 +397,7 @@ pub fn happen(actual: &mut Actual, event: &Event) {
                 network.names = NameTable::default();
             }
             actual.firewall = None;
+            actual.orphans.clear();
         }
         Event::DropFirewall => actual.firewall = None,
         Event::DropNames => actual.networks.values_mut().for_each(|network| network.names = NameTable::default()),
@@ -397,6 +405,13 @@ pub fn happen(actual: &mut Actual, event: &Event) {
             let count = actual.networks.len().max(1);
             if let Some(network) = actual.networks.values_mut().nth(usize::from(*n) % count) {
                 network.drift = vec![drift()];
+            }
+        }
+        Event::RemoveNetworkRecord(n) => {
+            let count = actual.networks.len().max(1);
+            if let Some(network) = actual.networks.keys().nth(usize::from(*n) % count).cloned() {
+                actual.networks.remove(&network);
+                actual.orphans.insert(Orphan::Bridge { network });
             }
         }
         Event::MoveImage(n) => {
@@ -411,7 +426,8 @@ pub fn happen(actual: &mut Actual, event: &Event) {
         | Event::DamageLinks(n)
         | Event::DamageFiles(n)
         | Event::ChangeLimits(n)
-        | Event::Forget(n) => {
+        | Event::Forget(n)
+        | Event::RemoveRecord(n, _) => {
             let count = actual.containers.len().max(1);
             let Some(id) = actual.containers.keys().nth(usize::from(*n) % count).cloned() else { return };
             happen_to(actual, &id, event);
@@ -425,6 +441,18 @@ pub fn happen_to(actual: &mut Actual, id: &ContainerId, event: &Event) {
     match event {
         Event::DamageFiles(_) => container.broken = Some("its upper layer is gone".to_owned()),
         Event::Forget(_) => drop(actual.containers.remove(id)),
+        Event::RemoveRecord(_, is_nobodys) => {
+            let record = actual.containers.remove(id).unwrap().record;
+            let project = record.project.project().filter(|_| !is_nobodys).cloned();
+            let owner = project.map(|project| orphan::Owner { project, instance: record.instance });
+            actual.orphans.insert(Orphan::Container {
+                id: id.clone(),
+                owner,
+                remains: vec![Remains::ControlGroup, Remains::NetworkNamespace],
+            });
+            let link = Orphan::Link { name: format!("ek12abv{}", &id.as_str()[..8]) };
+            actual.orphans.extend((!record.addresses.is_empty()).then_some(link));
+        }
         _ if !ran => {}
         Event::StopByHand(_) => {
             container.liveness = Liveness::Ended(status(id, Phase::Stopped, None));

@@ -18,8 +18,9 @@ use super::{create, oci};
 use crate::engine::error::{At, EngineError};
 use crate::engine::files::{self, Durability};
 use crate::model::actual::Liveness;
+use crate::model::id::ContainerId;
 use crate::model::image::Image;
-use crate::model::paths;
+use crate::model::paths::{self, Paths};
 use crate::model::record::ContainerRecord;
 use crate::monitor::{self, MonitorError};
 use crate::runtime::cgroup::{self, Hierarchy};
@@ -96,27 +97,36 @@ fn update_live(
 
 /// Removes what is left of a stopped container, apart from its network. The record goes with the files, last.
 pub fn remove_files(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
-    remove_cgroup(on, hierarchy, record)?;
-    let run = on.paths.container_run(&record.id);
-    match fs::remove_dir_all(&run) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).at("remove", run),
-        _ => {}
-    }
+    remove_cgroup(on, hierarchy, &record.id, &record.full_name())?;
+    remove_run_directory(on.paths, &record.id)?;
     files::remove_directory(&on.paths.container(&record.id))
+}
+
+pub fn remove_run_directory(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
+    let run = paths.container_run(id);
+    match fs::remove_dir_all(&run) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", run),
+        _ => Ok(()),
+    }
 }
 
 /// After a monitor died: ends what it left running and forgets its status.
 fn clean_up(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
-    remove_cgroup(on, hierarchy, record)?;
+    remove_cgroup(on, hierarchy, &record.id, &record.full_name())?;
     files::remove_file(&on.paths.container_run(&record.id).join(paths::run::STATUS))
 }
 
 /// Kills what is in the cgroup, waits for its end, and removes it.
-fn remove_cgroup(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
-    let group = cgroup::open(hierarchy, &oci::cgroup_path(on.tag, &record.id));
+pub fn remove_cgroup(
+    on: &Surroundings<'_>,
+    hierarchy: &Hierarchy,
+    id: &ContainerId,
+    name: &str,
+) -> Result<(), EngineError> {
+    let group = cgroup::open(hierarchy, &oci::cgroup_path(on.tag, id));
     let failed = |source| EngineError::Monitor {
         operation: "end the processes of",
-        name: record.full_name(),
+        name: name.to_owned(),
         source: Box::new(source) as Box<dyn std::error::Error + Send + Sync>,
     };
     if !group.exists() {

@@ -71,11 +71,6 @@ impl Links {
         Ok(true)
     }
 
-    /// The pair is gone, both ends.
-    pub fn remove_attachment(&self, attachment: &Attachment) -> Result<(), NetworkError> {
-        self.remove(&attachment.link)
-    }
-
     fn look_at(&self, attachment: &Attachment) -> Result<Snapshot, NetworkError> {
         self.look(|netlink| Snapshot::of_named(netlink, &[&attachment.link, &attachment.bridge]))
     }

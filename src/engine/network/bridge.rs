@@ -164,11 +164,6 @@ impl Links {
         let index = found.links.get(&bridge.name).map_or(0, |link| link.index);
         faults.into_iter().try_for_each(|fault| bridge.repair(self, index, fault))
     }
-
-    /// The bridge is gone, and its addresses and settings with it.
-    pub fn remove_bridge(&self, tag: &RootTag, record: &NetworkRecord) -> Result<(), NetworkError> {
-        self.remove(&bridge_name(tag, &record.id))
-    }
 }
 
 #[cfg(test)]

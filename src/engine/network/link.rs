@@ -80,12 +80,12 @@ impl Links {
         self.run("change", name, self.handle.link().change(message).execute())
     }
 
-    /// The link is gone; gone already is fine.
+    /// The link is gone, the other end of a pair and the addresses of a bridge with it; gone already is fine.
     ///
     /// Removing one link waits for several RCU grace periods, tens of milliseconds, while it holds the lock of all
     /// links (RTNL). A whole group waits only once: so the link is put into the group of the doomed, and then the
     /// group is removed. While one thread waits, the others gather there, and whoever is next takes them all.
-    pub(super) fn remove(&self, name: &str) -> Result<(), NetworkError> {
+    pub fn remove(&self, name: &str) -> Result<(), NetworkError> {
         let doomed = LinkUnspec::new_with_name(name).link_group(DOOMED).build();
         gone(self.run("remove", name, self.handle.link().change(doomed).execute()))?;
         let group = LinkMessageBuilder::<LinkUnspec>::default().link_group(DOOMED).build();

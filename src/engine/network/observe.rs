@@ -3,7 +3,7 @@
 //! The host's namespace is read once. Each container's namespace is read by a thread that goes from one to the next:
 //! entering it, opening a socket and three small dumps are some tens of microseconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -12,6 +12,7 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::model::actual::Drift;
 use crate::model::id::{ContainerId, NetworkId, RootTag};
+use crate::model::network::link_prefix;
 use crate::model::record::NetworkRecord;
 
 use super::NetworkError;
@@ -34,6 +35,8 @@ pub struct Connected {
 pub struct Observation {
     pub networks: BTreeMap<NetworkId, Vec<Drift>>,
     pub containers: BTreeMap<ContainerId, Vec<Drift>>,
+    /// Every bridge and pair of the host that has this root's prefix.
+    pub own_links: BTreeSet<String>,
 }
 
 /// Compares the calling thread's namespace, as the host's, and those of the containers with the records.
@@ -45,7 +48,7 @@ pub fn observe<'a>(
     let host = Netlink::open(NETLINK_ROUTE)
         .and_then(|mut netlink| Snapshot::of_links(&mut netlink))
         .map_err(|source| NetworkError::Look { place: "the host".to_owned(), source })?;
-    let mut observation = Observation::default();
+    let mut observation = Observation { own_links: own_links(tag, &host), ..Observation::default() };
     for record in networks {
         let drift = Bridge::of(tag, record).drift(&host);
         if !drift.is_empty() {
@@ -63,6 +66,13 @@ pub fn observe<'a>(
         }
     }
     Ok(observation)
+}
+
+fn own_links(tag: &RootTag, host: &Snapshot) -> BTreeSet<String> {
+    let prefix = link_prefix(tag);
+    let is_own = |kind: &str| matches!(kind, "bridge" | "veth");
+    let links = host.links.iter().filter(|(name, link)| name.starts_with(&prefix) && is_own(&link.kind));
+    links.map(|(name, _)| name.clone()).collect()
 }
 
 fn drift_of(connected: &Connected, host: &Snapshot, inside: Option<&Snapshot>) -> Vec<Drift> {

@@ -88,6 +88,22 @@ impl Cgroup {
         }
     }
 
+    /// The names of the cgroups right below, in any hierarchy.
+    pub fn children(&self) -> Result<BTreeSet<String>, RuntimeError> {
+        let mut children = BTreeSet::new();
+        for directory in self.directories() {
+            let failed = |error| files::failure("list", &directory, error);
+            for entry in std::fs::read_dir(&directory).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                // One that was removed meanwhile is none.
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    children.extend(entry.file_name().into_string());
+                }
+            }
+        }
+        Ok(children)
+    }
+
     /// Removes the cgroup and those below it. `Ok` when there is none. Waits a second at most for processes that are
     /// about to be gone.
     pub fn remove(&self) -> Result<(), RuntimeError> {

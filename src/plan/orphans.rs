@@ -1,0 +1,71 @@
+//! What no record names goes: its record was removed by hand, so nothing else would ever take it away.
+//!
+//! A plan speaks of what is left of its own project, and of what is nobody's: bridges, links, and containers whose launch
+//! file is gone too. What is left of another project is that one's affair. A plan for targets, or for one container that
+//! no project owns, leaves all of it alone.
+
+use std::collections::BTreeSet;
+
+use super::containers::Containers;
+use super::graph::{Graph, Node};
+use super::{ChangeClass, FieldChange, Mark, World};
+use crate::model::action::Action;
+use crate::model::id::{ContainerId, NetworkId};
+use crate::model::orphan::Orphan;
+
+/// Of which containers there are still things, though they have no record.
+pub(super) fn containers<'a>(world: &World<'a>) -> impl Iterator<Item = &'a ContainerId> {
+    own(world).filter_map(|orphan| match orphan {
+        Orphan::Container { id, .. } => Some(id),
+        Orphan::Bridge { .. } | Orphan::Link { .. } => None,
+    })
+}
+
+/// The steps that remove them, each with the network whose bridge it takes away. A bridge that a staying container is on
+/// stays with it.
+pub(super) fn add(world: &World<'_>, containers: &Containers<'_>, graph: &mut Graph) -> Vec<(Node, Option<NetworkId>)> {
+    let departing: BTreeSet<&ContainerId> = containers.departing().map(|container| &container.record.id).collect();
+    let staying = world.actual.containers.values().map(|container| &container.record);
+    let staying: Vec<_> = staying.filter(|record| !departing.contains(&record.id)).collect();
+    let mut steps = Vec::new();
+    for orphan in own(world) {
+        let network = match orphan {
+            Orphan::Bridge { network } => Some(network),
+            Orphan::Container { .. } | Orphan::Link { .. } => None,
+        };
+        if network.is_some_and(|id| staying.iter().any(|record| record.addresses.contains_key(id))) {
+            continue;
+        }
+        let action = Action::RemoveOrphan { orphan: orphan.clone() };
+        let node = graph.add(action, subject(orphan), Mark::Remove, "no record names it".to_owned());
+        graph.step(node).changes = remains(orphan);
+        steps.push((node, network.cloned()));
+    }
+    steps
+}
+
+fn own<'a>(world: &World<'a>) -> impl Iterator<Item = &'a Orphan> {
+    let project = world.desired.project.project().filter(|_| world.scope.is_whole());
+    let of = |project| world.actual.orphans.iter().filter(move |o| o.project().is_none_or(|owner| owner == project));
+    project.into_iter().flat_map(of)
+}
+
+fn subject(orphan: &Orphan) -> String {
+    match orphan {
+        Orphan::Container { owner: Some(owner), .. } => format!("container {} (without a record)", owner.instance),
+        Orphan::Container { id, owner: None, .. } => format!("container {id} (without a record)"),
+        Orphan::Bridge { network } => format!("bridge of network {network} (without a record)"),
+        Orphan::Link { name } => format!("link {name} (without a record)"),
+    }
+}
+
+fn remains(orphan: &Orphan) -> Vec<FieldChange> {
+    let Orphan::Container { remains, .. } = orphan else { return Vec::new() };
+    let gone = remains.iter().map(|part| FieldChange {
+        field: part.as_str().to_owned(),
+        old: Some("there".to_owned()),
+        new: None,
+        class: ChangeClass::None,
+    });
+    gone.collect()
+}

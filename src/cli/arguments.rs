@@ -24,6 +24,7 @@ use super::status::StatusArguments;
 use super::top::TopArguments;
 use super::watch::WatchArguments;
 use crate::model::paths::Paths;
+use crate::model::units::Timespan;
 
 const DEFAULT_ROOT: &str = "/var/lib/evenkeel";
 const DEFAULT_RUN: &str = "/run/evenkeel";
@@ -103,6 +104,11 @@ pub struct Global {
     /// Where state of this boot is kept [default: /run/evenkeel, or a directory beside it for another root]
     #[arg(long, global = true, value_name = "DIR", env = "EVENKEEL_RUN", hide_env_values = true)]
     pub run: Option<PathBuf>,
+
+    /// How long removed volumes stay in `ROOT/trash`, before a command that changes the host deletes them
+    #[arg(long, global = true, value_name = "TIME", env = "EVENKEEL_KEEP_REMOVED", default_value = "7d")]
+    #[arg(hide_env_values = true)]
+    pub keep_removed: Timespan,
 
     /// Answer as JSON: one document for state, one object a line for streams
     #[arg(long, global = true)]

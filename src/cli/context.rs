@@ -9,19 +9,18 @@ use crate::engine::image::options::credential_files;
 use crate::manifest::{self, Loaded};
 use crate::model::id::ProjectName;
 use crate::model::paths::Paths;
+use crate::model::units::Timespan;
 
 #[derive(Debug)]
 pub struct Context {
     pub paths: Paths,
+    /// How long removed volumes stay in the trash.
+    pub keep_removed: Timespan,
     /// From `-f`, in the order given; empty when there was none.
     pub files: Vec<PathBuf>,
 }
 
 impl Context {
-    pub fn new(paths: Paths, files: &[PathBuf]) -> Context {
-        Context { paths, files: files.to_vec() }
-    }
-
     /// The project that the manifests declare.
     pub fn load(&self) -> Result<Loaded, Failure> {
         manifest::load(&self.files, &variable).map_err(Failure::problems)
@@ -66,7 +65,8 @@ impl Context {
             credentials: credential_files(std::env::var_os("REGISTRY_AUTH_FILE"), std::env::var_os("HOME")),
             ..image::Options::new(own)
         };
-        Host::open(Settings { paths: self.paths.clone(), monitor, images }).map_err(Failure::engine)
+        let host = Host::open(Settings { paths: self.paths.clone(), monitor, images }).map_err(Failure::engine)?;
+        Ok(host.keep_removed(self.keep_removed.to_duration()))
     }
 }
 

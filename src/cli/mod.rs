@@ -80,7 +80,11 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
     let Arguments { global, files, command } = arguments;
     logging::start(global.log_level(&command));
     let paths = global.paths()?;
-    let context = |own: &[PathBuf]| Context::new(paths.clone(), if own.is_empty() { &files } else { own });
+    let context = |own: &[PathBuf]| Context {
+        paths: paths.clone(),
+        keep_removed: global.keep_removed,
+        files: if own.is_empty() { &files } else { own }.to_vec(),
+    };
     match command {
         Command::Validate(arguments) => validate::run(&context(&arguments.files), output),
         Command::Config(arguments) => config::run(&context(&arguments.files), output),

@@ -48,6 +48,7 @@ pub struct Host {
     pub(super) links: Links,
     monitor: PathBuf,
     progress: Box<dyn image::Progress + Send>,
+    keep_removed: Duration,
 }
 
 impl Host {
@@ -70,6 +71,7 @@ impl Host {
             images,
             monitor,
             progress: Box::new(image::Silent),
+            keep_removed: volume::KEPT,
         })
     }
 
@@ -78,14 +80,20 @@ impl Host {
         Host { progress, ..self }
     }
 
+    /// Keeps removed volumes for `time`, in place of [`volume::KEPT`].
+    pub fn keep_removed(self, time: Duration) -> Host {
+        Host { keep_removed: time, ..self }
+    }
+
     pub fn paths(&self) -> &Paths {
         &self.paths
     }
 
-    /// Takes the lock of the state root, and sweeps what a crash left half-made.
+    /// Takes the lock of the state root, and sweeps what a crash left half-made and what has expired.
     pub fn lock(&self, timeout: Duration) -> Result<Lock, EngineError> {
         let lock = lock::take(&self.paths.lock(), timeout)?;
         self.sweep()?;
+        volume::expire(&self.paths, self.keep_removed, SystemTime::now())?;
         Ok(lock)
     }
 

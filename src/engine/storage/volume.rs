@@ -4,12 +4,15 @@
 //! volumes/<project>.<name>/record.json
 //!                          data/          what containers mount
 //!                          image/         what is about to be moved into data/; there for a moment only
-//! trash/<project>.<name>.<seconds since 1970>/   removed by confirmation; `mv` brings it back
+//! trash/<project>.<name>.<seconds since 1970>/   removed by confirmation, until it expires
 //! ```
 //!
 //! A volume is filled from the image at its mount point the first time that a container with it is created,
 //! as Docker does. The image's files are copied aside, the copy is renamed to `image/`, and from there each entry is
 //! renamed into `data/`: a crash leaves the volume empty, or with an `image/` that the next filling goes on with.
+//!
+//! A removed volume is whole, its record with it: renamed to `volumes/<project>.<name>` it is back. Once it has expired it
+//! gets a dotted name before it is deleted, so nobody brings back a part.
 //!
 //! # Decisions
 //! The directory that containers mount is never exchanged for another one, which would be a single rename: a container
@@ -20,7 +23,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, RenameFlags};
 use rustix::io::Errno;
@@ -34,6 +37,9 @@ use crate::model::paths::{self, Paths};
 use crate::model::record::VolumeRecord;
 use crate::model::units::FileMode;
 use crate::model::volume::Owner;
+
+/// How long removed volumes are kept where nobody says otherwise: a week, so that whoever was away finds them.
+pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Directory and record are there, owner and mode as declared.
 pub fn ensure(paths: &Paths, record: &VolumeRecord) -> Result<(), EngineError> {
@@ -65,7 +71,29 @@ pub fn remove(paths: &Paths, key: &VolumeKey, now: SystemTime) -> Result<(), Eng
     }
     files::create_directories(&paths.trash())?;
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    files::publish(&directory, &paths.trash().join(format!("{key}.{seconds}")))
+    let mut places = (seconds..).map(|seconds| paths.trash().join(format!("{key}.{seconds}")));
+    // Removed twice within a second, it goes to the trash twice.
+    let place = places.find(|place| !place.exists()).unwrap_or_default();
+    files::publish(&directory, &place)
+}
+
+/// Deletes what has been in the trash for `kept` or longer. What has no such name is somebody else's and stays.
+pub fn expire(paths: &Paths, kept: Duration, now: SystemTime) -> Result<(), EngineError> {
+    files::sweep(&paths.trash())?;
+    for volume in files::objects(&paths.trash())? {
+        if removal_time(&volume).is_some_and(|removed| now.duration_since(removed).is_ok_and(|age| age >= kept)) {
+            files::remove_directory(&volume)?;
+        }
+    }
+    Ok(())
+}
+
+/// As the name of a volume in the trash says.
+fn removal_time(path: &Path) -> Option<SystemTime> {
+    let (key, seconds) = path.file_name()?.to_str()?.rsplit_once('.')?;
+    let is_key = key.split_once('.').is_some_and(|(project, name)| !project.is_empty() && !name.is_empty());
+    let removed = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.parse().ok()?))?;
+    is_key.then_some(removed)
 }
 
 /// What is not as the record says.
@@ -255,5 +283,33 @@ mod tests {
         fs::write(fixture.data().join("kept"), "").unwrap();
         fixture.fill().unwrap();
         assert_eq!(fs::read_dir(fixture.data()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_removed_volume_can_be_brought_back_until_it_expires() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths { root: root.path().to_owned(), run: root.path().to_owned() };
+        let key = VolumeKey { project: "shop".parse().unwrap(), name: "data".parse().unwrap() };
+        let record = VolumeRecord { version: RECORD_VERSION, key: key.clone(), spec: Default::default() };
+        let removed = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        for content in ["first", "second"] {
+            ensure(&paths, &record).unwrap();
+            fs::write(paths.volume_data(&key).join("file"), content).unwrap();
+            remove(&paths, &key, removed).unwrap();
+        }
+        for foreign in ["notes", "shop.data", ".shop.data.1800000000.1-1"] {
+            fs::create_dir(paths.trash().join(foreign)).unwrap();
+        }
+        expire(&paths, KEPT, removed + KEPT).unwrap();
+        let left = ["notes", "shop.data", "shop.data.1800000001"].map(|name| paths.trash().join(name));
+        assert_eq!(files::objects(&paths.trash()).unwrap(), left);
+
+        fs::rename(&left[2], paths.volume(&key)).unwrap();
+        assert_eq!(drift(&paths, &record), []);
+        assert_eq!(fs::read_to_string(paths.volume_data(&key).join("file")).unwrap(), "second");
+        // A clock that was set back ages nothing.
+        remove(&paths, &key, removed).unwrap();
+        expire(&paths, KEPT, removed - KEPT).unwrap();
+        assert!(paths.trash().join("shop.data.1800000000").exists());
     }
 }

@@ -3,6 +3,7 @@
 //! `-f` may stand before the command or behind it (`logs -f` is `--follow`, as everywhere). Options that every
 //! command understands are global.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -76,6 +77,8 @@ pub enum Command {
     Stats(StatsArguments),
     /// Show everything that is known of containers, as JSON
     Inspect(InspectArguments),
+    /// Run containers from OCI bundles, as runc does; also the program `evenkeel-runtime`
+    Runtime(RuntimeArguments),
     /// Print a completion script for a shell
     Completions(CompletionsArguments),
     /// Write manual pages
@@ -90,6 +93,14 @@ pub struct ManifestArguments {
     /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay
     #[arg(short, long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
+}
+
+/// It has options of its own, read where it is the first word (see `main`).
+#[derive(Debug, Args)]
+pub struct RuntimeArguments {
+    /// See `evenkeel runtime --help`
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    _rest: Vec<OsString>,
 }
 
 /// Options that every command understands.

@@ -7,14 +7,14 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use clap::Args;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
-use rustix::termios::tcsetwinsize;
 
 use super::context::Context;
+use super::conversation::{End, Keyboard, converse, wait};
 use super::failure::{Exit, Failure};
 use super::inventory::Inventory;
 use super::select;
@@ -156,108 +156,16 @@ fn pass_on(signals: &Signals, process: Option<&OwnedFd>) -> Result<(), Failure> 
     Ok(())
 }
 
-const CHUNK: usize = 4096;
-
 /// Bytes between two terminals until the process ends, or we are asked to.
 fn on_terminal(running: &Running, signals: &Signals, arguments: &ExecArguments) -> Result<Exit, Failure> {
     let Some(master) = &running.terminal else {
         return Err(Failure::new("the monitor gave no terminal back"));
     };
     let _raw = RawMode::enter()?;
-    let (stdin, stdout) = (io::stdin(), io::stdout());
-    // What was typed and not yet taken by the container. Nothing more is read until it is gone.
-    let mut typed: Vec<u8> = Vec::new();
-    let mut listening = arguments.interactive;
-    loop {
-        let master_events = if typed.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
-        let stdin_events = if listening && typed.is_empty() { PollFlags::IN } else { PollFlags::empty() };
-        let [ended, signalled, readable, wanted] = {
-            let mut polled = [
-                PollFd::new(running, PollFlags::IN),
-                PollFd::new(signals, PollFlags::IN),
-                PollFd::new(&stdin, stdin_events),
-                PollFd::from_borrowed_fd(master.as_fd(), master_events),
-            ];
-            wait(&mut polled, None)?;
-            [0, 1, 2, 3].map(|n| polled[n].revents())
-        };
-        if wanted.contains(PollFlags::OUT) {
-            let written = rustix::io::write(master, &typed[..typed.len().min(CHUNK)])?;
-            typed.drain(..written);
-        }
-        if wanted.intersects(PollFlags::IN | PollFlags::HUP) && !copy(master.as_fd(), stdout.as_fd())? {
-            return await_end(running, signals);
-        }
-        if readable.intersects(PollFlags::IN | PollFlags::HUP) && listening {
-            listening = read(stdin.as_fd(), &mut typed)?;
-        }
-        if !signalled.is_empty()
-            && let Some(exit) = heed(signals, master)?
-        {
-            return Ok(exit);
-        }
-        if !ended.is_empty() {
-            // What it wrote last is still in the terminal's buffer.
-            while is_readable(master.as_fd())? && copy(master.as_fd(), stdout.as_fd())? {}
-            return Ok(Exit::Status(running.wait()?.code()));
-        }
-    }
-}
-
-/// SIGWINCH is passed on as the new size. Keys like Ctrl-C arrive as bytes, so any other signal was sent to us by
-/// somebody, who wants us gone.
-fn heed(signals: &Signals, master: &OwnedFd) -> Result<Option<Exit>, Failure> {
-    while let Some(signal) = signals.next()? {
-        match signal {
-            nix::sys::signal::Signal::SIGWINCH => resize(master),
-            other => return Ok(Some(Exit::Status(128 + other as i32 as u8))),
-        }
-    }
-    Ok(None)
-}
-
-fn resize(master: &OwnedFd) {
-    if let Some(size) = terminal::window() {
-        // A size that the other side does not take is no reason to end the session.
-        let _ = tcsetwinsize(master, size);
-    }
-}
-
-/// One read, appended; `false` at the end.
-fn read(from: BorrowedFd<'_>, to: &mut Vec<u8>) -> Result<bool, Failure> {
-    let mut chunk = [0; CHUNK];
-    match rustix::io::read(from, &mut chunk) {
-        Ok(0) | Err(rustix::io::Errno::IO) => Ok(false),
-        Ok(n) => {
-            to.extend_from_slice(&chunk[..n]);
-            Ok(true)
-        }
-        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Ok(true),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// One read, written out whole. `false` at the end, which a pseudo-terminal whose other side is closed tells by EIO.
-fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<bool, Failure> {
-    let mut bytes = Vec::new();
-    let more = read(from, &mut bytes)?;
-    let mut rest = bytes.as_slice();
-    while !rest.is_empty() {
-        let written = rustix::io::write(to, rest).map_err(|error| Failure::stdout(&error.into()))?;
-        rest = &rest[written..];
-    }
-    Ok(more)
-}
-
-fn is_readable(descriptor: BorrowedFd<'_>) -> Result<bool, Failure> {
-    let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
-    wait(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
-    Ok(polled[0].revents().contains(PollFlags::IN))
-}
-
-fn wait(polled: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> Result<(), Failure> {
-    match poll(polled, timeout) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
+    let keyboard = if arguments.interactive { Keyboard::Heard } else { Keyboard::Ignored };
+    match converse(running, master, signals, keyboard)? {
+        End::Ended => Ok(Exit::Status(running.wait()?.code())),
+        End::Closed => await_end(running, signals),
+        End::Signalled(number) => Ok(Exit::Status(128 + number as u8)),
     }
 }

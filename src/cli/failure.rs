@@ -147,6 +147,16 @@ impl Failure {
         }
     }
 
+    pub fn exit_code(&self) -> Exit {
+        self.exit
+    }
+
+    /// Message and causes in one line, for logs.
+    pub fn line(&self) -> String {
+        let causes = self.account.causes.iter();
+        causes.fold(self.account.message.clone(), |line, cause| line + ": " + cause)
+    }
+
     /// Prints it to stderr and says how to exit.
     pub fn report(self, output: &Output) -> ExitCode {
         if self.exit != Exit::Done {

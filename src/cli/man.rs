@@ -1,4 +1,4 @@
-//! `evenkeel man DIR`: a manual page for the program and for each command.
+//! `evenkeel man DIR`: a manual page for each program and for each of its commands.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,9 @@ pub fn run(arguments: &ManArguments, output: &Output) -> Result<Exit, Failure> {
     };
     std::fs::create_dir_all(directory).map_err(cannot)?;
     // `disable_help_subcommand`: `evenkeel help` would otherwise get a page for each command once more.
-    clap_mangen::generate_to(Arguments::command().disable_help_subcommand(true), directory).map_err(cannot)?;
+    for command in [Arguments::command(), super::runtime::command()] {
+        clap_mangen::generate_to(command.disable_help_subcommand(true), directory).map_err(cannot)?;
+    }
     if output.format() == Format::Text {
         output.remark(&format!("manual pages written to {}", directory.display()));
     }

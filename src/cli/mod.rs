@@ -11,6 +11,7 @@ mod arguments;
 mod completions;
 mod config;
 mod context;
+mod conversation;
 mod down;
 mod exec;
 mod failure;
@@ -29,6 +30,7 @@ mod planning;
 mod process;
 mod progress;
 mod ps;
+pub mod runtime;
 mod schema;
 mod select;
 mod settle;
@@ -100,6 +102,8 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Ps(arguments) => ps::run(&arguments, &context(&[]), output),
         Command::Logs(arguments) => logs::run(&arguments, &context(&arguments.files), output),
         Command::Exec(arguments) => exec::run(&arguments, &context(&[])),
+        Command::Runtime(_) => Err(Failure::usage("`runtime` has options of its own, which follow it")
+            .hint("evenkeel runtime --root DIR create ..")),
         Command::Completions(arguments) => completions::run(&arguments, output),
         Command::Man(arguments) => man::run(&arguments, output),
         Command::Version => version::run(output),

@@ -16,7 +16,7 @@ use super::error::{At, EngineError};
 
 /// How much is done so that a write outlives a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Durability {
+pub(crate) enum Durability {
     /// On disk when the call returns.
     Durable,
     /// For the run directory, which is gone after a reboot anyway.
@@ -24,14 +24,14 @@ pub(super) enum Durability {
 }
 
 /// Replaces `path` by `value` as JSON.
-pub(super) fn write_json(path: &Path, value: &impl Serialize, durability: Durability) -> Result<(), EngineError> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize, durability: Durability) -> Result<(), EngineError> {
     let bytes =
         serde_json::to_vec_pretty(value).map_err(|source| EngineError::Record { path: path.to_owned(), source })?;
     write(path, &bytes, durability)
 }
 
 /// Replaces `path` by `bytes`.
-pub(super) fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), EngineError> {
+pub(crate) fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), EngineError> {
     let aside = beside(path);
     let written = File::create_new(&aside).and_then(|mut file| {
         file.write_all(bytes)?;
@@ -53,7 +53,7 @@ pub(super) fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result
 }
 
 /// Reads JSON. `None` when there is no such file.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, EngineError> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, EngineError> {
     match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)

@@ -17,7 +17,7 @@ mod container;
 pub mod error;
 mod facts;
 pub mod fake;
-mod files;
+pub(crate) mod files;
 pub mod host;
 pub mod image;
 mod last_good;

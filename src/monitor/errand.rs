@@ -209,6 +209,7 @@ fn exec_here(launch: &Launch, request: &ExecSpec, stdio: Stdio<'_>, target: Pid)
         stdio,
         target: exec::Target { pid: target, pidfd: pidfd.as_fd() },
         inheritance: Inheritance::default(),
+        cgroup: None,
     };
     exec::exec(&request).map_err(|error| StartFailure::of(&error))
 }

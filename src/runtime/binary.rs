@@ -9,11 +9,18 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, open};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::error::{Context, RuntimeError};
 use crate::sys::mount::{Attributes, Reach, mount_setattr};
+
+/// Whether this process executes a file that nobody can write to by way of /proc.
+pub fn is_read_only() -> Result<bool, RuntimeError> {
+    let name = "/proc/self/exe";
+    let file = open(name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).during("open", name)?;
+    Ok(fstatvfs(&file).during("look at", name)?.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
 
 /// A read-only view of the program at `path`. Execute it as `/proc/self/fd/N`; the descriptor is close-on-exec.
 pub fn read_only(path: &Path) -> Result<OwnedFd, RuntimeError> {

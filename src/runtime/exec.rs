@@ -13,13 +13,14 @@
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path};
 
 use oci_spec::runtime::{Process as ProcessSpec, Spec};
 use rustix::fs::{Mode, OFlags, fstatfs, open};
 use rustix::process::Pid;
 
 use super::cgroup::{self, Cgroup};
-use super::error::{Context, RuntimeError};
+use super::error::{Context, RuntimeError, invalid};
 use super::handshake::{self, Channel, Word};
 use super::launch::{Child, ChildrenIn, Inheritance, Process, Stdio, become_child};
 use super::program::{self, Program};
@@ -40,6 +41,8 @@ pub struct Request<'a> {
     pub stdio: Stdio<'a>,
     pub target: Target<'a>,
     pub inheritance: Inheritance,
+    /// A cgroup below the container's own, which exists, for this process.
+    pub cgroup: Option<&'a Path>,
 }
 
 /// A process of the container, usually its first one.
@@ -63,7 +66,7 @@ pub fn exec(request: &Request<'_>) -> Result<Process, RuntimeError> {
     let linux = request.spec.linux().as_ref();
     let program = program::prepare(request.process, request.identity, linux)?;
     let cgroup = match linux.and_then(|linux| linux.cgroups_path().as_ref()) {
-        Some(path) => Some(cgroup::open(&cgroup::detect()?, path)),
+        Some(path) => Some(find_cgroup(path, request.cgroup)?),
         None => None,
     };
     let child = clone_child(request, &program, cgroup.as_ref())?;
@@ -74,6 +77,20 @@ pub fn exec(request: &Request<'_>) -> Result<Process, RuntimeError> {
     child.tell(Word::Start)?;
     let terminal = child.created()?;
     Ok(Process { terminal, warnings: program.warnings, ..child.executed()? })
+}
+
+/// The container's cgroup, or the one below it.
+fn find_cgroup(path: &Path, below: Option<&Path>) -> Result<Cgroup, RuntimeError> {
+    let hierarchy = cgroup::detect()?;
+    let Some(below) = below else { return Ok(cgroup::open(&hierarchy, path)) };
+    if below.components().any(|part| part == Component::ParentDir) {
+        return Err(invalid("--cgroup", "it must be a path without `..`"));
+    }
+    let found = cgroup::open(&hierarchy, &path.join(below.strip_prefix("/").unwrap_or(below)));
+    match found.exists() {
+        true => Ok(found),
+        false => Err(rustix::io::Errno::NOENT).during("find in the container's cgroup", below.display()),
+    }
 }
 
 fn clone_child(request: &Request<'_>, program: &Program, cgroup: Option<&Cgroup>) -> Result<Child, RuntimeError> {

@@ -19,6 +19,7 @@ mod command;
 mod devices;
 pub mod error;
 pub mod exec;
+mod features;
 pub mod gate;
 mod handshake;
 pub mod hooks;
@@ -41,3 +42,5 @@ mod time_namespace;
 mod user_namespace;
 
 pub use error::{RuntimeError, Warning};
+pub use features::features;
+pub use prepare::NEWEST_VERSION;

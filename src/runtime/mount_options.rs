@@ -77,6 +77,16 @@ const DEFAULTS: [&str; 6] = ["defaults", "async", "loud", "nolazytime", "noivers
 /// Words for the superblock: plain flags to fsconfig(2).
 const SUPERBLOCK: [&str; 3] = ["sync", "dirsync", "lazytime"];
 
+/// Every word that does not belong to a filesystem.
+pub(super) fn words() -> Vec<String> {
+    let attributes = ATTRIBUTES.iter().flat_map(|(word, ..)| [(*word).to_owned(), format!("r{word}")]);
+    let propagations = PROPAGATIONS.iter().flat_map(|(word, _)| [(*word).to_owned(), format!("r{word}")]);
+    let others = ["bind", "rbind"].iter().chain(&DEFAULTS).chain(&SUPERBLOCK).map(|word| (*word).to_owned());
+    let mut words: Vec<String> = attributes.chain(propagations).chain(others).collect();
+    words.sort_unstable();
+    words
+}
+
 /// Sorts `words`, the options of the mount at `field` in the configuration.
 pub(super) fn parse(field: &str, words: &[String]) -> Result<MountOptions, RuntimeError> {
     let mut options = MountOptions::default();

@@ -185,6 +185,7 @@ impl Bundle {
                 stdio,
                 target,
                 inheritance: Inheritance::default(),
+                cgroup: None,
             })
         })
     }

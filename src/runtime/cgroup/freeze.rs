@@ -34,6 +34,15 @@ impl Cgroup {
         }
     }
 
+    /// Whether it is stopped, or about to be.
+    pub fn is_frozen(&self) -> bool {
+        let Some(directory) = self.directory(Controller::Freezer) else { return false };
+        match self.hierarchy.layout() {
+            Layout::V1 => files::read(&directory, "freezer.state").is_ok_and(|state| state.trim() != "THAWED"),
+            Layout::V2 => files::read(&directory, "cgroup.freeze").is_ok_and(|state| state.trim() == "1"),
+        }
+    }
+
     /// Ends every process inside with SIGKILL, frozen or not. It does not wait for their end.
     pub fn kill(&self) -> Result<(), RuntimeError> {
         let Some(directory) = self.members() else { return Ok(()) };

@@ -1,0 +1,131 @@
+//! A conversation between the user's terminal and one in a container: bytes both ways, until one side is done.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::tcsetwinsize;
+
+use super::failure::Failure;
+use super::terminal::{self, Signals};
+
+const CHUNK: usize = 4096;
+
+/// How it came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The process has ended, and all that it wrote has been shown.
+    Ended,
+    /// The terminal's other side is closed, by a process that may go on.
+    Closed,
+    /// Somebody wants this process gone, by a signal of that number.
+    Signalled(i32),
+}
+
+/// Whether what is typed goes to the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keyboard {
+    Heard,
+    Ignored,
+}
+
+/// Talks until the process is done. `process` is readable when it has ended; `master` is the terminal's own side.
+pub fn converse(process: impl AsFd, master: &OwnedFd, signals: &Signals, keyboard: Keyboard) -> Result<End, Failure> {
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    // What was typed and not yet taken by the container. Nothing more is read until it is gone.
+    let mut typed: Vec<u8> = Vec::new();
+    let mut listening = keyboard == Keyboard::Heard;
+    loop {
+        let master_events = if typed.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+        let stdin_events = if listening && typed.is_empty() { PollFlags::IN } else { PollFlags::empty() };
+        let [ended, signalled, readable, wanted] = {
+            let mut polled = [
+                PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN),
+                PollFd::new(signals, PollFlags::IN),
+                PollFd::new(&stdin, stdin_events),
+                PollFd::from_borrowed_fd(master.as_fd(), master_events),
+            ];
+            wait(&mut polled, None)?;
+            [0, 1, 2, 3].map(|n| polled[n].revents())
+        };
+        if wanted.contains(PollFlags::OUT) {
+            let written = rustix::io::write(master, &typed[..typed.len().min(CHUNK)])?;
+            typed.drain(..written);
+        }
+        if wanted.intersects(PollFlags::IN | PollFlags::HUP) && !copy(master.as_fd(), stdout.as_fd())? {
+            return Ok(End::Closed);
+        }
+        if readable.intersects(PollFlags::IN | PollFlags::HUP) && listening {
+            listening = read(stdin.as_fd(), &mut typed)?;
+        }
+        if !signalled.is_empty()
+            && let Some(signal) = heed(signals, master)?
+        {
+            return Ok(End::Signalled(signal));
+        }
+        if !ended.is_empty() {
+            // What it wrote last is still in the terminal's buffer.
+            while is_readable(master.as_fd())? && copy(master.as_fd(), stdout.as_fd())? {}
+            return Ok(End::Ended);
+        }
+    }
+}
+
+/// SIGWINCH is passed on as the new size. Keys like Ctrl-C arrive as bytes, so any other signal was sent to us by
+/// somebody, who wants us gone.
+fn heed(signals: &Signals, master: &OwnedFd) -> Result<Option<i32>, Failure> {
+    while let Some(signal) = signals.next()? {
+        match signal {
+            nix::sys::signal::Signal::SIGWINCH => resize(master),
+            other => return Ok(Some(other as i32)),
+        }
+    }
+    Ok(None)
+}
+
+fn resize(master: &OwnedFd) {
+    if let Some(size) = terminal::window() {
+        // A size that the other side does not take is no reason to end the session.
+        let _ = tcsetwinsize(master, size);
+    }
+}
+
+/// One read, appended; `false` at the end.
+fn read(from: BorrowedFd<'_>, to: &mut Vec<u8>) -> Result<bool, Failure> {
+    let mut chunk = [0; CHUNK];
+    match rustix::io::read(from, &mut chunk) {
+        Ok(0) | Err(rustix::io::Errno::IO) => Ok(false),
+        Ok(n) => {
+            to.extend_from_slice(&chunk[..n]);
+            Ok(true)
+        }
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// One read, written out whole. `false` at the end, which a pseudo-terminal whose other side is closed tells by EIO.
+fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<bool, Failure> {
+    let mut bytes = Vec::new();
+    let more = read(from, &mut bytes)?;
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        let written = rustix::io::write(to, rest).map_err(|error| Failure::stdout(&error.into()))?;
+        rest = &rest[written..];
+    }
+    Ok(more)
+}
+
+fn is_readable(descriptor: BorrowedFd<'_>) -> Result<bool, Failure> {
+    let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
+    wait(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    Ok(polled[0].revents().contains(PollFlags::IN))
+}
+
+/// poll(2), where a signal only means to look again.
+pub fn wait(polled: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> Result<(), Failure> {
+    match poll(polled, timeout) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

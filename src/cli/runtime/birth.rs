@@ -1,0 +1,155 @@
+//! Making a container, as `create` and `run` do.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use oci_spec::runtime::Spec;
+
+use super::bundle::{self, Bundle};
+use super::death;
+use super::handover::{self, Attendance, HandoverArguments, Standard};
+use super::log::{Log, failure};
+use super::store::{Container, Store};
+use crate::cli::failure::Failure;
+use crate::model::launch::RootFilesystem;
+use crate::runtime::gate::Gate;
+use crate::runtime::launch::{self, Caller, Created, FirstProcess, Keyring, Request};
+
+#[derive(Debug, Args)]
+pub struct CreateArguments {
+    /// The container's id: a name that no other container of this root has
+    #[arg(value_name = "ID")]
+    pub id: String,
+
+    /// The directory of config.json
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+
+    #[command(flatten)]
+    pub handover: HandoverArguments,
+
+    /// Move the root filesystem over the host's in place of pivot_root(2): not supported
+    #[arg(long)]
+    pub no_pivot: bool,
+
+    /// Leave the process in the caller's session keyring
+    #[arg(long)]
+    pub no_new_keyring: bool,
+}
+
+/// Who says the word to execute the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Starter {
+    /// This process.
+    Us,
+    /// `start`, later.
+    Another,
+}
+
+/// A container whose process waits. The record says so.
+pub struct Birth {
+    pub container: Container,
+    pub spec: Spec,
+    pub created: Created,
+}
+
+/// Makes a container, or undoes what of it was made.
+pub fn create(
+    arguments: &CreateArguments,
+    attendance: Attendance,
+    starter: Starter,
+    (store, log): (&Store, &Log),
+) -> Result<Birth, Failure> {
+    handover::get_ready()?;
+    let id = &arguments.id;
+    let cannot = |failure: Failure| failure.context(format!("cannot create the container `{id}`"));
+    if arguments.no_pivot {
+        let failure = Failure::new("`--no-pivot` is not supported: a container could get back to the host's root");
+        return Err(cannot(failure.hint("put the root filesystem on something else than the initial ramfs")));
+    }
+    let mut bundle = bundle::read(&arguments.bundle, id).map_err(cannot)?;
+    for property in &bundle.unknown {
+        log.warn(&format!("`{property}` in config.json is not known and has no effect"));
+    }
+    handover::check_terminal(bundle.spec.process().as_ref(), &arguments.handover, attendance).map_err(cannot)?;
+    let keyring = if arguments.no_new_keyring { Keyring::Inherited } else { Keyring::New };
+    let (inheritance, variables) = handover::inheritance(&arguments.handover, keyring)?;
+    add_variables(&mut bundle.spec, variables);
+    let mut container = store.create(id, &bundle)?;
+    let caller = Caller { inheritance, ..Caller::default() };
+    match launch(&mut container, &bundle, caller, starter) {
+        Ok(created) => {
+            for warning in created.warnings() {
+                log.warn(&warning.to_string());
+            }
+            log.debug(&format!("created the container `{id}`, process {}", created.pid()));
+            Ok(Birth { container, spec: bundle.spec, created })
+        }
+        Err((reached, failure)) => {
+            match reached {
+                Reached::Nothing => death::undo(&container, log),
+                Reached::Process => death::bury(&container, &bundle.spec, log),
+            }
+            Err(cannot(failure))
+        }
+    }
+}
+
+/// How far it came: once there is a process, its end is one of a container, with hooks.
+enum Reached {
+    Nothing,
+    Process,
+}
+
+fn launch(
+    container: &mut Container,
+    bundle: &Bundle,
+    caller: Caller<'_>,
+    starter: Starter,
+) -> Result<Created, (Reached, Failure)> {
+    let before = |failure| (Reached::Nothing, failure);
+    let after = |failure| (Reached::Process, failure);
+    refuse_occupied(container).map_err(before)?;
+    let state = container.state().map_err(before)?;
+    let gate = match starter {
+        Starter::Us => None,
+        Starter::Another => Some(Gate::make(&container.directory).map_err(|error| before(failure(error)))?),
+    };
+    let standard = Standard::take().map_err(|error| before(error.into()))?;
+    let request = Request {
+        spec: &bundle.spec,
+        root: &RootFilesystem::Directory(bundle.root.clone()),
+        directories: &[],
+        stdio: standard.stdio(bundle.spec.process().as_ref()),
+        identity: None,
+        first: FirstProcess::Command,
+        caller: Caller { state: Some(&state), gate: gate.as_ref(), ..caller },
+    };
+    let begun = launch::begin(&request).map_err(|error| before(failure(error)))?;
+    container.record_process(begun.pid()).map_err(after)?;
+    let created = begun.finish().map_err(|error| after(failure(error)))?;
+    container.record_complete().map_err(after)?;
+    Ok(created)
+}
+
+/// Two containers in one cgroup would pause and end each other.
+fn refuse_occupied(container: &Container) -> Result<(), Failure> {
+    let processes = container.cgroup()?.map(|cgroup| cgroup.processes()).transpose().map_err(failure)?;
+    match processes.is_some_and(|processes| !processes.is_empty()) {
+        true => {
+            let path = container.record.cgroup.display();
+            Err(Failure::new(format!("there are processes in the cgroup `{path}` already"))
+                .hint("`linux.cgroupsPath` must be the container's own"))
+        }
+        false => Ok(()),
+    }
+}
+
+fn add_variables(spec: &mut Spec, variables: Vec<String>) {
+    if let (Some(process), false) = (spec.process(), variables.is_empty()) {
+        let mut process = process.clone();
+        let environment = process.env().iter().flatten().cloned().chain(variables).collect();
+        process.set_env(Some(environment));
+        spec.set_process(Some(process));
+    }
+}

@@ -1,0 +1,104 @@
+//! `evenkeel-runtime`, also `evenkeel runtime`: the OCI runtime command line (runtime-spec, runtime.md, "Operations"),
+//! with the options that runc has, for Podman, containerd and others that call a runtime.
+//!
+//! * `arguments`: the tree of commands and options. Each command is a file of its name.
+//! * `bundle`: config.json and the root filesystem beside it.
+//! * `store`: what is remembered of a container between two commands, and what the kernel says of it.
+//! * `birth`, `death`: making a container and undoing it, which several commands share.
+//! * `foreground`: staying with a process until its end. `handover`: descriptors in and out.
+//! * `log`: errors and warnings as callers read them.
+//!
+//! The containers that manifests declare go through the same [`crate::runtime`]; their monitors take the place of this
+//! command line.
+//!
+//! # Decisions
+//! * A program of its own beside `evenkeel`, not a link to it: callers start it five times in a container's life, and
+//!   without registry client, TLS and netlink it has a fifth of the relocations to do. `cargo install` puts it there.
+//! * `delete` refuses a container that is only created, as runtime.md says; runc kills it. `--force` does so here.
+//! * A failed poststart hook stops the container, as runtime.md says since 1.2.1; earlier versions only warned.
+//! * `NOTIFY_SOCKET` is not handed into the container: it is for callers to mount, as Podman does.
+
+mod arguments;
+mod birth;
+mod bundle;
+mod create;
+mod death;
+mod delete;
+mod exec;
+mod features;
+mod foreground;
+mod handover;
+mod kill;
+mod list;
+mod log;
+mod pause;
+mod ps;
+mod run;
+mod spec;
+mod start;
+mod state;
+mod store;
+mod update;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use super::failure::{Exit, Failure};
+use super::output::{Format, Output};
+use arguments::{Arguments, Command};
+use log::Log;
+use store::Store;
+
+/// Under `evenkeel`, the command that stands in front.
+pub const NAME: &str = "runtime";
+
+/// Reads the arguments, the program's name first, runs the command, and says with which code to exit. A command that
+/// starts processes first executes this program again, through a mount that nobody can write to.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let parsed = match Arguments::try_parse_from(arguments) {
+        Ok(parsed) => parsed,
+        Err(error) => return super::usage(&error),
+    };
+    let log = Log::new(&parsed.global);
+    match dispatch(parsed, &log) {
+        Ok(exit) => exit.into(),
+        Err(failure) => log.fail(failure),
+    }
+}
+
+/// The tree of commands, for manual pages.
+pub(super) fn command() -> clap::Command {
+    Arguments::command()
+}
+
+fn dispatch(arguments: Arguments, log: &Log) -> Result<Exit, Failure> {
+    let Arguments { global, command } = arguments;
+    global.check()?;
+    let store = Store::new(std::path::absolute(&global.root)?);
+    let output = Output::new(Format::Text);
+    match command {
+        Command::Create(arguments) => create::run(&arguments, &store, log),
+        Command::Start(arguments) => start::run(&arguments, &store, log),
+        Command::Run(arguments) => run::run(&arguments, &store, log),
+        Command::State(arguments) => state::run(&arguments, &store, &output),
+        Command::Kill(arguments) => kill::run(&arguments, &store),
+        Command::Delete(arguments) => delete::run(&arguments, &store, log),
+        Command::Exec(arguments) => exec::run(&arguments, &store, log),
+        Command::Ps(arguments) => ps::run(&arguments, &store, &output),
+        Command::Pause(arguments) => pause::pause(&arguments, &store),
+        Command::Resume(arguments) => pause::resume(&arguments, &store),
+        Command::Update(arguments) => update::run(&arguments, &store),
+        Command::List(arguments) => list::run(&arguments, &store, &output),
+        Command::Features => features::run(&output),
+        Command::Spec(arguments) => spec::run(&arguments),
+        Command::Events(_) => Err(unsupported("events", "read the files of the container's cgroup, as callers do")),
+        Command::Checkpoint(_) => Err(unsupported("checkpoint", "processes are not frozen to disk")),
+        Command::Restore(_) => Err(unsupported("restore", "processes are not frozen to disk")),
+    }
+}
+
+fn unsupported(command: &str, reason: &str) -> Failure {
+    Failure::new(format!("`{command}` is not supported: {reason}"))
+}

@@ -16,15 +16,20 @@ passed=0
 failed=0
 
 stage_packages() {
-    local packages=(busybox-static ca-certificates curl docker-registry gcc iproute2 libc6-dev nftables procps
+    local packages=(busybox-static ca-certificates curl docker-registry gcc iproute2 libc6-dev nftables openssl procps
         python3 python3-jsonschema skopeo strace umoci util-linux zstd)
     local missing=() package
     for package in "${packages[@]}"; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
     done
-    [ ${#missing[@]} -eq 0 ] && return
-    apt-get update -qq || return
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    if [ ${#missing[@]} -gt 0 ]; then
+        apt-get update -qq || return
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" || return
+    fi
+    # Where cargo lets tests keep files; they would make it themselves.
+    tests/stacks/images.sh "${CARGO_TARGET_DIR:-target}/tmp/stacks" && return
+    # What apt knows may be older than what there is.
+    apt-get update -qq && tests/stacks/images.sh "${CARGO_TARGET_DIR:-target}/tmp/stacks"
 }
 
 stage_privileges() {

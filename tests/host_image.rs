@@ -2,6 +2,8 @@
 
 #[path = "host_image/archives.rs"]
 mod archives;
+#[path = "support/debian_registry.rs"]
+mod debian_registry;
 #[path = "host_image/layers.rs"]
 mod layers;
 #[path = "host_image/made.rs"]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use evenkeel::engine::image::{self, ImageError};
 use evenkeel::model::image::{ImageSource, Pull};
 
+use crate::debian_registry::DebianRegistry;
 use crate::made::*;
 use crate::server::*;
 use crate::support::*;

@@ -9,8 +9,8 @@ use std::process::Command;
 use evenkeel::engine::image::{self, ImageError, Options, Silent, Store};
 use evenkeel::model::image::ImageSource;
 
+use crate::debian_registry::DebianRegistry;
 use crate::made::*;
-use crate::server::*;
 use crate::support::*;
 
 /// An address of loopback and a name of it other than `localhost`.

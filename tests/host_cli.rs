@@ -239,6 +239,46 @@ fn exec_gives_status_input_environment_and_directory() {
     });
 }
 
+#[test]
+fn a_container_gets_no_terminal_and_no_file_of_the_host() {
+    const LOOK: &str = "cat; for n in 0 1 2; do readlink /proc/self/fd/$n; done; echo more >&2";
+    Shell::with(|shell| {
+        shell.manifest(WEB);
+        shell.ok(&["apply", "--wait"]);
+        // More than a pipe holds, both ways.
+        let text = "to and fro\n".repeat(100_000);
+        shell.write("input", &text);
+        let (input, output) = (fs::File::open(shell.path("input")).unwrap(), shell.path("output"));
+        let written = fs::File::create(&output).unwrap();
+        let mut command = shell.command(&["exec", "-i", "web", "sh", "-c", LOOK]);
+        command.stdin(input).stdout(written.try_clone().unwrap()).stderr(written);
+        assert_eq!(exit_code(command.spawn().unwrap(), Duration::from_secs(20)), 0);
+        let told = fs::read_to_string(&output).unwrap();
+        let told: Vec<&str> = told.strip_prefix(&text).expect("all of it, first").lines().collect();
+        assert!(told[..3].iter().all(|link| link.starts_with("pipe:")), "{told:?}");
+        assert_eq!(told[3], "more");
+
+        let nix::pty::OpenptyResult { master, slave } = nix::pty::openpty(None, None).unwrap();
+        let copy = || Stdio::from(slave.try_clone().unwrap());
+        let line = "for n in 0 1 2; do readlink /proc/self/fd/$n; done; read word; echo heard $word; exit 3";
+        let mut command = shell.command(&["exec", "-i", "web", "sh", "-c", line]);
+        let child = command.stdin(copy()).stdout(copy()).stderr(copy()).spawn().unwrap();
+        let mut keyboard = fs::File::from(master.try_clone().unwrap());
+        let screen = Screen::of(master);
+        screen.shows("pipe:");
+        keyboard.write_all(b"word\n").unwrap();
+        screen.shows("heard word");
+        assert_eq!(exit_code(child, Duration::from_secs(10)), 3);
+        assert!(!screen.said.lock().unwrap().contains("/dev/"));
+
+        // Who stays behind keeps nobody waiting.
+        let mut command = shell.command(&["exec", "web", "sh", "-c", "sleep 1000 & echo started"]);
+        let child = command.stdout(fs::File::create(&output).unwrap()).spawn().unwrap();
+        assert_eq!(exit_code(child, Duration::from_secs(10)), 0);
+        assert_eq!(fs::read_to_string(&output).unwrap(), "started\n");
+    });
+}
+
 /// What a terminal shows, read on a thread of its own until the other side is closed.
 struct Screen {
     said: Arc<Mutex<String>>,

@@ -1,14 +1,16 @@
 //! A conversation between the user's terminal and one in a container: bytes both ways, until one side is done.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::termios::tcsetwinsize;
 
 use super::failure::Failure;
+use super::streams::{copy, is_readable, read, wait};
 use super::terminal::{self, Signals};
 
+/// What a terminal takes at once without waiting for its reader.
 const CHUNK: usize = 4096;
 
 /// How it came to its end.
@@ -87,45 +89,5 @@ fn resize(master: &OwnedFd) {
     if let Some(size) = terminal::window() {
         // A size that the other side does not take is no reason to end the session.
         let _ = tcsetwinsize(master, size);
-    }
-}
-
-/// One read, appended; `false` at the end.
-fn read(from: BorrowedFd<'_>, to: &mut Vec<u8>) -> Result<bool, Failure> {
-    let mut chunk = [0; CHUNK];
-    match rustix::io::read(from, &mut chunk) {
-        Ok(0) | Err(rustix::io::Errno::IO) => Ok(false),
-        Ok(n) => {
-            to.extend_from_slice(&chunk[..n]);
-            Ok(true)
-        }
-        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Ok(true),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// One read, written out whole. `false` at the end, which a pseudo-terminal whose other side is closed tells by EIO.
-fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<bool, Failure> {
-    let mut bytes = Vec::new();
-    let more = read(from, &mut bytes)?;
-    let mut rest = bytes.as_slice();
-    while !rest.is_empty() {
-        let written = rustix::io::write(to, rest).map_err(|error| Failure::stdout(&error.into()))?;
-        rest = &rest[written..];
-    }
-    Ok(more)
-}
-
-fn is_readable(descriptor: BorrowedFd<'_>) -> Result<bool, Failure> {
-    let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
-    wait(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
-    Ok(polled[0].revents().contains(PollFlags::IN))
-}
-
-/// poll(2), where a signal only means to look again.
-pub fn wait(polled: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> Result<(), Failure> {
-    match poll(polled, timeout) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }

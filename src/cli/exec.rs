@@ -1,25 +1,25 @@
 //! `evenkeel exec`: a further process in a running container.
 //!
-//! Without a terminal the process gets our own descriptors, so no byte is copied and a closed input is a closed
-//! input. With one (`-t`), bytes go between our terminal in raw mode and the master side of the container's
+//! Without a terminal the process gets our own descriptors, or pipes where ours are none of a container's business
+//! ([`super::streams`]). With one (`-t`), bytes go between our terminal in raw mode and the master side of the container's
 //! pseudo-terminal, whose size follows our window. Either way the command's status becomes ours, as a shell would
 //! have it: 127 for a command that is not there, 126 for one that cannot be executed, 128 and the number for a signal.
 
-use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use clap::Args;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use super::context::Context;
-use super::conversation::{End, Keyboard, converse, wait};
+use super::conversation::{End, Keyboard, converse};
 use super::failure::{Exit, Failure};
 use super::inventory::Inventory;
 use super::select;
+use super::streams::{Listening, Streams, wait};
 use super::terminal::{self, RawMode, Signals};
-use crate::monitor::client::{Client, Descriptors, Running};
+use crate::monitor::client::{Client, Running};
 use crate::monitor::error::MonitorError;
 use crate::monitor::protocol::{ExecSpec, FailureKind, Privilege, Window};
 
@@ -72,11 +72,11 @@ pub fn run(arguments: &ExecArguments, context: &Context) -> Result<Exit, Failure
     match arguments.tty {
         true => on_terminal(&client.exec_on_terminal(spec).map_err(failed)?, &signals, arguments),
         false => {
-            let nothing = File::open("/dev/null")?;
-            let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-            let stdin = if arguments.interactive { stdin.as_fd() } else { nothing.as_fd() };
-            let descriptors = Descriptors { stdin, stdout: stdout.as_fd(), stderr: stderr.as_fd() };
-            await_end(&client.exec(spec, &descriptors).map_err(failed)?, &signals)
+            let listening = if arguments.interactive { Listening::Yes } else { Listening::No };
+            let (streams, theirs) = Streams::open(listening)?;
+            let running = client.exec(spec, &theirs.descriptors()).map_err(failed)?;
+            drop(theirs);
+            await_end(&running, &signals, Some(streams))
         }
     }
 }
@@ -103,35 +103,42 @@ fn spec(arguments: &ExecArguments) -> ExecSpec {
 }
 
 fn explain(error: MonitorError, name: &str) -> Failure {
-    let (exit, hint) = match &error {
-        MonitorError::Start(failure) => {
-            let exit = match failure.kind {
-                FailureKind::CommandNotFound => Exit::Status(127),
-                _ => Exit::Status(126),
-            };
-            // The monitor's hints are about manifests, and this command comes from here.
-            (exit, None)
+    let exit = match &error {
+        // Who has no monitor has no process.
+        MonitorError::NotRunning { .. } => {
+            return Failure::new(format!("container `{name}` does not run"))
+                .hint("`evenkeel ps` says what became of it");
         }
-        MonitorError::NotRunning { .. } => (Exit::Error, Some("it does not run: see `evenkeel ps`")),
-        _ => (Exit::Error, None),
+        // The monitor's hints are about manifests, and this command comes from here.
+        MonitorError::Start(failure) if failure.kind == FailureKind::CommandNotFound => Exit::Status(127),
+        MonitorError::Start(_) => Exit::Status(126),
+        _ => Exit::Error,
     };
-    let failure = Failure::from(error).context(format!("cannot execute in container `{name}`")).exit(exit);
-    hint.into_iter().fold(failure, Failure::hint)
+    Failure::from(error).context(format!("cannot execute in container `{name}`")).exit(exit)
 }
 
-/// The process has our descriptors; what is left to do is to pass signals on and to wait.
-fn await_end(running: &Running, signals: &Signals) -> Result<Exit, Failure> {
+/// Waits for the end. Meanwhile bytes are copied, and signals passed on.
+fn await_end(running: &Running, signals: &Signals, mut streams: Option<Streams>) -> Result<Exit, Failure> {
     let process = process(running);
     loop {
-        let (ended, signalled) = {
-            let mut polled = [PollFd::new(running, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+        let (ended, signalled, ready) = {
+            let interests: Vec<_> = streams.iter().flat_map(Streams::interests).collect();
+            let mut polled = vec![PollFd::new(running, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+            polled.extend(interests.iter().map(|(_, fd, events)| PollFd::from_borrowed_fd(*fd, *events)));
             wait(&mut polled, None)?;
-            (!polled[0].revents().is_empty(), !polled[1].revents().is_empty())
+            let is_ready = |polled: &PollFd<'_>| !polled.revents().is_empty();
+            let ready = interests.iter().zip(&polled[2..]).filter(|(_, polled)| is_ready(polled));
+            let ready: Vec<_> = ready.map(|((ready, ..), _)| *ready).collect();
+            (is_ready(&polled[0]), is_ready(&polled[1]), ready)
         };
         if signalled {
             pass_on(signals, process.as_ref())?;
         }
+        if let Some(streams) = &mut streams {
+            ready.into_iter().rev().try_for_each(|ready| streams.serve(ready))?;
+        }
         if ended {
+            streams.iter_mut().try_for_each(Streams::drain)?;
             return Ok(Exit::Status(running.wait()?.code()));
         }
     }
@@ -165,7 +172,7 @@ fn on_terminal(running: &Running, signals: &Signals, arguments: &ExecArguments) 
     let keyboard = if arguments.interactive { Keyboard::Heard } else { Keyboard::Ignored };
     match converse(running, master, signals, keyboard)? {
         End::Ended => Ok(Exit::Status(running.wait()?.code())),
-        End::Closed => await_end(running, signals),
+        End::Closed => await_end(running, signals, None),
         End::Signalled(number) => Ok(Exit::Status(128 + number as u8)),
     }
 }

@@ -36,6 +36,7 @@ mod select;
 mod settle;
 mod stats;
 mod status;
+mod streams;
 mod table;
 mod terminal;
 mod top;

@@ -7,8 +7,9 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, WaitOptions, WaitStatus, pidfd_send_signal, wait};
 use rustix::termios::tcsetwinsize;
 
-use crate::cli::conversation::{self, End, Keyboard, converse};
+use crate::cli::conversation::{End, Keyboard, converse};
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::streams;
 use crate::cli::terminal::{RawMode, Signals, window};
 use crate::runtime::launch::Process;
 
@@ -33,7 +34,7 @@ pub fn attend(process: Process, signals: &Signals) -> Result<Exit, Failure> {
         let (ended, signalled) = {
             let mut polled =
                 [PollFd::from_borrowed_fd(process.pidfd.as_fd(), PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
-            conversation::wait(&mut polled, None)?;
+            streams::wait(&mut polled, None)?;
             (!polled[0].revents().is_empty(), !polled[1].revents().is_empty())
         };
         if signalled {

@@ -113,8 +113,14 @@ impl Probe {
     }
 
     /// Its time is over.
-    pub fn expire(self) -> Verdict {
-        let output = format!("no answer within {}", humantime::format_duration(self.timeout));
+    pub fn expire(mut self) -> Verdict {
+        let mut output = format!("no answer within {}", humantime::format_duration(self.timeout));
+        if let Asking::Command { output: captured, .. } = &mut self.asking {
+            captured.read();
+            if !captured.text.is_empty() {
+                output = format!("{output}, but: {}", String::from_utf8_lossy(&captured.text));
+            }
+        }
         self.cancel();
         Verdict { healthy: false, output }
     }

@@ -43,10 +43,15 @@ fn a_command_turns_it_unhealthy_and_back() {
 #[test]
 fn a_command_that_takes_too_long_or_is_not_there_is_unhealthy() {
     let mut container = Container::of("sleep 1000");
-    container.launch.healthcheck = quick(command("sleep 77777"));
+    container.launch.healthcheck = quick(command("echo waiting; sleep 77777"));
     container.launch.healthcheck.as_mut().unwrap().timeout = Timespan::from_millis(150);
     container.start();
-    assert_eq!(await_health(&container, Health::Unhealthy), "no answer within 150ms");
+    assert!(await_health(&container, Health::Unhealthy).starts_with("no answer within 150ms"));
+    // What it has said by then tells what it waits for.
+    container.await_status(|status| {
+        let log = status.health.iter().flat_map(|health| &health.log);
+        log.into_iter().any(|answer| answer.output == "no answer within 150ms, but: waiting\n")
+    });
     container.launch.healthcheck = quick(Probe::Command(vec!["/bin/nothing".into()]));
     container.write_launch();
     container.client().reload().unwrap();

@@ -27,7 +27,7 @@ use super::pull::{check_count, check_platform};
 use super::rootfs;
 use super::store::record::sha256;
 use super::store::session::Session;
-use super::unpack::compression::Compression;
+use super::unpack::compression::{Compression, MAGIC};
 use super::unpack::parent;
 use super::unpack::report::Listed;
 use crate::model::id::Digest;
@@ -120,7 +120,7 @@ struct DockerEntry {
 impl Archive {
     fn open(session: &Session<'_>, path: &Path, options: &Options) -> Result<Archive, ImageError> {
         let mut file = File::open(path).map_err(ImageError::file("open", path))?;
-        let mut start = [0; 4];
+        let mut start = [0; MAGIC];
         let count = file.read_at(&mut start, 0).map_err(ImageError::file("read", path))?;
         // Children work in a directory in which there is nothing.
         let empty = session.stage()?;

@@ -81,7 +81,7 @@ impl Registry {
     /// The index or manifest that `version`, a tag or a digest, stands for now.
     pub fn manifest(&self, version: &str) -> Result<Fetched, ImageError> {
         let response = self.manifest_request(Method::Get, version)?;
-        let subject = format!("{}:{version}", self.repository);
+        let subject = self.named(version);
         let announced = response.header("docker-content-digest").and_then(|digest| digest.parse::<Digest>().ok());
         let fetched = self.read_document(response, &subject, MANIFEST_MAX)?;
         for expected in version.parse().ok().into_iter().chain(announced) {
@@ -99,11 +99,17 @@ impl Registry {
         Ok(fetched)
     }
 
+    /// As a reference without the registry: a tag follows a colon, a digest an at-sign.
+    fn named(&self, version: &str) -> String {
+        let separator = if version.parse::<Digest>().is_ok() { '@' } else { ':' };
+        format!("{}{separator}{version}", self.repository)
+    }
+
     fn manifest_request(&self, method: Method, version: &str) -> Result<Response, ImageError> {
         let url = format!("{}/v2/{}/manifests/{version}", self.base, self.repository);
         let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST].join(", ");
         let request = Request { accept: Some(&accept), ..Request::new(method, &url) };
-        self.send(&request, &format!("{}:{version}", self.repository))
+        self.send(&request, &self.named(version))
     }
 
     fn read_document(&self, response: Response, subject: &str, limit: u64) -> Result<Fetched, ImageError> {

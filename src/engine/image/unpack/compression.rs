@@ -13,7 +13,12 @@ pub enum Compression {
     None,
     Gzip,
     Zstd,
+    /// One that is known and not read.
+    Other(&'static str),
 }
+
+/// This much of a stream tells how it is compressed.
+pub const MAGIC: usize = 6;
 
 impl Compression {
     pub fn of(start: &[u8]) -> Compression {
@@ -22,6 +27,9 @@ impl Compression {
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
             // A skippable frame: seekable zstd begins with one or another of them.
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Other("xz"),
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Compression::Other("bzip2"),
+            [0x04, 0x22, 0x4d, 0x18, ..] => Compression::Other("lz4"),
             _ => Compression::None,
         }
     }
@@ -30,12 +38,16 @@ impl Compression {
 /// The uncompressed bytes of `input`. An empty stream stays empty.
 pub fn decoder<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut input = BufReader::with_capacity(BUFFER, input);
-    // A pipe may give its first bytes one by one, but a writer here always sends more than four at once.
+    // A pipe may give its first bytes one by one, but a writer here always sends more than these at once.
     Ok(match Compression::of(input.fill_buf()?) {
         Compression::None => Box::new(input),
         // Several members in a row are one stream: pigz and estargz write them.
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
         Compression::Zstd => Box::new(zstd::Decoder::with_buffer(input)?),
+        Compression::Other(name) => {
+            let problem = format!("it is compressed with {name}; only gzip, zstd and no compression are read");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, problem));
+        }
     })
 }
 

@@ -18,7 +18,7 @@ use evenkeel::plan::{Plan, Policy, plan};
 use proptest::prelude::*;
 use worlds::{
     BY_HAND, Event, Project, applied, desired, event, execute, firewall, happen, host, planned, planned_by_hand,
-    project, told,
+    project, told, tried, watched,
 };
 
 /// One chapter of a host's history: an apply, of which only some steps are done, and then an accident.
@@ -26,6 +26,8 @@ use worlds::{
 struct Chapter {
     project: Project,
     done: u64,
+    /// Which new containers do not get ready.
+    fails: u64,
     event: Option<Event>,
 }
 
@@ -33,7 +35,13 @@ fn chapter() -> impl Strategy<Value = Chapter> {
     let project = prop_oneof![3 => project("shop"), 1 => project("blog"), 2 => project(BY_HAND)];
     // All of it, or every step with a chance of seven in eight.
     let done = prop_oneof![Just(u64::MAX), (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(a, b, c)| a | b | c)];
-    (project, done, prop::option::of(event())).prop_map(|(project, done, event)| Chapter { project, done, event })
+    let fails = prop_oneof![2 => Just(0), 1 => any::<u64>()];
+    (project, done, fails, prop::option::of(event())).prop_map(|(project, done, fails, event)| Chapter {
+        project,
+        done,
+        fails,
+        event,
+    })
 }
 
 /// A host with a history, and what the project `shop` should be next: something else altogether, or what it was with
@@ -54,7 +62,10 @@ fn world() -> impl Strategy<Value = (Actual, Desired)> {
                     _ => Some(planned(&desired(&chapter.project), &actual, seed)),
                 };
                 if let Some(plan) = plan.filter(|plan| plan.refusals.is_empty()) {
-                    actual = some(&actual, &plan, chapter.done);
+                    actual = match chapter.fails {
+                        0 => some(&actual, &plan, chapter.done),
+                        fails => tried(&actual, &plan, fails).0,
+                    };
                 }
             }
             chapter.event.iter().for_each(|event| happen(&mut actual, event));
@@ -118,7 +129,7 @@ proptest! {
         let plan = planned(&desired, &actual, 1);
         prop_assume!(plan.refusals.is_empty());
         let mut now = actual;
-        for step in &plan.steps {
+        for step in plan.steps.iter().filter(|step| !step.is_rescue()) {
             now = now.after(&step.action).unwrap();
             let second = planned(&desired, &now, 2);
             let after = applied(&now, &second);
@@ -127,6 +138,38 @@ proptest! {
             let third = planned(&desired, &after, 3);
             prop_assert!(third.is_empty(), "first\n{}then\n{}last\n{}", told(&plan), told(&second), told(&third));
         }
+    }
+
+    #[test]
+    fn an_update_that_fails_goes_back_and_is_not_tried_again_by_itself((actual, desired) in world(), fails in any::<u64>()) {
+        let plan = planned(&desired, &actual, 1);
+        prop_assume!(plan.refusals.is_empty());
+        let (after, report) = tried(&actual, &plan, fails);
+        let rolled_back: Vec<_> = report.rolled_back(&plan).map(|step| &step.action).collect();
+        for action in &rolled_back {
+            let Action::RefuseUpdate { id, failed, .. } = action else { unreachable!() };
+            let old = &after.containers[id];
+            let refused = old.record.refused.as_ref().map(|refused| refused.reason.as_str());
+            prop_assert!(matches!(refused, Some("it is unhealthy" | "no such command")), "{refused:?}\n{}", told(&plan));
+            prop_assert_eq!(&old.record.spec, &actual.containers[id].record.spec, "it is what it was");
+            prop_assert!(matches!(old.liveness, Liveness::Monitored(_)), "it runs again\n{}", told(&plan));
+            prop_assert!(!after.containers.contains_key(failed));
+        }
+        let rest = watched(&desired, &after, 2);
+        if rest.refusals.is_empty() {
+            let calm = applied(&after, &rest);
+            for action in rolled_back {
+                let Action::RefuseUpdate { id, .. } = action else { unreachable!() };
+                let kept = calm.containers.get(id).map(|container| &container.record);
+                prop_assert_eq!(kept, Some(&after.containers[id].record), "first\n{}then\n{}", told(&plan), told(&rest));
+            }
+            let next = watched(&desired, &calm, 3);
+            prop_assert!(next.is_empty(), "first\n{}then\n{}last\n{}", told(&plan), told(&rest), told(&next));
+        }
+        let again = planned(&desired, &after, 4);
+        prop_assert!(again.refusals.is_empty(), "first\n{}then\n{}", told(&plan), told(&again));
+        let lack = reached(&applied(&after, &again), &desired).err();
+        prop_assert!(lack.is_none(), "{lack:?}\nfirst\n{}then\n{}", told(&plan), told(&again));
     }
 
     #[test]
@@ -250,6 +293,7 @@ fn reached(actual: &Actual, desired: &Desired) -> Result<(), String> {
         let instance = &container.record.instance;
         let declared = desired.containers.get(&instance.container).ok_or(format!("{instance} is not declared"))?;
         equal("spec", &container.record.spec, &declared.spec)?;
+        equal("a refused update", container.record.refused.as_ref(), None)?;
         equal("drift", container.network_drift.len(), 0)?;
         equal("damage", container.broken.as_ref(), None)?;
         let image = actual.images.get(&declared.spec.image).and_then(|known| known.image.as_ref());
@@ -311,6 +355,8 @@ fn named(action: &Action) -> Option<&ContainerId> {
     match action {
         Action::CreateContainer { record } | Action::UpdateContainer { record } => Some(&record.id),
         Action::ConnectContainer { id }
+        | Action::DisconnectContainer { id }
+        | Action::RefuseUpdate { id, .. }
         | Action::StartContainer { id }
         | Action::StopContainer { id }
         | Action::RemoveContainer { id } => Some(id),

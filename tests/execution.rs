@@ -21,6 +21,7 @@ fn plan(steps: &[(&str, &[StepId])]) -> Plan {
         reason: "declared".to_owned(),
         changes: Vec::new(),
         after: after.iter().copied().collect::<BTreeSet<_>>(),
+        on_failure_of: BTreeSet::new(),
     };
     Plan {
         version: evenkeel::plan::PLAN_VERSION,
@@ -28,6 +29,7 @@ fn plan(steps: &[(&str, &[StepId])]) -> Plan {
         steps: steps.iter().map(step).collect(),
         warnings: Vec::new(),
         refusals: Vec::new(),
+        held_back: Vec::new(),
     }
 }
 
@@ -84,6 +86,28 @@ fn a_step_begins_only_after_those_that_it_waits_for() {
             assert!(at((*before, true)) < at((id, false)), "{order:?}");
         }
     }
+}
+
+#[test]
+fn a_rescue_runs_when_its_trigger_failed_and_is_not_needed_otherwise() {
+    let with_rescues = |rescues: &[(StepId, &[StepId])]| {
+        let mut plan = plan(&[("a", &[]), ("b", &[0]), ("c", &[1]), ("d", &[]), ("e", &[3])]);
+        for (id, triggers) in rescues {
+            plan.steps[*id].on_failure_of = triggers.iter().copied().collect();
+        }
+        plan
+    };
+    let plan = with_rescues(&[(3, &[0, 1]), (4, &[0, 1])]);
+    let report = execute(&failing("b"), &plan, &Silent, &AtomicBool::new(false));
+    assert!(matches!(report.outcomes[3..], [StepOutcome::Done { .. }, StepOutcome::Done { .. }]), "{report:?}");
+
+    let report = execute(&failing("nothing"), &plan, &Silent, &AtomicBool::new(false));
+    assert_eq!(report.outcomes[3..], [StepOutcome::NotNeeded, StepOutcome::NotNeeded]);
+    assert!(report.is_success());
+
+    // What was skipped did not fail: nothing was begun that would have to be taken back.
+    let report = execute(&failing("a"), &with_rescues(&[(3, &[1, 2]), (4, &[1, 2])]), &Silent, &AtomicBool::new(false));
+    assert_eq!(report.outcomes[3..], [StepOutcome::NotNeeded, StepOutcome::NotNeeded]);
 }
 
 #[test]

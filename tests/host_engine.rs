@@ -68,6 +68,7 @@ fn shop(own: &OwnHost) -> Shop {
         addresses: [(network.id.clone(), Addresses { v4: ADDRESS, v6: None })].into(),
         network_of: None,
         after_end: Default::default(),
+        refused: None,
     };
     Shop { source, network, volume, web }
 }
@@ -84,7 +85,7 @@ impl Shop {
             Action::CreateContainer { record: Box::new(self.web.clone()) },
             Action::SetFirewall { ruleset: Ruleset::of([&self.network], [&self.web]) },
             Action::StartContainer { id: id.clone() },
-            Action::AwaitContainer { id, condition: Condition::Started, timeout },
+            Action::AwaitContainer { id, condition: Condition::Started, timeout, stays: Timespan::ZERO },
         ]
     }
 

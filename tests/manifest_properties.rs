@@ -5,7 +5,7 @@ use std::path::Path;
 
 use evenkeel::manifest::{self, FileKind, Loaded, Problems, Source, Surroundings};
 use evenkeel::model::container::{
-    AfterEnd, Capabilities, CapabilitySet, ContainerSpec, Logging, RunState, UpdateOrder,
+    AfterEnd, Capabilities, CapabilitySet, ContainerSpec, FailureAction, Logging, RunState, Update, UpdateOrder,
 };
 use evenkeel::model::desired::{Desired, DesiredContainer};
 use evenkeel::model::health::{Healthcheck, Probe};
@@ -341,7 +341,11 @@ fn spec() -> impl Strategy<Value = ContainerSpec> {
             stop_signal: signal.and_then(Signal::from_number),
             stop_grace_period: grace,
             logging: Logging { max_size: size, max_files: 3 },
-            update_order: if shares_network { UpdateOrder::StartFirst } else { UpdateOrder::StopFirst },
+            update: Update {
+                order: if shares_network { UpdateOrder::StartFirst } else { UpdateOrder::StopFirst },
+                failure_action: if tty { FailureAction::Pause } else { FailureAction::Rollback },
+                monitor: grace,
+            },
             state: if stopped { RunState::Stopped } else { RunState::Running },
             user: tty.then(|| "1000:audio".to_owned()),
             group_add: init.then(|| "29".to_owned()).into_iter().collect(),

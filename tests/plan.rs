@@ -7,12 +7,14 @@
 //! host route 10.89.0.0/16            also: listening PORT, lacks-controller NAME, lacks-capability NAME,
 //!                                    hard-limit NAME N
 //! apply before.toml [first N steps]  through the fake engine
+//! apply after.toml while NAME fails  its new container cannot be started
 //! reboot                             also: stop NAME, exit NAME CODE, lose-monitor NAME, cut-link NAME,
 //!                                    damage-files NAME, limit-memory NAME SIZE, forget NAME, give-up NAME RESTARTS,
 //!                                    move-image IMAGE, lose-image IMAGE, silence-registry-of IMAGE, drop-firewall, break-network NAME,
 //!                                    remove-record NAME, remove-network-record NAME
 //! image IMAGE keeps PATH             the image, once it is fetched, declares a volume there
 //! plan after.toml [--target NAME] [--remove-volume NAME] [--discard-data NAME] [--allow-mass-removal]
+//!                 [--as-watch]       what was rolled back is not tried again
 //! ```
 //!
 //! Without a script `before.toml` is applied, if it is there, and `after.toml` planned. Every plan that is not refused
@@ -23,8 +25,11 @@ mod worlds;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
+use evenkeel::engine::fake::Fake;
 use evenkeel::manifest::{self, Colour, FileKind, Source, Surroundings};
+use evenkeel::model::action::Action;
 use evenkeel::model::actual::{Actual, ActualContainer, Drift};
 use evenkeel::model::desired::Desired;
 use evenkeel::model::id::{ContainerId, Ids};
@@ -32,7 +37,8 @@ use evenkeel::model::image::ImageSource;
 use evenkeel::model::resources::Resources;
 use evenkeel::model::status::{Exit, Phase};
 use evenkeel::plan::render::render;
-use evenkeel::plan::{MassRemoval, Plan, Policy, plan};
+use evenkeel::plan::{MassRemoval, Plan, Policy, RefusedUpdates, plan};
+use evenkeel::reconcile::execute::Silent;
 use worlds::{Event, applied, execute, happen, happen_to, host, status};
 
 #[test]
@@ -80,6 +86,7 @@ impl Case<'_> {
                 ["host", fact @ ..] => self.fact(fact),
                 ["apply", file] => self.apply(file, usize::MAX),
                 ["apply", file, "first", steps, "steps"] => self.apply(file, steps.parse().unwrap()),
+                ["apply", file, "while", name, "fails"] => self.apply_in_vain(file, name),
                 ["plan", file, options @ ..] => out.push_str(&self.plan(file, options)),
                 event => self.event(event),
             }
@@ -115,6 +122,18 @@ impl Case<'_> {
         self.host = execute(&self.host, &plan, |id| id < first, |_| 0);
     }
 
+    /// A new container of this name does not get ready.
+    fn apply_in_vain(&mut self, file: &str, name: &str) {
+        let plan = self.planned(&self.desired(file), &Policy::default());
+        let bad: Vec<ContainerId> = plan.steps.iter().filter_map(|step| created(&step.action, name)).collect();
+        let fake = Fake::failing(self.host.clone(), move |action| match action {
+            Action::StartContainer { id } if bad.contains(id) => Some("the command `serve` is not there".to_owned()),
+            _ => None,
+        });
+        drop(evenkeel::reconcile::execute::execute(&fake, &plan, &Silent, &AtomicBool::new(false)));
+        self.host = fake.actual();
+    }
+
     fn plan(&mut self, file: &str, options: &[&str]) -> String {
         let desired = self.desired(file);
         let mut policy = Policy::default();
@@ -123,6 +142,7 @@ impl Case<'_> {
                 ["--target", name] => drop(policy.targets.insert(name.parse().unwrap())),
                 ["--remove-volume", name] => drop(policy.expendable_volumes.insert(name.parse().unwrap())),
                 ["--discard-data", name] => drop(policy.expendable_data.insert(name.parse().unwrap())),
+                ["--as-watch"] => policy.refused_updates = RefusedUpdates::Leave,
                 ["--allow-mass-removal"] => policy.mass_removal = MassRemoval::Allow,
                 other => panic!("no such option: {other:?}"),
             }
@@ -212,6 +232,14 @@ impl Case<'_> {
     }
 }
 
+/// The container of this instance that an action makes.
+fn created(action: &Action, name: &str) -> Option<ContainerId> {
+    match action {
+        Action::CreateContainer { record } if record.instance.to_string() == name => Some(record.id.clone()),
+        _ => None,
+    }
+}
+
 fn reference(image: &str) -> ImageSource {
     ImageSource::Reference(image.to_owned())
 }
@@ -226,8 +254,13 @@ fn text(plan: &Plan) -> String {
         let action = serde_json::to_value(&step.action).unwrap();
         let action = action["action"].as_str().unwrap().replace('_', " ");
         let after: Vec<String> = step.after.iter().map(ToString::to_string).collect();
+        let after_failure: Vec<String> = step.on_failure_of.iter().map(ToString::to_string).collect();
         let after = if after.is_empty() { String::new() } else { format!("  after {}", after.join(" ")) };
-        writeln!(out, "{id:>3} {action} ({}){after}", step.subject).unwrap();
+        let rescue = match step.is_rescue() {
+            true => format!("  if {} fails", after_failure.join(" or ")),
+            false => String::new(),
+        };
+        writeln!(out, "{id:>3} {action} ({}){after}{rescue}", step.subject).unwrap();
     }
     out
 }

@@ -21,8 +21,9 @@ use crate::engine::host::Host;
 use crate::engine::lock::Lock;
 use crate::model::desired::Desired;
 use crate::model::units::Timespan;
-use crate::plan::Plan;
+use crate::plan::{HeldBack, Plan};
 use crate::reconcile::execute::execute;
+use crate::reconcile::report::Report;
 
 #[derive(Debug, Args)]
 pub struct ApplyArguments {
@@ -93,7 +94,10 @@ pub fn run(arguments: &ApplyArguments, context: &Context, output: &Output) -> Re
         }
     };
     let changed = !proposal.plan.is_empty();
-    let exit = session.carry_out(&proposal.plan, output)?;
+    let (exit, report) = session.carry_out(&proposal.plan, output)?;
+    if report.rolled_back(&proposal.plan).next().is_some() {
+        session.go_on(&proposal, output)?;
+    }
     host.tidy(&lock).map_err(Failure::engine)?;
     drop(lock);
     let settled = match exit {
@@ -132,18 +136,32 @@ impl Session {
     }
 
     /// Executes a plan that is allowed, and tells how it goes.
-    pub fn carry_out(&self, plan: &Plan, output: &Output) -> Result<Exit, Failure> {
+    pub fn carry_out(&self, plan: &Plan, output: &Output) -> Result<(Exit, Report), Failure> {
         planning::ensure_allowed(plan)?;
         for warning in &plan.warnings {
             output.warning(warning);
         }
         if plan.is_empty() && output.format() == Format::Text {
             output.text(&format!("project {} is as declared, nothing to do\n", plan.project))?;
-            return Ok(Exit::Done);
+            return Ok((Exit::Done, Report::default()));
         }
         let begun = Instant::now();
         let progress = Progress::new(plan, &self.lines, output);
         let report = execute(&self.host, plan, &progress, self.interrupt.cancel());
-        progress.finish(&report, begun.elapsed())
+        Ok((progress.finish(&report, begun.elapsed())?, report))
+    }
+
+    /// After a rollback: what the steps that were skipped were to bring about, as far as it goes without the update that
+    /// was refused.
+    fn go_on(&self, proposal: &Proposal, output: &Output) -> Result<(), Failure> {
+        let rest = planning::propose_without_refused(&self.host, proposal)?;
+        planning::ensure_allowed(&rest)?;
+        for HeldBack { subject, reason } in &rest.held_back {
+            output.warning(&format!("{subject} runs as before: {reason}"));
+        }
+        if !rest.is_empty() {
+            self.carry_out(&rest, output)?;
+        }
+        Ok(())
     }
 }

@@ -53,7 +53,7 @@ pub fn run(arguments: &DownArguments, context: &Context, output: &Output) -> Res
     }
     let policy = Policy { mass_removal: MassRemoval::Allow, expendable_volumes: volumes, ..Policy::default() };
     let (proposal, _) = planning::propose(host, desired, policy)?;
-    let exit = session.carry_out(&proposal.plan, output)?;
+    let (exit, _) = session.carry_out(&proposal.plan, output)?;
     host.tidy(&lock).map_err(Failure::engine)?;
     Ok(exit)
 }

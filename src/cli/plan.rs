@@ -12,7 +12,7 @@ use crate::model::desired::Desired;
 use crate::model::id::ResourceName;
 use crate::model::units::Timespan;
 use crate::plan::render::{self, Line};
-use crate::plan::{MassRemoval, Plan, Policy};
+use crate::plan::{MassRemoval, Plan, Policy, RefusedUpdates};
 
 /// What narrows a plan and what it is allowed: the same for `plan` and `apply`.
 #[derive(Debug, Args)]
@@ -50,6 +50,7 @@ impl PlanningArguments {
             expendable_volumes: self.remove_volumes.iter().cloned().collect(),
             expendable_data: self.discard_data.iter().cloned().collect(),
             wait_timeout: self.timeout,
+            refused_updates: RefusedUpdates::Retry,
             ..Policy::default()
         })
     }

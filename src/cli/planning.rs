@@ -17,7 +17,7 @@ use crate::engine::host::Host;
 use crate::model::actual::Actual;
 use crate::model::desired::Desired;
 use crate::model::id::{Ids, ResourceName};
-use crate::plan::{self, Plan, Policy, RefusalKind};
+use crate::plan::{self, Plan, Policy, RefusalKind, RefusedUpdates};
 use crate::reconcile::converge::scope;
 
 /// The version of the format of plan files.
@@ -44,6 +44,12 @@ pub fn propose(host: &Host, desired: Desired, policy: Policy) -> Result<(Proposa
     let seed = seed();
     let plan = plan::plan(&desired, &actual, &policy, &mut Ids::from_seed(seed));
     Ok((Proposal { version: FORMAT, evenkeel: VERSION.to_owned(), desired, policy, seed, plan }, actual))
+}
+
+/// The plan for the same wish, with the updates left alone that were rolled back.
+pub fn propose_without_refused(host: &Host, proposal: &Proposal) -> Result<Plan, Failure> {
+    let policy = Policy { refused_updates: RefusedUpdates::Leave, ..proposal.policy.clone() };
+    Ok(propose(host, proposal.desired.clone(), policy)?.0.plan)
 }
 
 pub fn observe(host: &Host, desired: &Desired) -> Result<Actual, Failure> {

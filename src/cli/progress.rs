@@ -65,6 +65,7 @@ enum Event<'a> {
         failed: usize,
         skipped: usize,
         cancelled: usize,
+        rolled_back: usize,
         took: Duration,
     },
 }
@@ -89,6 +90,7 @@ impl<'a> Progress<'a> {
             failed: report.count(|outcome| matches!(outcome, StepOutcome::Failed { .. })),
             skipped: report.count(|outcome| matches!(outcome, StepOutcome::Skipped { .. })),
             cancelled: report.count(|outcome| matches!(outcome, StepOutcome::Cancelled)),
+            rolled_back: report.rolled_back(self.plan).count(),
             took,
         };
         let unwritten = self.unwritten.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -187,12 +189,14 @@ fn ended(plan: &Plan, step: &Step, outcome: &StepOutcome) -> String {
                 cause.subject
             )
         }
+        // Nobody is told of it.
+        StepOutcome::NotNeeded => String::new(),
         StepOutcome::Cancelled => format!("{ATTENTION}left{ATTENTION:#}     {subject}  not {}\n", words.done),
     }
 }
 
 fn sentence(tally: &Event<'_>) -> String {
-    let Event::Report { done, failed, skipped, cancelled, took } = tally else { return String::new() };
+    let Event::Report { done, failed, skipped, cancelled, rolled_back, took } = tally else { return String::new() };
     let mut text = phrase::counted(*done as u64, "step") + " done";
     for (count, word) in [(failed, "failed"), (skipped, "skipped"), (cancelled, "left undone")] {
         if *count > 0 {
@@ -200,7 +204,11 @@ fn sentence(tally: &Event<'_>) -> String {
             let _ = write!(text, ", {count} {word}");
         }
     }
-    format!("{text} in {}\n", short(*took))
+    let back = match rolled_back {
+        0 => String::new(),
+        count => format!("; {} rolled back", phrase::counted(*count as u64, "update")),
+    };
+    format!("{text} in {}{back}\n", short(*took))
 }
 
 /// `41ms`, `1.2s`, `2m 5s`.
@@ -230,6 +238,8 @@ fn words(action: &Action) -> Words {
         Action::CreateContainer { .. } => ("creating", "created"),
         Action::UpdateContainer { .. } => ("updating", "updated"),
         Action::ConnectContainer { .. } => ("connecting", "connected"),
+        Action::DisconnectContainer { .. } => ("disconnecting", "disconnected"),
+        Action::RefuseUpdate { .. } => ("refusing its update", "rolled back"),
         Action::StartContainer { .. } => ("starting", "started"),
         Action::StopContainer { .. } => ("stopping", "stopped"),
         Action::AwaitContainer { condition, .. } => match condition {
@@ -243,6 +253,8 @@ fn words(action: &Action) -> Words {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::plan::Mark;
 
@@ -255,12 +267,14 @@ mod tests {
             reason: String::new(),
             changes: Vec::new(),
             after: after.iter().copied().collect(),
+            on_failure_of: BTreeSet::new(),
         };
         let start = step(Action::StartContainer { id: id.clone() }, &[]);
         let wait = Action::AwaitContainer {
             id,
             condition: Condition::Healthy,
             timeout: crate::model::units::Timespan::from_secs(1),
+            stays: crate::model::units::Timespan::ZERO,
         };
         let steps = vec![start, step(wait, &[0])];
         Plan {
@@ -269,6 +283,7 @@ mod tests {
             steps,
             warnings: Vec::new(),
             refusals: Vec::new(),
+            held_back: Vec::new(),
         }
     }
 

@@ -138,6 +138,7 @@ mod tests {
             addresses: BTreeMap::new(),
             network_of: None,
             after_end: AfterEnd::Keep,
+            refused: None,
         }
     }
 

@@ -64,6 +64,8 @@ pub enum EngineError {
     },
     #[error("container `{name}` cannot be configured: {problem}")]
     Configuration { name: String, problem: String },
+    #[error("container `{name}` still runs")]
+    Running { name: String },
     #[error("cannot start container `{name}`")]
     Start {
         name: String,

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::container::await_condition::await_condition;
+use super::container::await_condition::{await_condition, await_steadiness};
 use super::container::launch::Surroundings;
 use super::container::oci::cgroup_parent;
 use super::container::{create, lifecycle};
@@ -184,6 +184,12 @@ impl Host {
         }
     }
 
+    fn disconnect(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let record = self.record(id)?;
+        lifecycle::forget(&self.surroundings(), &self.hierarchy, &record)?;
+        connect::disconnect(self, &record)
+    }
+
     fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {
         let Some(record) = records::container(&self.paths, id)? else { return Ok(()) };
         lifecycle::stop(&self.surroundings(), &self.hierarchy, &record)?;
@@ -225,11 +231,17 @@ impl Engine for Host {
             Action::StopContainer { id } => self.stop(id),
             Action::RemoveContainer { id } => self.remove(id),
             Action::RemoveOrphan { orphan } => orphans::remove(self, orphan),
-            Action::AwaitContainer { id, condition, timeout } => {
+            Action::DisconnectContainer { id } => self.disconnect(id),
+            Action::RefuseUpdate { id, failed, reason } => {
+                let (record, failed) = (self.record(id)?, self.record(failed)?);
+                lifecycle::refuse_update(&self.surroundings(), record, failed, reason)
+            }
+            Action::AwaitContainer { id, condition, timeout, stays } => {
                 let name = self.record(id)?.full_name();
                 let directory = self.paths.container_run(id);
                 files::create_directories(&directory)?;
-                await_condition(&name, &directory, *condition, timeout.to_duration())
+                await_condition(&name, &directory, *condition, timeout.to_duration())?;
+                await_steadiness(&name, &directory, *condition, stays.to_duration())
             }
         }
     }

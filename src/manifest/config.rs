@@ -10,7 +10,7 @@ use serde::Serialize;
 use toml::{Table, Value};
 
 use super::Loaded;
-use crate::model::container::{CapabilitySet, Condition, ContainerSpec, Logging, RunState, UpdateOrder};
+use crate::model::container::{CapabilitySet, Condition, ContainerSpec, Logging, RunState, Update};
 use crate::model::container::{DEFAULT_SHM_SIZE, DEFAULT_STOP_GRACE_PERIOD};
 use crate::model::desired::{Desired, DesiredContainer};
 use crate::model::health::{Healthcheck, Probe};
@@ -146,7 +146,7 @@ fn container(container: &DesiredContainer, names: &BTreeMap<ImageSource, String>
         stop_grace_period,
         logging,
         depends_on,
-        update_order,
+        update,
         state,
     } = spec;
     let mut table = Table::new();
@@ -200,12 +200,19 @@ fn container(container: &DesiredContainer, names: &BTreeMap<ImageSource, String>
     });
     let dependencies = depends_on.iter().map(|(name, condition)| (name.to_string(), word::<Condition>(condition)));
     put_table(&mut table, "depends_on", dependencies.collect());
-    put_unless(&mut table, "update", update_order, &UpdateOrder::default(), |order| {
-        Table::from_iter([("order".to_owned(), word(order))])
-    });
+    put_unless(&mut table, "update", update, &Update::default(), update_table);
     put_unless(&mut table, "replicas", replicas, &1, |replicas| i64::from(*replicas));
     put_unless(&mut table, "state", state, &RunState::default(), word);
     Value::Table(table)
+}
+
+fn update_table(update: &Update) -> Table {
+    let (Update { order, failure_action, monitor }, default) = (update, Update::default());
+    let mut table = Table::new();
+    put_unless(&mut table, "order", order, &default.order, word);
+    put_unless(&mut table, "failure_action", failure_action, &default.failure_action, word);
+    put_unless(&mut table, "monitor", monitor, &default.monitor, ToString::to_string);
+    table
 }
 
 fn put_network(table: &mut Table, network: &NetworkMode) {

@@ -40,12 +40,23 @@ pub enum Action {
     StartContainer { id: ContainerId },
     /// It has ended and its monitor too: stop signal, grace period, SIGKILL. Network and files stay.
     StopContainer { id: ContainerId },
+    /// Its network namespace and its links are gone, as after a boot; files and record stay. Refused while it runs.
+    DisconnectContainer { id: ContainerId },
+    /// The record of `id` remembers that `failed` was to take its place and why it could not.
+    RefuseUpdate { id: ContainerId, failed: ContainerId, reason: String },
     /// Process, monitor, links, namespace, cgroup, files and record are gone. Volumes stay.
     RemoveContainer { id: ContainerId },
     /// Nothing of it is left: monitor, processes, control group, namespace, links. Refused where a record names it.
     RemoveOrphan { orphan: Orphan },
-    /// Waits until the condition holds; an error when it cannot any more or the time is over.
-    AwaitContainer { id: ContainerId, condition: Condition, timeout: Timespan },
+    /// Waits until the condition holds, and then until it has held for as long as `stays` without a restart; an error
+    /// when it cannot hold any more, or does not hold after `timeout`.
+    AwaitContainer {
+        id: ContainerId,
+        condition: Condition,
+        timeout: Timespan,
+        #[serde(default)]
+        stays: Timespan,
+    },
 }
 
 impl Action {
@@ -62,6 +73,8 @@ impl Action {
             Action::CreateContainer { .. } => "create",
             Action::UpdateContainer { .. } => "update",
             Action::ConnectContainer { .. } => "connect",
+            Action::DisconnectContainer { .. } => "disconnect",
+            Action::RefuseUpdate { .. } => "refuse the update of",
             Action::StartContainer { .. } => "start",
             Action::StopContainer { .. } => "stop",
             Action::AwaitContainer { .. } => "await",

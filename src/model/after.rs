@@ -4,6 +4,8 @@
 //! where the host would be: an action whose precondition does not hold is refused, so a plan in a wrong order does not
 //! pass. It is optimistic where the host may fail: containers start and become healthy, fetches succeed.
 
+use std::time::SystemTime;
+
 use thiserror::Error;
 
 use super::action::Action;
@@ -14,7 +16,7 @@ use super::id::{ContainerId, Digest};
 use super::image::{Image, ImageConfig, ImageSource};
 use super::names::NameTable;
 use super::orphan::Orphan;
-use super::record::{ContainerRecord, NetworkRecord};
+use super::record::{ContainerRecord, NetworkRecord, Refused};
 use super::status::{Exit, HealthStatus, Phase, STATUS_VERSION, Status};
 
 /// Why a host would refuse an action.
@@ -84,6 +86,14 @@ impl Actual {
                     stop(container);
                 }
             }
+            Action::DisconnectContainer { id } => {
+                let container = self.container(id)?;
+                if runs(container) {
+                    return Err(Unmet::Running(id.clone()));
+                }
+                container.liveness = Liveness::Absent;
+            }
+            Action::RefuseUpdate { id, failed, reason } => self.refuse(id, failed, reason)?,
             Action::RemoveContainer { id } => match self.containers.get(id) {
                 Some(container) if runs(container) => return Err(Unmet::Running(id.clone())),
                 Some(_) | None => drop(self.containers.remove(id)),
@@ -92,7 +102,9 @@ impl Actual {
                 self.is_orphan(orphan)?;
                 self.orphans.remove(orphan);
             }
-            Action::AwaitContainer { id, condition, timeout: _ } => await_condition(self.container(id)?, *condition)?,
+            Action::AwaitContainer { id, condition, timeout: _, stays: _ } => {
+                await_condition(self.container(id)?, *condition)?
+            }
         }
         Ok(())
     }
@@ -155,6 +167,14 @@ impl Actual {
             }
             Orphan::Link { .. } => Ok(()),
         }
+    }
+
+    /// The model has no clock: it happened at the epoch.
+    fn refuse(&mut self, id: &ContainerId, failed: &ContainerId, reason: &str) -> Result<(), Unmet> {
+        let ContainerRecord { spec, image, .. } = self.container(failed)?.record.clone();
+        let refused = Refused { spec, image, at: SystemTime::UNIX_EPOCH, reason: reason.to_owned() };
+        self.container(id)?.record.refused = Some(Box::new(refused));
+        Ok(())
     }
 
     fn has_networks(&self, record: &ContainerRecord) -> Result<(), Unmet> {
@@ -238,9 +258,9 @@ fn await_condition(container: &mut ActualContainer, condition: Condition) -> Res
     let id = container.record.id.clone();
     let Liveness::Monitored(current) = &mut container.liveness else {
         let completed = matches!(&container.liveness, Liveness::Ended(s) if s.exit == Some(Exit::Code(0)));
-        return match condition == Condition::Completed && completed {
-            true => Ok(()),
-            false => Err(Unmet::NotRunning(id)),
+        return match condition {
+            Condition::Started | Condition::Completed if completed => Ok(()),
+            Condition::Started | Condition::Healthy | Condition::Completed => Err(Unmet::NotRunning(id)),
         };
     };
     match condition {

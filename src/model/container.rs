@@ -57,6 +57,26 @@ pub enum UpdateOrder {
     StartFirst,
 }
 
+/// What becomes of a replacement that fails: it cannot be started, does not get healthy, or does not stay so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureAction {
+    /// It goes, and what ran before runs again.
+    #[default]
+    Rollback,
+    /// It stays as it is, for somebody to look at.
+    Pause,
+}
+
+/// How a container is replaced by its successor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Update {
+    pub order: UpdateOrder,
+    pub failure_action: FailureAction,
+    /// How long the successor must stay ready, without a restart, before the old one goes.
+    pub monitor: Timespan,
+}
+
 /// Capabilities beside the default set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Capabilities {
@@ -132,7 +152,8 @@ pub struct ContainerSpec {
     pub stop_grace_period: Timespan,
     pub logging: Logging,
     pub depends_on: BTreeMap<ResourceName, Condition>,
-    pub update_order: UpdateOrder,
+    #[serde(default)]
+    pub update: Update,
     pub state: RunState,
 }
 
@@ -176,7 +197,7 @@ impl ContainerSpec {
             stop_grace_period: DEFAULT_STOP_GRACE_PERIOD,
             logging: Logging::default(),
             depends_on: BTreeMap::new(),
-            update_order: UpdateOrder::default(),
+            update: Update::default(),
             state: RunState::default(),
         }
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,21 @@ pub struct ContainerRecord {
     /// What becomes of it when it has ended for good.
     #[serde(default)]
     pub after_end: AfterEnd,
+    /// The update that failed, so that this container runs in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Box<Refused>>,
+}
+
+/// An update that was rolled back. It is remembered whole: the same wish with the same image is not tried again by
+/// itself, any other is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    pub spec: ContainerSpec,
+    /// The image that the failed container was made of.
+    pub image: Option<Digest>,
+    pub at: SystemTime,
+    /// Why it failed: the error of the step, its causes, and the last that the container wrote.
+    pub reason: String,
 }
 
 impl ContainerRecord {

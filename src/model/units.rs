@@ -33,7 +33,7 @@ macro_rules! text_serde {
 }
 
 /// A span of time in whole milliseconds: `500ms`, `30s`, `1h 30m`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Timespan(u64);
 

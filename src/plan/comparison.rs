@@ -39,6 +39,19 @@ impl Comparison<'_> {
         self.changes.iter().map(|change| change.class).max()
     }
 
+    /// That an update of this container failed is forgotten: what is declared is what it runs.
+    pub fn without_refusal(mut self) -> Self {
+        if let Some(refused) = &self.container.record.refused {
+            self.changes.push(FieldChange {
+                field: "refused update".to_owned(),
+                old: Some(super::fallback::told(refused)),
+                new: None,
+                class: ChangeClass::None,
+            });
+        }
+        self
+    }
+
     pub fn fits(&self) -> bool {
         self.class() < Some(ChangeClass::Replace)
     }
@@ -54,6 +67,17 @@ impl Comparison<'_> {
 }
 
 impl<'a> Standard<'_, 'a> {
+    /// Compared with what it was made to be.
+    pub fn as_it_is(&self, container: &'a ActualContainer) -> Comparison<'a> {
+        Comparison { container, changes: Vec::new(), causes: Vec::new() }
+    }
+
+    /// Whether the namespace that it shares is the one that its owner will have.
+    pub fn shares_rightly(&self, container: &ActualContainer) -> bool {
+        let NetworkMode::Container(owner) = &container.record.spec.network else { return true };
+        container.record.network_of.as_ref() == self.owner_of_namespace(owner)
+    }
+
     pub fn compare(&self, container: &'a ActualContainer, spec: &ContainerSpec) -> Comparison<'a> {
         let record = &container.record;
         let mut changes = diff::container(&record.spec, spec);

@@ -8,6 +8,9 @@
 //! 3. When none fits, a new record is made.
 //! 4. All other records of the instance leave, in the declared update order.
 //!
+//! 5. Where the update of a container was rolled back and is not to be tried again, its instances stay what they are:
+//!    see `fallback`.
+//!
 //! So a plan cut short anywhere is taken up where it stopped: the new record fits and is kept, the old ones leave.
 
 use std::collections::BTreeMap;
@@ -20,12 +23,13 @@ use super::networks::Networks;
 use super::notation::Notation;
 use super::scope::in_order;
 use super::waits::readiness;
-use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, diff};
+use super::{ChangeClass, FieldChange, Findings, HeldBack, Mark, RefusedUpdates, Work, World, diff, fallback};
 use crate::model::actual::ActualContainer;
 use crate::model::container::{AfterEnd, Condition, ContainerSpec, RunState, UpdateOrder};
 use crate::model::id::{ContainerId, Ids, Instance, ResourceName};
 use crate::model::network::NetworkMode;
 use crate::model::record::{ContainerRecord, RECORD_VERSION};
+use crate::model::units::Timespan;
 
 pub(super) struct Containers<'a> {
     /// Each behind those that it needs, replicas in order.
@@ -55,6 +59,10 @@ pub(super) struct Decision<'a> {
     pub connect: Option<Work>,
     /// What makes it ready for others: healthy where it has a check.
     pub ready_when: Condition,
+    /// What runs again when this one fails: the first of `leaving`.
+    pub fallback: Option<&'a ActualContainer>,
+    /// It stays what it is although something else is declared: its update was refused.
+    pub is_held: bool,
 }
 
 /// How an instance changes from what leaves to what comes.
@@ -98,7 +106,12 @@ impl<'a> Decision<'a> {
 
     /// A start-first replacement takes over the traffic only when it is ready; until then the old one serves.
     pub fn waits_for_traffic(&self) -> bool {
-        self.turnover == Turnover::SideBySide && !self.leaving.is_empty() && !self.meets(self.ready_when)
+        self.turnover == Turnover::SideBySide && !self.leaving.is_empty() && !self.is_proven()
+    }
+
+    /// Whether it is known that it can take the place of what leaves.
+    pub fn is_proven(&self) -> bool {
+        self.meets(self.ready_when) && self.spec().update.monitor == Timespan::ZERO
     }
 }
 
@@ -132,6 +145,7 @@ pub(super) fn decide<'a>(
             *ids = round.ids;
             findings.warnings.extend(round.findings.warnings);
             findings.refusals.extend(round.findings.refusals);
+            findings.held_back.extend(round.findings.held_back);
             break declared;
         }
         missing.iter().for_each(|source| images.fetch(source));
@@ -140,6 +154,7 @@ pub(super) fn decide<'a>(
     let mut containers = Containers { declared, removed: removed(world), images };
     wake_dependencies(&mut containers.declared);
     clear_the_way(networks, &mut containers.declared);
+    fallback::choose(&mut containers.declared);
     let kept = containers.declared.iter().filter(|d| d.start.is_none()).filter_map(|d| d.kept);
     findings.warnings.extend(kept.filter_map(remark));
     containers
@@ -242,15 +257,28 @@ impl<'w, 'a> Round<'w, 'a> {
             of_instance.map(|container| self.standard.compare(container, spec)).collect();
         // The sort is stable: equals stay in the order of their identifiers.
         compared.sort_by_key(|c| (!c.fits(), !is_up(&c.container.liveness)));
-        match compared.first().is_some_and(Comparison::fits) {
+        let refused = fallback::refused(self.world, self.standard.images, &instance.container, spec);
+        if let Some(refused) = refused.filter(|_| self.world.policy.refused_updates == RefusedUpdates::Leave)
+            && let Some(at) = fallback::held(&self.standard, &compared)
+        {
+            let held = self.standard.as_it_is(compared.remove(at).container);
+            let subject = format!("container {instance}");
+            self.findings.held_back.push(HeldBack { subject, reason: fallback::told(refused) });
+            let spec = &held.container.record.spec;
+            let decision = self.keep(held, spec, leaving(compared));
+            return Decision { turnover: Turnover::InPlace, is_held: true, ..decision };
+        }
+        let decision = match compared.first().is_some_and(Comparison::fits) {
             true => {
-                let kept = compared.remove(0);
-                let mut leaving: Vec<_> = compared.into_iter().map(|c| c.container).collect();
-                leaving.sort_by_key(|container| !is_up(&container.liveness));
-                self.keep(kept, spec, leaving)
+                let kept = compared.remove(0).without_refusal();
+                self.keep(kept, spec, leaving(compared))
             }
             false => self.make(instance, spec, compared),
+        };
+        if let (Some(refused), true) = (refused, decision.is_new() && !decision.leaving.is_empty()) {
+            self.findings.warn(format!("container {instance} is tried again: {}", fallback::told(refused)));
         }
+        decision
     }
 
     fn keep(
@@ -264,7 +292,12 @@ impl<'w, 'a> Round<'w, 'a> {
         let Comparison { container, mut changes, .. } = comparison;
         let record = match changes.is_empty() {
             true => container.record.clone(),
-            false => ContainerRecord { version: RECORD_VERSION, spec: spec.clone(), ..container.record.clone() },
+            false => ContainerRecord {
+                version: RECORD_VERSION,
+                spec: spec.clone(),
+                refused: None,
+                ..container.record.clone()
+            },
         };
         let standing = standing(&container.liveness, &spec.restart);
         if standing == Standing::Up && !changes.iter().any(|change| change.field.starts_with("resources.")) {
@@ -294,7 +327,20 @@ impl<'w, 'a> Round<'w, 'a> {
             (is_awaited && !meets(container, ready_when)).then(|| "it ended before it was ready".to_owned())
         });
         let connect = self.connect(container, start.is_some() || stop.is_some());
-        Decision { record, kept: Some(container), leaving, turnover, changes, reason, stop, start, connect, ready_when }
+        Decision {
+            record,
+            kept: Some(container),
+            leaving,
+            turnover,
+            changes,
+            reason,
+            stop,
+            start,
+            connect,
+            ready_when,
+            fallback: None,
+            is_held: false,
+        }
     }
 
     /// What its links need while it goes on running. A start connects anyway.
@@ -338,6 +384,7 @@ impl<'w, 'a> Round<'w, 'a> {
             addresses,
             network_of,
             after_end: self.world.desired.containers.get(&instance.container).map_or(AfterEnd::Keep, |c| c.after_end),
+            refused: None,
         };
         let (changes, reason) = match old.first() {
             Some(old) => ([old.changes.clone(), lost_data(self.world, old.container)].concat(), old.reason()),
@@ -350,8 +397,20 @@ impl<'w, 'a> Round<'w, 'a> {
             false => reason.clone(),
         });
         let ready_when = readiness(self.world, spec);
-        let (stop, connect) = (None, None);
-        Decision { record, kept: None, leaving, turnover, changes, reason, stop, start, connect, ready_when }
+        Decision {
+            record,
+            kept: None,
+            leaving,
+            turnover,
+            changes,
+            reason,
+            stop: None,
+            start,
+            connect: None,
+            ready_when,
+            fallback: None,
+            is_held: false,
+        }
     }
 
     /// What a plan shows of a new container: what is declared, and the addresses that were chosen.
@@ -394,8 +453,15 @@ fn lost_data(world: &World<'_>, old: &ActualContainer) -> Vec<FieldChange> {
     lost.collect()
 }
 
+/// What does not stay, what runs first.
+fn leaving<'a>(compared: Vec<Comparison<'a>>) -> Vec<&'a ActualContainer> {
+    let mut leaving: Vec<_> = compared.into_iter().map(|comparison| comparison.container).collect();
+    leaving.sort_by_key(|container| !is_up(&container.liveness));
+    leaving
+}
+
 fn starts_first(spec: &ContainerSpec) -> bool {
-    spec.update_order == UpdateOrder::StartFirst && spec.state == RunState::Running
+    spec.update.order == UpdateOrder::StartFirst && spec.state == RunState::Running
 }
 
 /// Two that share an address cannot run at once, whatever the manifest wishes.

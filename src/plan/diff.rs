@@ -4,7 +4,7 @@
 //!
 //! | class | fields | because |
 //! |---|---|---|
-//! | none | `depends_on`, `update.order`, labels of networks and volumes, a network's subnet written down or left open | only the next plan reads them |
+//! | none | `depends_on`, `update`, labels of networks and volumes, a network's subnet written down or left open | only the next plan reads them |
 //! | live | `restart`, `healthcheck`, `stop_*`, `logging` | the monitor reads its launch file again |
 //! | live | `resources` | the cgroup's files are written |
 //! | live | `ports`, aliases | firewall and name tables are replaced |
@@ -20,7 +20,7 @@ use std::fmt::Display;
 
 use super::notation::Notation;
 use super::{ChangeClass, FieldChange};
-use crate::model::container::{Capabilities, ContainerSpec, Logging};
+use crate::model::container::{Capabilities, ContainerSpec, Logging, Update};
 use crate::model::health::Healthcheck;
 use crate::model::id::ResourceName;
 use crate::model::network::{Attachment, NetworkMode, NetworkSpec};
@@ -113,7 +113,7 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<FieldChange> {
         stop_grace_period,
         logging,
         depends_on,
-        update_order,
+        update: Update { order, failure_action, monitor },
         state,
     } = new;
     let mut changes = Changes::default();
@@ -153,7 +153,9 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<FieldChange> {
     changes.value(Live, "logging.max_size", &old.logging.max_size, max_size);
     changes.value(Live, "logging.max_files", &old.logging.max_files, max_files);
     changes.entries(Nothing, "depends_on", &old.depends_on, depends_on);
-    changes.value(Nothing, "update.order", &old.update_order, update_order);
+    changes.value(Nothing, "update.order", &old.update.order, order);
+    changes.value(Nothing, "update.failure_action", &old.update.failure_action, failure_action);
+    changes.value(Nothing, "update.monitor", &old.update.monitor, monitor);
     changes.value(Live, "state", &old.state, state);
     changes.0
 }

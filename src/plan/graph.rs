@@ -23,7 +23,8 @@ pub(super) struct Graph {
 
 impl Graph {
     pub fn add(&mut self, action: Action, subject: String, mark: Mark, reason: String) -> Node {
-        self.steps.push(Step { action, subject, mark, reason, changes: Vec::new(), after: BTreeSet::new() });
+        let (changes, after, on_failure_of) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        self.steps.push(Step { action, subject, mark, reason, changes, after, on_failure_of });
         Node(self.steps.len() - 1)
     }
 
@@ -34,6 +35,11 @@ impl Graph {
     /// `later` waits for each of `earlier`.
     pub fn require(&mut self, later: Node, earlier: impl IntoIterator<Item = Node>) {
         self.steps[later.0].after.extend(earlier.into_iter().map(|node| node.0).filter(|n| *n != later.0));
+    }
+
+    /// `step` is done only when one of `triggers` failed.
+    pub fn rescue(&mut self, step: Node, triggers: impl IntoIterator<Item = Node>) {
+        self.steps[step.0].on_failure_of.extend(triggers.into_iter().map(|node| node.0));
     }
 
     /// `later` waits for each of `earlier`, unless that closes a circle with the requirements and the preferences that
@@ -53,10 +59,12 @@ impl Graph {
         let place: BTreeMap<usize, usize> = order.iter().enumerate().map(|(new, old)| (*old, new)).collect();
         let mut steps: Vec<Option<Step>> = self.steps.into_iter().map(Some).collect();
         let take = |old: &usize| steps[*old].take();
-        let ordered = order
-            .iter()
-            .filter_map(take)
-            .map(|step| Step { after: step.after.iter().filter_map(|old| place.get(old).copied()).collect(), ..step });
+        let renumbered = |steps: &BTreeSet<usize>| steps.iter().filter_map(|old| place.get(old).copied()).collect();
+        let ordered = order.iter().filter_map(take).map(|step| Step {
+            after: renumbered(&step.after),
+            on_failure_of: renumbered(&step.on_failure_of),
+            ..step
+        });
         ordered.collect()
     }
 
@@ -74,10 +82,11 @@ impl Graph {
 
     /// Kahn's algorithm; of the steps that are free, the one that was added first.
     fn order(&self) -> Vec<usize> {
-        let mut open: Vec<usize> = self.steps.iter().map(|step| step.after.len()).collect();
+        let before = |step: &Step| step.after.union(&step.on_failure_of).copied().collect::<Vec<_>>();
+        let mut open: Vec<usize> = self.steps.iter().map(|step| before(step).len()).collect();
         let mut followers: Vec<Vec<usize>> = vec![Vec::new(); self.steps.len()];
         for (later, step) in self.steps.iter().enumerate() {
-            step.after.iter().for_each(|earlier| followers[*earlier].push(later));
+            before(step).into_iter().for_each(|earlier| followers[earlier].push(later));
         }
         let mut free: BTreeSet<usize> = (0..self.steps.len()).filter(|step| open[*step] == 0).collect();
         let mut order = Vec::with_capacity(self.steps.len());

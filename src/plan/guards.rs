@@ -183,7 +183,18 @@ fn ports(world: &World<'_>, containers: &Containers<'_>, decision: &Decision<'_>
             }
         }
     }
-    // Within the project the parser looks at what is declared; what stays beside the targets is not declared here.
+    // Within the project the parser looks at what is declared; what stays beside the targets is not declared here, nor
+    // is what runs as before an update that was rolled back.
+    let gone_back = containers.declared.iter().filter(|other| other.is_held && other.name() != decision.name());
+    for other in gone_back.map(|other| &other.record) {
+        for port in decision.spec().ports.keys().filter(|port| !held.contains(port)) {
+            if publisher([other].into_iter(), port).is_some() {
+                let whose = format!("container {}, whose update was rolled back", other.instance);
+                let hint = format!("let {} publish another port, or repair its update", decision.name());
+                findings.impossible(&subject, format!("port {port} is still published by {whose}"), hint);
+            }
+        }
+    }
     let staying = others()
         .filter(|other| other.project != Whose::Nobody && other.project == world.desired.project)
         .filter(|other| !world.scope.holds(&other.instance.container));

@@ -13,6 +13,7 @@
 //!   manifest; names, `addresses` and identifiers are chosen here.
 //! * `orphans` takes away what no record names.
 //! * `guards` finds what must not or cannot be done.
+//! * `fallback` says what an update that fails goes back to, and which failed updates are not tried again.
 //! * `waits` says when a container is ready and how long that may take; `traffic` computes firewall and names for every
 //!   moment of the plan; `order` turns all decisions into steps.
 //! * [`render`] is the plan as people read it.
@@ -34,6 +35,7 @@ mod addresses;
 mod comparison;
 mod containers;
 pub mod diff;
+mod fallback;
 mod graph;
 mod guards;
 mod images;
@@ -109,6 +111,16 @@ pub struct Step {
     /// A step whose predecessor failed or was skipped is skipped; the others go on. Smaller than the step's own
     /// number, always.
     pub after: BTreeSet<StepId>,
+    /// Done only when one of these failed; else it is not needed. Smaller than the step's own number, too.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub on_failure_of: BTreeSet<StepId>,
+}
+
+impl Step {
+    /// Whether it is there for the case that another one fails.
+    pub fn is_rescue(&self) -> bool {
+        !self.on_failure_of.is_empty()
+    }
 }
 
 /// The version of the plan's form as JSON.
@@ -126,6 +138,17 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// Why this plan must not be executed as it is: a guard, a data loss without consent, an impossible wish.
     pub refusals: Vec<Refusal>,
+    /// What is left as it is although the manifest declares another: its update was rolled back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_back: Vec<HeldBack>,
+}
+
+/// A container that runs as before an update that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBack {
+    pub subject: String,
+    /// When it was rolled back, and why.
+    pub reason: String,
 }
 
 impl Plan {
@@ -170,6 +193,20 @@ pub struct Policy {
     /// `--timeout`: how long a step waits for a container's health or end. Without it the wait follows from the
     /// health check's own numbers.
     pub wait_timeout: Option<Timespan>,
+    /// What to do about updates that were rolled back.
+    #[serde(default)]
+    pub refused_updates: RefusedUpdates,
+}
+
+/// Whether an update that was rolled back is tried again although nothing of it changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusedUpdates {
+    /// Somebody asks for it: `apply`.
+    #[default]
+    Retry,
+    /// Nobody does: `watch`, and what `apply` does after a rollback. Another wish or another image is tried.
+    Leave,
 }
 
 /// Whether more than half of a project of four or more containers may go at once.
@@ -193,8 +230,8 @@ pub fn plan(desired: &Desired, actual: &Actual, policy: &Policy, ids: &mut Ids) 
     let volumes = volumes::decide(&world, &containers, &mut findings);
     guards::check(&world, &networks, &containers, &mut findings);
     let steps = order::sequence(&world, &networks, &volumes, &containers);
-    let Findings { warnings, refusals } = findings;
-    Plan { version: PLAN_VERSION, project: desired.project.clone(), steps, warnings, refusals }
+    let Findings { warnings, refusals, held_back } = findings;
+    Plan { version: PLAN_VERSION, project: desired.project.clone(), steps, warnings, refusals, held_back }
 }
 
 /// The arguments of a plan, as every decision sees them.
@@ -210,6 +247,7 @@ struct World<'a> {
 struct Findings {
     warnings: Vec<String>,
     refusals: Vec<Refusal>,
+    held_back: Vec<HeldBack>,
 }
 
 impl Findings {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::model::container::{CapabilitySet, Condition, RunState, UpdateOrder};
+use crate::model::container::{CapabilitySet, Condition, FailureAction, RunState, UpdateOrder};
 use crate::model::health::{Healthcheck, Probe};
 use crate::model::image::ImageSource;
 use crate::model::network::{Attachment, NetworkMode, Subnet};
@@ -234,6 +234,15 @@ impl Notation for Condition {
             Condition::Started => "started",
             Condition::Healthy => "healthy",
             Condition::Completed => "completed",
+        })
+    }
+}
+
+impl Notation for FailureAction {
+    fn notation(&self) -> String {
+        quoted(match self {
+            FailureAction::Rollback => "rollback",
+            FailureAction::Pause => "pause",
         })
     }
 }

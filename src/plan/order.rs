@@ -8,6 +8,8 @@
 //! needs: Start / Await ─────┴─> Start       start            stop old, remove old  start
 //!
 //! stop, remove what goes ──> RemoveNetwork, RemoveVolume ──> SetFirewall
+//!
+//! With something to go back to: see `fallback`.
 //! ```
 //!
 //! Requirements are what must be so; preferences are what is kinder:
@@ -38,13 +40,16 @@ use super::volumes::{Volumes, uses};
 use super::waits::timeout;
 use super::{ChangeClass, FieldChange, Mark, Step, Work, World};
 use crate::model::action::Action;
-use crate::model::actual::ActualContainer;
+use crate::model::actual::{ActualContainer, Liveness};
 use crate::model::container::{Condition, ContainerSpec};
 use crate::model::firewall::Ruleset;
 use crate::model::id::{ContainerId, NetworkId, ResourceName};
 use crate::model::image::ImageSource;
 use crate::model::network::NetworkMode;
 use crate::model::record::{ContainerRecord, NetworkRecord};
+use crate::model::units::Timespan;
+
+mod turnover;
 
 pub(super) fn sequence(
     world: &World<'_>,
@@ -65,7 +70,7 @@ pub(super) fn sequence(
             true => "fewer replicas are declared",
             false => "no longer declared",
         };
-        sequence.add_departure(container, Mark::Remove, reason, subject(&container.record));
+        sequence.add_departure(container, Mark::Remove, reason, subject(&container.record), Stay::Gone);
     }
     sequence.add_removed_objects(volumes, &gone);
     sequence.link_departures();
@@ -113,13 +118,29 @@ struct Nodes<'a> {
 struct Departure<'a> {
     container: &'a ActualContainer,
     stop: Option<Node>,
+    /// For one that may return: its links go before it does.
+    disconnect: Option<Node>,
     remove: Node,
+    may_return: bool,
 }
 
 impl Departure<'_> {
     fn first(&self) -> Node {
-        self.stop.unwrap_or(self.remove)
+        self.stop.or(self.disconnect).unwrap_or(self.remove)
     }
+
+    /// The step after which its addresses are free, if there is one.
+    fn freed(&self) -> Option<Node> {
+        if self.may_return { self.disconnect } else { Some(self.remove) }
+    }
+}
+
+/// What becomes of a container that leaves while it is not known yet whether its successor does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stay {
+    Gone,
+    /// It stops and gives its addresses away, and goes only when the new one has proven itself.
+    MayReturn,
 }
 
 struct Sequence<'w, 'a> {
@@ -203,7 +224,8 @@ impl<'w, 'a> Sequence<'w, 'a> {
         };
         let goes_as = if decision.is_new() { mark } else { Mark::Remove };
         if decision.turnover == Turnover::MakeWay {
-            decision.leaving.iter().for_each(|old| self.add_departure(old, goes_as, &why, goes.clone()));
+            let stay = Stay::Gone;
+            decision.leaving.iter().for_each(|old| self.add_departure(old, goes_as, &why, goes.clone(), stay));
         }
         let mut previous = None;
         if decision.is_new() {
@@ -234,7 +256,14 @@ impl<'w, 'a> Sequence<'w, 'a> {
             self.graph.require(node, networks);
         }
         if decision.turnover != Turnover::MakeWay {
-            decision.leaving.iter().for_each(|old| self.add_departure(old, goes_as, &why, goes.clone()));
+            for old in &decision.leaving {
+                let is_fallback = decision.fallback.is_some_and(|fallback| fallback.record.id == old.record.id);
+                let stay = match (is_fallback, decision.turnover) {
+                    (true, Turnover::InPlace) => Stay::MayReturn,
+                    (true, Turnover::SideBySide | Turnover::MakeWay) | (false, _) => Stay::Gone,
+                };
+                self.add_departure(old, goes_as, &why, goes.clone(), stay);
+            }
         }
         if let Some(reason) = &decision.start {
             let action = Action::StartContainer { id: id.clone() };
@@ -244,16 +273,24 @@ impl<'w, 'a> Sequence<'w, 'a> {
         }
     }
 
-    fn add_departure(&mut self, container: &'w ActualContainer, mark: Mark, reason: &str, subject: String) {
+    fn add_departure(&mut self, container: &'w ActualContainer, mark: Mark, reason: &str, subject: String, stay: Stay) {
         let id = &container.record.id;
         let stop = is_up(&container.liveness).then(|| {
             let action = Action::StopContainer { id: id.clone() };
             self.graph.add(action, subject.clone(), mark, reason.to_owned())
         });
+        let may_return = stay == Stay::MayReturn;
+        let disconnect = (may_return && container.liveness != Liveness::Absent).then(|| {
+            let action = Action::DisconnectContainer { id: id.clone() };
+            self.graph.add(action, subject.clone(), mark, reason.to_owned())
+        });
+        if let Some(disconnect) = disconnect {
+            self.graph.require(disconnect, stop);
+        }
         let action = Action::RemoveContainer { id: id.clone() };
         let remove = self.graph.add(action, subject, mark, reason.to_owned());
-        self.graph.require(remove, stop);
-        self.nodes.departures.insert(id.clone(), Departure { container, stop, remove });
+        self.graph.require(remove, disconnect.or(stop));
+        self.nodes.departures.insert(id.clone(), Departure { container, stop, disconnect, remove, may_return });
     }
 
     fn add_removed_objects(&mut self, volumes: &Volumes, gone: &[&'w NetworkRecord]) {
@@ -340,7 +377,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
             let names = record.addresses.keys().filter_map(|id| self.nodes.names.get(id));
             self.graph.require(start, self.nodes.firewall.into_iter().chain(names.copied()));
             let in_its_place = self.nodes.departures.values().filter(|d| collide(&d.container.record, record));
-            self.graph.require(start, in_its_place.map(|departure| departure.remove));
+            self.graph.require(start, in_its_place.filter_map(Departure::freed));
         }
         let leaving = decision.leaving.iter().filter_map(|old| self.nodes.departures.get(&old.record.id));
         for old in leaving.copied().collect::<Vec<_>>() {
@@ -355,7 +392,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
             }
             if let (Some(start), false) = (self.nodes.start.get(&record.id), decision.turnover == Turnover::SideBySide)
             {
-                self.graph.require(*start, [old.remove]);
+                self.graph.require(*start, old.freed());
             }
         }
     }
@@ -392,12 +429,19 @@ impl<'w, 'a> Sequence<'w, 'a> {
         if let Some(wait) = self.nodes.waits.get(&(id.clone(), condition)) {
             return Some(*wait);
         }
-        let timeout = timeout(self.world, of.spec(), condition);
-        let action = Action::AwaitContainer { id: id.clone(), condition, timeout };
-        let wait = self.graph.add(action, subject(&of.record), Mark::Run, reason.to_owned());
-        self.graph.require(wait, start);
+        let wait = self.add_wait(of, condition, Timespan::ZERO, reason);
         self.nodes.waits.insert((id.clone(), condition), wait);
         Some(wait)
+    }
+
+    fn add_wait(&mut self, of: &Decision<'_>, condition: Condition, stays: Timespan, reason: &str) -> Node {
+        let id = of.record.id.clone();
+        let timeout = timeout(self.world, of.spec(), condition);
+        let start = self.nodes.start.get(&id).copied();
+        let action = Action::AwaitContainer { id, condition, timeout, stays };
+        let wait = self.graph.add(action, subject(&of.record), Mark::Run, reason.to_owned());
+        self.graph.require(wait, start);
+        wait
     }
 
     /// What no record names may hold addresses, ports and subnets that nothing knows of: what comes waits for its end.
@@ -408,52 +452,6 @@ impl<'w, 'a> Sequence<'w, 'a> {
             self.graph.require(*orphan, on.map(|departure| departure.remove));
             let comes = self.nodes.start.values().chain(self.nodes.network.values());
             comes.for_each(|node| self.graph.prefer(*node, [*orphan]));
-        }
-    }
-
-    /// Replicas are replaced one after another, so that the others serve meanwhile.
-    fn link_replicas(&mut self) {
-        let containers = self.containers;
-        let mut before: Option<&Decision<'_>> = None;
-        let turns = containers.declared.iter().filter(|d| d.is_new() && !d.leaving.is_empty());
-        for decision in turns.filter(|d| d.turnover != Turnover::MakeWay) {
-            if let Some(before) = before.filter(|before| before.name() == decision.name() && before.start.is_some()) {
-                let reason = format!("before {} is replaced", decision.record.instance);
-                let ready = self.reached(before, before.ready_when, &reason);
-                let firsts: Vec<Node> = match decision.turnover {
-                    Turnover::SideBySide => self.nodes.start.get(&decision.record.id).copied().into_iter().collect(),
-                    Turnover::InPlace | Turnover::MakeWay => {
-                        let old = decision.leaving.iter().filter_map(|c| self.nodes.departures.get(&c.record.id));
-                        old.map(Departure::first).collect()
-                    }
-                };
-                let gone = before.leaving.iter().filter_map(|c| self.nodes.departures.get(&c.record.id));
-                let done: Vec<Node> = gone.map(|departure| departure.remove).chain(ready).collect();
-                firsts.into_iter().for_each(|first| self.graph.prefer(first, done.iter().copied()));
-            }
-            before = Some(decision);
-        }
-    }
-
-    /// A start-first replacement gets the traffic when it is ready, and then the old one stops.
-    fn link_traffic(&mut self, traffic: &Traffic) {
-        let containers = self.containers;
-        for decision in containers.declared.iter().filter(|d| d.turnover == Turnover::SideBySide) {
-            let switch = traffic.switches.iter().find(|(id, _)| *id == decision.record.id);
-            let ready = self.reached(decision, decision.ready_when, "before the old one stops");
-            let ready: Vec<Node> = ready.into_iter().collect();
-            let switched = match switch {
-                Some((_, moment)) => self.add_moment(moment, "the new one is ready", &ready),
-                None => Vec::new(),
-            };
-            let old = decision.leaving.iter().filter_map(|c| self.nodes.departures.get(&c.record.id));
-            for old in old.copied().collect::<Vec<_>>() {
-                self.graph.require(old.first(), ready.iter().chain(&switched).copied());
-            }
-        }
-        if let Some(ruleset) = &traffic.end {
-            let gone: Vec<Node> = self.nodes.network_gone.iter().map(|(_, node)| *node).collect();
-            self.add_firewall(ruleset, "networks are gone", &gone);
         }
     }
 }

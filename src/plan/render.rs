@@ -5,6 +5,7 @@
 //!
 //!   -/+ container web                        image changed
 //!         image: "web:1.4" -> "web:1.5"  (replace)
+//!         if it fails: what runs now is started again
 //!   ~   container db                         resources changed
 //!         resources.memory: "512MiB" -> "1GiB"  (live)
 //!
@@ -21,9 +22,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{ChangeClass, FieldChange, Mark, Plan, Refusal, Step};
+use super::{ChangeClass, FieldChange, HeldBack, Mark, Plan, Refusal, Step};
 use crate::model::action::Action;
 use crate::model::container::Condition;
+use crate::model::units::Timespan;
 
 /// What a piece of text is, for whoever colours it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,19 +68,23 @@ pub fn render(plan: &Plan) -> Vec<Line> {
     if !plan.steps.is_empty() {
         lines.push(Line::of([(Style::Heading, format!("Plan for project {}", plan.project))]));
         lines.push(Line::default());
-        entries.iter().for_each(|entry| entry.render(&mut lines));
+        entries.iter().for_each(|entry| entry.render(plan, &mut lines));
         besides(plan, !entries.is_empty(), &mut lines);
         lines.push(Line::default());
     }
     for warning in &plan.warnings {
         lines.push(Line::of([(Style::Warning, "Warning: ".to_owned()), (Style::Plain, warning.clone())]));
     }
+    for HeldBack { subject, reason } in &plan.held_back {
+        let text = format!("{subject} stays as it is, though it is declared otherwise: {reason}");
+        lines.push(Line::of([(Style::Warning, "Held back: ".to_owned()), (Style::Plain, text)]));
+    }
     for Refusal { subject, reason, hint, kind: _ } in &plan.refusals {
         lines
             .push(Line::of([(Style::Refusal, "Refused: ".to_owned()), (Style::Plain, format!("{subject}: {reason}"))]));
         lines.push(Line::of([(Style::Quiet, format!("  hint: {hint}"))]));
     }
-    if !plan.warnings.is_empty() || !plan.refusals.is_empty() {
+    if !plan.warnings.is_empty() || !plan.refusals.is_empty() || !plan.held_back.is_empty() {
         lines.push(Line::default());
     }
     lines.push(Line::of([(Style::Heading, footer(plan))]));
@@ -97,9 +103,11 @@ pub fn counts(plan: &Plan) -> BTreeMap<Mark, usize> {
 /// `Plan: 1 to create, 2 to replace; 9 steps.`
 fn footer(plan: &Plan) -> String {
     if plan.steps.is_empty() {
-        return match plan.refusals.is_empty() {
-            true => format!("Nothing to do: project {} is as declared.", plan.project),
-            false => "Refused.".to_owned(),
+        return match (plan.refusals.is_empty(), plan.held_back.len()) {
+            (false, _) => "Refused.".to_owned(),
+            (true, 0) => format!("Nothing to do: project {} is as declared.", plan.project),
+            (true, 1) => "Nothing to do, but 1 container is held back.".to_owned(),
+            (true, held) => format!("Nothing to do, but {held} containers are held back."),
         };
     }
     let words = |mark| match mark {
@@ -117,7 +125,7 @@ fn footer(plan: &Plan) -> String {
     if counted.is_empty() {
         counted = "nothing to create, change or remove".to_owned();
     }
-    let steps = plan.steps.len();
+    let steps = plan.steps.iter().filter(|step| !step.is_rescue()).count();
     let lead = if plan.refusals.is_empty() { "Plan" } else { "Refused; it would be" };
     format!("{lead}: {counted}; {steps} step{}.", if steps == 1 { "" } else { "s" })
 }
@@ -144,7 +152,7 @@ impl<'a> Entry<'a> {
         entries
     }
 
-    fn render(&self, lines: &mut Vec<Line>) {
+    fn render(&self, plan: &Plan, lines: &mut Vec<Line>) {
         let (sign, style) = sign(self.mark);
         let telling = self.steps.iter().find(|step| !step.changes.is_empty()).or(self.steps.first());
         let reason = telling.map_or("", |step| step.reason.as_str());
@@ -155,6 +163,24 @@ impl<'a> Entry<'a> {
         ]));
         for change in self.steps.iter().flat_map(|step| &step.changes) {
             lines.push(field(change, self.mark));
+        }
+        if let Some(text) = self.on_failure(plan) {
+            lines.push(Line::of([(Style::Quiet, format!("        if it fails: {text}"))]));
+        }
+    }
+
+    /// What becomes of a replacement that fails.
+    fn on_failure(&self, plan: &Plan) -> Option<&'static str> {
+        let mut way_back = plan.steps.iter().filter(|step| step.is_rescue() && step.subject == self.subject).peekable();
+        if way_back.peek().is_some() {
+            let starts = way_back.any(|step| matches!(step.action, Action::StartContainer { .. }));
+            return Some(if starts { "what runs now is started again" } else { "it goes, and what runs now stays" });
+        }
+        let starts = self.steps.iter().any(|step| matches!(step.action, Action::StartContainer { .. }));
+        match self.mark {
+            Mark::Replace if starts => Some("it stays, and what runs now is gone"),
+            Mark::ReplaceNewFirst => Some("it stays beside what runs now"),
+            _ => None,
         }
     }
 
@@ -220,25 +246,26 @@ fn field(change: &FieldChange, mark: Mark) -> Line {
     Line::of([(Style::Plain, text), (Style::Quiet, class.to_owned())])
 }
 
-/// Whether a step only follows from others: it is told besides.
+/// Whether a step only follows from others: it is told besides, or in a line of its own.
 fn is_quiet(step: &Step) -> bool {
-    let follows =
-        matches!(step.action, Action::SetFirewall { .. } | Action::SetNames { .. } | Action::AwaitContainer { .. });
-    follows && step.mark == Mark::Run
+    let follows = step.is_rescue()
+        || matches!(step.action, Action::SetFirewall { .. } | Action::SetNames { .. } | Action::AwaitContainer { .. });
+    follows && (step.mark == Mark::Run || step.is_rescue())
 }
 
 fn besides(plan: &Plan, has_entries: bool, lines: &mut Vec<Line>) {
     let (mut set, mut waits) = (Vec::new(), Vec::new());
-    for step in plan.steps.iter().filter(|step| is_quiet(step)) {
+    for step in plan.steps.iter().filter(|step| is_quiet(step) && !step.is_rescue()) {
         match &step.action {
-            Action::AwaitContainer { condition, timeout, .. } => {
+            Action::AwaitContainer { condition, timeout, stays, .. } => {
                 let state = match condition {
                     Condition::Started => "has started",
                     Condition::Healthy => "is healthy",
                     Condition::Completed => "has completed",
                 };
                 let (subject, reason) = (&step.subject, &step.reason);
-                waits.push(format!("wait at most {timeout} until {subject} {state} ({reason})"));
+                let stays = if *stays > Timespan::ZERO { format!(" and stays so for {stays}") } else { String::new() };
+                waits.push(format!("wait at most {timeout} until {subject} {state}{stays} ({reason})"));
             }
             _ if !set.contains(&step.subject) => set.push(step.subject.clone()),
             _ => {}

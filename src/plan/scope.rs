@@ -70,11 +70,15 @@ impl Scope {
 
 /// The containers without which one of this spec cannot start.
 pub(super) fn needs(spec: &ContainerSpec) -> impl Iterator<Item = &ResourceName> {
-    let shared = match &spec.network {
+    spec.depends_on.keys().chain(shared_network(spec))
+}
+
+/// The container whose network namespace it shares.
+pub(super) fn shared_network(spec: &ContainerSpec) -> Option<&ResourceName> {
+    match &spec.network {
         NetworkMode::Container(name) => Some(name),
         NetworkMode::Networks(_) | NetworkMode::None | NetworkMode::Host => None,
-    };
-    spec.depends_on.keys().chain(shared)
+    }
 }
 
 /// The networks that a container of this spec is on.

@@ -1,7 +1,7 @@
 //! Executing a plan: every step once, after those that it waits for, independent ones at once.
 //!
 //! Execution chooses nothing: it follows the edges of the plan. A step whose predecessor did not succeed is
-//! skipped, the others go on. A few workers are enough, since a step mostly waits for the kernel; steps that wait for a
+//! skipped, the others go on; a step that is there for the failure of another one runs when that failed. A few workers are enough, since a step mostly waits for the kernel; steps that wait for a
 //! container's health wait on threads of their own, so that they never hold a worker.
 
 use std::collections::BTreeSet;
@@ -46,7 +46,7 @@ pub fn execute<E: Engine>(engine: &E, plan: &Plan, observer: &dyn Observer, canc
     let board = Board::new(plan);
     let run = |id: StepId| {
         observer.step_started(id);
-        let outcome = perform(engine, &plan.steps[id]);
+        let outcome = perform(engine, &board.action(id));
         observer.step_ended(id, &outcome);
         board.end(id, outcome);
     };
@@ -65,9 +65,9 @@ pub fn execute<E: Engine>(engine: &E, plan: &Plan, observer: &dyn Observer, canc
     board.into_report()
 }
 
-fn perform<E: Engine>(engine: &E, step: &Step) -> StepOutcome {
+fn perform<E: Engine>(engine: &E, action: &Action) -> StepOutcome {
     let begun = Instant::now();
-    let result = engine.perform(&step.action);
+    let result = engine.perform(action);
     let took = begun.elapsed();
     match result {
         Ok(()) => StepOutcome::Done { took },
@@ -90,7 +90,11 @@ struct State {
 /// What may happen to a waiting step now.
 enum Turn {
     Run,
-    Skip { because: StepId },
+    Skip {
+        because: StepId,
+    },
+    /// None of the failures happened that it is there for.
+    NotNeeded,
     Wait,
 }
 
@@ -116,18 +120,36 @@ impl<'a> Board<'a> {
             let turns = state.waiting.iter().map(|id| (*id, state.turn(&self.plan.steps[*id])));
             match turns.into_iter().find(|(_, turn)| !matches!(turn, Turn::Wait)) {
                 Some((id, Turn::Skip { because })) => {
-                    state.waiting.remove(&id);
                     let outcome = StepOutcome::Skipped { because };
                     observer.step_ended(id, &outcome);
-                    state.outcomes[id] = Some(outcome);
-                    self.changed.notify_all();
+                    self.end_without_begin(&mut state, id, outcome);
                 }
+                Some((id, Turn::NotNeeded)) => self.end_without_begin(&mut state, id, StepOutcome::NotNeeded),
                 Some((id, _)) => {
                     state.waiting.remove(&id);
                     return Some(id);
                 }
                 None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
+        }
+    }
+
+    fn end_without_begin(&self, state: &mut State, id: StepId, outcome: StepOutcome) {
+        state.waiting.remove(&id);
+        state.outcomes[id] = Some(outcome);
+        self.changed.notify_all();
+    }
+
+    /// The action of a step whose turn it is. What is remembered of a failure is the error itself, so that it is filled
+    /// in here.
+    fn action(&self, id: StepId) -> Action {
+        let step = &self.plan.steps[id];
+        match &step.action {
+            Action::RefuseUpdate { id, failed, reason: _ } => {
+                let reason = self.lock().failure_of(step).unwrap_or_default();
+                Action::RefuseUpdate { id: id.clone(), failed: failed.clone(), reason }
+            }
+            action => action.clone(),
         }
     }
 
@@ -149,8 +171,25 @@ impl<'a> Board<'a> {
 }
 
 impl State {
+    /// Why the step failed that this one is there for: the error with its causes.
+    fn failure_of(&self, step: &Step) -> Option<String> {
+        step.on_failure_of.iter().find_map(|id| match &self.outcomes[*id] {
+            Some(StepOutcome::Failed { causes, .. }) => Some(causes.join(": ")),
+            _ => None,
+        })
+    }
+
     fn turn(&self, step: &Step) -> Turn {
         let mut turn = Turn::Run;
+        if step.is_rescue() {
+            let triggers = || step.on_failure_of.iter().map(|id| &self.outcomes[*id]);
+            if triggers().any(Option::is_none) {
+                return Turn::Wait;
+            }
+            if !triggers().any(|outcome| matches!(outcome, Some(StepOutcome::Failed { .. }))) {
+                return Turn::NotNeeded;
+            }
+        }
         for id in &step.after {
             match &self.outcomes[*id] {
                 Some(StepOutcome::Done { .. }) => {}

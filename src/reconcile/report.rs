@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::plan::StepId;
+use crate::model::action::Action;
+use crate::plan::{Plan, Step, StepId};
 
 /// The outcome of one step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,6 +24,8 @@ pub enum StepOutcome {
     Skipped {
         because: StepId,
     },
+    /// It was there for the case that another step fails, and none did.
+    NotNeeded,
     /// The caller asked for an end before its turn came.
     Cancelled,
 }
@@ -39,7 +42,17 @@ impl Report {
     }
 
     pub fn is_success(&self) -> bool {
-        self.outcomes.iter().all(|outcome| matches!(outcome, StepOutcome::Done { .. }))
+        let is_well = |outcome: &StepOutcome| matches!(outcome, StepOutcome::Done { .. } | StepOutcome::NotNeeded);
+        self.outcomes.iter().all(is_well)
+    }
+
+    /// The steps by which updates that failed were rolled back.
+    pub fn rolled_back<'a>(&self, plan: &'a Plan) -> impl Iterator<Item = &'a Step> {
+        let steps = self.outcomes.iter().zip(&plan.steps);
+        steps.filter_map(|(outcome, step)| match (outcome, &step.action) {
+            (StepOutcome::Done { .. }, Action::RefuseUpdate { .. }) => Some(step),
+            _ => None,
+        })
     }
 
     /// Whether something was done before something else failed.

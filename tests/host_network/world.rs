@@ -324,6 +324,7 @@ fn container_record(id: &str) -> ContainerRecord {
         addresses: BTreeMap::new(),
         network_of: None,
         after_end: Default::default(),
+        refused: None,
     }
 }
 

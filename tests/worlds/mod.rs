@@ -4,9 +4,12 @@
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 
+use evenkeel::engine::fake::Fake;
+use evenkeel::model::action::Action;
 use evenkeel::model::actual::{Actual, ActualContainer, Drift, HostFacts, Liveness};
-use evenkeel::model::container::{AfterEnd, Condition, ContainerSpec, RunState, UpdateOrder};
+use evenkeel::model::container::{AfterEnd, Condition, ContainerSpec, FailureAction, RunState, UpdateOrder};
 use evenkeel::model::desired::{Desired, DesiredContainer};
 use evenkeel::model::firewall::Ruleset;
 use evenkeel::model::health::{Healthcheck, Probe};
@@ -18,9 +21,11 @@ use evenkeel::model::orphan::{self, Orphan, Remains};
 use evenkeel::model::resources::Resources;
 use evenkeel::model::restart::{RestartCondition, RestartPolicy};
 use evenkeel::model::status::{Exit, Phase, STATUS_VERSION, Status};
-use evenkeel::model::units::ByteSize;
+use evenkeel::model::units::{ByteSize, Timespan};
 use evenkeel::model::volume::{Access, Mount, Owner, VolumeSpec};
-use evenkeel::plan::{MassRemoval, Plan, Policy, Step, plan};
+use evenkeel::plan::{MassRemoval, Plan, Policy, RefusedUpdates, Step, plan};
+use evenkeel::reconcile::execute::Silent;
+use evenkeel::reconcile::report::{Report, StepOutcome};
 use proptest::prelude::*;
 
 /// What a generated container may be; numbers choose from small vocabularies, so that collisions are frequent.
@@ -42,6 +47,8 @@ pub struct Choice {
     pub mode: u8,
     pub check: bool,
     pub needs: Vec<(u8, u8)>,
+    /// 0 pauses after a failure, 1 watches the new one for a while.
+    pub update: u8,
 }
 
 #[derive(Debug, Clone)]
@@ -88,11 +95,12 @@ pub fn choice() -> impl Strategy<Value = Choice> {
         0..10u8,
         any::<bool>(),
         prop::collection::vec((0..5u8, 0..3u8), 0..3),
+        0..6u8,
     );
     (small, large).prop_map(
         |(
             (there, image, environment, memory, restart, port, start_first, stopped),
-            (replicas, networks, alias, fixed, volume, mode, check, needs),
+            (replicas, networks, alias, fixed, volume, mode, check, needs, update),
         )| Choice {
             there,
             image,
@@ -110,6 +118,7 @@ pub fn choice() -> impl Strategy<Value = Choice> {
             mode,
             check,
             needs,
+            update,
         },
     )
 }
@@ -182,7 +191,12 @@ fn container(project: &Project, desired: &Desired, n: usize, choice: &Choice) ->
         _ => RestartCondition::UnlessStopped,
     });
     if choice.start_first {
-        spec.update_order = UpdateOrder::StartFirst;
+        spec.update.order = UpdateOrder::StartFirst;
+    }
+    match choice.update {
+        0 => spec.update.failure_action = FailureAction::Pause,
+        1 => spec.update.monitor = Timespan::from_secs(5),
+        _ => {}
     }
     if choice.stopped {
         spec.state = RunState::Stopped;
@@ -280,6 +294,13 @@ pub fn planned(desired: &Desired, actual: &Actual, seed: u64) -> Plan {
     plan(desired, actual, &policy, &mut Ids::from_seed(seed))
 }
 
+/// The plan of the service: nobody is there to ask for another try of what was rolled back.
+pub fn watched(desired: &Desired, actual: &Actual, seed: u64) -> Plan {
+    let refused_updates = RefusedUpdates::Leave;
+    let policy = Policy { mass_removal: MassRemoval::Allow, refused_updates, ..Policy::default() };
+    plan(desired, actual, &policy, &mut Ids::from_seed(seed))
+}
+
 /// Performs the steps that `performs` says, unless one that they wait for was not performed; in some order that the
 /// edges allow, chosen by `pick` among the steps that are free.
 pub fn execute(
@@ -291,7 +312,11 @@ pub fn execute(
     let mut now = actual.clone();
     let (mut done, mut open) = (BTreeSet::new(), (0..plan.steps.len()).collect::<BTreeSet<usize>>());
     loop {
-        let is_free = |id: &&usize| plan.steps[**id].after.iter().all(|before| done.contains(before)) && performs(**id);
+        let is_free = |id: &&usize| {
+            !plan.steps[**id].is_rescue()
+                && plan.steps[**id].after.iter().all(|before| done.contains(before))
+                && performs(**id)
+        };
         let free: Vec<usize> = open.iter().filter(is_free).copied().collect();
         if free.is_empty() {
             return now;
@@ -308,9 +333,39 @@ fn perform(now: &Actual, plan: &Plan, id: usize) -> Actual {
     now.after(action).unwrap_or_else(|unmet| panic!("step {id} is refused: {unmet}\n{action:#?}\n{}", told(plan)))
 }
 
-/// Everything, in the plan's own order.
+/// Executes `plan` as the product does, on a host where new containers do not get ready that the bits of `fails` name.
+/// The host itself refuses nothing, whatever fails.
+pub fn tried(actual: &Actual, plan: &Plan, fails: u64) -> (Actual, Report) {
+    let new: BTreeSet<ContainerId> = plan.steps.iter().filter_map(|step| created(&step.action)).collect();
+    let is_bad = move |id: &ContainerId| {
+        let number = id.to_string().bytes().fold(0u64, |sum, byte| sum * 31 + u64::from(byte));
+        new.contains(id) && fails >> (number % 64) & 1 == 1
+    };
+    let fake = Fake::failing(actual.clone(), move |action| match action {
+        Action::StartContainer { id } if is_bad(id) && fails & 1 == 0 => Some("no such command".to_owned()),
+        Action::AwaitContainer { id, .. } if is_bad(id) => Some("it is unhealthy".to_owned()),
+        _ => None,
+    });
+    let report = evenkeel::reconcile::execute::execute(&fake, plan, &Silent, &AtomicBool::new(false));
+    for (id, outcome) in report.outcomes.iter().enumerate() {
+        if let StepOutcome::Failed { causes, .. } = outcome {
+            assert!(causes.len() == 1, "step {id} is refused: {causes:?}\n{}", told(plan));
+        }
+    }
+    (fake.actual(), report)
+}
+
+fn created(action: &Action) -> Option<ContainerId> {
+    match action {
+        Action::CreateContainer { record } => Some(record.id.clone()),
+        _ => None,
+    }
+}
+
+/// Everything, in the plan's own order, where nothing fails.
 pub fn applied(actual: &Actual, plan: &Plan) -> Actual {
-    (0..plan.steps.len()).fold(actual.clone(), |now, id| perform(&now, plan, id))
+    let needed = (0..plan.steps.len()).filter(|id| !plan.steps[*id].is_rescue());
+    needed.fold(actual.clone(), |now, id| perform(&now, plan, id))
 }
 
 /// The plan as lines with edges, for messages.
@@ -318,7 +373,9 @@ pub fn told(plan: &Plan) -> String {
     let lines = plan.steps.iter().enumerate().map(|(id, step)| {
         let action = serde_json::to_value(&step.action).unwrap();
         let kind = action["action"].as_str().unwrap().to_owned();
-        format!("{id:3} {kind:18} {:30} {:?} {} after {:?}\n", step.subject, step.mark, step.reason, step.after)
+        let rescue =
+            if step.is_rescue() { format!(" if one failed of {:?}", step.on_failure_of) } else { String::new() };
+        format!("{id:3} {kind:18} {:30} {:?} {} after {:?}{rescue}\n", step.subject, step.mark, step.reason, step.after)
     });
     let refusals = plan.refusals.iter().map(|refusal| format!("refused: {refusal:?}\n"));
     lines.chain(refusals).collect()

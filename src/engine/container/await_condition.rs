@@ -57,6 +57,42 @@ pub fn await_condition(
     }
 }
 
+/// Waits for as long as `stays`, in which the condition must not cease to hold, not even for a restart. A condition
+/// that means an end is steady as it is.
+pub fn await_steadiness(
+    name: &str,
+    directory: &Path,
+    condition: Condition,
+    stays: Duration,
+) -> Result<(), EngineError> {
+    if stays.is_zero() || condition == Condition::Completed {
+        return Ok(());
+    }
+    let deadline = Instant::now() + stays;
+    let watch = watch(directory).at("watch", directory)?;
+    let first: Option<Status> = files::read_json(&directory.join(run::STATUS))?;
+    let mut status = first.clone();
+    loop {
+        let restarts = |status: &Option<Status>| status.as_ref().map(|status| (status.restarts, status.started_at));
+        let state = match progress(status.as_ref(), condition) {
+            Progress::Reached if restarts(&status) == restarts(&first) => None,
+            Progress::Never(state) => Some(state),
+            Progress::Reached | Progress::NotYet => Some(status.as_ref().map_or_else(|| "ended".to_owned(), ended)),
+        };
+        if let Some(state) = state {
+            let span = humantime::format_duration(stays);
+            let state = format!("{state}, within {span} of being ready");
+            return Err(EngineError::Await { name: name.to_owned(), state });
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        wait(&watch, left).at("watch", directory)?;
+        status = files::read_json(&directory.join(run::STATUS))?;
+    }
+}
+
 fn progress(status: Option<&Status>, condition: Condition) -> Progress {
     let Some(status) = status else { return Progress::NotYet };
     match (condition, status.phase) {
@@ -65,6 +101,8 @@ fn progress(status: Option<&Status>, condition: Condition) -> Progress {
         }
         (Condition::Completed, Phase::Exited) if status.exit == Some(Exit::Code(0)) => Progress::Reached,
         (Condition::Completed, Phase::Running | Phase::Starting | Phase::Stopping | Phase::Paused) => Progress::NotYet,
+        // It was started, and what it was to do is done.
+        (Condition::Started, Phase::Exited) if status.exit == Some(Exit::Code(0)) => Progress::Reached,
         (_, Phase::Exited | Phase::Stopped | Phase::Failed) => Progress::Never(ended(status)),
         (Condition::Completed, Phase::Waiting | Phase::CrashLoop) => Progress::NotYet,
         (Condition::Started, Phase::Running) => Progress::Reached,
@@ -148,16 +186,40 @@ mod tests {
         assert_eq!(of(Phase::Running, None, Some(Health::Starting), Healthy), Progress::NotYet);
         assert_eq!(of(Phase::Running, None, Some(Health::Healthy), Healthy), Progress::Reached);
         assert_eq!(of(Phase::Exited, Some(Exit::Code(0)), None, Completed), Progress::Reached);
+        assert_eq!(of(Phase::Exited, Some(Exit::Code(0)), None, Started), Progress::Reached);
         assert_eq!(of(Phase::Waiting, Some(Exit::Code(1)), None, Completed), Progress::NotYet);
         for (phase, exit, health, condition) in [
             (Phase::Exited, Some(Exit::Code(3)), None, Completed),
-            (Phase::Exited, Some(Exit::Code(0)), None, Started),
+            (Phase::Exited, Some(Exit::Code(1)), None, Started),
             (Phase::Running, None, None, Healthy),
             (Phase::Running, None, Some(Health::Unhealthy), Healthy),
             (Phase::CrashLoop, Some(Exit::Code(1)), None, Started),
         ] {
             assert!(matches!(of(phase, exit, health, condition), Progress::Never(_)), "{phase:?} {condition:?}");
         }
+    }
+
+    #[test]
+    fn what_restarts_or_ends_while_it_is_watched_is_not_steady() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |status: &Status| {
+            files::write_json(&directory.path().join(run::STATUS), status, files::Durability::Volatile).unwrap();
+        };
+        let steady = |millis| {
+            await_steadiness("shop/web", directory.path(), Condition::Started, Duration::from_millis(millis))
+                .map_err(|error| error.to_string())
+        };
+        write(&status(Phase::Running, None, None));
+        assert_eq!(steady(20), Ok(()));
+        let outcome = std::thread::scope(|scope| {
+            let watched = scope.spawn(|| steady(10_000));
+            while !watched.is_finished() {
+                write(&Status { restarts: 1, ..status(Phase::Running, Some(Exit::Code(3)), None) });
+                write(&Status { restarts: 2, ..status(Phase::Running, Some(Exit::Code(3)), None) });
+            }
+            watched.join().unwrap()
+        });
+        assert_eq!(outcome.unwrap_err(), "container `shop/web` ended with status 3, within 10s of being ready");
     }
 
     #[test]

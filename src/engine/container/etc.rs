@@ -130,6 +130,7 @@ mod tests {
             addresses: [(ids.network(), Addresses { v4: [10, 89, 0, 2].into(), v6: None })].into(),
             network_of: None,
             after_end: AfterEnd::Keep,
+            refused: None,
         }
     }
 

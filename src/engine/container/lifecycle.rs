@@ -11,7 +11,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::launch::{Surroundings, prepare};
 use super::{create, oci};
@@ -21,13 +21,18 @@ use crate::model::actual::Liveness;
 use crate::model::id::ContainerId;
 use crate::model::image::Image;
 use crate::model::paths::{self, Paths};
-use crate::model::record::ContainerRecord;
+use crate::model::record::{ContainerRecord, Refused};
+use crate::monitor::logs::{Reader, Selection};
 use crate::monitor::{self, MonitorError};
 use crate::runtime::cgroup::{self, Hierarchy};
 
 /// How long the kernel may take to end processes that were killed. A process in uninterruptible sleep (a dead NFS
 /// server) does not end at all.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many lines of a failed container's log are remembered, and how much of each.
+const LAST_WORDS: usize = 3;
+const LONGEST_LINE: usize = 200;
 
 /// Starts the monitor of a container whose network is in place. `Ok` when one runs already.
 pub fn start(
@@ -97,9 +102,54 @@ fn update_live(
 
 /// Removes what is left of a stopped container, apart from its network. The record goes with the files, last.
 pub fn remove_files(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
-    remove_cgroup(on, hierarchy, &record.id, &record.full_name())?;
-    remove_run_directory(on.paths, &record.id)?;
+    forget_run(on, hierarchy, record)?;
     files::remove_directory(&on.paths.container(&record.id))
+}
+
+/// It is as after a boot: nothing is known of how it ran. An error while it runs.
+pub fn forget(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
+    match liveness(record, &on.paths.container_run(&record.id))? {
+        Liveness::Absent | Liveness::Ended(_) => forget_run(on, hierarchy, record),
+        Liveness::Monitored(_) | Liveness::Lost(_) => Err(EngineError::Running { name: record.full_name() }),
+    }
+}
+
+fn forget_run(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
+    remove_cgroup(on, hierarchy, &record.id, &record.full_name())?;
+    remove_run_directory(on.paths, &record.id)
+}
+
+/// The record remembers which update of it failed, why, and the last that the failed container wrote: its log goes
+/// with it.
+pub fn refuse_update(
+    on: &Surroundings<'_>,
+    record: ContainerRecord,
+    failed: ContainerRecord,
+    reason: &str,
+) -> Result<(), EngineError> {
+    let mut reason = reason.to_owned();
+    let words = last_words(&on.paths.container_logs(&failed.id)).map_err(self::failed("read the log of", &failed))?;
+    if !words.is_empty() {
+        reason.push_str("; it last wrote: ");
+        reason.push_str(&words.join(" / "));
+    }
+    let ContainerRecord { spec, image, .. } = failed;
+    let refused = Refused { spec, image, at: SystemTime::now(), reason };
+    let record = ContainerRecord { refused: Some(Box::new(refused)), ..record };
+    files::write_json(&paths::record(&on.paths.container(&record.id)), &record, Durability::Durable)
+}
+
+/// The last lines of a log, each without control characters and cut to a length that a plan can show.
+fn last_words(logs: &Path) -> Result<Vec<String>, MonitorError> {
+    let mut reader = Reader::open(logs, &Selection { tail: Some(LAST_WORDS), since: None })?;
+    let mut words: Vec<String> = Vec::new();
+    while let Some(entry) = reader.next()? {
+        let line: String = entry.text.trim().chars().filter(|c| !c.is_control()).take(LONGEST_LINE).collect();
+        if !line.is_empty() && words.last() != Some(&line) {
+            words.push(line);
+        }
+    }
+    Ok(words)
 }
 
 pub fn remove_run_directory(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {

@@ -218,6 +218,7 @@ mod tests {
             addresses: networks.iter().map(at).collect(),
             network_of: None,
             after_end: AfterEnd::Keep,
+            refused: None,
         };
         Attachment::all_of(&"ab12".parse().unwrap(), &container, networks)
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::container::{
-    AfterEnd, Capabilities, CapabilitySet, ContainerSpec, DEFAULT_SHM_SIZE, DEFAULT_STOP_GRACE_PERIOD, Logging,
+    AfterEnd, Capabilities, CapabilitySet, ContainerSpec, DEFAULT_SHM_SIZE, DEFAULT_STOP_GRACE_PERIOD, Logging, Update,
 };
 use crate::model::desired::DesiredContainer;
 use crate::model::id::ResourceName;
@@ -65,7 +65,7 @@ pub(super) fn resolve(
         stop_grace_period: value_of(&written.stop_grace_period).unwrap_or(DEFAULT_STOP_GRACE_PERIOD),
         logging: logging(written, reading),
         depends_on: dependency::of_container(written, declared, reading),
-        update_order: written.update.as_ref().and_then(|update| value_of(&update.order)).unwrap_or_default(),
+        update: update(written),
         state: value_of(&written.state).unwrap_or_default(),
         image: image?,
     };
@@ -74,6 +74,15 @@ pub(super) fn resolve(
 
 pub(super) fn replicas_of(written: &Container) -> u32 {
     written.replicas.as_ref().map_or(1, |number| number.0 as u32)
+}
+
+fn update(written: &Container) -> Update {
+    let Some(written) = &written.update else { return Update::default() };
+    Update {
+        order: value_of(&written.order).unwrap_or_default(),
+        failure_action: value_of(&written.failure_action).unwrap_or_default(),
+        monitor: value_of(&written.monitor).unwrap_or_default(),
+    }
 }
 
 /// The files in their order, then the table.

@@ -232,9 +232,7 @@ pub(super) const LOGGING: &Advice = &[
 pub(super) const UPDATE: &Advice = &[
     ("parallelism", "leave it out: replicas are replaced one after another"),
     ("delay", "leave it out: the next one waits until this one is healthy"),
-    ("failure_action", "leave it out: an update that gets not healthy stops there, and the command ends with 3"),
-    ("max_failure_ratio", "leave it out: an update that gets not healthy stops there, and the command ends with 3"),
-    ("monitor", "write `healthcheck`: a new container counts when it is healthy"),
+    ("max_failure_ratio", "leave it out: one failure stops the update of all replicas"),
 ];
 
 pub(super) const MOUNT: &Advice = &[

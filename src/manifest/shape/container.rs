@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::model::container::{RunState, UpdateOrder};
+use crate::model::container::{FailureAction, RunState, UpdateOrder};
 use crate::model::port::HostPort;
 use crate::model::units::{ByteSize, Cpus, Signal, Timespan};
 
@@ -204,8 +204,18 @@ table! {
     Update: "an update", requires [], advice advice::UPDATE, {
         /// Which of the two moves first. Default: `stop-first`.
         order: UpdateOrder,
+        /// What happens when the new one cannot be started, does not get healthy, or does not stay so. Default:
+        /// `rollback`, the new one goes and the old one runs again.
+        failure_action: FailureAction,
+        /// How long the new one must stay ready, without a restart, before the old one goes. Default: `"0s"`.
+        monitor: Timespan,
     }
 }
+
+choice!(FailureAction, "what to do after a failure", [
+    "rollback" => FailureAction::Rollback,
+    "pause" => FailureAction::Pause,
+]);
 
 choice!(UpdateOrder, "an update order", [
     "stop-first" => UpdateOrder::StopFirst,

@@ -38,7 +38,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Runs rounds until [`Wake::End`] comes.
 pub fn run<E: Engine>(rounds: &mut Rounds<'_, E>, wakes: &Receiver<Wake>, service: &Service, pace: &mut Pace) {
-    let mut pending = Some(Wake::Start);
+    let (mut pending, mut last) = (Some(Wake::Start), Outcome::Converged);
     loop {
         let wake = match pending.take() {
             Some(wake) => wake,
@@ -53,9 +53,13 @@ pub fn run<E: Engine>(rounds: &mut Rounds<'_, E>, wakes: &Receiver<Wake>, servic
                     service.reloading();
                 }
                 let (outcome, interrupted) = attended(rounds, wake, wakes, service);
-                pace.ended(matches!(outcome, Outcome::Converged), Instant::now());
+                pace.ended(matches!(outcome, Outcome::Converged | Outcome::HeldBack { .. }), Instant::now());
+                // Steps and errors are in the log; that nothing is done has to be said, but not every round.
+                if matches!(outcome, Outcome::HeldBack { .. }) && outcome != last {
+                    tracing::warn!("{outcome}");
+                }
                 service.ready(&outcome.to_string());
-                pending = interrupted;
+                (pending, last) = (interrupted, outcome);
             }
         }
     }

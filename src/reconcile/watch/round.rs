@@ -8,7 +8,7 @@ use super::wake::Wake;
 use crate::engine::Engine;
 use crate::model::desired::Desired;
 use crate::model::id::Ids;
-use crate::plan::{Plan, Policy, StepId};
+use crate::plan::{HeldBack, Plan, Policy, RefusedUpdates, StepId};
 use crate::reconcile::converge::plan_now;
 use crate::reconcile::execute::{Observer, execute};
 use crate::reconcile::report::{StepOutcome, causes};
@@ -48,6 +48,10 @@ pub enum Outcome {
     Refused {
         first: String,
     },
+    /// Nothing is to be done, but an update that was rolled back is not in force.
+    HeldBack {
+        first: String,
+    },
     /// The manifest is broken, and the last good one is in force (or there is none).
     Broken,
     /// The round could not be made: the lock, or the observation.
@@ -61,8 +65,10 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Outcome::Converged => write!(f, "as declared"),
+            Outcome::Degraded { failed: 1, first } => write!(f, "1 step failed: {first}"),
             Outcome::Degraded { failed, first } => write!(f, "{failed} steps failed: {first}"),
             Outcome::Refused { first } => write!(f, "refused: {first}"),
+            Outcome::HeldBack { first } => write!(f, "runs as before an update that failed: {first}"),
             Outcome::Broken => write!(f, "the manifest is broken; the last good one is in force"),
             Outcome::Failed { reason } => write!(f, "{reason}"),
             Outcome::Panicked => write!(f, "a round panicked"),
@@ -88,7 +94,7 @@ impl<'a, E: Engine> Rounds<'a, E> {
             Err(reason) => return failed(reason),
         };
         let mut ids = Ids::from_seed((self.on.seed)());
-        let outcome = match plan_now(self.engine, desired, &Policy::default(), &mut ids) {
+        let outcome = match plan_now(self.engine, desired, &policy(), &mut ids) {
             Ok(plan) => carry_out(self.engine, &plan, cancel),
             Err(error) => failed(causes(&error).join(": ")),
         };
@@ -124,6 +130,11 @@ impl<'a, E: Engine> Rounds<'a, E> {
     }
 }
 
+/// Nobody is there to ask for another try of an update that was rolled back.
+fn policy() -> Policy {
+    Policy { refused_updates: RefusedUpdates::Leave, ..Policy::default() }
+}
+
 fn failed(reason: String) -> Outcome {
     tracing::error!("{reason}");
     Outcome::Failed { reason }
@@ -143,7 +154,10 @@ fn carry_out<E: Engine>(engine: &E, plan: &Plan, cancel: &AtomicBool) -> Outcome
     });
     let failures: Vec<String> = failures.collect();
     match failures.first() {
-        None => Outcome::Converged,
+        None => match plan.held_back.first() {
+            Some(HeldBack { subject, reason }) => Outcome::HeldBack { first: format!("{subject}: {reason}") },
+            None => Outcome::Converged,
+        },
         Some(first) => Outcome::Degraded { failed: failures.len(), first: first.clone() },
     }
 }
@@ -171,6 +185,7 @@ impl Observer for Log<'_> {
                 let cause = &self.plan.steps[*because].subject;
                 tracing::warn!("{action} {}: skipped, since {cause} failed", step.subject);
             }
+            StepOutcome::NotNeeded => {}
             StepOutcome::Cancelled => tracing::info!("{action} {}: not begun", step.subject),
         }
     }

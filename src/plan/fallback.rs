@@ -1,0 +1,117 @@
+//! What an update that fails goes back to, and which failed updates are not tried again.
+//!
+//! An update is a container that takes the place of another one of its instance. When it cannot be started, does not
+//! get healthy or does not stay so, and `update.failure_action` is `rollback`, the plan goes back:
+//!
+//! ```text
+//! stop-first   create, stop old, disconnect old, start, await ──> remove old
+//!                                                   └─ failed ──> stop, disconnect, start old, refuse, remove
+//! start-first  create, start, await ──> traffic, stop old, remove old
+//!                              └─ failed ──> stop, refuse, remove
+//! ```
+//!
+//! Until the new one has proven itself the old one keeps its record, its writable layer and its address; under
+//! stop-first the new one has the same address, so the old one's links are taken away meanwhile. What was refused is
+//! remembered whole in the record of what runs in its place (`Refused`): that is all that outlives the plan. A
+//! crash before that is a replacement cut short, and the next plan goes forward; a crash after it goes back.
+//!
+//! There is nothing to go back to when
+//!
+//! * the old one does not run well itself;
+//! * the old one has to make way, since somebody needs its address or its network's subnet;
+//! * the container shares its network namespace with others that are replaced with it: theirs goes with the old one;
+//!   or it shares the namespace of one that goes.
+//!
+//! # Decisions
+//! The way back is part of the plan, so that a reader sees it in advance and a service that is down is up again before
+//! anything else is waited for. What follows from it for others (their steps were skipped) is the next plan's.
+
+use super::World;
+use super::comparison::{Comparison, Standard};
+use super::containers::{Decision, Turnover};
+use super::images::{Images, Knowledge};
+use super::liveness::is_up;
+use super::scope::shared_network;
+use crate::model::actual::{ActualContainer, Liveness};
+use crate::model::container::{ContainerSpec, FailureAction, RunState};
+use crate::model::health::Health;
+use crate::model::id::{ContainerId, ResourceName};
+use crate::model::record::Refused;
+use crate::model::status::Phase;
+
+/// Says of every decision what it goes back to when it fails.
+pub(super) fn choose(declared: &mut [Decision<'_>]) {
+    let chosen: Vec<bool> = declared.iter().map(|decision| goes_back(decision, declared)).collect();
+    for (decision, goes_back) in declared.iter_mut().zip(chosen) {
+        decision.fallback = decision.leaving.first().copied().filter(|_| goes_back);
+    }
+}
+
+fn goes_back(decision: &Decision<'_>, declared: &[Decision<'_>]) -> bool {
+    let spec = decision.spec();
+    let wants = spec.update.failure_action == FailureAction::Rollback && spec.state == RunState::Running;
+    let lends = declared.iter().any(|other| shared_network(other.spec()) == Some(decision.name()));
+    let stays = |id: &ContainerId| declared.iter().any(|d| d.record.id == *id && !d.is_new() && d.leaving.is_empty());
+    let has_its_network = |old: &ActualContainer| old.record.network_of.as_ref().is_none_or(stays);
+    let is_tried = decision.start.is_some() || decision.kept.is_some_and(|kept| is_up(&kept.liveness));
+    wants
+        && is_tried
+        && decision.turnover != Turnover::MakeWay
+        && !decision.is_held
+        && !decision.is_proven()
+        && decision.leaving.first().is_some_and(|old| can_return(old) && has_its_network(old))
+        && !lends
+}
+
+/// Whether it runs well, or does not run because an update of it was cut short.
+fn can_return(old: &ActualContainer) -> bool {
+    let is_well = match &old.liveness {
+        Liveness::Absent => true,
+        Liveness::Monitored(status) => {
+            let is_unhealthy = status.health.as_ref().is_some_and(|health| health.health == Health::Unhealthy);
+            status.phase == Phase::Running && !is_unhealthy
+        }
+        Liveness::Ended(status) => status.phase == Phase::Stopped,
+        Liveness::Lost(_) => false,
+    };
+    is_well && old.broken.is_none() && old.record.spec.state == RunState::Running
+}
+
+/// The memory that the update of this container to `spec` failed: of any of its replicas, with the image that it would
+/// be made of again.
+pub(super) fn refused<'a>(
+    world: &World<'a>,
+    images: &Images,
+    container: &ResourceName,
+    spec: &ContainerSpec,
+) -> Option<&'a Refused> {
+    let own = world.actual.containers.values().filter(|c| c.record.project == world.desired.project);
+    let of_container = own.filter(|c| c.record.instance.container == *container);
+    let mut refused = of_container.filter_map(|c| c.record.refused.as_deref());
+    refused.find(|refused| {
+        let is_same_image = match images.knowledge(world, &spec.image) {
+            Knowledge::Here(id) => refused.image.as_ref() == Some(&id),
+            Knowledge::Fetched { .. } => false,
+            Knowledge::Missing => true,
+        };
+        refused.spec == *spec && is_same_image
+    })
+}
+
+/// Which record of an instance stays what it is, where the update of its container was refused: the one that was gone
+/// back to, or the one that was not updated yet. One that was updated before another replica failed runs well.
+pub(super) fn held(standard: &Standard<'_, '_>, compared: &[Comparison<'_>]) -> Option<usize> {
+    let is_whole = |c: &Comparison<'_>| c.container.broken.is_none() && standard.shares_rightly(c.container);
+    let gone_back = compared.iter().position(|c| c.container.record.refused.is_some() && !c.fits() && is_whole(c));
+    let is_updated = || compared.iter().any(|c| c.fits() && is_up(&c.container.liveness));
+    gone_back.or_else(|| match is_updated() {
+        true => None,
+        false => compared.iter().position(|c| !c.fits() && is_whole(c)),
+    })
+}
+
+/// When an update was rolled back, and why.
+pub(super) fn told(refused: &Refused) -> String {
+    let Refused { spec: _, image: _, at, reason } = refused;
+    format!("it was rolled back at {}: {reason}", humantime::format_rfc3339_seconds(*at))
+}

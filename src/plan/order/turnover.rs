@@ -1,0 +1,101 @@
+//! How one container takes the place of another: one replica after the other, when the new one is proven, and back again
+//! when it fails (see `fallback`).
+
+use super::{Departure, Sequence, subject};
+use crate::model::action::Action;
+use crate::model::units::Timespan;
+use crate::plan::containers::{Decision, Turnover};
+use crate::plan::graph::Node;
+use crate::plan::traffic::Traffic;
+
+/// The reason of the steps that go back.
+const WAY_BACK: &str = "if the update fails: update.failure_action is `rollback`";
+
+impl<'w, 'a> Sequence<'w, 'a> {
+    /// The step after which a container has proven that it can take the place of what leaves.
+    fn proven(&mut self, decision: &Decision<'_>, reason: &str) -> Option<Node> {
+        match decision.spec().update.monitor {
+            Timespan::ZERO => self.reached(decision, decision.ready_when, reason),
+            stays => Some(self.add_wait(decision, decision.ready_when, stays, reason)),
+        }
+    }
+
+    /// Replicas are replaced one after another, so that the others serve meanwhile.
+    pub(super) fn link_replicas(&mut self) {
+        let containers = self.containers;
+        let mut before: Option<&Decision<'_>> = None;
+        let turns = containers.declared.iter().filter(|d| d.is_new() && !d.leaving.is_empty());
+        for decision in turns.filter(|d| d.turnover != Turnover::MakeWay) {
+            if let Some(before) = before.filter(|before| before.name() == decision.name() && before.start.is_some()) {
+                let reason = format!("before {} is replaced", decision.record.instance);
+                let ready = self.reached(before, before.ready_when, &reason);
+                let firsts: Vec<Node> = match decision.turnover {
+                    Turnover::SideBySide => self.nodes.start.get(&decision.record.id).copied().into_iter().collect(),
+                    Turnover::InPlace | Turnover::MakeWay => {
+                        let old = decision.leaving.iter().filter_map(|c| self.nodes.departures.get(&c.record.id));
+                        old.map(Departure::first).collect()
+                    }
+                };
+                let gone = before.leaving.iter().filter_map(|c| self.nodes.departures.get(&c.record.id));
+                let done: Vec<Node> = gone.map(|departure| departure.remove).chain(ready).collect();
+                firsts.into_iter().for_each(|first| self.graph.prefer(first, done.iter().copied()));
+            }
+            before = Some(decision);
+        }
+    }
+
+    /// The steps for the case that a replacement fails. The old one runs again before anything is remembered: a disk
+    /// that is full must not keep it down.
+    fn add_way_back(&mut self, decision: &'w Decision<'a>, ready: Option<Node>) {
+        let Some(fallback) = decision.fallback else { return };
+        let (new, old) = (decision.record.id.clone(), fallback.record.id.clone());
+        let triggers: Vec<Node> = self.nodes.start.get(&new).copied().into_iter().chain(ready).collect();
+        let mut add = |action: Action, after: Vec<Node>| {
+            let node = self.graph.add(action, subject(&decision.record), decision.mark(), WAY_BACK.to_owned());
+            self.graph.rescue(node, triggers.iter().copied());
+            self.graph.require(node, after);
+            node
+        };
+        let stop = add(Action::StopContainer { id: new.clone() }, Vec::new());
+        let mut gone = vec![stop];
+        if decision.turnover == Turnover::InPlace {
+            let disconnect = add(Action::DisconnectContainer { id: new.clone() }, vec![stop]);
+            add(Action::StartContainer { id: old.clone() }, vec![disconnect]);
+            gone.push(disconnect);
+        }
+        // Whether the old one could be started or not.
+        gone.push(add(Action::RefuseUpdate { id: old, failed: new.clone(), reason: String::new() }, vec![stop]));
+        add(Action::RemoveContainer { id: new }, gone);
+    }
+
+    /// A start-first replacement gets the traffic when it is ready, and then the old one stops.
+    pub(super) fn link_traffic(&mut self, traffic: &Traffic) {
+        let containers = self.containers;
+        for decision in containers.declared.iter().filter(|d| d.turnover == Turnover::SideBySide) {
+            let switch = traffic.switches.iter().find(|(id, _)| *id == decision.record.id);
+            let ready = self.proven(decision, "before the old one stops");
+            self.add_way_back(decision, ready);
+            let ready: Vec<Node> = ready.into_iter().collect();
+            let switched = match switch {
+                Some((_, moment)) => self.add_moment(moment, "the new one is ready", &ready),
+                None => Vec::new(),
+            };
+            let old = decision.leaving.iter().filter_map(|c| self.nodes.departures.get(&c.record.id));
+            for old in old.copied().collect::<Vec<_>>() {
+                self.graph.require(old.first(), ready.iter().chain(&switched).copied());
+            }
+        }
+        for decision in containers.declared.iter().filter(|d| d.turnover == Turnover::InPlace) {
+            let Some(fallback) = decision.fallback else { continue };
+            let ready = self.proven(decision, "before the old one goes");
+            self.add_way_back(decision, ready);
+            if let Some(old) = self.nodes.departures.get(&fallback.record.id).copied() {
+                self.graph.require(old.remove, ready);
+            }
+        }
+        if let Some(ruleset) = &traffic.end {
+            let gone: Vec<Node> = self.nodes.network_gone.iter().map(|(_, node)| *node).collect();
+            self.add_firewall(ruleset, "networks are gone", &gone);
+        }
+    }
+}

@@ -52,7 +52,9 @@ pub(super) fn wanted(setup: &Setup<'_>) -> Result<Vec<Node>, RuntimeError> {
         group: None,
     });
     let mut nodes: Vec<Node> = if setup.binds_dev() { Vec::new() } else { default.into() };
-    for device in &setup.devices {
+    // A list of all that the host has names /dev/ptmx too, which belongs to the container's own devpts (see `LINKS`).
+    let is_linked = |device: &&LinuxDevice| !setup.binds_dev() && device.path() == Path::new("/dev/ptmx");
+    for device in setup.devices.iter().filter(|device| !is_linked(device)) {
         nodes.push(declared(device)?);
     }
     Ok(nodes)

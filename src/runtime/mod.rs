@@ -16,6 +16,7 @@ pub mod binary;
 pub mod capabilities;
 pub mod cgroup;
 mod command;
+mod copy_up;
 mod devices;
 pub mod error;
 pub mod exec;

@@ -23,6 +23,8 @@ pub(super) struct MountOptions {
     pub propagation: Option<Propagation>,
     /// Owners are shown through a mapping (`idmap`, `ridmap`).
     pub map_owners: Option<Reach>,
+    /// What the image has at the target goes into the new filesystem (`tmpcopyup`).
+    pub copies_up: bool,
     /// For the filesystem: `key` or `key=value`.
     pub data: Vec<(String, Option<String>)>,
 }
@@ -81,7 +83,11 @@ const SUPERBLOCK: [&str; 3] = ["sync", "dirsync", "lazytime"];
 pub(super) fn words() -> Vec<String> {
     let attributes = ATTRIBUTES.iter().flat_map(|(word, ..)| [(*word).to_owned(), format!("r{word}")]);
     let propagations = PROPAGATIONS.iter().flat_map(|(word, _)| [(*word).to_owned(), format!("r{word}")]);
-    let others = ["bind", "rbind"].iter().chain(&DEFAULTS).chain(&SUPERBLOCK).map(|word| (*word).to_owned());
+    let others = ["bind", "rbind", "idmap", "ridmap", "tmpcopyup"]
+        .iter()
+        .chain(&DEFAULTS)
+        .chain(&SUPERBLOCK)
+        .map(|word| (*word).to_owned());
     let mut words: Vec<String> = attributes.chain(propagations).chain(others).collect();
     words.sort_unstable();
     words
@@ -96,6 +102,9 @@ pub(super) fn parse(field: &str, words: &[String]) -> Result<MountOptions, Runti
     if options.bind == Some(Bind::Tree) {
         let plain = options.attributes;
         merge(&mut options.recursive, plain);
+    }
+    if options.bind.is_some() && options.copies_up {
+        return Err(invalid(field, "`tmpcopyup` is no option of a bind mount"));
     }
     if options.bind.is_some() && !options.data.is_empty() {
         let (key, _) = &options.data[0];
@@ -121,7 +130,9 @@ fn take(field: &str, word: &str, options: &mut MountOptions) -> Result<(), Runti
         options.map_owners = Some(options.map_owners.unwrap_or(Reach::One));
     } else if word == "ridmap" {
         options.map_owners = Some(Reach::Tree);
-    } else if ["remount", "mand", "iversion", "silent", "tmpcopyup"].contains(&word) {
+    } else if word == "tmpcopyup" {
+        options.copies_up = true;
+    } else if ["remount", "mand", "iversion", "silent"].contains(&word) {
         return Err(unsupported(field, format!("the mount option `{word}`")));
     } else if !DEFAULTS.contains(&word) {
         options.data.push(match word.split_once('=') {
@@ -191,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_is_not_done_is_refused() {
-        for words in [["tmpcopyup"], ["mand"], ["remount"]] {
+        for words in [["silent"], ["mand"], ["remount"]] {
             assert!(parse("mounts[0]", &words.map(str::to_owned)).is_err());
         }
         assert!(parse("mounts[0]", &["bind".to_owned(), "size=1".to_owned()]).is_err());

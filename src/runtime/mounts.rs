@@ -12,6 +12,7 @@ use rustix::mount::{
     fsmount, fsopen, open_tree,
 };
 
+use super::copy_up::{self, OwnMode};
 use super::error::{Context, RuntimeError, invalid};
 use super::mount_options::{Bind, MountOptions, Propagation};
 use super::paths::{self, Kind, Links};
@@ -110,6 +111,11 @@ fn attach_at_target(root: BorrowedFd<'_>, made: BorrowedFd<'_>, mount: &MountPoi
     };
     let target = paths::ensure(root, &mount.target, kind, links)
         .during("make the target of the mount", mount.target.display())?;
+    if mount.options.copies_up {
+        let has_mode = mount.options.data.iter().any(|(key, _)| key == "mode");
+        let own_mode = if has_mode { OwnMode::Kept } else { OwnMode::Copied };
+        copy_up::copy(target.as_fd(), made, own_mode).during("copy what is at", mount.target.display())?;
+    }
     attach(made, target.as_fd(), &mount.target)
 }
 

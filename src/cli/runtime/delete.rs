@@ -29,7 +29,7 @@ pub fn run(arguments: &DeleteArguments, store: &Store, log: &Log) -> Result<Exit
         other => other?,
     };
     if !arguments.force {
-        container.expect("delete", &[Status::Stopped])?;
+        container.require("delete", &[Status::Stopped])?;
     }
     // A container whose `create` was killed early has no configuration, and no hooks.
     let spec = container.spec();

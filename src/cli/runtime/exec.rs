@@ -94,7 +94,7 @@ pub fn run(arguments: &ExecArguments, store: &Store, log: &Log) -> Result<Exit, 
     let cannot = |failure: Failure| failure.context(format!("cannot execute in the container `{id}`"));
     let allowed = [Status::Created, Status::Running, Status::Paused];
     let allowed = if arguments.ignore_paused { &allowed[..] } else { &allowed[..2] };
-    container.expect("execute in", allowed)?;
+    container.require("execute in", allowed)?;
     let Some(pid) = container.live_process() else { return Err(cannot(Failure::new("container not running"))) };
     let spec = container.spec()?;
     let (process, identity) = process(arguments, &spec).map_err(cannot)?;

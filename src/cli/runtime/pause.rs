@@ -7,7 +7,7 @@ use crate::cli::failure::{Exit, Failure};
 
 pub fn pause(arguments: &ContainerArguments, store: &Store) -> Result<Exit, Failure> {
     let container = store.take(&arguments.id)?;
-    container.expect("pause", &[Status::Created, Status::Running])?;
+    container.require("pause", &[Status::Created, Status::Running])?;
     if let Some(cgroup) = container.cgroup()? {
         cgroup.freeze().map_err(failure)?;
     }
@@ -16,7 +16,7 @@ pub fn pause(arguments: &ContainerArguments, store: &Store) -> Result<Exit, Fail
 
 pub fn resume(arguments: &ContainerArguments, store: &Store) -> Result<Exit, Failure> {
     let container = store.take(&arguments.id)?;
-    container.expect("resume", &[Status::Paused])?;
+    container.require("resume", &[Status::Paused])?;
     if let Some(cgroup) = container.cgroup()? {
         cgroup.thaw().map_err(failure)?;
     }

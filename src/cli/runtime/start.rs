@@ -13,7 +13,7 @@ use crate::runtime::{RuntimeError, gate};
 
 pub fn run(arguments: &ContainerArguments, store: &Store, log: &Log) -> Result<Exit, Failure> {
     let container = store.take(&arguments.id)?;
-    container.expect("start", &[Status::Created])?;
+    container.require("start", &[Status::Created])?;
     let spec = container.spec()?;
     let pid = container.live_process();
     if let Err(error) = gate::open(&container.directory) {

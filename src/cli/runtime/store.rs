@@ -253,7 +253,7 @@ impl Container {
     }
 
     /// Fails unless the status is one of `allowed`; `action` is what the caller is about to do.
-    pub fn expect(&self, action: &str, allowed: &[Status]) -> Result<Status, Failure> {
+    pub fn require(&self, action: &str, allowed: &[Status]) -> Result<Status, Failure> {
         let status = self.status()?;
         match allowed.contains(&status) {
             true => Ok(status),

@@ -101,7 +101,7 @@ pub fn run(arguments: &UpdateArguments, store: &Store) -> Result<Exit, Failure> 
         None => serde_json::from_value(arguments.limits.to_json())?,
     };
     let container = store.take(&arguments.id)?;
-    container.expect("update", &[Status::Created, Status::Running, Status::Paused])?;
+    container.require("update", &[Status::Created, Status::Running, Status::Paused])?;
     if let Some(cgroup) = container.cgroup()? {
         cgroup.update(&resources).map_err(|error| cannot(failure(error)))?;
     }

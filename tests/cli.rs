@@ -55,6 +55,24 @@ fn mistakes_of_usage_exit_with_64_and_help_with_0() {
 }
 
 #[test]
+fn the_examples_of_every_help_are_read() {
+    let commands =
+        ["validate", "config", "plan", "apply", "watch", "down", "status", "logs", "exec", "stats", "completions"];
+    for command in commands {
+        let help = stdout(&run(&[], &[command, "--help"]));
+        let examples: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("  evenkeel ")).collect();
+        assert!(!examples.is_empty(), "{help}");
+        for example in examples {
+            // Its meaning stands apart; `--help` keeps it from being done.
+            let line = example.split("  ").next().unwrap().split(['<', '>']).next().unwrap();
+            let arguments: Vec<&str> = line.split_whitespace().chain(["--help"]).collect();
+            let output = run(&[], &arguments);
+            assert_ne!(code(&output), 64, "{example}: {}", stderr(&output));
+        }
+    }
+}
+
+#[test]
 fn a_misspelt_command_gets_the_nearest() {
     assert!(stderr(&run(&[], &["valdate"])).contains("'validate'"));
     assert!(stderr(&run(&[], &["validate", "--fil", "x"])).contains("'--file'"));

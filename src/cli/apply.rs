@@ -27,7 +27,7 @@ use crate::reconcile::report::Report;
 
 #[derive(Debug, Args)]
 pub struct ApplyArguments {
-    /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay
+    /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay [default: ./evenkeel.toml, else /etc/evenkeel]
     #[arg(short, long = "file", value_name = "PATH", conflicts_with = "plan")]
     pub files: Vec<PathBuf>,
 

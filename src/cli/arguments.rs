@@ -13,6 +13,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::apply::ApplyArguments;
 use super::completions::CompletionsArguments;
 use super::down::DownArguments;
+use super::examples;
 use super::exec::ExecArguments;
 use super::inspect::InspectArguments;
 use super::logs::LogsArguments;
@@ -36,7 +37,7 @@ const DEFAULT_RUN: &str = "/run/evenkeel";
 #[command(after_help = "Exit codes: 0 done, 1 error, 2 changes pending (with --detailed-exitcode), 3 degraded, \
 4 refused by a guard, 5 stale plan or locked, 64 usage.")]
 pub struct Arguments {
-    /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay [default: ./evenkeel.toml, /etc/evenkeel]
+    /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay [default: ./evenkeel.toml, else /etc/evenkeel]
     #[arg(short = 'f', long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
 
@@ -50,36 +51,47 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show what apply would do, field by field
+    #[command(after_help = examples::PLAN)]
     Plan(PlanArguments),
     /// Make the host what the manifests declare
+    #[command(after_help = examples::APPLY)]
     Apply(ApplyArguments),
     /// Keep the host as declared, for as long as this runs
+    #[command(after_help = examples::WATCH)]
     Watch(WatchArguments),
     /// Remove what a project has on this host
+    #[command(after_help = examples::DOWN)]
     Down(DownArguments),
     /// Show what is declared against what is, and why they differ
+    #[command(after_help = examples::STATUS)]
     Status(StatusArguments),
     /// Check the manifests: all that is wrong with them, each at its place
+    #[command(after_help = examples::VALIDATE)]
     Validate(ManifestArguments),
     /// Print the resolved manifest
+    #[command(after_help = examples::CONFIG)]
     Config(ManifestArguments),
     /// Print the JSON Schema of the manifest
     Schema,
     /// List containers and how they are
     Ps(PsArguments),
     /// Show what containers wrote
+    #[command(after_help = examples::LOGS)]
     Logs(LogsArguments),
     /// Run a further process in a running container
+    #[command(after_help = examples::EXEC)]
     Exec(ExecArguments),
     /// List the processes of containers
     Top(TopArguments),
     /// Show what containers use: processor, memory, processes, traffic
+    #[command(after_help = examples::STATS)]
     Stats(StatsArguments),
     /// Show everything that is known of containers, as JSON
     Inspect(InspectArguments),
     /// Run containers from OCI bundles, as runc does; also the program `evenkeel-runtime`
     Runtime(RuntimeArguments),
     /// Print a completion script for a shell
+    #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArguments),
     /// Write manual pages
     Man(ManArguments),
@@ -90,7 +102,7 @@ pub enum Command {
 /// For commands that need nothing but the manifests.
 #[derive(Debug, Args)]
 pub struct ManifestArguments {
-    /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay
+    /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay [default: ./evenkeel.toml, else /etc/evenkeel]
     #[arg(short, long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
 }

@@ -13,6 +13,7 @@ mod config;
 mod context;
 mod conversation;
 mod down;
+mod examples;
 mod exec;
 mod failure;
 mod inspect;

@@ -63,7 +63,7 @@ impl PlanningArguments {
 
 #[derive(Debug, Args)]
 pub struct PlanArguments {
-    /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay
+    /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay [default: ./evenkeel.toml, else /etc/evenkeel]
     #[arg(short, long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
 

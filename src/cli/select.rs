@@ -106,6 +106,7 @@ fn unknown(records: &[ContainerRecord], word: &str) -> Failure {
         .min()
         .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).max(1));
     match nearest {
+        _ if word.ends_with(".toml") => failure.hint("name a manifest with `--file`: `logs -f` follows"),
         Some((_, candidate)) => failure.hint(format!("did you mean `{candidate}`?")),
         None if records.is_empty() => failure.hint("this state root has no containers: `evenkeel apply` makes them"),
         None => failure.hint("`evenkeel ps` lists what there is"),

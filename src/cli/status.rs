@@ -22,7 +22,7 @@ use crate::plan::{Mark, Plan, Policy, Step};
 
 #[derive(Debug, Args)]
 pub struct StatusArguments {
-    /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay
+    /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay [default: ./evenkeel.toml, else /etc/evenkeel]
     #[arg(short, long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
 

@@ -26,7 +26,7 @@ use crate::reconcile::watch::{self, wake};
 
 #[derive(Debug, Args)]
 pub struct WatchArguments {
-    /// A manifest, or a directory of manifests; repeat it to overlay
+    /// A manifest, or a directory of manifests; repeat it to overlay [default: ./evenkeel.toml, else /etc/evenkeel]
     #[arg(short, long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
 

@@ -21,23 +21,24 @@ table! {
     Container: "a container", requires ["image"], advice advice::CONTAINER, {
         /// The name of an entry of `images`, or a reference such as `docker.io/library/postgres:17`.
         image: String,
-        /// What is run, in place of the image's entrypoint.
+        /// What is run: `["/bin/serve"]`. No shell reads it. Default: the image's entrypoint.
         entrypoint: CommandLine,
-        /// The arguments of the entrypoint, in place of the image's.
+        /// The arguments of the entrypoint: `["--port", "80"]`. Default: the image's, unless `entrypoint` is set.
         command: CommandLine,
-        /// Environment variables.
+        /// Environment variables beside the image's: `{ TZ = "UTC" }`.
         environment: Entries<Variable, Scalar>,
         /// Files of `NAME=value` lines, relative to this file. `environment` wins over them.
         env_files: Vec<Placed<String>>,
-        /// Who it runs as: a name or a number, with a group behind a colon.
+        /// Who it runs as: a name or a number, with a group behind a colon: `"1000:1000"`. Default: the image's user,
+        /// or root.
         user: User,
-        /// Further groups of the process.
+        /// Further groups of the process: `["audio", 29]`.
         group_add: Vec<Placed<Group>>,
-        /// The directory that it begins in.
+        /// The directory that it begins in. Default: the image's, or `/`.
         working_dir: Target,
         /// The name that the container has for itself. Default: its instance's name.
         hostname: HostName,
-        /// Labels of the container.
+        /// Labels of the container: `{ "org.example.team" = "web" }`. Nothing in Evenkeel looks at them.
         labels: Labels,
         /// A small init as process 1 that reaps orphans and passes signals on. Default: false.
         init: bool,
@@ -49,51 +50,51 @@ table! {
         read_only: bool,
         /// Every capability and device, no seccomp filter, nothing masked. Default: false.
         privileged: bool,
-        /// Capabilities beside the default set, or `ALL`.
+        /// Capabilities beside the default set, or `ALL`: `["NET_ADMIN"]`.
         cap_add: Vec<Placed<CapabilityWord>>,
-        /// Capabilities to take from the default set, or `ALL`.
+        /// Capabilities to take from the default set, or `ALL`: `["CHOWN"]`.
         cap_drop: Vec<Placed<CapabilityWord>>,
         /// Devices of the host: `"/dev/fuse"`, `"/dev/sda:/dev/disk:r"`, or a table.
         devices: Vec<Placed<Device>>,
-        /// Limits of the process (setrlimit(2)) by name.
+        /// Limits of the process (setrlimit(2)) by name: `{ nofile = 4096, core = 0 }`. Default: those of Evenkeel itself.
         ulimits: Entries<UlimitName, Ulimit>,
-        /// Kernel settings of the container's own namespaces.
+        /// Kernel settings of the container's own namespaces: `{ "net.core.somaxconn" = 1024 }`.
         sysctls: Entries<Sysctl, Scalar>,
         /// The size of /dev/shm. Default: `"64MiB"`.
         shm_size: ByteSize,
-        /// How soon the kernel kills it when memory is short.
+        /// How soon the kernel kills it when memory is short, 1000 first. Default: as Evenkeel itself.
         oom_score_adj: Whole<-1000, 1000>,
         /// `none`, `host` or `container:NAME`, in place of `networks`.
         network_mode: NetworkWord,
-        /// The networks that it is on: a list of names, or a table by name.
+        /// The networks that it is on: a list of names, or a table by name. Default: `["default"]`.
         networks: Networks,
         /// Published ports: the host's side = the container's. A side without an address is 127.0.0.1; `*:` is
         /// every address of the host.
         ports: Entries<HostPort, Whole<1, 65535>>,
-        /// Further names in /etc/hosts.
+        /// Further names in /etc/hosts: `{ gateway = "10.0.0.1" }`.
         extra_hosts: Entries<Alias, IpAddr>,
-        /// Resolvers in place of the host's.
+        /// Resolvers for names that are not of its networks: `["9.9.9.9"]`. Default: the host's.
         dns: Vec<Placed<IpAddr>>,
-        /// Search domains.
+        /// Search domains: `["example.org"]`. Default: the host's.
         dns_search: Vec<Placed<Alias>>,
         /// What is mounted, by the path inside the container: the name of a volume, or a table.
         mounts: Entries<Target, Mount>,
-        /// Limits of all its processes together.
+        /// Limits of all its processes together: `{ memory = "256MiB", cpus = 1.5, pids = 100 }`.
         resources: Resources,
         /// `no`, `on-failure`, `always`, `unless-stopped`, the name of an entry of `restart`, or a table.
         /// Default: `no`.
         restart: RestartWord,
-        /// How its health is found out: a table, or `"none"` to drop the image's check.
+        /// How its health is found out: a table, or `"none"` to drop the image's check. Default: the image's check.
         healthcheck: Healthcheck,
         /// The signal that asks it to end. Default: the image's, or `SIGTERM`.
         stop_signal: Signal,
         /// How long it has to end before it is killed. Default: `"10s"`.
         stop_grace_period: Timespan,
-        /// How its output is kept.
+        /// How its output is kept: `{ max_size = "10MiB", max_files = 5 }`.
         logging: Logging,
         /// Containers that must be `started`, `healthy` or `completed` before it starts.
         depends_on: Dependencies,
-        /// How it is replaced.
+        /// How it is replaced: `{ order = "start-first" }`.
         update: Update,
         /// How many of it. Default: 1.
         replicas: Whole<0, 1000>,
@@ -122,19 +123,19 @@ table! {
 table! {
     /// Limits by cgroups.
     Resources: "resources", requires [], advice advice::RESOURCES, {
-        /// The most memory it may use.
+        /// The most memory it may use: `"256MiB"`. Default: no limit.
         memory: ByteSize,
-        /// Memory and swap together.
+        /// Memory and swap together; equal to `memory` for no swap. Default: the kernel's.
         memory_swap: ByteSize,
-        /// Memory that it keeps when the host is short.
+        /// Memory that it keeps when the host is short. Default: none.
         memory_reservation: ByteSize,
-        /// How many processors it may use, such as 1.5.
+        /// How many processors it may use, such as 1.5. Default: no limit.
         cpus: Cpus,
-        /// Its weight beside others; 1024 is usual.
+        /// Its weight beside others when processors are short; 1024 is usual. Default: the kernel's.
         cpu_shares: Whole<2, 262144>,
-        /// The processors it may run on: `"0-1,3"`.
+        /// The processors it may run on: `"0-1,3"`. Default: all.
         cpuset: CpuList,
-        /// How many processes it may have.
+        /// How many processes and threads it may have. Default: no limit.
         pids: Whole<1, 4194304>,
     }
 }

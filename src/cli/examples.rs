@@ -1,0 +1,78 @@
+//! What the help of a command ends with: lines to try, and the exit codes that are its own.
+
+pub const VALIDATE: &str = "\
+Examples:
+  evenkeel validate                              ./evenkeel.toml, or else all of /etc/evenkeel
+  evenkeel validate -f base.toml -f local.toml   the second on top of the first
+  evenkeel validate -f - < evenkeel.toml         paths in it begin in the working directory
+  evenkeel validate --json                       one object with file, line and column of every problem
+
+It needs neither root nor an engine. Exit codes: 0 valid, 1 not.";
+
+pub const CONFIG: &str = "\
+Examples:
+  evenkeel config -f base.toml -f local.toml     what the two are together, with variables and paths resolved";
+
+pub const PLAN: &str = "\
+Examples:
+  evenkeel plan --detailed-exitcode              2 when there is something to do
+  evenkeel plan -o release.plan                  for review; then `evenkeel apply release.plan`
+  evenkeel plan --target web                     web and what it needs
+  evenkeel plan --remove-volume pgdata           data is given up by name only
+
+TIME is such as 500ms, 30s or 5m. Exit codes: 0, 1 error, 2 changes pending (with --detailed-exitcode), 4 refused by a \
+guard.";
+
+pub const APPLY: &str = "\
+Examples:
+  evenkeel apply --wait --timeout 2m             come back when all runs and is healthy
+  evenkeel apply --dry-run                       the same as `evenkeel plan`
+  evenkeel apply release.plan                    exactly what `evenkeel plan -o release.plan` said, or 5
+  evenkeel apply --lock-timeout 1m               behind an apply that is at it
+
+TIME is such as 500ms, 30s or 5m. Exit codes: 0 done or nothing to do, 1 error, 2 there was something to do (with \
+--detailed-exitcode), 3 degraded or rolled back, 4 refused by a guard, 5 stale plan or another apply holds the lock.";
+
+pub const WATCH: &str = "\
+Examples:
+  evenkeel watch -f /etc/evenkeel                what examples/systemd/evenkeel.service runs
+  evenkeel watch --interval 5m                   look at everything every five minutes; events are heard at once
+
+TIME is such as 30s or 5m. SIGHUP reads the manifests again, SIGTERM and SIGINT end watching; containers go on.";
+
+pub const DOWN: &str = "\
+Examples:
+  evenkeel down                                  containers and networks; volumes stay
+  evenkeel down -p shop --volumes --yes          without the manifest, without a question, with the data
+
+TIME is such as 500ms, 30s or 5m.";
+
+pub const STATUS: &str = "\
+Examples:
+  evenkeel status --detailed-exitcode            2 when something is not as declared
+  evenkeel status --json                         for a monitoring system";
+
+pub const LOGS: &str = "\
+Examples:
+  evenkeel logs -f web                           all replicas of web, and what comes
+  evenkeel logs --since 10m --tail 100 -t db     at most 100 lines of the last ten minutes, each with its time
+  evenkeel --file shop.toml logs web             `-f` behind `logs` follows; a manifest is named with --file";
+
+pub const EXEC: &str = "\
+Examples:
+  evenkeel exec -it db sh                        a shell in a terminal
+  evenkeel exec db pg_dump shop > shop.sql       its output, its exit code
+  evenkeel exec web.2 env                        the second replica";
+
+pub const STATS: &str = "\
+Examples:
+  evenkeel stats --no-stream --json              one document: bytes, and processor time in per cent of one
+  evenkeel stats --interval 5s web
+
+TIME is such as 500ms, 30s or 5m.";
+
+pub const COMPLETIONS: &str = "\
+Examples:
+  evenkeel completions bash > /etc/bash_completion.d/evenkeel
+  evenkeel completions zsh > /usr/local/share/zsh/site-functions/_evenkeel
+  evenkeel completions fish > /etc/fish/completions/evenkeel.fish";

@@ -1,7 +1,7 @@
 //! Published ports: the host's side and the container's side.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -13,8 +13,6 @@ pub enum PortError {
     Port(String),
     #[error("expected an IP address, `*` or nothing before the port, found `{0}`")]
     Address(String),
-    #[error("nothing can be published on `::1`: the kernel lets no packet leave IPv6's loopback; use 127.0.0.1")]
-    Loopback6,
     #[error("expected `tcp` or `udp` after the slash, found `{0}`")]
     Protocol(String),
 }
@@ -103,9 +101,6 @@ impl FromStr for HostPort {
             Some((ip, port)) => {
                 let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
                 let ip = bare.parse().map_err(|_| PortError::Address(ip.to_owned()))?;
-                if ip == IpAddr::V6(Ipv6Addr::LOCALHOST) {
-                    return Err(PortError::Loopback6);
-                }
                 (HostAddress::One(ip), port)
             }
         };
@@ -139,12 +134,6 @@ mod tests {
             assert_eq!(text.parse::<HostPort>().unwrap().to_string(), text);
         }
         assert_eq!("8080".parse::<HostPort>().unwrap().to_string(), "127.0.0.1:8080");
-    }
-
-    #[test]
-    fn what_could_never_be_reached_is_refused() {
-        assert_eq!("[::1]:80".parse::<HostPort>(), Err(PortError::Loopback6));
-        assert!("[::]:80".parse::<HostPort>().is_ok());
     }
 
     #[test]

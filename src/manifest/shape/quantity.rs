@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::manifest::read::{Bare, Word, word, word_schema};
 use crate::manifest::suggest::{key_text, nearest};
 use crate::model::network::Subnet;
-use crate::model::port::HostPort;
+use crate::model::port::{HostAddress, HostPort};
 use crate::model::units::{ByteSize, Cpus, FileMode, Signal, Timespan};
 
 word!(Timespan, "a time span", Nothing, "^[0-9]+ *[A-Za-z]+( *[0-9]+ *[A-Za-z]+)*$");
@@ -33,7 +33,12 @@ impl Word for HostPort {
     const NOUN: &'static str = "a port of the host";
     const BARE: Bare = Bare::Integers;
     fn parse(text: &str) -> Result<HostPort, String> {
-        text.parse::<HostPort>().map_err(|error| error.to_string())
+        match text.parse::<HostPort>() {
+            Ok(HostPort { address: HostAddress::One(IpAddr::V6(Ipv6Addr::LOCALHOST)), .. }) => {
+                Err("nothing can be published there: the kernel lets no packet leave IPv6's loopback".to_owned())
+            }
+            other => other.map_err(|error| error.to_string()),
+        }
     }
     /// Compose's `"127.0.0.1:8080:80/udp"`.
     fn entry_of(item: &str) -> Option<String> {
@@ -46,7 +51,7 @@ impl Word for HostPort {
         Some(format!("{} = {container}", key_text(&format!("{host}{protocol}"))))
     }
     fn meant(text: &str) -> Option<String> {
-        if let Some(port) = text.strip_prefix("localhost:") {
+        if let Some(port) = text.strip_prefix("localhost:").or(text.strip_prefix("[::1]:")) {
             return Some(format!("write {port}: a port without an address is on 127.0.0.1"));
         }
         let digit_at = |end: Option<char>| end.is_some_and(|c| c.is_ascii_digit());

@@ -32,8 +32,7 @@ fn copy_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::R
 
 /// Copies owner, mode, times and attributes of a directory, and nothing that is in it.
 pub fn copy_root(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    copy_attributes(from, to)?;
-    copy_metadata(to, &rfs::fstat(from)?)
+    copy_metadata(from, to, &rfs::fstat(from)?)
 }
 
 fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> io::Result<()> {
@@ -50,8 +49,7 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32)
             let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let target = open(to, name, new)?;
             io::copy(&mut std::fs::File::from(source.try_clone()?), &mut std::fs::File::from(target.try_clone()?))?;
-            copy_attributes(source.as_fd(), target.as_fd())?;
-            copy_metadata(target.as_fd(), &stat)
+            copy_metadata(source.as_fd(), target.as_fd(), &stat)
         }
         FileType::Symlink => {
             rfs::symlinkat(rfs::readlinkat(from, name, Vec::new())?, to, name)?;
@@ -74,11 +72,12 @@ fn own(directory: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> io::Result<()> {
     Ok(rfs::chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Owner first: chown(2) clears set-user-ID bits. Times last: everything else touches them.
-fn copy_metadata(to: BorrowedFd<'_>, stat: &Stat) -> io::Result<()> {
+/// Owner first: chown(2) clears set-user-ID bits and file capabilities. Times last: everything else touches them.
+fn copy_metadata(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat) -> io::Result<()> {
     let (uid, gid) = owner(stat);
     rfs::fchown(to, Some(uid), Some(gid))?;
     rfs::fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
+    copy_attributes(from, to)?;
     let time = |seconds, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as i64 };
     let times = Timestamps {
         last_access: time(stat.st_atime, stat.st_atime_nsec),
@@ -129,11 +128,18 @@ mod tests {
         fs::set_permissions(from.join("sub/file"), fs::Permissions::from_mode(0o4751)).unwrap();
         fs::set_permissions(&from, fs::Permissions::from_mode(0o711)).unwrap();
         symlink(&outside, from.join("link")).unwrap();
+        // CAP_NET_BIND_SERVICE, permitted and effective (capabilities(7), "File capabilities").
+        let capability = [&[1, 0, 0, 2, 0, 4][..], &[0; 14]].concat();
+        let attribute = "security.capability";
+        rfs::setxattr(from.join("sub/file"), attribute, &capability, XattrFlags::empty()).unwrap();
 
         copy_tree(File::open(&from).unwrap().as_fd(), File::open(&to).unwrap().as_fd()).unwrap();
 
         let (old, new) = (fs::metadata(from.join("sub/file")).unwrap(), fs::metadata(to.join("sub/file")).unwrap());
         assert_eq!((old.mode(), old.mtime_nsec()), (new.mode(), new.mtime_nsec()));
+        let mut kept = vec![0; 64];
+        let length = rfs::getxattr(to.join("sub/file"), attribute, kept.as_mut_slice()).unwrap();
+        assert_eq!(kept[..length], capability);
         assert_eq!(fs::metadata(&to).unwrap().mode() & 0o7777, 0o711);
         assert_eq!(fs::read_link(to.join("link")).unwrap(), outside);
         assert_eq!(fs::read_to_string(to.join("sub/file")).unwrap(), "content");

@@ -34,8 +34,8 @@ const DEFAULT_RUN: &str = "/run/evenkeel";
 /// Keeps this host at the state that TOML manifests declare: images, containers, volumes, networks
 #[derive(Debug, Parser)]
 #[command(name = "evenkeel", version, propagate_version = false, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done, 1 error, 2 changes pending (with --detailed-exitcode), 3 degraded, \
-4 refused by a guard, 5 stale plan or locked, 64 usage.")]
+#[command(after_help = "Exit codes: 0 done, 1 error, 2 changes pending (with --detailed-exitcode), \
+3 degraded or rolled back, 4 refused by a guard, 5 stale plan or locked, 64 usage.")]
 pub struct Arguments {
     /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay [default: ./evenkeel.toml, else /etc/evenkeel]
     #[arg(short = 'f', long = "file", value_name = "PATH")]

@@ -196,3 +196,37 @@ fn a_service_that_was_killed_adopts_what_runs() {
         watched.end();
     });
 }
+
+/// A release is put in force by renaming a link over the one before: no file is written, and the directory that holds
+/// the manifest is another one afterwards.
+#[test]
+fn a_link_that_is_swapped_and_a_file_of_variables_are_edits() {
+    in_a_network_of_its_own(|| {
+        let watched = Watched::begin();
+        let at = |name: &str| watched.directory.path().join(name);
+        let link = |target: &str, name: &str| {
+            std::os::unix::fs::symlink(target, at("new")).unwrap();
+            fs::rename(at("new"), at(name)).unwrap();
+        };
+        let side = |label: &str| {
+            format!("{MANIFEST}\n[containers.side]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\n{label}")
+        };
+        for (release, label) in [("1", ""), ("2", "labels = { release = \"2\" }"), ("3", "env_files = [\"variables\"]")]
+        {
+            fs::create_dir_all(at("releases").join(release)).unwrap();
+            fs::write(at("releases").join(release).join("evenkeel.toml"), side(label)).unwrap();
+        }
+        fs::write(at("variables"), "COLOUR=red\n").unwrap();
+        link("releases/1", "current");
+        link("current/evenkeel.toml", "evenkeel.toml");
+        let inspected = || watched.evenkeel(&["inspect", "side"]);
+        eventually("the first release runs", || inspected().contains("sleep"));
+        link("releases/2", "current");
+        eventually("the second release is in force", || inspected().contains("\"release\": \"2\""));
+        link("releases/3", "current");
+        eventually("the third release is in force", || inspected().contains("red"));
+        fs::write(at("variables"), "COLOUR=blue\n").unwrap();
+        eventually("the edited file of variables is in force", || inspected().contains("blue"));
+        watched.end();
+    });
+}

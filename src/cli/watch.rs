@@ -2,9 +2,8 @@
 //!
 //! Here the loop of [`crate::reconcile::watch`] gets its surroundings: manifests, the lock, the state root, signals.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Instant;
 
 use clap::Args;
@@ -20,6 +19,7 @@ use crate::model::desired::Desired;
 use crate::model::units::Timespan;
 use crate::reconcile::report::causes;
 use crate::reconcile::watch::pace::{Pace, Times};
+use crate::reconcile::watch::places::Places;
 use crate::reconcile::watch::round::{Rounds, Surroundings};
 use crate::reconcile::watch::service::Service;
 use crate::reconcile::watch::{self, wake};
@@ -41,15 +41,16 @@ pub fn run(arguments: &WatchArguments, context: &Context) -> Result<Exit, Failur
     let host = context.host()?;
     let (to, wakes) = mpsc::channel();
     wake::on_signals(to.clone())?;
-    let watched = Watched::new(wake::on_manifests(&[], to.clone())?);
+    let places = Arc::new(Mutex::new(Places::default()));
+    let watched = Watched::new(wake::on_manifests(Arc::clone(&places), to.clone())?, places);
     let inputs = inputs(context)?;
-    watched.directories_of(&inputs)?;
+    watched.look_at(&inputs)?;
     let paths = host.paths().clone();
     let _containers = wake::on_containers(&paths.run.join("containers"), &paths.containers(), to.clone())?;
     wake::on_kernel(Events::open()?, to)?;
 
     let surroundings = Surroundings {
-        load: &|| load(context, &watched),
+        load: &|| load(context, &inputs, &watched),
         recall: &|| recall(&host, &inputs),
         remember: &|desired| remember(&host, &inputs, desired),
         lock: &|patience| lock(&host, patience),
@@ -79,10 +80,11 @@ fn inputs(context: &Context) -> Result<Vec<PathBuf>, Failure> {
     Ok(inputs.iter().map(std::path::absolute).collect::<Result<_, _>>()?)
 }
 
-fn load(context: &Context, watched: &Watched) -> Result<Desired, String> {
+fn load(context: &Context, inputs: &[PathBuf], watched: &Watched) -> Result<Desired, String> {
     let loaded = manifest::load(&context.files, &super::context::variable)
         .map_err(|problems| problems.render(manifest::Colour::Plain))?;
-    if let Err(failure) = watched.directories_of(&loaded.files) {
+    let files: Vec<PathBuf> = inputs.iter().chain(&loaded.files).cloned().collect();
+    if let Err(failure) = watched.look_at(&files) {
         tracing::warn!("edits may go unnoticed until SIGHUP: {failure}");
     }
     Ok(loaded.desired)
@@ -106,45 +108,36 @@ fn remember(host: &Host, inputs: &[PathBuf], desired: &Desired) {
     }
 }
 
-/// The directories that are watched: they grow with what manifests name, such as files of variables.
+/// What is watched: it follows what manifests name, such as files of variables, and where links lead.
 struct Watched {
-    state: Mutex<(RecommendedWatcher, BTreeSet<PathBuf>)>,
+    watcher: Mutex<RecommendedWatcher>,
+    places: Arc<Mutex<Places>>,
 }
 
 impl Watched {
-    fn new(watcher: RecommendedWatcher) -> Watched {
-        Watched { state: Mutex::new((watcher, BTreeSet::new())) }
+    fn new(watcher: RecommendedWatcher, places: Arc<Mutex<Places>>) -> Watched {
+        Watched { watcher: Mutex::new(watcher), places }
     }
 
-    /// Watches directories as such, and those in which files lie.
-    fn directories_of(&self, paths: &[PathBuf]) -> Result<(), notify::Error> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (watcher, known) = &mut *state;
+    /// From now on these files and directories are watched, and nothing else.
+    fn look_at(&self, paths: &[PathBuf]) -> notify::Result<()> {
+        let mut wanted = Places::default();
         for path in paths {
-            let directory = if path.is_dir() { path.clone() } else { parent(path) };
-            if !known.contains(&directory) {
-                watcher.watch(&directory, RecursiveMode::NonRecursive)?;
-                known.insert(directory);
-            }
+            wanted.add(&std::path::absolute(path).map_err(notify::Error::io)?);
+        }
+        let before = std::mem::replace(&mut *lock_of(&self.places), wanted.clone());
+        let mut watcher = lock_of(&self.watcher);
+        // A directory that is gone is not watched any more.
+        before.directories.difference(&wanted.directories).for_each(|gone| drop(watcher.unwatch(gone)));
+        // All of them, since another directory may have the name of one that was watched.
+        for directory in &wanted.directories {
+            watcher.watch(directory, RecursiveMode::NonRecursive)?;
         }
         Ok(())
     }
 }
 
-fn parent(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bare_file_name_lies_in_the_working_directory() {
-        assert_eq!(parent(Path::new("evenkeel.toml")), Path::new("."));
-        assert_eq!(parent(Path::new("/etc/evenkeel/a.toml")), Path::new("/etc/evenkeel"));
-    }
+/// A thread that panicked has ended the process (`panic = "abort"`), or a test.
+fn lock_of<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@
 //! timer, signals ─┘
 //! ```
 //!
-//! * [`wake`]: what can wake the loop, and who sends it. [`pace`]: when the next round is due; pure.
+//! * [`wake`]: what can wake the loop, and who sends it. [`places`]: where an edit shows. [`pace`]: when the next round is due; pure.
 //! * [`service`]: the words between a service and systemd (sd_notify(3)).
 //!
 //! A manifest that cannot be read is reported, and the last good one stays in force; it is also kept in the state
@@ -15,6 +15,7 @@
 //! it waits, and owns no container: ending it, by signal or by `kill -9`, touches none.
 
 pub mod pace;
+pub mod places;
 pub mod round;
 pub mod service;
 pub mod wake;
@@ -49,7 +50,7 @@ pub fn run<E: Engine>(rounds: &mut Rounds<'_, E>, wakes: &Receiver<Wake>, servic
             Wake::End => break,
             wake if !pace.admits(wake, Instant::now()) => continue,
             wake => {
-                if wake.rereads_manifest() {
+                if wake.is_reload() {
                     service.reloading();
                 }
                 let (outcome, interrupted) = attended(rounds, wake, wakes, service);

@@ -1,12 +1,14 @@
 //! What can wake the loop, and who sends it.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::signal::{SigSet, Signal};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
+use super::places::Places;
 use crate::engine::network::events::Events;
 use crate::model::paths::run;
 
@@ -27,7 +29,14 @@ pub enum Wake {
 }
 
 impl Wake {
+    /// Everything but the host's own events, of which there are many: an edit may be missed (a filesystem without
+    /// inotify(7), a variable of the environment file that could not be watched), and reading costs a millisecond.
     pub fn rereads_manifest(self) -> bool {
+        matches!(self, Wake::Timer | Wake::Manifest | Wake::Reload | Wake::Start)
+    }
+
+    /// Whether somebody waits for the manifest to be in force.
+    pub fn is_reload(self) -> bool {
         matches!(self, Wake::Manifest | Wake::Reload | Wake::Start)
     }
 
@@ -59,17 +68,13 @@ pub fn on_signals(to: Sender<Wake>) -> io::Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(listen).map(drop)
 }
 
-/// Sends a wake when a file is written, renamed or removed in one of these directories. An editor that renames a
-/// new file over the old one is seen, since the directory is what is watched.
-///
-/// # Errors
-/// When a directory cannot be watched; it is named.
-pub fn on_manifests(directories: &[PathBuf], to: Sender<Wake>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = watcher(Wake::Manifest, to, is_manifest)?;
-    for directory in directories {
-        watcher.watch(directory, RecursiveMode::NonRecursive)?;
-    }
-    Ok(watcher)
+/// Sends a wake when one of these places changes, or any manifest in a directory that the watcher is told to watch.
+/// An editor that renames a new file over the old one is seen, since the directory is what is watched.
+pub fn on_manifests(places: Arc<Mutex<Places>>, to: Sender<Wake>) -> notify::Result<RecommendedWatcher> {
+    let counts = move |path: &Path| {
+        is_manifest(path) || places.lock().unwrap_or_else(PoisonError::into_inner).entries.contains(path)
+    };
+    watcher(Wake::Manifest, to, counts)
 }
 
 /// Sends a wake when a monitor writes its status, or when a container's files go away.
@@ -88,7 +93,11 @@ pub fn on_kernel(events: Events, to: Sender<Wake>) -> io::Result<()> {
     std::thread::Builder::new().name("kernel events".into()).spawn(listen).map(drop)
 }
 
-fn watcher(wake: Wake, to: Sender<Wake>, counts: fn(&Path) -> bool) -> notify::Result<RecommendedWatcher> {
+fn watcher(
+    wake: Wake,
+    to: Sender<Wake>,
+    counts: impl Fn(&Path) -> bool + Send + 'static,
+) -> notify::Result<RecommendedWatcher> {
     notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let counts = match &event {
             Ok(event) => changes(&event.kind) && event.paths.iter().any(|path| counts(path)),
@@ -108,7 +117,7 @@ fn changes(kind: &EventKind) -> bool {
 
 fn is_manifest(path: &Path) -> bool {
     let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-    !hidden && path.extension().is_some_and(|extension| extension == "toml" || extension == "env")
+    !hidden && path.extension().is_some_and(|extension| extension == "toml")
 }
 
 /// Status files, and container directories (which have no extension and no dot).

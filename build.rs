@@ -43,6 +43,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("cargo:rustc-link-arg-bin=evenkeel-monitor=-static-pie");
     println!("cargo:rustc-link-arg-bin=evenkeel-monitor=-L{}", directory.display());
+    // Segments begin on pages of their own, so that what is relocated and what is written touch as few as they can.
+    println!("cargo:rustc-link-arg-bin=evenkeel-monitor=-Wl,-z,separate-loadable-segments");
     Ok(())
 }
 

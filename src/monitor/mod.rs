@@ -16,6 +16,13 @@
 //! * Not here: what must be there before a container starts (network, records, volumes, the OCI configuration) is the
 //!   engine's, how a process gets into its container is [`crate::runtime`]'s.
 //!
+//! # Memory
+//! What a monitor does not share with others, measured with the static release build for a container on a network that
+//! has been started: 92 KiB. Of these 40 are tables that the program's own start relocates (names, dispatch tables, half
+//! of them glibc's), 24 are written data of libc and std, 16 heap, 12 stack. Three things keep it there: link-time
+//! optimisation (12 KiB of relocated tables), no cache of freed blocks (8 of heap), and giving back what the start has
+//! used ([`crate::sys::memory`]). Fixed addresses would save most of the first part; every binary keeps its random ones.
+//!
 //! # Decisions
 //! * A monitor that is killed leaves its container running: killing the workload with it (PR_SET_PDEATHSIG) would turn
 //!   the loss of a bookkeeper into an outage. The lock is free then and the status not final, which the planner sees

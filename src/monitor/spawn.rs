@@ -27,6 +27,7 @@ use super::error::MonitorError;
 use super::protocol::Handshake;
 use crate::model::paths::run;
 use crate::runtime::binary;
+use crate::sys::memory;
 
 /// A container whose first process executes its command, watched over by a monitor of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,7 @@ pub fn spawn(monitor_binary: &Path, directory: &Path) -> Result<Started, Monitor
         .arg0(monitor_binary)
         .arg(directory)
         .env_clear()
+        .env(memory::NO_CACHE.0, memory::NO_CACHE.1)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(stdout)

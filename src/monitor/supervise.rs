@@ -92,7 +92,7 @@ pub enum FirstStart {
 
 impl Supervisor {
     /// Takes the lock of a run directory, reads the launch file and opens what the loop needs. Nothing runs yet.
-    pub fn open(directory: PathBuf) -> Result<Supervisor, MonitorError> {
+    pub fn open(directory: PathBuf) -> Result<Box<Supervisor>, MonitorError> {
         let lock = lock::acquire(&directory)?;
         let launch = launch_file::read(&directory)?;
         let machine = Machine::new(Settings::of(&launch));
@@ -105,7 +105,7 @@ impl Supervisor {
         let home = Home::open().map_err(system("find the network namespace"))?;
         let names = serve_names(&home, &launch).map_err(system("serve names at 127.0.0.11"))?;
         let signals = signals().map_err(system("receive signals"))?;
-        Ok(Supervisor {
+        Ok(Box::new(Supervisor {
             control: Control::open(&directory)?,
             output: Output::new(launch.terminal, launch.logs.clone(), launch.logging.clone()),
             workload: Workload::default(),
@@ -123,7 +123,7 @@ impl Supervisor {
             launch,
             directory,
             _lock: lock,
-        })
+        }))
     }
 
     /// Shows the container's name where ps(1) and top(1) look, as far as 15 bytes go (prctl(2), PR_SET_NAME).
@@ -137,7 +137,7 @@ impl Supervisor {
     }
 
     /// Runs the container until it is over. `tell` hears once how the first start went.
-    pub fn run(mut self, tell: impl FnOnce(FirstStart)) -> Result<(), MonitorError> {
+    pub fn run(mut self: Box<Self>, tell: impl FnOnce(FirstStart)) -> Result<(), MonitorError> {
         let mut tell = Some(tell);
         self.carry_out(Command::Start, Now::read());
         loop {
@@ -282,14 +282,14 @@ impl Supervisor {
     }
 
     /// The container is over: everything goes, the lock last, and then those are told who wait for it.
-    fn say_goodbye(mut self) -> Result<(), MonitorError> {
+    fn say_goodbye(mut self: Box<Self>) -> Result<(), MonitorError> {
         let answer = self.status_answer();
         self.workload.end_leftovers();
         let removed = self.workload.remove_cgroup();
         self.complain(removed);
         control::remove(&self.directory)
             .map_err(|source| MonitorError::file("remove the control socket in", &self.directory, source))?;
-        let Supervisor { names, probe, output, _lock: lock, mut control, .. } = self;
+        let Supervisor { names, probe, output, _lock: lock, mut control, .. } = *self;
         drop((names, probe, output));
         drop(lock);
         control.keep(Promise::Over, &answer);

@@ -145,7 +145,7 @@ impl Session<'_> {
             }
         }
         let root = File::open(&store.layers).map_err(ImageError::file("open", &store.layers))?;
-        if !commit.layers.is_empty() {
+        if !(commit.layers.is_empty() && blobs.is_empty()) {
             rustix::fs::syncfs(&root).map_err(|e| ImageError::file("sync", &store.layers)(e.into()))?;
         }
         for layer in commit.layers {
@@ -156,6 +156,7 @@ impl Session<'_> {
             rename(&temporary, &path)?;
         }
         root.sync_all().map_err(ImageError::file("sync", &store.layers))?;
+        sync_directory(&store.images.join("blobs/sha256"))?;
         replace_json(&store.id_path(&commit.record.image.id), &commit.record.image)?;
         replace_json(&store.source_path(&commit.record.source), &commit.record)?;
         store.write_index()
@@ -242,7 +243,10 @@ fn replace_json(path: &Path, value: &impl Serialize) -> Result<(), ImageError> {
     let file = write_json(&temporary, value)?;
     file.sync_all().map_err(ImageError::file("sync", &temporary))?;
     rename(&temporary, path)?;
-    let directory = path.parent().unwrap_or(Path::new("/"));
+    sync_directory(path.parent().unwrap_or(Path::new("/")))
+}
+
+fn sync_directory(directory: &Path) -> Result<(), ImageError> {
     let opened = File::open(directory).map_err(ImageError::file("open", directory))?;
     opened.sync_all().map_err(ImageError::file("sync", directory))
 }

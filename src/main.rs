@@ -2,16 +2,18 @@
 
 use std::process::ExitCode;
 
+use evenkeel::engine::image::build::child as build;
 use evenkeel::engine::image::unpack;
 
 fn main() -> ExitCode {
-    // The confined child that unpacks layers must not parse anything it does not need.
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == unpack::ARGUMENT) {
-        return unpack::child_main(std::env::args_os().skip(2));
+    // The children that unpack layers and run commands of builds must not parse anything they do not need.
+    match std::env::args_os().nth(1) {
+        Some(argument) if argument == unpack::ARGUMENT => unpack::child_main(std::env::args_os().skip(2)),
+        Some(argument) if argument == build::ARGUMENT => build::child_main(),
+        // The runtime's command line has global options of its own, with the names of ours.
+        Some(argument) if argument == evenkeel::cli::runtime::NAME => {
+            evenkeel::cli::runtime::main(std::env::args_os().skip(1))
+        }
+        _ => evenkeel::cli::run(std::env::args_os()),
     }
-    // The runtime's command line has global options of its own, with the names of ours.
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == evenkeel::cli::runtime::NAME) {
-        return evenkeel::cli::runtime::main(std::env::args_os().skip(1));
-    }
-    evenkeel::cli::run(std::env::args_os())
 }

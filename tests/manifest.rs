@@ -121,11 +121,16 @@ fn parse_again(case: &Path, text: &str) -> Loaded {
         Some(own) if own.exists() => Some(FileKind::File),
         _ => None,
     };
+    // Of the files that a manifest names only Dockerfiles are still named in a resolved one.
+    let read_file = |path: &Path| match own(path).filter(|path| path.to_string_lossy().ends_with("Dockerfile")) {
+        Some(own) => fs::read_to_string(own),
+        None => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+    };
     let surroundings = Surroundings {
         directory: Path::new("/elsewhere"),
         variable: &|_| None,
         file_kind: &file_kind,
-        read_file: &|_| Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+        read_file: &read_file,
     };
     let source = Source { path: PathBuf::from("config.toml"), text: text.to_owned() };
     manifest::parse(vec![vec![source]], &surroundings).unwrap_or_else(|problems| panic!("{problems}\n{text}"))
@@ -226,6 +231,7 @@ fn what_the_schema_has_is_read_and_nothing_else() {
     let tables: BTreeMap<&str, &str> = BTreeMap::from([
         ("", "KEY = 0"),
         ("Image", "images.a.KEY = 0"),
+        ("BuildTable", "images.a.build.KEY = 0"),
         ("Network", "networks.a.KEY = 0"),
         ("Volume", "volumes.a.KEY = 0"),
         ("Owner", "volumes.a.owner.KEY = 0"),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use evenkeel::manifest::{self, FileKind, Loaded, Problems, Source, Surroundings};
+use evenkeel::model::build::{BuildNetwork, BuildSpec};
 use evenkeel::model::container::{
     AfterEnd, Capabilities, CapabilitySet, ContainerSpec, FailureAction, Logging, RunState, Update, UpdateOrder,
 };
@@ -21,6 +22,9 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
+/// Where everything is a directory with a Dockerfile.
+const CONTEXTS: &str = "/contexts";
+
 /// Parses without a disk: nothing or everything is there.
 fn parse(text: &str, file_kind: Option<FileKind>) -> Result<Loaded, Problems> {
     parse_layers(&[&[text]], file_kind)
@@ -30,8 +34,13 @@ fn parse_layers(layers: &[&[&str]], file_kind: Option<FileKind>) -> Result<Loade
     let surroundings = Surroundings {
         directory: Path::new("/"),
         variable: &|_| None,
-        file_kind: &|_| file_kind,
-        read_file: &|_| Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+        file_kind: &|path| match path.starts_with(CONTEXTS) && file_kind.is_some() {
+            true if path.ends_with("Dockerfile") => Some(FileKind::File),
+            true if path.ends_with(".dockerignore") => None,
+            true => Some(FileKind::Directory),
+            false => file_kind,
+        },
+        read_file: &|_| Ok("FROM scratch AS base\n".to_owned()),
     };
     let source = |text: &&str| Source { path: "m.toml".into(), text: (*text).to_owned() };
     manifest::parse(layers.iter().map(|texts| texts.iter().map(source).collect()).collect(), &surroundings)
@@ -289,11 +298,24 @@ fn resources() -> impl Strategy<Value = Resources> {
         })
 }
 
+fn build() -> impl Strategy<Value = BuildSpec> {
+    let words = (option::of(Just("base".to_owned())), option::of(text()), any::<[bool; 3]>());
+    (path(), words).prop_map(|(path, (target, proxy, [none, no_cache, pull]))| BuildSpec {
+        target,
+        args: proxy.map(|proxy| ("HTTP_PROXY".to_owned(), proxy)).into_iter().collect(),
+        network: if none { BuildNetwork::None } else { BuildNetwork::Host },
+        no_cache,
+        pull: if pull { Pull::Always } else { Pull::Missing },
+        ..BuildSpec::of(format!("{CONTEXTS}{path}").into())
+    })
+}
+
 fn spec() -> impl Strategy<Value = ContainerSpec> {
     let image = prop_oneof![
         Just(ImageSource::Reference("docker.io/library/a:1".to_owned())),
         path().prop_map(|path| ImageSource::Rootfs(path.into())),
         path().prop_map(|path| ImageSource::Archive(path.into())),
+        build().prop_map(|spec| ImageSource::Build(Box::new(spec))),
     ];
     let process = (image, option::of(vec(text(), 0..3)), option::of(vec(text(), 0..3)), texts(), texts());
     let flags = (any::<[bool; 6]>(), option::of(-1000..1000i32), option::of(1..64i32), size(), span());

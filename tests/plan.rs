@@ -10,7 +10,7 @@
 //! apply after.toml while NAME fails  its new container cannot be started
 //! reboot                             also: stop NAME, exit NAME CODE, lose-monitor NAME, cut-link NAME,
 //!                                    damage-files NAME, limit-memory NAME SIZE, forget NAME, give-up NAME RESTARTS,
-//!                                    move-image IMAGE, lose-image IMAGE, silence-registry-of IMAGE, drop-firewall, break-network NAME,
+//!                                    change-contexts, move-image IMAGE, lose-image IMAGE, silence-registry-of IMAGE, drop-firewall, break-network NAME,
 //!                                    remove-record NAME, remove-network-record NAME
 //! image IMAGE keeps PATH             the image, once it is fetched, declares a volume there
 //! plan after.toml [--target NAME] [--remove-volume NAME] [--discard-data NAME] [--allow-mass-removal]
@@ -101,8 +101,11 @@ impl Case<'_> {
             directory: Path::new("/project"),
             variable: &|_| None,
             // Whatever a manifest names is there.
-            file_kind: &|_| Some(FileKind::Directory),
-            read_file: &|_| Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+            file_kind: &|path| match path.ends_with("Dockerfile") {
+                true => Some(FileKind::File),
+                false => Some(FileKind::Directory),
+            },
+            read_file: &|_| Ok("FROM scratch AS base\nARG VERSION\n".to_owned()),
         };
         let loaded = manifest::parse(vec![vec![Source { path, text }]], &surroundings);
         match loaded {
@@ -193,6 +196,12 @@ impl Case<'_> {
             ["move-image", image] => {
                 let known = self.host.images.get_mut(&reference(image)).unwrap();
                 known.moved = Some("its tag stands for another image".to_owned());
+            }
+            ["change-contexts"] => {
+                for (source, known) in &mut self.host.images {
+                    let built = matches!(source, ImageSource::Build(_));
+                    known.moved = built.then(|| "files of its context changed".to_owned());
+                }
             }
             ["image", image, "keeps", path] => {
                 let image = self.host.images.get_mut(&reference(image)).unwrap().image.as_mut().unwrap();

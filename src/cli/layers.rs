@@ -1,6 +1,7 @@
 //! How far the layers of an image are, while it is fetched: a bar for each on a terminal.
 //!
-//! Elsewhere only what somebody may have to act on is said: that a connection broke and is tried again.
+//! Elsewhere only what somebody may have to act on is said: that a connection broke and is tried again. What a build
+//! does is said everywhere, instruction by instruction.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -31,6 +32,16 @@ impl Layers {
         }
     }
 
+    /// What a build does, beside the moving lines of a terminal.
+    fn tell(&self, text: &str) {
+        if io::stderr().is_terminal() {
+            // A line that cannot be drawn must not fail the build.
+            let _ = self.lines.println(text);
+        } else {
+            anstream::eprintln!("{text}");
+        }
+    }
+
     fn bar(&self, layer: &str, total: Option<u64>) -> ProgressBar {
         let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
         bars.entry(layer.to_owned()).or_insert_with(|| self.lines.add(new_bar(layer, total))).clone()
@@ -49,6 +60,29 @@ fn new_bar(layer: &str, total: Option<u64>) -> ProgressBar {
     bar.with_message(layer.to_owned())
 }
 
+/// A line of a build.
+fn building(event: Event<'_>) -> String {
+    match event {
+        Event::Step { line, instruction, cached: false } => format!("line {line}: {instruction}"),
+        Event::Step { line, instruction, cached: true } => format!("line {line}: {instruction}  (built before)"),
+        Event::Output { line } => format!("  | {line}"),
+        Event::Present { .. } | Event::Read { .. } | Event::Unpacked { .. } | Event::Retrying { .. } => String::new(),
+    }
+}
+
+/// What `watch` writes into its log.
+pub struct Logged;
+
+impl Progress for Logged {
+    fn report(&self, event: Event<'_>) {
+        match event {
+            Event::Step { .. } | Event::Output { .. } => tracing::info!("{}", building(event)),
+            Event::Retrying { layer, reason } => tracing::warn!("layer {layer}: {reason}, trying again"),
+            Event::Present { .. } | Event::Read { .. } | Event::Unpacked { .. } => {}
+        }
+    }
+}
+
 impl Progress for Layers {
     fn report(&self, event: Event<'_>) {
         match event {
@@ -60,6 +94,7 @@ impl Progress for Layers {
                     bar.finish_and_clear();
                 }
             }
+            Event::Step { .. } | Event::Output { .. } => self.tell(&building(event)),
             Event::Retrying { layer, reason } => self.say(&format!("layer {layer}: {reason}, trying again")),
         }
     }

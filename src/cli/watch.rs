@@ -11,6 +11,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::layers::Logged;
 use super::planning;
 use crate::engine::host::Host;
 use crate::engine::network::events::Events;
@@ -38,7 +39,7 @@ pub struct WatchArguments {
 pub fn run(arguments: &WatchArguments, context: &Context) -> Result<Exit, Failure> {
     // Before the first thread: signals are heard on one of their own.
     wake::block_signals()?;
-    let host = context.host()?;
+    let host = context.host()?.report_images_to(Box::new(Logged));
     let (to, wakes) = mpsc::channel();
     wake::on_signals(to.clone())?;
     let places = Arc::new(Mutex::new(Places::default()));

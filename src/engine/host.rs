@@ -113,7 +113,18 @@ impl Host {
             files::sweep_beside(&container.join(paths::run::CONFIG))?;
         }
         files::sweep(&self.paths.names_directory())?;
+        self.end_builds()?;
         self.store.sweep().map_err(|source| EngineError::Images { source: Box::new(source) })
+    }
+
+    /// Ends commands of builds that somebody left behind who was killed. Nobody else builds: the lock is ours.
+    fn end_builds(&self) -> Result<(), EngineError> {
+        let left = cgroup::open(&self.hierarchy, &image::build::sandbox::cgroup_parent(&self.tag));
+        if !left.exists() {
+            return Ok(());
+        }
+        let ended = left.kill().and_then(|()| left.remove());
+        ended.map_err(|source| EngineError::Cgroups { source: Box::new(source) })
     }
 
     /// Takes away what the containers of this root share on the host when none is left. The lock keeps others from
@@ -122,6 +133,7 @@ impl Host {
         if !records::containers(&self.paths)?.is_empty() {
             return Ok(());
         }
+        self.end_builds()?;
         let shared = cgroup::open(&self.hierarchy, &cgroup_parent(&self.tag));
         shared.remove_if_empty().map_err(|source| EngineError::Cgroups { source: Box::new(source) })
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use toml::{Table, Value};
 
 use super::Loaded;
+use crate::model::build::{BuildNetwork, BuildSpec};
 use crate::model::container::{CapabilitySet, Condition, ContainerSpec, Logging, RunState, Update};
 use crate::model::container::{DEFAULT_SHM_SIZE, DEFAULT_STOP_GRACE_PERIOD};
 use crate::model::desired::{Desired, DesiredContainer};
@@ -63,6 +64,7 @@ fn free_name(source: &ImageSource, taken: &BTreeSet<String>) -> String {
         ImageSource::Archive(path) | ImageSource::Rootfs(path) => {
             path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
         }
+        ImageSource::Build(spec) => spec.context.file_name().and_then(|name| name.to_str()).unwrap_or_default(),
     };
     let word = last.split([':', '@', '.']).next().unwrap_or_default().to_ascii_lowercase();
     let word: String = word.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(50).collect();
@@ -77,10 +79,24 @@ fn image(source: &ImageSource, pull: Option<Pull>) -> Value {
         ImageSource::Reference(reference) => put(&mut table, "reference", text(reference)),
         ImageSource::Archive(path) => put(&mut table, "archive", path_text(path)),
         ImageSource::Rootfs(path) => put(&mut table, "rootfs", path_text(path)),
+        ImageSource::Build(spec) => put(&mut table, "build", build(spec)),
     }
     if let Some(pull) = pull.filter(|pull| *pull != Pull::default()) {
         put(&mut table, "pull", word(&pull));
     }
+    Value::Table(table)
+}
+
+fn build(spec: &BuildSpec) -> Value {
+    let BuildSpec { context, dockerfile, target, args, network, no_cache, pull } = spec;
+    let mut table = Table::new();
+    put(&mut table, "context", path_text(context));
+    put_unless(&mut table, "dockerfile", dockerfile, &context.join("Dockerfile"), |path| path_text(path));
+    put_option(&mut table, "target", target.as_deref().map(text));
+    put_texts(&mut table, "args", args);
+    put_unless(&mut table, "network", network, &BuildNetwork::default(), word);
+    put_flag(&mut table, "no_cache", *no_cache);
+    put_flag(&mut table, "pull", *pull == Pull::Always);
     Value::Table(table)
 }
 

@@ -14,7 +14,7 @@ use super::units::Timespan;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
-    /// The image is whole on this host, fresh from its source.
+    /// The image is whole on this host, fresh from its source: pulled, imported or built.
     FetchImage { source: ImageSource },
     /// Directory and record are there, owner and mode as declared.
     EnsureVolume { record: VolumeRecord },
@@ -63,7 +63,7 @@ impl Action {
     /// What it does, in one word of the present tense.
     pub fn verb(&self) -> &'static str {
         match self {
-            Action::FetchImage { .. } => "fetch",
+            Action::FetchImage { source } => source.how_made().verb,
             Action::EnsureVolume { .. } | Action::EnsureNetwork { .. } => "set up",
             Action::RemoveVolume { .. }
             | Action::RemoveNetwork { .. }

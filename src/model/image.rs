@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::build::BuildSpec;
 use super::id::Digest;
 
 /// When a reference is looked up at its registry.
@@ -31,6 +32,27 @@ pub enum ImageSource {
     Archive(PathBuf),
     /// An absolute path of a directory, or of a tar file (plain, gzip or zstd), that is a root filesystem.
     Rootfs(PathBuf),
+    /// Made on this host, as a Dockerfile says.
+    Build(Box<BuildSpec>),
+}
+
+/// What happens to a source that is not on this host, or not as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Making {
+    pub verb: &'static str,
+    pub doing: &'static str,
+    pub done: &'static str,
+}
+
+impl ImageSource {
+    pub fn how_made(&self) -> Making {
+        match self {
+            ImageSource::Build(_) => Making { verb: "build", doing: "building", done: "built" },
+            ImageSource::Reference(_) | ImageSource::Archive(_) | ImageSource::Rootfs(_) => {
+                Making { verb: "fetch", doing: "fetching", done: "fetched" }
+            }
+        }
+    }
 }
 
 impl fmt::Display for ImageSource {
@@ -39,6 +61,7 @@ impl fmt::Display for ImageSource {
             ImageSource::Reference(reference) => f.pad(reference),
             ImageSource::Archive(path) => write!(f, "archive {}", path.display()),
             ImageSource::Rootfs(path) => write!(f, "rootfs {}", path.display()),
+            ImageSource::Build(spec) => spec.fmt(f),
         }
     }
 }

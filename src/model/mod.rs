@@ -15,8 +15,10 @@
 pub mod action;
 pub mod actual;
 pub mod after;
+pub mod build;
 pub mod container;
 pub mod desired;
+pub mod dockerfile;
 pub mod firewall;
 pub mod health;
 pub mod id;

@@ -94,8 +94,9 @@ impl<'a> Standard<'_, 'a> {
                 causes.push("its image changed".to_owned());
             }
             Knowledge::Fetched { why } => {
-                changes.push(replaced("image id", old, "as fetched"));
-                causes.push(format!("its image is fetched again: {why}"));
+                let done = spec.image.how_made().done;
+                changes.push(replaced("image id", old, &format!("as {done}")));
+                causes.push(format!("its image is {done} again: {why}"));
             }
             Knowledge::Here(_) | Knowledge::Missing => {}
         }

@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::model::build::{BuildNetwork, BuildSpec};
 use crate::model::container::{CapabilitySet, Condition, FailureAction, RunState, UpdateOrder};
 use crate::model::health::{Healthcheck, Probe};
-use crate::model::image::ImageSource;
+use crate::model::image::{ImageSource, Pull};
 use crate::model::network::{Attachment, NetworkMode, Subnet};
 use crate::model::resources::Ulimit;
 use crate::model::restart::{Backoff, RestartCondition};
@@ -99,7 +100,26 @@ impl Notation for ImageSource {
             ImageSource::Reference(reference) => quoted(reference),
             ImageSource::Archive(path) => table([("archive", Some(quoted(&path.to_string_lossy())))]),
             ImageSource::Rootfs(path) => table([("rootfs", Some(quoted(&path.to_string_lossy())))]),
+            ImageSource::Build(spec) => table([("build", Some(spec.notation()))]),
         }
+    }
+}
+
+impl Notation for BuildSpec {
+    fn notation(&self) -> String {
+        // Exhaustive: two builds that differ must not read the same.
+        let BuildSpec { context, dockerfile: _, target, args, network, no_cache, pull } = self;
+        let file = self.dockerfile_in_context();
+        let pairs: Vec<String> = args.iter().map(|(name, value)| format!("{name} = {}", quoted(value))).collect();
+        table([
+            ("context", Some(quoted(&context.to_string_lossy()))),
+            ("dockerfile", (file.as_os_str() != "Dockerfile").then(|| quoted(&file.to_string_lossy()))),
+            ("target", target.as_deref().map(quoted)),
+            ("args", (!args.is_empty()).then(|| format!("{{ {} }}", pairs.join(", ")))),
+            ("network", (*network == BuildNetwork::None).then(|| quoted("none"))),
+            ("no_cache", no_cache.then(|| "true".to_owned())),
+            ("pull", (*pull == Pull::Always).then(|| "true".to_owned())),
+        ])
     }
 }
 

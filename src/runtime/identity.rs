@@ -20,7 +20,7 @@ const LARGEST_FILE: u64 = 4 << 20;
 
 /// A user in numbers, and what the user's entry says beside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Numbers {
+pub struct Numbers {
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
@@ -87,7 +87,8 @@ fn read(path: &str) -> String {
     }
 }
 
-fn find(identity: &Identity, passwd: &str, group: &str) -> Result<Numbers, RuntimeError> {
+/// Looks the identity up in the texts of a passwd(5) and a group(5).
+pub fn find(identity: &Identity, passwd: &str, group: &str) -> Result<Numbers, RuntimeError> {
     let (user, wanted_group) = match identity.user.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (identity.user.as_str(), None),

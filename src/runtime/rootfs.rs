@@ -112,6 +112,10 @@ pub(super) fn enter(
     Ok(())
 }
 
+/// Options with which an upper directory means the same wherever it is: a kernel may be built to leave in it just the
+/// new name of a renamed directory, or the metadata of a file whose contents stay below.
+pub const SELF_CONTAINED: [(&str, &str); 2] = [("redirect_dir", "off"), ("metacopy", "off")];
+
 /// The directories of an overlay, opened: a path with a colon or a comma needs no escaping, and none is too long.
 struct Layers {
     /// Lowest first.
@@ -158,6 +162,9 @@ impl Layers {
         }
         fsconfig_set_fd(overlay.as_fd(), "upperdir", self.upper.as_fd())?;
         fsconfig_set_fd(overlay.as_fd(), "workdir", self.work.as_fd())?;
+        for (option, value) in SELF_CONTAINED {
+            fsconfig_set_string(overlay.as_fd(), option, value)?;
+        }
         fsconfig_set_string(overlay.as_fd(), "source", "overlay")?;
         fsconfig_create(overlay.as_fd())?;
         fsmount(overlay.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
@@ -175,6 +182,7 @@ impl Layers {
         let lower: Vec<String> = self.lower.iter().rev().map(name).collect();
         let options =
             format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), name(&self.upper), name(&self.work));
+        let options = SELF_CONTAINED.iter().fold(options, |all, (option, value)| format!("{all},{option}={value}"));
         let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL).during("mount", upper.display())?;
         mount("overlay", name(&self.upper), "overlay", MountFlags::empty(), Some(options.as_c_str()))
             .during(step, upper.display())?;

@@ -24,7 +24,7 @@ pub struct Effective {
 }
 
 /// What Docker gives a process whose image sets no `PATH`.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// `None` when neither says what to run.
 pub fn effective(spec: &ContainerSpec, image: &ImageConfig, hostname: &str) -> Option<Effective> {

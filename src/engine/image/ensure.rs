@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::archive;
+use super::build;
 use super::config::{self, Configuration};
 use super::error::ImageError;
 use super::implied;
@@ -32,6 +33,7 @@ pub fn ensure(
         ImageSource::Reference(text) => pull::ensure_reference(session, source, text, tools),
         ImageSource::Archive(path) => archive::ensure_archive(session, source, path, tools),
         ImageSource::Rootfs(path) => ensure_rootfs(session, source, path, tools),
+        ImageSource::Build(spec) => build::ensure_build(session, source, spec, tools),
     }
 }
 

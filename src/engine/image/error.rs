@@ -62,6 +62,20 @@ pub enum ImageError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot do `{text}` ({}:{line})", file.display())]
+    Instruction {
+        file: PathBuf,
+        line: usize,
+        text: String,
+        #[source]
+        source: Box<ImageError>,
+    },
+    #[error("{problem}")]
+    Build { problem: String },
+    #[error("the command {how}{}", with_output(output))]
+    Command { how: String, output: Vec<String> },
+    #[error("cannot prepare the command")]
+    Sandbox(#[source] Box<crate::engine::error::EngineError>),
     #[error("cannot read the credentials in `{path}`: {problem}")]
     Credentials { path: PathBuf, problem: String },
 }
@@ -96,12 +110,18 @@ impl ImageError {
             }
             ImageError::WrongPlatform { .. } => Some("use an image that was built for this host".to_owned()),
             ImageError::Ambiguous { .. } => Some("save one image per archive".to_owned()),
+            ImageError::Instruction { source, .. } => source.hint(),
             ImageError::DiskFull { .. } => {
                 Some("nothing half-made was kept; free some space and apply again".to_owned())
             }
             _ => None,
         }
     }
+}
+
+/// What a command said last, a line each.
+fn with_output(output: &[String]) -> String {
+    output.iter().fold(String::new(), |text, line| format!("{text}\n             | {line}"))
 }
 
 fn with_detail(detail: &str) -> String {

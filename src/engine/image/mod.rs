@@ -8,11 +8,13 @@
 //!
 //! * [`store`]: what is on disk. [`ensure()`] makes a source whole there, [`observe()`] looks whether it still is.
 //! * `registry`: the OCI distribution protocol. `archive` and `rootfs`: the sources that are files.
+//! * [`build`]: images made here, as a Dockerfile says.
 //! * [`unpack`]: the child that turns a layer into a directory and can reach nothing else.
 //!
 //! This process never parses a tar stream that it has not written itself: every one is read by a child.
 
 mod archive;
+pub mod build;
 mod config;
 pub mod ensure;
 pub mod error;

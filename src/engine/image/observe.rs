@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::build;
 use super::error::ImageError;
 use super::options::Options;
 use super::pull;
@@ -26,6 +27,10 @@ pub fn observe(store: &Store, source: &ImageSource, pull: Pull, options: &Option
             (_, Err(ImageError::File { source, .. })) if source.kind() == io::ErrorKind::NotFound => None,
             (Some(stamp), now) => stamp.difference(&now?),
             (None, now) => now.map(|_| Some("how it looked is not known".to_owned()))?,
+        },
+        ImageSource::Build(spec) => match &record.stamp {
+            Some(stamp) => build::moved(spec, stamp, options)?,
+            None => Some("how it looked is not known".to_owned()),
         },
         ImageSource::Reference(_) if pull != Pull::Always => None,
         // A digest stands for the same forever.

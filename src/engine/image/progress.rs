@@ -9,6 +9,10 @@ pub enum Event<'a> {
     Read { layer: &'a str, bytes: u64, total: Option<u64> },
     /// The layer is unpacked.
     Unpacked { layer: &'a str },
+    /// An instruction of a build begins, or is known from an earlier one.
+    Step { line: usize, instruction: &'a str, cached: bool },
+    /// A line that the command of a build wrote.
+    Output { line: &'a str },
     /// The connection broke; reading goes on after a pause.
     Retrying { layer: &'a str, reason: &'a str },
 }

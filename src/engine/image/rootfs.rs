@@ -52,9 +52,15 @@ pub fn stamp(path: &Path) -> Result<Stamp, ImageError> {
 /// Unpacks a tar file, plain, gzip or zstd, as one layer.
 pub fn unpack_file(workshop: &Workshop<'_>, path: &Path) -> Result<FinishedLayer, ImageError> {
     let file = File::open(path).map_err(ImageError::file("open", path))?;
-    let size = file.metadata().map_err(ImageError::file("read", path))?.len();
-    let expected = Expected { name: path.display().to_string(), size: Some(size), ..Expected::default() };
-    workshop.unpack(&expected, &mut WholeFile { file, path: path.to_owned() })
+    unpack_open_file(workshop, file, &path.display().to_string())
+}
+
+/// The same for a file that is open; `name` is what errors call it.
+pub fn unpack_open_file(workshop: &Workshop<'_>, file: File, name: &str) -> Result<FinishedLayer, ImageError> {
+    let path = PathBuf::from(name);
+    let size = file.metadata().map_err(ImageError::file("read", &path))?.len();
+    let expected = Expected { name: name.to_owned(), size: Some(size), ..Expected::default() };
+    workshop.unpack(&expected, &mut WholeFile { file, path })
 }
 
 struct WholeFile {
@@ -77,7 +83,7 @@ pub fn unpack_directory(workshop: &Workshop<'_>, path: &Path) -> Result<Finished
     let mut unpacking = Unpacking::start(&options.helper, &name, &staged.tree(), options.limits)?;
     let mut stream = tar::Builder::new(Feeding { unpacking: &mut unpacking, failure: None });
     let mut linked = HashMap::new();
-    let written = walk(path, &mut |entry| write_member(&mut stream, &mut linked, entry))
+    let written = walk(path, &mut |entry| write_member(&mut stream, &mut linked, &entry))
         .and_then(|()| stream.finish().map_err(ImageError::file("read", path)));
     let failure = stream.get_mut().failure.take();
     drop(stream);
@@ -90,17 +96,17 @@ pub fn unpack_directory(workshop: &Workshop<'_>, path: &Path) -> Result<Finished
 }
 
 /// Something in the directory.
-struct Entry<'a> {
-    path: &'a Path,
+pub(super) struct Entry<'a> {
+    pub path: &'a Path,
     /// From the directory on, without a slash at either end; empty for the directory itself.
-    relative: &'a [u8],
-    metadata: &'a Metadata,
+    pub relative: &'a [u8],
+    pub metadata: &'a Metadata,
 }
 
-type Visit<'v> = dyn FnMut(Entry<'_>) -> Result<(), ImageError> + 'v;
+pub(super) type Visit<'v> = dyn FnMut(Entry<'_>) -> Result<(), ImageError> + 'v;
 
 /// Visits the directory and everything in it, parents first, names in order.
-fn walk(root: &Path, visit: &mut Visit<'_>) -> Result<(), ImageError> {
+pub(super) fn walk(root: &Path, visit: &mut Visit<'_>) -> Result<(), ImageError> {
     let metadata = fs::metadata(root).map_err(ImageError::file("read", root))?;
     visit(Entry { path: root, relative: b"", metadata: &metadata })?;
     walk_below(root, b"", metadata.dev(), visit)
@@ -153,12 +159,13 @@ impl Write for Feeding<'_> {
     }
 }
 
-fn write_member(
-    stream: &mut tar::Builder<Feeding<'_>>,
+/// Writes one member, contents included. `linked` are the files with several names that were written before.
+pub(super) fn write_member<W: Write>(
+    stream: &mut tar::Builder<W>,
     linked: &mut HashMap<(u64, u64), Vec<u8>>,
-    entry: Entry<'_>,
+    entry: &Entry<'_>,
 ) -> Result<(), ImageError> {
-    let Entry { path, relative, metadata } = entry;
+    let &Entry { path, relative, metadata } = entry;
     let failed = |error| ImageError::file("read", path)(error);
     if path.file_name().is_some_and(|name| name.as_bytes().starts_with(b".wh.")) {
         let problem = "a name that begins with `.wh.` means a removed file in a layer".to_owned();
@@ -222,7 +229,7 @@ fn write_member(
 }
 
 /// A field of 100 bytes, or a PAX record of the same meaning.
-fn put(field: &mut [u8; 100], value: &[u8], key: &str, records: &mut Vec<(String, Vec<u8>)>) {
+pub(super) fn put(field: &mut [u8; 100], value: &[u8], key: &str, records: &mut Vec<(String, Vec<u8>)>) {
     match field.get_mut(..value.len()) {
         Some(place) => place.copy_from_slice(value),
         None => records.push((key.to_owned(), value.to_vec())),
@@ -236,7 +243,7 @@ fn pax_time(metadata: &Metadata) -> String {
     format!("{sign}{}.{:09}", size / 1_000_000_000, size % 1_000_000_000)
 }
 
-/// The extended attributes, in order of their names.
+/// The extended attributes, in order of their names; overlayfs's own mean nothing outside a layer.
 fn xattrs(path: &Path) -> Result<Vec<(String, Vec<u8>)>, ImageError> {
     let failed = |errno: rustix::io::Errno| ImageError::file("read the attributes of", path)(errno.into());
     let mut names = vec![0u8; 64 << 10];
@@ -245,7 +252,8 @@ fn xattrs(path: &Path) -> Result<Vec<(String, Vec<u8>)>, ImageError> {
         count => count.map_err(failed)?,
     };
     let mut all = Vec::new();
-    for name in names[..count].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    let meaningful = |name: &&[u8]| !name.is_empty() && !name.starts_with(b"trusted.overlay.");
+    for name in names[..count].split(|byte| *byte == 0).filter(meaningful) {
         let mut value = vec![0u8; 64 << 10];
         let length = rustix::fs::lgetxattr(path, name, &mut value).map_err(failed)?;
         value.truncate(length);

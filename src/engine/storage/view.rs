@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
+use crate::runtime::rootfs::SELF_CONTAINED;
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
 /// Calls `look` with the root of the merged layers (lowest first), read-only. `place` is an existing directory to mount on; other
 /// processes never see it covered.
 pub fn with_layers<T: Send>(
@@ -21,27 +25,77 @@ pub fn with_layers<T: Send>(
     looked.unwrap_or_else(|_| Err(io::Error::other("the thread that looked at the layers panicked")))
 }
 
+/// Where the changes to a view go.
+#[derive(Debug, Clone, Copy)]
+pub struct Writable<'a> {
+    pub upper: &'a Path,
+    pub work: &'a Path,
+}
+
+/// The root of the merged layers, which is there as long as the descriptor is. Paths below it are resolved as on any
+/// mount, but no other path leads to it.
+pub fn open(layers: &[PathBuf], writable: Option<Writable<'_>>, place: &Path) -> io::Result<OwnedFd> {
+    let opened = std::thread::scope(|scope| {
+        scope
+            .spawn(|| match writable {
+                Some(writable) => mount_writable(layers, writable, place),
+                None => mount(layers, place),
+            })
+            .join()
+    });
+    opened.unwrap_or_else(|_| Err(io::Error::other("the thread that mounted the layers panicked")))
+}
+
 fn mount(layers: &[PathBuf], place: &Path) -> io::Result<OwnedFd> {
-    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     if let [only] = layers {
         // overlayfs wants two layers where there is no upper directory.
-        return Ok(rustix::fs::openat(CWD, only, directory, Mode::empty())?);
+        return Ok(rustix::fs::openat(CWD, only, DIRECTORY, Mode::empty())?);
     }
+    leave_namespace()?;
+    let opened = open_all(layers)?;
+    mount_overlay(place, &format!("lowerdir={}", joined(&opened)), MountFlags::RDONLY)
+}
+
+fn mount_writable(layers: &[PathBuf], writable: Writable<'_>, place: &Path) -> io::Result<OwnedFd> {
+    leave_namespace()?;
+    let opened = open_all(layers)?;
+    let own = open_all(&[writable.upper.to_owned(), writable.work.to_owned()])?;
+    let [work, upper] = own.as_slice() else { return Err(io::ErrorKind::NotFound.into()) };
+    let mut options = format!("lowerdir={},upperdir={},workdir={}", joined(&opened), name(upper), name(work));
+    for (option, value) in SELF_CONTAINED {
+        options += &format!(",{option}={value}");
+    }
+    mount_overlay(place, &options, MountFlags::empty())
+}
+
+/// What this thread mounts from here on is seen by nobody else. Layers are opened afterwards: overlayfs takes only
+/// those of the namespace that it is mounted in.
+fn leave_namespace() -> io::Result<()> {
     // It unshares the working directory and root too, so only this thread changes (unshare(2), CLONE_NEWNS).
     crate::sys::namespace::unshare(libc::CLONE_NEWNS)?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    // Short names: the options of mount(2) must fit a page, which 200 paths of layers would not.
-    let opened: Vec<OwnedFd> = layers
-        .iter()
-        .rev()
-        .map(|layer| rustix::fs::openat(CWD, layer, directory, Mode::empty()))
-        .collect::<Result<_, _>>()?;
-    let names: Vec<String> =
-        opened.iter().map(|fd| format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd))).collect();
-    let options = format!("lowerdir={}", names.join(":"));
+    Ok(())
+}
+
+/// Uppermost first, as overlayfs takes them.
+fn open_all(layers: &[PathBuf]) -> io::Result<Vec<OwnedFd>> {
+    let open = |layer: &PathBuf| rustix::fs::openat(CWD, layer, DIRECTORY, Mode::empty()).map_err(io::Error::from);
+    layers.iter().rev().map(open).collect()
+}
+
+/// Short names: the options of mount(2) must fit a page, which 200 paths of layers would not.
+fn name(layer: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(layer))
+}
+
+fn joined(layers: &[OwnedFd]) -> String {
+    layers.iter().map(name).collect::<Vec<_>>().join(":")
+}
+
+fn mount_overlay(place: &Path, options: &str, flags: MountFlags) -> io::Result<OwnedFd> {
     let options = std::ffi::CString::new(options)?;
-    rustix::mount::mount("overlay", place, "overlay", MountFlags::RDONLY, options.as_c_str())?;
-    Ok(rustix::fs::openat(CWD, place, directory, Mode::empty())?)
+    rustix::mount::mount("overlay", place, "overlay", flags, options.as_c_str())?;
+    Ok(rustix::fs::openat(CWD, place, DIRECTORY, Mode::empty())?)
 }
 
 /// Opens a directory of the view, links inside resolved inside. `None` when there is no such directory.

@@ -6,10 +6,11 @@ use crate::model::id::ResourceName;
 use crate::model::image::{ImageSource, Pull, normalize_reference};
 
 use super::declared::Declared;
-use super::{entries, value_of};
+use super::{build, entries, value_of};
 use crate::manifest::FileKind;
-use crate::manifest::problem::{Placed, Problem};
+use crate::manifest::problem::{Place, Placed, Problem};
 use crate::manifest::read::{Reading, quoted};
+use crate::manifest::shape::build::Build;
 use crate::manifest::shape::project::{Image, Manifest};
 use crate::manifest::suggest::nearest;
 
@@ -19,43 +20,60 @@ pub(super) fn declared(
     written: &Image,
     reading: &mut Reading<'_>,
 ) -> Option<(ImageSource, Pull)> {
-    let given: Vec<(&str, &Placed<String>)> =
-        [("reference", &written.reference), ("archive", &written.archive), ("rootfs", &written.rootfs)]
-            .into_iter()
-            .filter_map(|(key, text)| Some((key, text.as_ref()?)))
-            .collect();
-    let (key, text) = match given.as_slice() {
+    let texts = [("reference", &written.reference), ("archive", &written.archive), ("rootfs", &written.rootfs)]
+        .into_iter()
+        .filter_map(|(key, text)| text.as_ref().map(|text| (key, Given::Text(text))));
+    let builds = written.build.iter().map(|build| ("build", Given::Build(build)));
+    let given: Vec<(&str, Given<'_>)> = texts.chain(builds).collect();
+    let (key, given) = match given.as_slice() {
         [one] => *one,
         [] => {
             if written.unread.is_empty() {
                 reading.report(
                     Problem::at(&name.place, format!("the image `{}` has no source", name.value))
-                        .label("expected `reference`, `archive` or `rootfs`"),
+                        .label("expected `reference`, `archive`, `rootfs` or `build`"),
                 );
             }
             return None;
         }
         [(first, at), (second, again), ..] => {
             reading.report(
-                Problem::at(&again.place, format!("the image `{}` has two sources", name.value))
+                Problem::at(again.place(), format!("the image `{}` has two sources", name.value))
                     .label(format!("`{second}` excludes `{first}`"))
-                    .related(&at.place, "the other one"),
+                    .related(at.place(), "the other one"),
             );
             return None;
         }
     };
-    if let (Some(pull), "archive" | "rootfs") = (&written.pull, key) {
-        reading.report(
-            Problem::at(&pull.place, format!("`pull` means nothing beside `{key}`"))
-                .label("only a `reference` is pulled"),
-        );
+    if let (Some(pull), "archive" | "rootfs" | "build") = (&written.pull, key) {
+        let problem = Problem::at(&pull.place, format!("`pull` means nothing beside `{key}`"));
+        let bases = (key == "build").then(|| "for its bases write `build = { .., pull = true }`".to_owned());
+        reading.report(problem.label("only a `reference` is pulled").maybe_help(bases));
     }
-    let source = match key {
-        "reference" => reference(text, reading)?,
-        "archive" => ImageSource::Archive(existing(text, &[FileKind::File], "archive", reading)?),
-        _ => ImageSource::Rootfs(existing(text, &[FileKind::File, FileKind::Directory], "root filesystem", reading)?),
+    let either = [FileKind::File, FileKind::Directory];
+    let source = match (key, given) {
+        ("reference", Given::Text(text)) => reference(text, reading)?,
+        ("archive", Given::Text(text)) => ImageSource::Archive(existing(text, &[FileKind::File], "archive", reading)?),
+        (_, Given::Text(text)) => ImageSource::Rootfs(existing(text, &either, "root filesystem", reading)?),
+        (_, Given::Build(written)) => ImageSource::Build(Box::new(build::declared(written, reading)?)),
     };
     Some((source, value_of(&written.pull).unwrap_or_default()))
+}
+
+/// A source as it was written.
+#[derive(Clone, Copy)]
+enum Given<'m> {
+    Text(&'m Placed<String>),
+    Build(&'m Placed<Build>),
+}
+
+impl Given<'_> {
+    fn place(&self) -> &Place {
+        match self {
+            Given::Text(text) => &text.place,
+            Given::Build(build) => &build.place,
+        }
+    }
 }
 
 fn reference(text: &Placed<String>, reading: &mut Reading<'_>) -> Option<ImageSource> {

@@ -1,10 +1,11 @@
 //! From what was written to [`Desired`]: names looked up, defaults filled in, and what contradicts reported.
 //!
 //! * [`declared`]: the tables that others refer to.
-//! * [`container`], [`image`], [`mount`], [`network`], [`health`], [`limit`]: one container's keys.
+//! * [`container`], [`image`], [`build`], [`mount`], [`network`], [`health`], [`limit`]: one container's keys.
 //! * [`port`], [`address`], [`dependency`]: what several containers have in common.
 
 mod address;
+mod build;
 mod container;
 mod declared;
 mod dependency;

@@ -23,13 +23,36 @@ pub(super) const MANIFEST: &Advice = &[
 ];
 
 pub(super) const IMAGE: &Advice = &[
-    ("build", "this version does not build images: build it elsewhere, and give a `reference` or an `archive`"),
+    ("dockerfile", "write `build = { context = \"..\", dockerfile = \"..\" }`"),
+    ("context", "write `build = { context = \"..\" }`"),
     ("image", "write `reference`"),
     ("tag", "write it as part of `reference`: \"NAME:TAG\""),
     ("tar", "write `archive`"),
     ("path", "write `archive` or `rootfs`"),
     ("pull_policy", "write `pull`"),
     ("platform", "images are chosen for this host's own platform"),
+];
+
+pub(super) const BUILD: &Advice = &[
+    ("path", "write `context`"),
+    ("file", "write `dockerfile`"),
+    ("dockerfile_inline", "write it into a file and name that in `dockerfile`"),
+    ("build_args", "write `args`"),
+    ("labels", "write `LABEL` in the Dockerfile, or `labels` in the container"),
+    ("platform", "images are built for this host's own platform"),
+    ("platforms", "images are built for this host's own platform"),
+    ("secrets", "builds have no secrets"),
+    ("ssh", "builds have no keys"),
+    ("additional_contexts", "there is one context; `COPY --from` takes files of images"),
+    ("cache_from", "leave it out: what this host has built before is found again"),
+    ("cache_to", "leave it out: what this host has built before is found again"),
+    ("tags", "leave it out: a container names the image by its entry"),
+    ("extra_hosts", "names of hosts cannot be added to a build"),
+    ("shm_size", "it cannot be set for a build"),
+    ("ulimits", "they cannot be set for a build"),
+    ("privileged", "a build has the privileges of a container"),
+    ("entitlements", "a build has the privileges of a container"),
+    ("isolation", "leave it out"),
 ];
 
 pub(super) const NETWORK: &Advice = &[
@@ -98,7 +121,7 @@ pub(super) const CONTAINER: &Advice = &[
     ("max_retries", "write `restart = { policy = \"on-failure\", max_retries = 5 }`"),
     ("container_name", "leave it out: a container is called as its table, `[containers.NAME]`"),
     ("name", "leave it out: a container is called as its table, `[containers.NAME]`"),
-    ("build", "this version does not build images: build it elsewhere, and name it in `image`"),
+    ("build", "write `[images.NAME]` with `build = \"..\"`, and `image = \"NAME\"` here"),
     ("pull", "write it in `[images.NAME]`"),
     ("pull_policy", "write `pull` in `[images.NAME]`"),
     ("platform", "images are chosen for this host's own platform"),

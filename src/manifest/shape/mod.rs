@@ -4,6 +4,7 @@
 //! (names that refer to each other, defaults, conflicts) is [`super::resolve`]'s.
 
 pub(super) mod advice;
+pub(super) mod build;
 pub(super) mod container;
 pub(super) mod form;
 pub(super) mod mount;

@@ -7,6 +7,7 @@ use crate::model::restart::RestartCondition;
 use crate::model::units::{FileMode, Timespan};
 
 use super::advice;
+use super::build::Build;
 use super::container::Container;
 use super::form::Labels;
 use crate::manifest::read::{Entries, Whole, choice, table};
@@ -31,9 +32,10 @@ table! {
 }
 
 table! {
-    /// Where an image comes from: exactly one of `reference`, `archive` and `rootfs`.
+    /// Where an image comes from: exactly one of `reference`, `archive`, `rootfs` and `build`.
     #[schemars(extend("oneOf" = [
-        { "required": ["reference"] }, { "required": ["archive"] }, { "required": ["rootfs"] }
+        { "required": ["reference"] }, { "required": ["archive"] }, { "required": ["rootfs"] },
+        { "required": ["build"] }
     ]))]
     Image: "an image", requires [], advice advice::IMAGE, {
         /// An image in a registry, such as `registry.example.org/shop/web:1.4`.
@@ -42,6 +44,8 @@ table! {
         archive: String,
         /// A directory or a tar file that is a root filesystem; relative to this file.
         rootfs: String,
+        /// A directory with a Dockerfile, relative to this file, or a table that says more.
+        build: Build,
         /// When the registry is asked. Default: `missing`.
         pull: Pull,
     }

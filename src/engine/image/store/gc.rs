@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::lock;
 use super::session::{remove_any, rename, temporary_name};
 use super::{Store, entries, read_json};
+use crate::engine::image::build::cache::Built;
 use crate::engine::image::error::ImageError;
 use crate::engine::image::manifest;
 use crate::model::id::Digest;
@@ -42,12 +43,18 @@ impl Store {
                 _ => records.push(path),
             }
         }
+        let layers: BTreeSet<&str> = kept.iter().flat_map(|image| &image.layers).map(Digest::hex).collect();
+        for path in entries(&self.images.join("built"))? {
+            let built: Option<Built> = read_json(&path)?;
+            if built.is_none_or(|built| !layers.contains(built.layer.hex())) {
+                records.push(path);
+            }
+        }
         // Names before contents: a cut in between leaves contents without a name, never a name without contents.
         for path in records {
             remove_any(&path)?;
         }
         self.write_index()?;
-        let layers: BTreeSet<&str> = kept.iter().flat_map(|image| &image.layers).map(Digest::hex).collect();
         let mut blobs = BTreeSet::new();
         for image in &kept {
             blobs.insert(image.id.clone());

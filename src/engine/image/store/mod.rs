@@ -5,6 +5,7 @@
 //!   oci-layout  index.json     every image that has a manifest, with its reference; written anew from sources/
 //!   blobs/sha256/<hex>         indexes, manifests and configurations
 //!   sources/<hex>.json         one record a source: what it stood for when it was last made whole
+//!   built/<hex>.json             one record an instruction of a build: see `build::cache`
 //!   ids/<hex>.json             one image each, so that one whose name has moved on can still be looked up
 //!   busy  claims               locks; layers/.claims is the third
 //! layers/<diff id>/tree/       one unpacked layer each, in overlayfs's own form; layer.json beside it
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use super::build::cache::Built;
 use super::error::ImageError;
 use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
@@ -90,6 +92,18 @@ impl Store {
         read_json(&self.layers.join(diff_id.hex()).join("layer.json"))
     }
 
+    /// What an earlier build made of these inputs, if the layer is still there.
+    pub(super) fn find_built(&self, key: &Digest) -> Result<Option<Built>, ImageError> {
+        let built: Option<Built> = read_json(&self.built_path(key))?;
+        Ok(built.filter(|built| self.has_layer(&built.layer)))
+    }
+
+    /// The state root that this is the store of.
+    pub(super) fn state_root(&self) -> &Path {
+        // It was made by joining a name to it.
+        self.images.parent().unwrap_or(Path::new("/"))
+    }
+
     fn has_layers(&self, image: &Image) -> bool {
         image.layers.iter().all(|layer| self.has_layer(layer))
     }
@@ -109,6 +123,10 @@ impl Store {
 
     fn id_path(&self, id: &Digest) -> PathBuf {
         self.images.join("ids").join(format!("{}.json", id.hex()))
+    }
+
+    fn built_path(&self, key: &Digest) -> PathBuf {
+        self.images.join("built").join(format!("{}.json", key.hex()))
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {

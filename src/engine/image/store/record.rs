@@ -1,5 +1,7 @@
 //! What the store writes down.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -25,6 +27,9 @@ pub enum Stamp {
     /// A digest over path, kind, mode, owner, size, device, modification and change time of every entry. The change
     /// time sees what the rest does not: contents written back to the old time, attributes, link targets.
     Tree { entries: u64, digest: Digest },
+    /// What a build was made of: its Dockerfile, how the files of its context looked, what was in them, and the
+    /// manifests of the images that it used.
+    Build { dockerfile: Digest, look: Digest, contents: Digest, bases: BTreeMap<String, Digest> },
 }
 
 impl Stamp {
@@ -45,6 +50,7 @@ impl Stamp {
             (Stamp::Tree { .. }, Stamp::Tree { .. }) => Some("something in it was modified".to_owned()),
             (Stamp::File { .. }, Stamp::Tree { .. }) => Some("it was a file and is a directory".to_owned()),
             (Stamp::Tree { .. }, Stamp::File { .. }) => Some("it was a directory and is a file".to_owned()),
+            (Stamp::Build { .. }, _) | (_, Stamp::Build { .. }) => Some("it was built of something else".to_owned()),
         }
     }
 }
@@ -68,10 +74,16 @@ pub struct LayerRecord {
 /// The name under which a source's record is kept.
 pub fn source_key(source: &ImageSource) -> Digest {
     use std::os::unix::ffi::OsStrExt;
+    let built;
     let (kind, text): (&[u8], &[u8]) = match source {
         ImageSource::Reference(reference) => (b"reference\0", reference.as_bytes()),
         ImageSource::Archive(path) => (b"archive\0", path.as_os_str().as_bytes()),
         ImageSource::Rootfs(path) => (b"rootfs\0", path.as_os_str().as_bytes()),
+        ImageSource::Build(spec) => {
+            // Texts, numbers and maps by text always have a form in JSON.
+            built = serde_json::to_vec(spec).unwrap_or_default();
+            (b"build\0", &built)
+        }
     };
     sha256([kind, text])
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::Store;
 use super::lock::{self, Claims};
 use super::record::{LayerRecord, SourceRecord, sha256, source_key};
+use crate::engine::image::build::cache::Built;
 use crate::engine::image::error::ImageError;
 use crate::model::id::Digest;
 use crate::model::image::ImageSource;
@@ -61,7 +62,7 @@ impl Store {
     /// Begins to make `source` whole, as the only one who does.
     pub fn session(&self, source: &ImageSource) -> Result<Session<'_>, ImageError> {
         for directory in
-            ["blobs/sha256", "sources", "ids"].map(|name| self.images.join(name)).iter().chain([&self.layers])
+            ["blobs/sha256", "sources", "ids", "built"].map(|name| self.images.join(name)).iter().chain([&self.layers])
         {
             // What is in layers is set-user-ID programs of strangers: nobody but root may walk in.
             let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
@@ -88,10 +89,17 @@ impl Store {
     }
 
     fn remove_leftovers(&self) -> Result<(), ImageError> {
-        for directory in
-            ["blobs/sha256", "sources", "ids", "."].map(|name| self.images.join(name)).iter().chain([&self.layers])
+        for directory in ["blobs/sha256", "sources", "ids", "built", "."]
+            .map(|name| self.images.join(name))
+            .iter()
+            .chain([&self.layers])
         {
-            for entry in fs::read_dir(directory).map_err(ImageError::file("list", directory))? {
+            // A store that an earlier version made has no directory of builds.
+            let listing = match fs::read_dir(directory) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                listing => listing.map_err(ImageError::file("list", directory))?,
+            };
+            for entry in listing {
                 let entry = entry.map_err(ImageError::file("list", directory))?;
                 if entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
                     remove_any(&entry.path())?;
@@ -127,6 +135,18 @@ impl Session<'_> {
         let directory = &self.store.layers;
         let opened = File::options().read(true).write(true).custom_flags(libc::O_TMPFILE).mode(0o600).open(directory);
         opened.map_err(ImageError::file("make a file in", directory))
+    }
+
+    /// Makes a layer visible before its image is: what a build has done so far, for the next one.
+    pub fn publish(&self, layer: FinishedLayer, key: &Digest, built: &Built) -> Result<(), ImageError> {
+        let store = self.store;
+        write_json(&layer.staged.path.join("layer.json"), &layer.record)?;
+        let root = File::open(&store.layers).map_err(ImageError::file("open", &store.layers))?;
+        rustix::fs::syncfs(&root).map_err(|e| ImageError::file("sync", &store.layers)(e.into()))?;
+        let place = store.layers.join(layer.diff_id.hex());
+        put_layer(&layer.staged.path, &place, || store.has_layer(&layer.diff_id))?;
+        root.sync_all().map_err(ImageError::file("sync", &store.layers))?;
+        replace_json(&store.built_path(key), built)
     }
 
     /// Makes the source whole: everything reaches the disk, then its place, and the record comes last.

@@ -1,0 +1,110 @@
+//! What a build follows from: the Dockerfile, the context, the bases. And whether that is what it was.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::tree::{Item, Owners, Tree, look};
+use crate::engine::image::error::ImageError;
+use crate::engine::image::options::Options;
+use crate::engine::image::pull;
+use crate::engine::image::store::record::{Stamp, sha256};
+use crate::model::build::BuildSpec;
+use crate::model::dockerfile::pattern::Ignore;
+use crate::model::id::Digest;
+use crate::model::image::Pull;
+
+pub struct Inputs {
+    /// The Dockerfile.
+    pub text: String,
+    pub context: Tree,
+    items: Vec<Item>,
+    look: Digest,
+}
+
+impl Inputs {
+    pub fn read(spec: &BuildSpec) -> Result<Inputs, ImageError> {
+        let text = fs::read_to_string(&spec.dockerfile).map_err(ImageError::file("read", &spec.dockerfile))?;
+        let failed = || ImageError::file("look at", &spec.context);
+        let context = Tree::open(&spec.context, ignore(spec)?).map_err(failed())?;
+        let items = context.whole().map_err(failed())?;
+        let look = look(&items);
+        Ok(Inputs { text, context, items, look })
+    }
+
+    /// How it looks now, for [`moved`].
+    pub fn stamp(&self, spec: &BuildSpec, bases: BTreeMap<String, Digest>) -> Result<Stamp, ImageError> {
+        let contents = self.contents(spec)?;
+        Ok(Stamp::Build { dockerfile: self.dockerfile(), look: self.look.clone(), contents, bases })
+    }
+
+    fn dockerfile(&self) -> Digest {
+        sha256([self.text.as_bytes()])
+    }
+
+    fn contents(&self, spec: &BuildSpec) -> Result<Digest, ImageError> {
+        let contents = self.context.contents(&self.items, Owners::Replaced);
+        contents.map_err(ImageError::file("read", &spec.context))
+    }
+
+    /// What is different since `before`. Files that were only touched are read, and are not different.
+    pub fn difference(&self, spec: &BuildSpec, before: &Stamp) -> Result<Option<String>, ImageError> {
+        let Stamp::Build { dockerfile, look, contents, bases: _ } = before else {
+            return Ok(Some("it was no build".to_owned()));
+        };
+        if *dockerfile != self.dockerfile() {
+            return Ok(Some("its Dockerfile changed".to_owned()));
+        }
+        let changed = *look != self.look && *contents != self.contents(spec)?;
+        Ok(changed.then(|| "files of its context changed".to_owned()))
+    }
+}
+
+/// Why the image that was built of `stamp` is not what a build would make now.
+pub fn moved(spec: &BuildSpec, stamp: &Stamp, options: &Options) -> Result<Option<String>, ImageError> {
+    let inputs = match Inputs::read(spec) {
+        // The image is here, and nothing else could be made.
+        Err(ImageError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        inputs => inputs?,
+    };
+    if let Some(changed) = inputs.difference(spec, stamp)? {
+        return Ok(Some(changed));
+    }
+    let Stamp::Build { bases, .. } = stamp else { return Ok(None) };
+    for (reference, was) in bases.iter().filter(|_| spec.pull == Pull::Always) {
+        let now = pull::current_digest(reference, options)?;
+        if now != *was {
+            return Ok(Some(format!(
+                "its base {reference} is {} at the registry and was {}",
+                now.short(),
+                was.short()
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// What of the context is left out: by the file beside the Dockerfile, or else by that of the context.
+fn ignore(spec: &BuildSpec) -> Result<Ignore, ImageError> {
+    let mut beside = spec.dockerfile.clone().into_os_string();
+    beside.push(".dockerignore");
+    let own = spec.context.join(".dockerignore");
+    for path in [PathBuf::from(beside), own] {
+        match read_if_there(&path)? {
+            None => {}
+            Some(text) => {
+                let malformed = |problem| ImageError::Malformed { subject: path.display().to_string(), problem };
+                return Ignore::parse(&text).map_err(malformed);
+            }
+        }
+    }
+    Ok(Ignore::default())
+}
+
+fn read_if_there(path: &Path) -> Result<Option<String>, ImageError> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some).map_err(ImageError::file("read", path)),
+    }
+}

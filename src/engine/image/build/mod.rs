@@ -1,0 +1,88 @@
+//! Building an image from a Dockerfile.
+//!
+//! ```text
+//! Dockerfile, context ── inputs ──> what they are ── stage: one instruction after the other ──> layers, configuration
+//!
+//! RUN    overlay of the layers so far, upper ── sandbox ──> task ── run ──> child ── runtime ──> the command
+//! COPY   the same overlay, writable         <── copy ── tree: the context, a stage, an image
+//! both   upper ── layer ──> digest ──> layers/<diff id>, remembered in cache under all that it follows from
+//! ```
+//!
+//! * [`inputs`]: whether a build would make something else now. [`scope`]: variables. [`config`]: the configuration.
+//! * [`stage`]: the files and words of one stage, and what every instruction does to them. `files` are those that
+//!   write: `RUN`, `COPY`, `ADD`, `WORKDIR`.
+//! * [`child`]: the hidden process `evenkeel internal-build`.
+//!
+//! Only the stages that the wanted one needs are built.
+//!
+//! # Decisions
+//! * A layer is kept as soon as its instruction has succeeded, so the next build goes on where this one failed.
+//! * Commands have the host's network unless the build or the instruction says `none`: a bridge would need addresses and
+//!   firewall rules, which are declared state and chosen by a plan, and a build is a step of one.
+//! * Bases are taken as they are on this host; only `pull = true` asks their registries. A base that moves otherwise is
+//!   no reason to build again: the same plan may be what moves it, and a plan after it must be empty.
+
+pub mod cache;
+pub mod child;
+mod config;
+mod copy;
+mod files;
+mod inputs;
+mod layer;
+mod mounts;
+mod run;
+pub mod sandbox;
+mod scope;
+mod stage;
+mod tree;
+
+use super::config as configuration;
+use super::ensure::{Parts, Tools, commit};
+use super::error::ImageError;
+use super::layer::Workshop;
+use super::store::record::sha256;
+use super::store::session::Session;
+use crate::model::build::BuildSpec;
+use crate::model::dockerfile;
+use crate::model::image::{Image, ImageSource, Pull};
+
+pub use inputs::moved;
+
+use inputs::Inputs;
+use stage::Builder;
+
+/// Makes the image of a build whole, unless it was built of what is there now.
+pub(super) fn ensure_build(
+    session: Session<'_>,
+    source: &ImageSource,
+    spec: &BuildSpec,
+    tools: Tools<'_>,
+) -> Result<Image, ImageError> {
+    let inputs = Inputs::read(spec)?;
+    if let (Some(record), Pull::Missing) = (session.store().find_record(source)?, spec.pull)
+        && let Some(stamp) = &record.stamp
+        && inputs.difference(spec, stamp)?.is_none()
+    {
+        return Ok(record.image);
+    }
+    let parsed = dockerfile::parse(&inputs.text).map_err(|errors| {
+        let first = errors.into_iter().next();
+        let problem = first.map_or_else(String::new, |error| {
+            let line = inputs.text[..error.place.start.min(inputs.text.len())].matches('\n').count() + 1;
+            format!("line {line}: {}, {}", error.message, error.expected)
+        });
+        ImageError::Malformed { subject: spec.dockerfile.display().to_string(), problem }
+    })?;
+    let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
+    let builder = Builder::new(workshop, spec, &parsed, &inputs.context)?;
+    let config = builder.build()?;
+    let stamp = inputs.stamp(spec, builder.into_bases())?;
+    if let Some(changed) = Inputs::read(spec)?.difference(spec, &stamp)? {
+        let problem = format!("{changed} while it was built; apply again");
+        return Err(ImageError::Malformed { subject: source.to_string(), problem });
+    }
+    let configuration = configuration::parse(&source.to_string(), &config)?;
+    let id = sha256([config.as_slice()]);
+    let parts = Parts { id, manifest: None, configuration, blobs: vec![config], stamp: Some(stamp) };
+    commit(&workshop, source, Vec::new(), parts)
+}

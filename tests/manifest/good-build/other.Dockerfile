@@ -1,0 +1,3 @@
+ARG LEVEL=1
+FROM debian:$LEVEL AS test
+ARG NAME

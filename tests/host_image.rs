@@ -2,6 +2,8 @@
 
 #[path = "host_image/archives.rs"]
 mod archives;
+#[path = "host_image/build.rs"]
+mod build;
 #[path = "support/debian_registry.rs"]
 mod debian_registry;
 #[path = "host_image/layers.rs"]

@@ -4,7 +4,7 @@
 //! script `case.txt` of what happens, line by line:
 //!
 //! ```text
-//! host route 10.89.0.0/16            also: listening PORT, lacks-controller NAME, lacks-capability NAME,
+//! host route 10.89.0.0/16            also: drops-forwarded FAMILY TABLE CHAIN, listening PORT, lacks-controller NAME, lacks-capability NAME,
 //!                                    hard-limit NAME N
 //! apply before.toml [first N steps]  through the fake engine
 //! apply after.toml while NAME fails  its new container cannot be started
@@ -164,6 +164,9 @@ impl Case<'_> {
         match words {
             ["route", subnet] => drop(facts.routes.insert(subnet.parse().unwrap())),
             ["listening", port] => drop(facts.listening.insert(port.parse().unwrap())),
+            ["drops-forwarded", family, table, chain] => {
+                facts.forward_drops.insert(format!("{family} {table} {chain}"));
+            }
             ["lacks-controller", name] => drop(facts.controllers.remove(*name)),
             ["lacks-capability", name] => drop(facts.bounding.remove(&name.parse().unwrap())),
             ["hard-limit", name, limit] => drop(facts.hard_limits.insert((*name).to_owned(), limit.parse().unwrap())),

@@ -18,6 +18,7 @@ pub(super) fn facts(hierarchy: &Hierarchy) -> HostFacts {
         hard_limits: hard_limits(),
         routes: BTreeSet::new(),
         listening: BTreeSet::new(),
+        forward_drops: BTreeSet::new(),
         platform: Platform::host().to_string(),
     }
 }

@@ -66,6 +66,7 @@ fn facts(host: &Host) -> Result<HostFacts, EngineError> {
     Ok(HostFacts {
         routes: network::host::host_routes(&host.tag).map_err(failed())?,
         listening: network::host::listening_ports().map_err(failed())?,
+        forward_drops: network::host::forward_drops().map_err(failed())?,
         ..host.facts.clone()
     })
 }

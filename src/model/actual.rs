@@ -31,6 +31,9 @@ pub struct HostFacts {
     pub routes: BTreeSet<Subnet>,
     /// Ports of the host that other processes listen on.
     pub listening: BTreeSet<HostPort>,
+    /// Chains of other firewalls that drop what they do not accept of what this host forwards: `ip filter FORWARD`.
+    #[serde(default)]
+    pub forward_drops: BTreeSet<String>,
     /// `linux/amd64` and the like.
     pub platform: String,
 }

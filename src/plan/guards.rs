@@ -27,6 +27,7 @@ pub(super) fn check(world: &World<'_>, networks: &Networks<'_>, containers: &Con
     mass_removal(world, containers, findings);
     without_record(world, findings);
     subnets(world, networks, containers, findings);
+    forwarding(world, networks, findings);
     lent_networks(world, networks, findings);
     for decision in &containers.declared {
         ports(world, containers, decision, findings);
@@ -128,6 +129,18 @@ fn subnets(world: &World<'_>, networks: &Networks<'_>, containers: &Containers<'
                 findings.impossible(&subject, format!("{} overlaps {whose}", record.subnet), hint);
             }
         }
+    }
+}
+
+/// Another firewall has its say after ours, and its rules cannot be judged from here: a new network gets a word of it.
+fn forwarding(world: &World<'_>, networks: &Networks<'_>, findings: &mut Findings) {
+    let opens = networks.declared.values().any(|network| network.is_new() && !network.record.spec.internal);
+    for chain in world.actual.host.forward_drops.iter().filter(|_| opens) {
+        findings.warn(format!(
+            "the firewall's chain `{chain}` drops what it does not accept: containers reach the outside, and are reached on \
+             published ports, only if it accepts links named `ek*`, such as by: nft insert rule {chain} iifname \"ek*\" accept, \
+             and the same with oifname"
+        ));
     }
 }
 

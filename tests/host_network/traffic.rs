@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use evenkeel::engine::network::host;
+
 use crate::world::{Kind, Server, ask, ip, knock, nft, on_a_host};
 
 #[test]
@@ -234,7 +236,10 @@ fn other_tables_keep_their_say() {
         let _server = world.serve(a, "[::]:80", "a");
         assert!(world.outside(|| ask("192.0.2.1:8080")).is_some());
         nft("add table inet other");
+        nft("add chain inet other input { type filter hook input priority 10; policy accept; }");
+        assert!(host::forward_drops().unwrap().is_empty());
         nft("add chain inet other forward { type filter hook forward priority 10; policy drop; }");
+        assert_eq!(host::forward_drops().unwrap().into_iter().collect::<Vec<_>>(), ["inet other forward"]);
         assert_eq!(world.outside(|| knock("192.0.2.1:8080")), None);
     });
 }

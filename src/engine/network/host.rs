@@ -1,9 +1,10 @@
-//! What others use of the host: the destinations of its routes and the ports that are listened on.
+//! What others use of the host: the destinations of its routes, the ports that are listened on, and firewalls that drop
+//! what is forwarded.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use netlink_sys::protocols::{NETLINK_ROUTE, NETLINK_SOCK_DIAG};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG};
 
 use crate::model::id::RootTag;
 use crate::model::network::Subnet;
@@ -54,6 +55,49 @@ pub fn listening_ports() -> Result<BTreeSet<HostPort>, NetworkError> {
         }
     }
     Ok(ports)
+}
+
+/// Base chains of nftables that drop by policy what this host would forward: those of Docker, ufw and firewalld, and of
+/// iptables where it is one of nftables. What they accept is not looked into. Our own tables accept by policy.
+pub fn forward_drops() -> Result<BTreeSet<String>, NetworkError> {
+    let failed = |source| NetworkError::Look { place: "the host's firewall".to_owned(), source };
+    let mut netlink = Netlink::open(NETLINK_NETFILTER).map_err(failed)?;
+    // struct nfgenmsg: every family, version 0, no resource.
+    match netlink.dump(GETCHAIN, &[0; 4]) {
+        Ok(chains) => Ok(chains.iter().filter_map(|(_, chain)| dropping_chain(chain)).collect()),
+        // A kernel without nftables has no chains; setting our own will tell.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(BTreeSet::new()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// linux/netfilter/nf_tables.h: NFT_MSG_GETCHAIN of the subsystem, attributes of chains and of their hooks.
+const GETCHAIN: u16 = 10 << 8 | 4;
+const CHAIN_TABLE: u16 = 1;
+const CHAIN_NAME: u16 = 3;
+const CHAIN_HOOK: u16 = 4;
+const CHAIN_POLICY: u16 = 5;
+const HOOK_NUMBER: u16 = 1;
+/// linux/netfilter.h: enum nf_inet_hooks, verdicts, families.
+const HOOK_FORWARD: u32 = 2;
+const DROP: u32 = 0;
+
+/// `FAMILY TABLE CHAIN` of a chain at the forward hook of IPv4, IPv6 or both, whose policy is to drop.
+fn dropping_chain(message: &[u8]) -> Option<String> {
+    let (header, rest) = message.split_at_checked(4)?;
+    let family = match header[0] {
+        1 => "inet",
+        2 => "ip",
+        10 => "ip6",
+        _ => return None,
+    };
+    let find = |bytes, wanted| attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let number = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_be_bytes);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
+    let hook = number(find(find(rest, CHAIN_HOOK)?, HOOK_NUMBER)?)?;
+    let policy = number(find(rest, CHAIN_POLICY)?)?;
+    let (table, chain) = (text(find(rest, CHAIN_TABLE)?), text(find(rest, CHAIN_NAME)?));
+    (hook == HOOK_FORWARD && policy == DROP).then(|| format!("{family} {table} {chain}"))
 }
 
 /// linux/sock_diag.h; the states are those of net/tcp_states.h, which UDP borrows.

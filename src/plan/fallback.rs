@@ -20,7 +20,8 @@
 //! * the old one does not run well itself;
 //! * the old one has to make way, since somebody needs its address or its network's subnet;
 //! * the container shares its network namespace with others that are replaced with it: theirs goes with the old one;
-//!   or it shares the namespace of one that goes.
+//!   or it shares the namespace of one that goes;
+//! * the record of a network is gone that the old one is on.
 //!
 //! # Decisions
 //! The way back is part of the plan, so that a reader sees it in advance and a service that is down is up again before
@@ -35,24 +36,27 @@ use super::scope::shared_network;
 use crate::model::actual::{ActualContainer, Liveness};
 use crate::model::container::{ContainerSpec, FailureAction, RunState};
 use crate::model::health::Health;
-use crate::model::id::{ContainerId, ResourceName};
+use crate::model::id::{ContainerId, NetworkId, ResourceName};
 use crate::model::record::Refused;
 use crate::model::status::Phase;
 
 /// Says of every decision what it goes back to when it fails.
-pub(super) fn choose(declared: &mut [Decision<'_>]) {
-    let chosen: Vec<bool> = declared.iter().map(|decision| goes_back(decision, declared)).collect();
+pub(super) fn choose(world: &World<'_>, declared: &mut [Decision<'_>]) {
+    let chosen: Vec<bool> = declared.iter().map(|decision| goes_back(world, decision, declared)).collect();
     for (decision, goes_back) in declared.iter_mut().zip(chosen) {
         decision.fallback = decision.leaving.first().copied().filter(|_| goes_back);
     }
 }
 
-fn goes_back(decision: &Decision<'_>, declared: &[Decision<'_>]) -> bool {
+fn goes_back(world: &World<'_>, decision: &Decision<'_>, declared: &[Decision<'_>]) -> bool {
     let spec = decision.spec();
     let wants = spec.update.failure_action == FailureAction::Rollback && spec.state == RunState::Running;
     let lends = declared.iter().any(|other| shared_network(other.spec()) == Some(decision.name()));
     let stays = |id: &ContainerId| declared.iter().any(|d| d.record.id == *id && !d.is_new() && d.leaving.is_empty());
-    let has_its_network = |old: &ActualContainer| old.record.network_of.as_ref().is_none_or(stays);
+    let is_there = |id: &NetworkId| world.actual.networks.contains_key(id);
+    let has_its_network = |old: &ActualContainer| {
+        old.record.network_of.as_ref().is_none_or(stays) && old.record.addresses.keys().all(is_there)
+    };
     let is_tried = decision.start.is_some() || decision.kept.is_some_and(|kept| is_up(&kept.liveness));
     wants
         && is_tried

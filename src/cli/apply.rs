@@ -38,8 +38,8 @@ pub struct ApplyArguments {
     #[arg(long, conflicts_with_all = ["plan", "wait"])]
     dry_run: bool,
 
-    /// Come back when all that is declared runs, healthy where it has a check, or has ended well; within `--timeout`,
-    /// or 5 minutes
+    /// Come back when all that is declared runs, healthy where it has a check, for a second where not, or has ended
+    /// well; within `--timeout`, or 5 minutes
     #[arg(long)]
     wait: bool,
 

@@ -12,6 +12,7 @@ use super::log::{Log, failure};
 use super::store::{Container, Store};
 use crate::cli::failure::Failure;
 use crate::model::launch::RootFilesystem;
+use crate::runtime::cgroup;
 use crate::runtime::gate::Gate;
 use crate::runtime::launch::{self, Caller, Created, FirstProcess, Keyring, Request};
 
@@ -87,7 +88,8 @@ pub fn create(
         }
         Err((reached, failure)) => {
             match reached {
-                Reached::Nothing => death::undo(&container, log),
+                Reached::Record => death::forget(&container, log),
+                Reached::Cgroup => death::undo(&container, log),
                 Reached::Process => death::bury(&container, &bundle.spec, log),
             }
             Err(cannot(failure))
@@ -97,7 +99,9 @@ pub fn create(
 
 /// How far it came: once there is a process, its end is one of a container, with hooks.
 enum Reached {
-    Nothing,
+    /// The cgroup, if there is one, is another's.
+    Record,
+    Cgroup,
     Process,
 }
 
@@ -107,9 +111,9 @@ fn launch(
     caller: Caller<'_>,
     starter: Starter,
 ) -> Result<Created, (Reached, Failure)> {
-    let before = |failure| (Reached::Nothing, failure);
+    let before = |failure| (Reached::Cgroup, failure);
     let after = |failure| (Reached::Process, failure);
-    refuse_occupied(container).map_err(before)?;
+    refuse_occupied(bundle).map_err(|failure| (Reached::Record, failure))?;
     let state = container.state().map_err(before)?;
     let gate = match starter {
         Starter::Us => None,
@@ -133,15 +137,14 @@ fn launch(
 }
 
 /// Two containers in one cgroup would pause and end each other.
-fn refuse_occupied(container: &Container) -> Result<(), Failure> {
-    let processes = container.cgroup()?.map(|cgroup| cgroup.processes()).transpose().map_err(failure)?;
-    match processes.is_some_and(|processes| !processes.is_empty()) {
-        true => {
-            let path = container.record.cgroup.display();
-            Err(Failure::new(format!("there are processes in the cgroup `{path}` already"))
-                .hint("`linux.cgroupsPath` must be the container's own"))
-        }
-        false => Ok(()),
+fn refuse_occupied(bundle: &Bundle) -> Result<(), Failure> {
+    let linux = bundle.spec.linux().as_ref();
+    let Some(path) = linux.and_then(|linux| linux.cgroups_path().as_ref()) else { return Ok(()) };
+    let processes = cgroup::open(&cgroup::detect().map_err(failure)?, path).processes().map_err(failure)?;
+    match processes.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(format!("there are processes in the cgroup `{}` already", path.display()))
+            .hint("`linux.cgroupsPath` must be the container's own")),
     }
 }
 

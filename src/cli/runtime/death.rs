@@ -72,6 +72,13 @@ pub fn run_poststop(container: &Container, spec: &Spec, log: &Log) {
     }
 }
 
+/// Forgets a container of which there is nothing else.
+pub fn forget(container: &Container, log: &Log) {
+    if let Err(failure) = container.remove() {
+        log.warn(&failure.line());
+    }
+}
+
 /// Removes a container whose making failed before it had a process.
 pub fn undo(container: &Container, log: &Log) {
     if let Err(failure) = remove(container) {

@@ -27,7 +27,7 @@ pub struct ExecArguments {
     command: Vec<String>,
 
     /// A file with `process` as in config.json, in place of the command and of the options about it
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["command", "cwd", "env", "tty", "user"])]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["command", "cwd", "env", "user"])]
     #[arg(conflicts_with_all = ["additional_gids", "cap", "no_new_privs", "apparmor", "process_label"])]
     process: Option<PathBuf>,
 
@@ -46,7 +46,7 @@ pub struct ExecArguments {
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
 
-    /// Give it a terminal
+    /// Give it a terminal; conmon says so beside `--process`, too
     #[arg(short, long)]
     tty: bool,
 
@@ -136,7 +136,11 @@ fn process(arguments: &ExecArguments, spec: &Spec) -> Result<(ProcessSpec, Optio
     if let Some(path) = &arguments.process {
         let within = |failure: Failure| failure.context(format!("cannot read the process `{}`", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| within(error.into()))?;
-        return Ok((serde_json::from_str(&text).map_err(|error| within(error.into()))?, None));
+        let mut process: ProcessSpec = serde_json::from_str(&text).map_err(|error| within(error.into()))?;
+        if arguments.tty {
+            process.set_terminal(Some(true));
+        }
+        return Ok((process, None));
     }
     let mut process = spec.process().clone().unwrap_or_default();
     process.set_args(Some(arguments.command.clone())).set_terminal(Some(arguments.tty));

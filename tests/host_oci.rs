@@ -1,0 +1,729 @@
+//! `evenkeel-runtime` as its callers use it, on real bundles with a busybox root filesystem: the lifecycle in the words
+//! of runtime.md, hooks, descriptors, and errors as containerd and Podman read them. Needs root.
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::{IoSliceMut, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use evenkeel::runtime::cgroup;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use serde_json::{Value, json};
+
+const RUNTIME: &str = env!("CARGO_BIN_EXE_evenkeel-runtime");
+
+/// A bundle, a state root and a container's id of its own.
+struct Bundle {
+    directory: tempfile::TempDir,
+    config: Value,
+    cgroup: String,
+}
+
+impl Bundle {
+    fn new() -> Bundle {
+        let directory = tempfile::Builder::new().prefix("evenkeel-oci").tempdir().unwrap();
+        let rootfs = support::busybox_rootfs(&directory.path().join("rootfs"));
+        for name in ["proc", "sys", "dev"] {
+            fs::create_dir(rootfs.join(name)).unwrap();
+        }
+        for applet in ["readlink", "tty", "tail"] {
+            symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
+        }
+        let cgroup = format!("/{}", directory.path().file_name().unwrap().to_str().unwrap().replace('.', ""));
+        runtime(&directory, &["spec", "--bundle", directory.path().to_str().unwrap()]).output().unwrap();
+        let text = fs::read_to_string(directory.path().join("config.json")).unwrap();
+        let mut config: Value = serde_json::from_str(&text).unwrap();
+        config["process"]["terminal"] = json!(false);
+        config["process"]["env"] = json!(["PATH=/bin"]);
+        config["root"]["readonly"] = json!(false);
+        config["linux"]["cgroupsPath"] = json!(cgroup);
+        config["annotations"] = json!({"org.example.colour": "blue"});
+        // Limits of a host may be lower.
+        config["process"].as_object_mut().unwrap().remove("rlimits");
+        Bundle { directory, config, cgroup }
+    }
+
+    /// With this command.
+    fn of(arguments: &[&str]) -> Bundle {
+        let mut bundle = Bundle::new();
+        bundle.config["process"]["args"] = json!(arguments);
+        bundle
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    fn hook(&mut self, moment: &str, hook: Value) {
+        let hooks = self.config.as_object_mut().unwrap().entry("hooks").or_insert(json!({}));
+        let list = hooks.as_object_mut().unwrap().entry(moment).or_insert(json!([]));
+        list.as_array_mut().unwrap().push(hook);
+    }
+
+    /// A hook that runs a line of the host's shell.
+    fn shell_hook(&mut self, moment: &str, line: &str) {
+        self.hook(moment, json!({"path": "/bin/sh", "args": ["sh", "-c", line], "env": ["PATH=/usr/bin:/bin"]}));
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        fs::write(self.path("config.json"), self.config.to_string()).unwrap();
+        let mut command = runtime(&self.directory, arguments);
+        command.current_dir(self.directory.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command and waits. Output goes to files, since what a container inherits would keep a pipe open.
+    fn call(&self, arguments: &[&str]) -> Said {
+        self.finish(self.command(arguments))
+    }
+
+    fn finish(&self, mut command: Command) -> Said {
+        let (out, err) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let status = command.stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap()).status().unwrap();
+        let text = |mut file: File| {
+            use std::io::Seek;
+            file.rewind().unwrap();
+            let mut text = String::new();
+            file.read_to_string(&mut text).unwrap();
+            text
+        };
+        Said { code: status.code().unwrap(), out: text(out), err: text(err) }
+    }
+
+    fn ok(&self, arguments: &[&str]) -> String {
+        let said = self.call(arguments);
+        assert_eq!(said.code, 0, "{arguments:?}: {said:?}");
+        said.out
+    }
+
+    /// What went to standard error of a command that fails.
+    fn error(&self, arguments: &[&str]) -> String {
+        let said = self.call(arguments);
+        assert_eq!(said.code, 1, "{arguments:?}: {said:?}");
+        said.err
+    }
+
+    fn state(&self) -> Value {
+        serde_json::from_str(&self.ok(&["state", "box"])).unwrap()
+    }
+
+    fn status(&self) -> String {
+        self.state()["status"].as_str().unwrap().to_owned()
+    }
+
+    fn pid(&self) -> i64 {
+        self.state()["pid"].as_i64().unwrap()
+    }
+
+    fn has_cgroup(&self) -> bool {
+        cgroup::open(&cgroup::detect().unwrap(), Path::new(&self.cgroup)).exists()
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        let said = self.call(&["delete", "--force", "box"]);
+        if !std::thread::panicking() {
+            assert_eq!(said.code, 0, "{said:?}");
+            assert!(!self.has_cgroup(), "a cgroup is left");
+            assert_eq!(fs::read_dir(self.path("state")).map_or(0, Iterator::count), 0, "state is left");
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn runtime(directory: &tempfile::TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(RUNTIME);
+    command.arg("--root").arg(directory.path().join("state")).args(arguments);
+    command
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not come true");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn namespace(pid: &str, kind: &str) -> String {
+    fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_container_is_created_started_killed_and_deleted() {
+    let bundle = Bundle::of(&["sh", "-c", "echo ran > /tmp/ran; exec sleep 600"]);
+    assert!(bundle.error(&["state", "box"]).contains("does not exist"));
+    bundle.ok(&["create", "box"]);
+    let state = bundle.state();
+    assert_eq!(
+        (&state["status"], &state["ociVersion"], &state["id"]),
+        (&json!("created"), &json!("1.3.0"), &json!("box"))
+    );
+    let path = bundle.directory.path().canonicalize().unwrap();
+    assert_eq!(state["bundle"], json!(path));
+    assert_eq!(state["rootfs"], json!(path.join("rootfs")));
+    assert_eq!(state["annotations"], json!({"org.example.colour": "blue"}));
+    assert!(humantime::parse_rfc3339(state["created"].as_str().unwrap()).is_ok());
+    let pid = bundle.pid();
+    assert_ne!(namespace(&pid.to_string(), "mnt"), namespace("self", "mnt"));
+    assert!(!bundle.path("rootfs/tmp/ran").exists(), "the command must not run before start");
+    assert!(bundle.error(&["delete", "box"]).contains("it is created, not stopped"));
+    assert!(bundle.error(&["create", "box"]).contains("exists already"));
+    assert_eq!(bundle.pid(), pid);
+
+    bundle.ok(&["start", "box"]);
+    assert_eq!((bundle.status(), bundle.pid()), ("running".to_owned(), pid));
+    until("the command", || bundle.path("rootfs/tmp/ran").exists());
+    assert!(bundle.error(&["start", "box"]).contains("it is running, not created"));
+    assert!(bundle.error(&["delete", "box"]).contains("it is running, not stopped"));
+    assert_eq!(bundle.pid(), pid);
+
+    bundle.ok(&["kill", "box", "KILL"]);
+    until("the end", || bundle.status() == "stopped");
+    assert_eq!(bundle.pid(), 0);
+    for signal in ["TERM", "9"] {
+        assert!(bundle.error(&["kill", "box", signal]).contains("container not running"));
+    }
+    assert!(bundle.error(&["start", "box"]).contains("it is stopped, not created"));
+    bundle.ok(&["delete", "box"]);
+    assert!(bundle.error(&["state", "box"]).contains("does not exist"));
+    assert!(bundle.error(&["delete", "box"]).contains("does not exist"));
+    bundle.ok(&["delete", "--force", "box"]);
+    // Its id may be used again.
+    bundle.ok(&["create", "box"]);
+}
+
+#[test]
+fn changes_of_the_bundle_after_create_have_no_effect() {
+    let mut bundle = Bundle::of(&["sh", "-c", "echo first > /tmp/said"]);
+    bundle.ok(&["create", "box"]);
+    bundle.config["process"]["args"] = json!(["sh", "-c", "echo second > /tmp/said"]);
+    bundle.config["linux"]["cgroupsPath"] = json!("/elsewhere");
+    bundle.ok(&["start", "box"]);
+    until("the end", || bundle.status() == "stopped");
+    assert_eq!(bundle.text("rootfs/tmp/said"), "first\n");
+}
+
+#[test]
+fn signals_have_names_and_numbers_and_reach_one_or_all() {
+    let bundle = Bundle::of(&["sh", "-c", "trap 'echo usr1 >> /tmp/got' USR1; sleep 600 & while :; do wait; done"]);
+    bundle.ok(&["create", "box"]);
+    bundle.ok(&["start", "box"]);
+    let processes = || -> Vec<i32> { serde_json::from_str(&bundle.ok(&["ps", "--format", "json", "box"])).unwrap() };
+    until("two processes", || processes().len() == 2);
+    for (round, signal) in ["SIGUSR1", "usr1", "10"].into_iter().enumerate() {
+        bundle.ok(&["kill", "box", signal]);
+        until(signal, || bundle.text("rootfs/tmp/got").lines().count() == round + 1);
+    }
+    assert_eq!(processes().len(), 2);
+    bundle.ok(&["kill", "--all", "box", "KILL"]);
+    until("the end of all", || processes().is_empty());
+    assert_eq!(bundle.call(&["kill", "box", "NOPE"]).code, 64);
+}
+
+#[test]
+fn hooks_of_all_six_kinds_run_in_order_each_in_its_place() {
+    let mut bundle = Bundle::of(&["sh", "-c", "echo command >> /tmp/inside; exec sleep 600"]);
+    let log = bundle.path("log");
+    for moment in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
+        for number in 1..=2 {
+            let line = format!(
+                "echo \"{moment}{number} $(readlink /proc/self/ns/mnt) $(readlink /proc/self/ns/net) $(cat)\" >> {}",
+                log.display()
+            );
+            bundle.shell_hook(moment, &line);
+        }
+    }
+    fs::write(
+        bundle.path("rootfs/hook"),
+        "#!/bin/sh\necho \"$0 $1 $VARIABLE $(readlink /proc/self/ns/mnt) $(cat)\" >> /tmp/inside\n",
+    )
+    .unwrap();
+    support::run(&["chmod", "755", bundle.path("rootfs/hook").to_str().unwrap()]);
+    bundle.hook(
+        "startContainer",
+        json!({"path": "/hook", "args": ["zero", "one"], "env": ["PATH=/bin", "VARIABLE=value"], "timeout": 20}),
+    );
+    bundle.ok(&["create", "box"]);
+    let pid = bundle.pid();
+    let inner = namespace(&pid.to_string(), "mnt");
+    let text = |name: &str| bundle.text(name);
+    let names =
+        |text: &str| -> Vec<String> { text.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect() };
+    let created =
+        ["prestart1", "prestart2", "createRuntime1", "createRuntime2", "createContainer1", "createContainer2"];
+    assert_eq!(names(&text("log")), created);
+    assert_eq!(text("rootfs/tmp/inside"), "");
+    bundle.ok(&["start", "box"]);
+    until("the command", || text("rootfs/tmp/inside").lines().count() == 2);
+    let inside = text("rootfs/tmp/inside");
+    assert!(inside.starts_with(&format!("/hook one value {inner} ")), "{inside}");
+    assert!(inside.ends_with("command\n"), "{inside}");
+    bundle.ok(&["kill", "box", "KILL"]);
+    until("the end", || bundle.status() == "stopped");
+    bundle.ok(&["delete", "box"]);
+
+    let log = text("log");
+    assert_eq!(names(&log)[6..], ["poststart1", "poststart2", "poststop1", "poststop2"]);
+    let inside = inside.lines().next().unwrap().to_owned();
+    for line in log.lines().chain([inside.as_str()]) {
+        let state: Value = serde_json::from_str(&line[line.find('{').unwrap()..]).unwrap();
+        assert_eq!((&state["id"], &state["ociVersion"]), (&json!("box"), &json!("1.3.0")));
+        assert_eq!(state["bundle"], json!(bundle.directory.path().canonicalize().unwrap()));
+        assert_eq!(state["annotations"], json!({"org.example.colour": "blue"}));
+        let (status, seen, is_inside) = match line {
+            _ if line.starts_with("prestart") || line.starts_with("createRuntime") => ("creating", json!(pid), false),
+            _ if line.starts_with("createContainer") => ("creating", json!(1), true),
+            _ if line.starts_with("/hook") => ("created", json!(1), true),
+            _ if line.starts_with("poststart") => ("running", json!(pid), false),
+            _ => ("stopped", Value::Null, false),
+        };
+        assert_eq!((&state["status"], &state["pid"]), (&json!(status), &seen), "{line}");
+        let place = if is_inside { inner.clone() } else { namespace("self", "mnt") };
+        assert!(line.contains(&place), "{line}");
+    }
+}
+
+#[test]
+fn a_hook_of_creation_that_fails_leaves_nothing_but_its_reason() {
+    for moment in ["prestart", "createRuntime", "createContainer"] {
+        let mut bundle = Bundle::of(&["sh", "-c", "echo > /tmp/ran"]);
+        bundle.shell_hook(moment, "echo because >&2; exit 9");
+        let log = bundle.path("log").display().to_string();
+        bundle.shell_hook(moment, &format!("echo second >> {log}"));
+        bundle.shell_hook("poststop", &format!("echo poststop >> {log}"));
+        let error = bundle.error(&["create", "box"]);
+        let expected = format!("the {moment} hook `/bin/sh` failed: it ended with status 9: because");
+        assert!(error.contains(&expected), "{error}");
+        assert!(bundle.error(&["state", "box"]).contains("does not exist"));
+        assert_eq!(bundle.text("log"), "poststop\n");
+        assert!(!bundle.has_cgroup() && !bundle.path("rootfs/tmp/ran").exists());
+    }
+}
+
+#[test]
+fn a_hook_of_a_start_that_fails_ends_the_container() {
+    for (moment, path) in [("startContainer", "/bin/false"), ("poststart", "/bin/false")] {
+        let mut bundle = Bundle::of(&["sh", "-c", "echo > /tmp/ran; exec sleep 600"]);
+        bundle.hook(moment, json!({"path": path}));
+        let log = bundle.path("log").display().to_string();
+        bundle.shell_hook("poststop", &format!("echo poststop >> {log}"));
+        bundle.ok(&["create", "box"]);
+        let pid = bundle.pid();
+        let error = bundle.error(&["start", "box"]);
+        assert!(error.contains(&format!("the {moment} hook `/bin/false` failed: it ended with status 1")), "{error}");
+        assert!(bundle.error(&["state", "box"]).contains("does not exist"));
+        assert_eq!(bundle.text("log"), "poststop\n");
+        assert!(!bundle.has_cgroup());
+        assert!(moment == "poststart" || !bundle.path("rootfs/tmp/ran").exists());
+        until("the end of the process", || !Path::new(&format!("/proc/{pid}/ns/mnt")).exists());
+    }
+}
+
+#[test]
+fn a_poststop_hook_that_fails_is_a_warning() {
+    let mut bundle = Bundle::of(&["true"]);
+    bundle.hook("poststop", json!({"path": "/nowhere"}));
+    let log = bundle.path("log").display().to_string();
+    bundle.shell_hook("poststop", &format!("echo second >> {log}"));
+    bundle.ok(&["create", "box"]);
+    bundle.ok(&["start", "box"]);
+    until("the end", || bundle.status() == "stopped");
+    let said = bundle.call(&["--log-format", "json", "delete", "box"]);
+    assert_eq!(said.code, 0);
+    let warning: Value = serde_json::from_str(&said.err).unwrap();
+    assert_eq!(warning["level"], "warning");
+    assert!(warning["msg"].as_str().unwrap().contains("the poststop hook `/nowhere` failed"), "{warning}");
+    assert_eq!(bundle.text("log"), "second\n");
+}
+
+#[test]
+fn a_hook_ends_with_its_time_and_all_that_it_started() {
+    let mut bundle = Bundle::of(&["true"]);
+    let log = bundle.path("log").display().to_string();
+    let line = format!("sleep 300 & echo $! > {log}; wait");
+    bundle.hook(
+        "createRuntime",
+        json!({"path": "/bin/sh", "args": ["sh", "-c", line], "env": ["PATH=/bin"], "timeout": 1}),
+    );
+    let begun = Instant::now();
+    let error = bundle.error(&["create", "box"]);
+    assert!(error.contains("it took longer than 1 s"), "{error}");
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    let child = bundle.text("log").trim().to_owned();
+    until("the end of what it started", || {
+        let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+        status.is_empty() || status.contains("State:\tZ")
+    });
+    for (hook, reason) in [
+        (json!({"path": "bin/true"}), "`hooks.poststart[0].path`"),
+        (json!({"path": "/bin/true", "timeout": 0}), "`hooks.poststart[0].timeout`"),
+    ] {
+        let mut bundle = Bundle::of(&["true"]);
+        bundle.hook("poststart", hook);
+        let error = bundle.error(&["create", "box"]);
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn a_create_that_is_killed_is_cleaned_by_delete() {
+    let mut bundle = Bundle::of(&["true"]);
+    let mark = bundle.path("mark").display().to_string();
+    bundle.shell_hook("createContainer", &format!("echo > {mark}; exec sleep 300"));
+    let mut create = bundle.command(&["create", "box"]).process_group(0).spawn().unwrap();
+    until("the hook", || Path::new(&mark).exists());
+    assert_eq!(bundle.status(), "creating");
+    assert!(bundle.error(&["kill", "box"]).contains("which is creating"));
+    create.kill().unwrap();
+    create.wait().unwrap();
+    assert!(bundle.has_cgroup());
+    assert!(bundle.error(&["start", "box"]).contains("not created"));
+    bundle.ok(&["delete", "--force", "box"]);
+    assert!(!bundle.has_cgroup());
+    // Nothing but a directory, as when it is killed at once.
+    fs::create_dir(bundle.path("state/box")).unwrap();
+    assert_eq!(bundle.status(), "stopped");
+    bundle.ok(&["delete", "box"]);
+}
+
+#[test]
+fn the_number_of_the_process_is_written_to_a_file() {
+    let bundle = Bundle::of(&["sleep", "600"]);
+    bundle.ok(&["create", "box", "--pid-file", "pid"]);
+    assert_eq!(bundle.text("pid"), bundle.pid().to_string());
+    bundle.ok(&["start", "box"]);
+    bundle.ok(&["exec", "box", "--detach", "--pid-file", "pid2", "sleep", "600"]);
+    let found = fs::read_to_string(format!("/proc/{}/cmdline", bundle.text("pid2"))).unwrap();
+    assert_eq!(found, "sleep\x00600\x00");
+    // A file that cannot be written leaves no container.
+    let other = Bundle::of(&["sleep", "600"]);
+    assert!(other.error(&["create", "box", "--pid-file", "/nowhere/pid"]).contains("/nowhere/pid"));
+    assert!(!other.has_cgroup());
+}
+
+#[test]
+fn only_descriptors_that_are_asked_for_go_in() {
+    let bundle = Bundle::of(&["sh", "-c", "ls -l /proc/self/fd > /tmp/fds; cat <&3 > /tmp/three; env > /tmp/env"]);
+    fs::write(bundle.path("data"), "through").unwrap();
+    let with_descriptors = |arguments: &[&str]| {
+        // A shell, since what a Rust program opens is closed on exec.
+        let mut command = Command::new("/bin/sh");
+        command.args([
+            "-c",
+            "exec 3< data 4< data 5< data; export LISTEN_PID=$$; exec \"$0\" \"$@\"",
+            RUNTIME,
+            "--root",
+        ]);
+        command.arg(bundle.path("state")).args(arguments).current_dir(bundle.directory.path());
+        command
+    };
+    bundle.ok(&["list"]);
+    let said = bundle.finish(with_descriptors(&["run", "--preserve-fds", "1", "box"]));
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(bundle.text("rootfs/tmp/three"), "through");
+    let numbers = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter_map(|line| line.split_once(" -> "));
+        lines.map(|(front, _)| front.rsplit(' ').next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(numbers(&bundle.text("rootfs/tmp/fds")), ["0", "1", "2", "3"]);
+    let mut listening = with_descriptors(&["run", "box"]);
+    listening.env("LISTEN_FDS", "2");
+    assert_eq!(bundle.finish(listening).code, 0);
+    assert_eq!(bundle.text("rootfs/tmp/three"), "through");
+    let environment = bundle.text("rootfs/tmp/env");
+    assert!(environment.contains("LISTEN_FDS=2\n") && environment.contains("LISTEN_PID=1\n"), "{environment}");
+    let refused = bundle.call(&["create", "--preserve-fds", "7", "box"]);
+    assert_eq!(refused.code, 64);
+    assert!(refused.err.contains("is not open"), "{refused:?}");
+}
+
+/// The descriptor that is sent to a console socket.
+fn receive(listener: &UnixListener) -> OwnedFd {
+    let (connection, _) = listener.accept().unwrap();
+    let mut bytes = [0; 64];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    recvmsg(connection.as_fd(), &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let received = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    received.expect("a descriptor is sent along")
+}
+
+/// What a terminal says until its other side is closed.
+fn said_on(terminal: OwnedFd) -> String {
+    let (mut terminal, mut bytes) = (File::from(terminal), Vec::new());
+    // The end of a terminal is EIO.
+    let _ = terminal.read_to_end(&mut bytes);
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn a_terminal_goes_to_the_console_socket() {
+    let mut bundle = Bundle::of(&["sh", "-c", "tty; exec sleep 600"]);
+    bundle.config["process"]["terminal"] = json!(true);
+    bundle.config["process"]["consoleSize"] = json!({"height": 33, "width": 77});
+    let refused = bundle.call(&["create", "box"]);
+    assert!(refused.code == 64 && refused.err.contains("--console-socket"), "{refused:?}");
+    let listener = UnixListener::bind(bundle.path("console")).unwrap();
+    bundle.ok(&["create", "--console-socket", "console", "box"]);
+    let terminal = receive(&listener);
+    let size = rustix::termios::tcgetwinsize(&terminal).unwrap();
+    assert_eq!((size.ws_row, size.ws_col), (33, 77));
+    bundle.ok(&["start", "box"]);
+    bundle.ok(&["exec", "--tty", "--detach", "--console-socket", "console", "box", "tty"]);
+    assert_eq!(said_on(receive(&listener)), "/dev/pts/1\r\n");
+    bundle.ok(&["kill", "box", "KILL"]);
+    assert_eq!(said_on(terminal), "/dev/pts/0\r\n");
+    bundle.ok(&["delete", "--force", "box"]);
+    bundle.config["process"]["terminal"] = json!(false);
+    let refused = bundle.call(&["create", "--console-socket", "console", "box"]);
+    assert!(refused.code == 64 && refused.err.contains("process.terminal"), "{refused:?}");
+}
+
+#[test]
+fn exec_has_its_own_status_user_directory_and_capabilities() {
+    let bundle = Bundle::of(&["sleep", "600"]);
+    bundle.ok(&["create", "box"]);
+    bundle.ok(&["start", "box"]);
+    assert_eq!(bundle.call(&["exec", "box", "sh", "-c", "exit 7"]).code, 7);
+    assert_eq!(bundle.call(&["exec", "box", "sh", "-c", "kill -9 $$"]).code, 137);
+    let said = bundle.ok(&[
+        "exec",
+        "--user",
+        "5:6",
+        "-g",
+        "7",
+        "box",
+        "--cwd",
+        "/tmp",
+        "-e",
+        "A=b",
+        "sh",
+        "-c",
+        "id; pwd; echo $A",
+    ]);
+    assert_eq!(said, "uid=5 gid=6 groups=6,7\n/tmp\nb\n".replace("groups=6,7", "groups=7"), "{said}");
+    assert_eq!(bundle.ok(&["exec", "-u", "web", "box", "id", "-u"]), "1000\n");
+    let effective = |arguments: &[&str]| {
+        let arguments = [&["exec"], arguments, &["box", "grep", "CapEff", "/proc/self/status"]].concat();
+        u64::from_str_radix(bundle.ok(&arguments).split_whitespace().nth(1).unwrap(), 16).unwrap()
+    };
+    assert_eq!(effective(&["--cap", "CAP_CHOWN"]), effective(&[]) | 1);
+    let first = bundle.pid().to_string();
+    let namespaces = bundle.ok(&["exec", "box", "readlink", "/proc/self/ns/mnt"]);
+    assert_eq!(namespaces.trim(), namespace(&first, "mnt"));
+
+    let process = json!({"user": {"uid": 8, "gid": 9}, "args": ["id", "-u"], "env": ["PATH=/bin"], "cwd": "/"});
+    fs::write(bundle.path("process.json"), process.to_string()).unwrap();
+    assert_eq!(bundle.ok(&["exec", "--process", "process.json", "box"]), "8\n");
+    assert_eq!(bundle.call(&["exec", "--process", "process.json", "--cwd", "/", "box"]).code, 64);
+    for (command, words) in [("nope", "executable file not found in $PATH"), ("/nope", "no such file or directory")] {
+        let said = bundle.call(&["--log", "log", "--log-format", "json", "exec", "box", command]);
+        assert_eq!(said.code, 1);
+        assert!(said.err.contains(words) && bundle.text("log").contains(words), "{said:?}");
+    }
+    bundle.ok(&["kill", "box", "KILL"]);
+    until("the end", || bundle.status() == "stopped");
+    assert!(bundle.error(&["exec", "box", "true"]).contains("it is stopped"));
+}
+
+#[test]
+fn a_container_is_paused_listed_and_limited() {
+    let bundle = Bundle::of(&["sh", "-c", "while :; do echo >> /tmp/ticks; sleep 0.01; done"]);
+    assert_eq!(bundle.ok(&["list", "--quiet"]), "");
+    bundle.ok(&["create", "box"]);
+    bundle.ok(&["start", "box"]);
+    until("ticks", || !bundle.text("rootfs/tmp/ticks").is_empty());
+    assert!(bundle.error(&["resume", "box"]).contains("it is running, not paused"));
+    bundle.ok(&["pause", "box"]);
+    assert_eq!(bundle.status(), "paused");
+    let ticks = bundle.text("rootfs/tmp/ticks");
+    assert!(bundle.error(&["exec", "box", "true"]).contains("it is paused"));
+    assert_eq!(bundle.text("rootfs/tmp/ticks"), ticks);
+    let mut patient = bundle.command(&["exec", "--ignore-paused", "box", "true"]).spawn().unwrap();
+    bundle.ok(&["resume", "box"]);
+    assert!(patient.wait().unwrap().success());
+    until("more ticks", || bundle.text("rootfs/tmp/ticks").len() > ticks.len());
+
+    let listed: Value = serde_json::from_str(&bundle.ok(&["list", "--format", "json"])).unwrap();
+    assert_eq!(
+        (&listed[0]["id"], &listed[0]["status"], &listed[0]["owner"]),
+        (&json!("box"), &json!("running"), &json!("root"))
+    );
+    assert_eq!(listed[0]["pid"], json!(bundle.pid()));
+    assert!(bundle.ok(&["list"]).starts_with("ID"));
+    assert_eq!(bundle.ok(&["list", "--quiet"]), "box\n");
+    let table = bundle.ok(&["ps", "box"]);
+    assert!(table.starts_with("UID") && table.contains("while :"), "{table}");
+    assert!(bundle.ok(&["ps", "box", "-o", "pid,comm"]).contains("sh"));
+
+    let limits = || cgroup::open(&cgroup::detect().unwrap(), Path::new(&bundle.cgroup)).observe().unwrap();
+    bundle.ok(&["update", "box", "--memory", "64MiB", "--pids-limit", "50"]);
+    assert_eq!((limits().memory.unwrap().0, limits().pids), (64 << 20, Some(50)));
+    fs::write(bundle.path("resources.json"), json!({"memory": {"limit": 48 << 20}}).to_string()).unwrap();
+    bundle.ok(&["update", "--resources", "resources.json", "box"]);
+    assert_eq!((limits().memory.unwrap().0, limits().pids), (48 << 20, Some(50)));
+    // SIGKILL ends a frozen container.
+    bundle.ok(&["pause", "box"]);
+    bundle.ok(&["kill", "box", "KILL"]);
+    until("the end", || bundle.status() == "stopped");
+}
+
+#[test]
+fn run_stays_until_the_end_and_its_status_is_the_commands() {
+    let mut bundle = Bundle::of(&["sh", "-c", "echo out; echo err >&2; exit 6"]);
+    let said = bundle.call(&["run", "box"]);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (6, "out\n", "err\n"));
+    assert!(bundle.error(&["state", "box"]).contains("does not exist"));
+    assert_eq!(bundle.call(&["run", "--keep", "box"]).code, 6);
+    assert_eq!(bundle.status(), "stopped");
+    bundle.ok(&["delete", "box"]);
+    bundle.config["process"]["args"] =
+        json!(["sh", "-c", "trap 'exit 5' TERM; echo > /tmp/ready; while :; do sleep 0.01; done"]);
+    let mut run = bundle.command(&["run", "box"]).spawn().unwrap();
+    until("the trap", || bundle.path("rootfs/tmp/ready").exists());
+    rustix::process::kill_process(rustix::process::Pid::from_child(&run), rustix::process::Signal::TERM).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(5));
+    bundle.config["process"]["args"] = json!(["sleep", "600"]);
+    bundle.ok(&["run", "--detach", "box"]);
+    assert_eq!(bundle.status(), "running");
+    let nope = Bundle::of(&["nope"]);
+    let error = nope.error(&["run", "box"]);
+    assert!(error.contains("executable file not found in $PATH"), "{error}");
+}
+
+#[test]
+fn a_command_that_cannot_be_executed_is_told_to_who_starts_it() {
+    let bundle = Bundle::of(&["/script"]);
+    fs::write(bundle.path("rootfs/script"), "#!/nowhere\n").unwrap();
+    support::run(&["chmod", "755", bundle.path("rootfs/script").to_str().unwrap()]);
+    bundle.ok(&["create", "box"]);
+    let error = bundle.error(&["start", "box"]);
+    assert!(error.contains("the interpreter that `/script` names does not exist"), "{error}");
+    assert_eq!(bundle.status(), "stopped");
+}
+
+#[test]
+fn errors_are_one_json_object_in_the_log() {
+    let bundle = Bundle::of(&["true"]);
+    let said = bundle.call(&["--log", "log", "--log-format", "json", "start", "box"]);
+    assert_eq!(said.code, 1);
+    let entry: Value = serde_json::from_str(&bundle.text("log")).unwrap();
+    assert_eq!((&entry["level"], &entry["msg"]), (&json!("error"), &json!("the container `box` does not exist")));
+    assert!(humantime::parse_rfc3339(entry["time"].as_str().unwrap()).is_ok());
+    // A further line, not a new file.
+    bundle.call(&["start", "box", "--log", "log", "--log-format", "json"]);
+    assert_eq!(bundle.text("log").lines().count(), 2);
+    bundle.call(&["start", "box", "--log", "text"]);
+    assert!(bundle.text("text").contains("level=error msg=\"the container `box` does not exist\""));
+}
+
+#[test]
+fn what_is_not_supported_or_not_known_is_said() {
+    let mut bundle = Bundle::of(&["true"]);
+    for (version, reason) in
+        [("1.4.0", "1.0 to 1.3 are read"), ("2.0.0", "1.0 to 1.3"), ("1.x", "not a version"), ("", "not a version")]
+    {
+        bundle.config["ociVersion"] = json!(version);
+        let error = bundle.error(&["create", "box"]);
+        assert!(error.contains("ociVersion") && error.contains(reason), "{version}: {error}");
+    }
+    for version in ["1.0.0", "1.0.2-dev", "1.1.0+dev", "1.2.1", "1.3.0-rc.1"] {
+        bundle.config["ociVersion"] = json!(version);
+        bundle.ok(&["create", "box"]);
+        bundle.ok(&["delete", "--force", "box"]);
+    }
+    assert!(bundle.error(&["--systemd-cgroup", "create", "box"]).contains("cgroupfs"));
+    assert!(bundle.error(&["create", "--no-pivot", "box"]).contains("--no-pivot"));
+    for command in ["events", "checkpoint", "restore"] {
+        assert!(bundle.error(&[command, "box", "--stats"]).contains("is not supported"));
+    }
+    bundle.config["linux"]["cgroupsPath"] = json!("system.slice:evenkeel:box");
+    assert!(bundle.error(&["create", "box"]).contains("systemd"));
+    bundle.config["linux"]["cgroupsPath"] = json!(bundle.cgroup);
+    bundle.config["process"]["shoeSize"] = json!(43);
+    let said = bundle.call(&["create", "box"]);
+    assert!(said.code == 0 && said.err.contains("`process.shoeSize`"), "{said:?}");
+    let same = Bundle::of(&["true"]);
+    fs::remove_dir_all(same.path("rootfs")).unwrap();
+    assert!(same.error(&["create", "box"]).contains("rootfs"));
+}
+
+#[test]
+fn a_cgroup_with_processes_is_not_shared() {
+    let bundle = Bundle::of(&["sleep", "600"]);
+    bundle.ok(&["create", "box"]);
+    let mut other = Bundle::of(&["sleep", "600"]);
+    other.config["linux"]["cgroupsPath"] = json!(bundle.cgroup);
+    assert!(other.error(&["create", "box"]).contains("there are processes in the cgroup"));
+    assert_eq!(bundle.status(), "created");
+    // Nor is it touched.
+    other.config["linux"]["cgroupsPath"] = json!(other.cgroup);
+    assert!(other.error(&["state", "box"]).contains("does not exist"));
+}
+
+#[test]
+fn features_are_those_of_the_specification() {
+    let bundle = Bundle::of(&["true"]);
+    let features: Value = serde_json::from_str(&bundle.ok(&["features"])).unwrap();
+    assert_eq!((&features["ociVersionMin"], &features["ociVersionMax"]), (&json!("1.0.0"), &json!("1.3.0")));
+    assert_eq!(features["hooks"].as_array().unwrap().len(), 6);
+    assert!(features["linux"]["capabilities"].as_array().unwrap().contains(&json!("CAP_SYS_ADMIN")));
+    // oci-spec's own reader takes it.
+    let read: oci_spec::runtime::Features = serde_json::from_value(features.clone()).unwrap();
+    assert_eq!(read.oci_version_max(), "1.3.0");
+    // Each option of a mount is one that mounts take, alone or with what it needs.
+    for option in features["mountOptions"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()) {
+        assert!(!option.is_empty() && option.chars().all(|c| c.is_ascii_lowercase()), "{option}");
+    }
+}
+
+#[test]
+fn the_same_runs_as_a_command_of_evenkeel() {
+    let bundle = Bundle::of(&["sh", "-c", "exit 4"]);
+    let call = |arguments: &[&str]| -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        command.args(arguments).current_dir(bundle.directory.path()).output().unwrap()
+    };
+    fs::write(bundle.path("config.json"), bundle.config.to_string()).unwrap();
+    let state = bundle.path("state");
+    assert_eq!(call(&["runtime", "--root", state.to_str().unwrap(), "run", "box"]).status.code(), Some(4));
+    let refused = call(&["--root", "/nowhere", "runtime", "list"]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("follow it"));
+}
+
+#[test]
+fn the_program_is_executed_from_a_mount_that_nobody_can_write_to() {
+    // CVE-2019-5736: whoever follows /proc/PID/exe of the waiting process arrives at a file that is read-only.
+    let bundle = Bundle::of(&["true"]);
+    bundle.ok(&["create", "box"]);
+    let path = format!("/proc/{}/exe", bundle.pid());
+    let file = File::open(&path).unwrap();
+    assert_eq!(rustix::fs::fstat(&file).unwrap().st_ino, rustix::fs::stat(RUNTIME).unwrap().st_ino);
+    // While it is executed the kernel refuses to write for that reason alone; the mount's answer is what lasts.
+    let flags = rustix::fs::fstatvfs(&file).unwrap().f_flag;
+    assert!(flags.contains(rustix::fs::StatVfsMountFlags::RDONLY), "{flags:?}");
+}

@@ -1,6 +1,6 @@
 //! Evenkeel keeps one Linux host at the state that TOML manifests declare.
 //!
-//! This crate is the whole of it: library and two binaries. The modules read in the order in which a
+//! This crate is the whole of it: library and three binaries. The modules read in the order in which a
 //! manifest travels:
 //!
 //! ```text

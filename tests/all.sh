@@ -16,7 +16,7 @@ passed=0
 failed=0
 
 stage_packages() {
-    local packages=(busybox-static ca-certificates curl docker-registry gcc iproute2 libc6-dev nftables openssl procps
+    local packages=(busybox-static ca-certificates curl docker-registry gcc iproute2 libc6-dev nftables podman openssl procps
         python3 python3-jsonschema skopeo strace umoci util-linux zstd)
     local missing=() package
     for package in "${packages[@]}"; do
@@ -114,13 +114,14 @@ stage_unit-file() {
     [ -z "$said" ] || { echo "$said"; return 1; }
 }
 
-# Both binaries side by side, completions and manual pages.
+# All binaries side by side, completions and manual pages.
 stage_install() {
     local to status=0
     to=$(mktemp -d) || return
     {
         cargo install --locked --quiet --path . --root "$to" --target-dir "${CARGO_TARGET_DIR:-target}" &&
             [ -x "$to/bin/evenkeel" ] && [ -x "$to/bin/evenkeel-monitor" ] &&
+            "$to/bin/evenkeel-runtime" features | python3 -m json.tool >/dev/null &&
             "$to/bin/evenkeel" version &&
             "$to/bin/evenkeel" completions bash | bash -n &&
             "$to/bin/evenkeel" man "$to/man" && [ -s "$to/man/evenkeel.1" ] && [ -s "$to/man/evenkeel-apply.1" ]

@@ -19,8 +19,8 @@ impl Podman {
     fn new() -> Podman {
         let directory = tempfile::Builder::new().prefix("evenkeel-podman").tempdir().unwrap();
         let path = directory.path().display();
-        // Limits of a host may be lower than what Podman asks for by itself.
-        let hard = |resource| rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX).min(1 << 20);
+        // Limits of a host may be lower than what Podman asks for by itself, and it lowers its own.
+        let hard = |resource| rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX).min(20_000);
         let (files, processes) = (hard(rustix::process::Resource::Nofile), hard(rustix::process::Resource::Nproc));
         let settings = format!(
             "[containers]\ndefault_ulimits = [\"nofile={files}:{files}\", \"nproc={processes}:{processes}\"]\n\
@@ -153,7 +153,7 @@ fn what_podman_asks_for_is_what_the_container_gets() {
         let arguments = [&["run", "--rm"], options, &["box", "sh", "-c", script]].concat();
         podman.ok(&arguments)
     };
-    let limit = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null";
+    let limit = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; true";
     assert_eq!(run(&["--memory", "32m", "--pids-limit", "20", "--cpus", "0.5"], limit), "33554432\n");
     assert_eq!(run(&["--read-only"], "echo x > /etc/y || echo kept; echo z > /tmp/z; cat /tmp/z"), "kept\nz\n");
     // A tmpfs shows what the image has there, as Podman mounts it.

@@ -97,8 +97,11 @@ fn the_manifests_of_the_readme_are_manifests() {
         let surroundings = Surroundings {
             directory: Path::new("/"),
             variable: &|_| None,
-            file_kind: &|_| Some(FileKind::File),
-            read_file: &|_| Ok(String::new()),
+            file_kind: &|path| Some(if path.ends_with("app") { FileKind::Directory } else { FileKind::File }),
+            read_file: &|path| {
+                let text = if path.ends_with("Dockerfile") { "ARG VERSION\nFROM scratch AS release\n" } else { "" };
+                Ok(text.to_owned())
+            },
         };
         let source = Source { path: "README.md".into(), text: whole };
         if let Err(problems) = manifest::parse(vec![vec![source]], &surroundings) {

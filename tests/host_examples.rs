@@ -243,6 +243,45 @@ fn the_one_shot_stack_does_its_work_in_order_and_once() {
 }
 
 #[test]
+fn the_built_pages_are_served_and_built_again_when_they_change() {
+    on_a_host_of_its_own(|own| {
+        let rootfs = own.rootfs();
+        for applet in ["httpd", "mkdir", "sed", "wget"] {
+            if fs::symlink_metadata(rootfs.join("bin").join(applet)).is_err() {
+                symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
+            }
+        }
+        let layout = own.directory.path().join("layout");
+        let umoci = |arguments: &[&str]| {
+            let done = Command::new("umoci").args(arguments).current_dir(own.directory.path()).output().unwrap();
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        };
+        umoci(&["init", "--layout", "layout"]);
+        umoci(&["new", "--image", "layout:latest"]);
+        umoci(&["insert", "--image", "layout:latest", "rootfs", "/"]);
+        let registry = DebianRegistry::open();
+        registry.push(&layout, "latest", "library/busybox:1.37", None);
+
+        let example = own.directory.path().join("build");
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/build");
+        let copied = Command::new("cp").arg("-r").args([&from, &example]).status().unwrap();
+        assert!(copied.success());
+        let stack = Stack { own, manifests: vec![example.join("evenkeel.toml")], registry: Some(registry) };
+        stack.run(&["apply", "--wait", "--timeout", "120s"]);
+        assert!(get(8089, "/").contains("<h1>Pages</h1>"));
+        stack.run(&["plan", "--detailed-exitcode"]);
+
+        fs::write(example.join("site/index.html"), "<h1>@TITLE@, again</h1>\n").unwrap();
+        let plan = stack.run(&["plan"]);
+        assert!(plan.contains("files of its context changed") && plan.contains("container pages"), "{plan}");
+        stack.run(&["apply", "--wait", "--timeout", "120s"]);
+        assert!(get(8089, "/").contains("<h1>Pages, again</h1>"));
+        stack.run(&["plan", "--detailed-exitcode"]);
+        stack.run(&["down", "--volumes", "--yes"]);
+    });
+}
+
+#[test]
 fn the_exporter_sees_the_host_and_cannot_change_it() {
     let overlay = r#"
         [images.busybox]

@@ -330,8 +330,8 @@ fn here_documents_mounts_and_triggers_do_what_they_say() {
          RUN <<PY\n#!/bin/busybox sh\necho $0 > /two\nPY\n\
          COPY <<a.conf <<\"b.conf\" /etc/\nname=$NAME\na.conf\nname=$NAME\nb.conf\n\
          RUN --mount=type=cache,target=/cache --mount=type=tmpfs,target=/mem,size=1m \
-         --mount=from=base,source=/bin/busybox,target=/bb echo x >> /cache/n && cp /cache/n /n && /bb df /mem > /m\n\
-         RUN ls /cache /bb /mem > /left 2>&1 || true\n\
+         --mount=from=base,source=/bin/busybox,target=/tools/busybox echo x >> /cache/n && cp /cache/n /n && /tools/busybox df /mem > /m\n\
+         RUN ls /cache /tools /mem > /left 2>&1 || true\n\
          ONBUILD COPY a /from-trigger\nONBUILD RUN cat /from-trigger > /ran\n\
          FROM work\n",
     );
@@ -343,13 +343,17 @@ fn here_documents_mounts_and_triggers_do_what_they_say() {
     assert_eq!(build.text(&image, "etc/b.conf"), "name=$NAME\n");
     assert_eq!((build.text(&image, "n"), build.text(&image, "m").contains("/mem")), ("x\n".into(), true));
     assert!(!build.text(&image, "left").contains("busybox"));
+    for path in ["cache", "tools", "mem", "proc", "etc/hosts"] {
+        let trees = || image.layers.iter().map(|layer| build.host.store.layer_path(layer));
+        assert!(trees().all(|tree| tree.join(path).symlink_metadata().is_err()), "`{path}` is in the image");
+    }
     build.spec.borrow_mut().no_cache = true;
     assert_eq!(build.text(&build.made().0, "n"), "x\nx\n", "the cache outlives the build");
 }
 
 #[test]
 fn a_command_ends_with_whoever_wants_it() {
-    let build = Build::new("RUN sleep 1000 & echo left behind\nRUN echo $$ && exec sleep 987\n");
+    let build = Build::new("RUN sleep 98761 & echo left behind\nRUN echo $$ && exec sleep 98762\n");
     let context = build.host.path("context");
     fs::write(build.host.path("evenkeel.toml"), "project = \"p\"\n[images.a]\nbuild = \"context\"\n").unwrap();
     let state = build.host.path("state");
@@ -360,12 +364,12 @@ fn a_command_ends_with_whoever_wants_it() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let sleeping = || processes().into_iter().any(|command| command == "sleep\0987\0");
+    let sleeping = || processes().into_iter().any(|command| command == "sleep\x0098762\x00");
     wait_until("the command runs", sleeping);
     engine.kill().unwrap();
     engine.wait().unwrap();
     wait_until("the command is gone", || !sleeping());
-    assert!(!processes().contains(&"sleep\01000\0".to_owned()), "what a command leaves behind ends with it");
+    assert!(!processes().contains(&"sleep\x0098761\x00".to_owned()), "what a command leaves behind ends with it");
     let (_, said) = {
         build.rewrite("RUN echo next\n");
         build.made()

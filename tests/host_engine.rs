@@ -67,6 +67,7 @@ fn shop(own: &OwnHost) -> Shop {
         image: None,
         addresses: [(network.id.clone(), Addresses { v4: ADDRESS, v6: None })].into(),
         network_of: None,
+        users: None,
         after_end: Default::default(),
         refused: None,
     };

@@ -121,8 +121,9 @@ fn parse_again(case: &Path, text: &str) -> Loaded {
         Some(own) if own.exists() => Some(FileKind::File),
         _ => None,
     };
-    // Of the files that a manifest names only Dockerfiles are still named in a resolved one.
-    let read_file = |path: &Path| match own(path).filter(|path| path.to_string_lossy().ends_with("Dockerfile")) {
+    // Of the files that a manifest names only Dockerfiles and seccomp profiles are still named in a resolved one.
+    let is_named = |path: &PathBuf| ["Dockerfile", ".json"].iter().any(|end| path.to_string_lossy().ends_with(end));
+    let read_file = |path: &Path| match own(path).filter(is_named) {
         Some(own) => fs::read_to_string(own),
         None => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
     };
@@ -244,6 +245,8 @@ fn what_the_schema_has_is_read_and_nothing_else() {
         ("HealthcheckTable", "containers.a.healthcheck.KEY = 0"),
         ("HttpProbe", "containers.a.healthcheck.http.KEY = 0"),
         ("Logging", "containers.a.logging.KEY = 0"),
+        ("Security", "containers.a.security.KEY = 0"),
+        ("UsersTable", "containers.a.userns.KEY = 0"),
         ("Update", "containers.a.update.KEY = 0"),
         ("MountTable", "containers.a.mounts.\"/a\".KEY = 0"),
         ("DeviceTable", "containers.a.devices = [{ KEY = 0 }]"),

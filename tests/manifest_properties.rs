@@ -15,7 +15,8 @@ use evenkeel::model::network::{Attachment, NetworkMode, NetworkSpec};
 use evenkeel::model::port::HostPort;
 use evenkeel::model::resources::{Resources, Ulimit};
 use evenkeel::model::restart::{Backoff, RestartCondition, RestartPolicy};
-use evenkeel::model::security::{Capability, Device};
+use evenkeel::model::seccomp::Seccomp;
+use evenkeel::model::security::{Capability, Device, IdRange, Users};
 use evenkeel::model::units::{ByteSize, Cpus, FileMode, Signal, Timespan};
 use evenkeel::model::volume::{Access, MissingSource, Mount, Propagation, VolumeSpec};
 use proptest::collection::{btree_map, btree_set, vec};
@@ -125,7 +126,7 @@ proptest! {
     }
 }
 
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 26] = [
     "command",
     "environment",
     "env_files",
@@ -134,6 +135,8 @@ const KEYS: [&str; 24] = [
     "hostname",
     "labels",
     "cap_add",
+    "userns",
+    "security",
     "devices",
     "ulimits",
     "sysctls",
@@ -351,6 +354,13 @@ fn spec() -> impl Strategy<Value = ContainerSpec> {
                 })
                 .into_iter()
                 .collect(),
+            // Single capabilities may be such that mean nothing to users of one's own.
+            users: match (all && !privileged, init) {
+                (false, _) => Users::Host,
+                (true, true) => Users::Auto,
+                (true, false) => Users::Range(IdRange { start: 5, size: 7 }),
+            },
+            seccomp: if tty { Seccomp::Unconfined } else { Seccomp::Default },
             sysctls: BTreeMap::from([("kernel.shmmax".to_owned(), "1".to_owned())]),
             shm_size: size,
             oom_score_adj,

@@ -138,6 +138,7 @@ mod tests {
             image: None,
             addresses: BTreeMap::new(),
             network_of: None,
+            users: None,
             after_end: AfterEnd::Keep,
             refused: None,
         }

@@ -6,6 +6,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::image::Platform;
 use crate::model::actual::HostFacts;
+use crate::model::seccomp::KernelVersion;
 use crate::model::security::Capability;
 use crate::runtime::capabilities;
 use crate::runtime::cgroup::{Controller, Hierarchy};
@@ -20,6 +21,26 @@ pub(super) fn facts(hierarchy: &Hierarchy) -> HostFacts {
         listening: BTreeSet::new(),
         forward_drops: BTreeSet::new(),
         platform: Platform::host().to_string(),
+        no_users: no_users(),
+    }
+}
+
+/// Layers of overlayfs may be idmapped mounts since Linux 5.19. Whether the filesystem of the state root lets its owners
+/// be mapped is seen when a container starts.
+fn no_users() -> Option<String> {
+    const OLDEST: KernelVersion = KernelVersion(5, 19);
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    match release.parse::<KernelVersion>() {
+        Ok(kernel) if kernel < OLDEST => {
+            return Some(format!("Linux {kernel} maps no owners of layers, {OLDEST} does"));
+        }
+        _ => {}
+    }
+    let most = std::fs::read_to_string("/proc/sys/user/max_user_namespaces").ok();
+    match most.map(|most| most.trim() == "0") {
+        None => Some("this kernel has no user namespaces".to_owned()),
+        Some(true) => Some("user namespaces are turned off (`sysctl user.max_user_namespaces`)".to_owned()),
+        Some(false) => None,
     }
 }
 

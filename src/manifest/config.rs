@@ -20,6 +20,8 @@ use crate::model::image::{ImageSource, Pull};
 use crate::model::network::{Attachment, NetworkMode, NetworkSpec};
 use crate::model::resources::{Resources, Ulimit};
 use crate::model::restart::{Backoff, RestartCondition, RestartPolicy};
+use crate::model::seccomp::Seccomp;
+use crate::model::security::{IdRange, Users};
 use crate::model::volume::{Access, MissingSource, Mount, Propagation, VolumeSpec};
 
 /// Images keep the names that the manifest gave them.
@@ -143,6 +145,8 @@ fn container(container: &DesiredContainer, names: &BTreeMap<ImageSource, String>
         stdin_open,
         read_only,
         privileged,
+        users,
+        seccomp,
         capabilities,
         devices,
         ulimits,
@@ -181,6 +185,22 @@ fn container(container: &DesiredContainer, names: &BTreeMap<ImageSource, String>
     put_flag(&mut table, "stdin_open", *stdin_open);
     put_flag(&mut table, "read_only", *read_only);
     put_flag(&mut table, "privileged", *privileged);
+    match users {
+        Users::Host => {}
+        Users::Auto => put(&mut table, "userns", "auto"),
+        Users::Range(IdRange { start, size }) => {
+            let range = [("uid_start", start), ("size", size)];
+            let range = range.map(|(key, number)| (key.to_owned(), Value::Integer(i64::from(*number))));
+            put(&mut table, "userns", Table::from_iter(range));
+        }
+    }
+    let seccomp = match seccomp {
+        Seccomp::Default => None,
+        Seccomp::Unconfined => Some("unconfined"),
+        Seccomp::Profile { path, .. } => Some(path.as_str()),
+    };
+    let filter = seccomp.map(|word| Table::from_iter([("seccomp".to_owned(), text(word))]));
+    put_option(&mut table, "security", filter);
     put_list(&mut table, "cap_add", capability_words(&capabilities.add));
     put_list(&mut table, "cap_drop", capability_words(&capabilities.drop));
     let devices = devices.iter().map(|device| {

@@ -61,6 +61,7 @@ mod tests {
     use crate::manifest::shape::form::DeviceTable;
     use crate::manifest::shape::mount::MountTable;
     use crate::manifest::shape::project::*;
+    use crate::manifest::shape::security::{Security, UsersTable};
 
     #[test]
     fn every_table_of_the_schema_has_the_keys_that_its_reader_has() {
@@ -77,6 +78,8 @@ mod tests {
             ("Resources", Resources::KEYS),
             ("UlimitPair", UlimitPair::KEYS),
             ("HealthcheckTable", HealthcheckTable::KEYS),
+            ("Security", Security::KEYS),
+            ("UsersTable", UsersTable::KEYS),
             ("HttpProbe", HttpProbe::KEYS),
             ("Logging", Logging::KEYS),
             ("Update", Update::KEYS),

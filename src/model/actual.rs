@@ -36,6 +36,9 @@ pub struct HostFacts {
     pub forward_drops: BTreeSet<String>,
     /// `linux/amd64` and the like.
     pub platform: String,
+    /// Why no container can have users of its own here.
+    #[serde(default)]
+    pub no_users: Option<String>,
 }
 
 /// What is known of an image source on this host.

@@ -14,7 +14,8 @@ use super::network::NetworkMode;
 use super::port::HostPort;
 use super::resources::{Resources, Ulimits};
 use super::restart::RestartPolicy;
-use super::security::{Capability, Device};
+use super::seccomp::Seccomp;
+use super::security::{Capability, Device, Users};
 use super::units::{ByteSize, Signal, Timespan};
 use super::volume::Mount;
 
@@ -130,6 +131,10 @@ pub struct ContainerSpec {
     pub stdin_open: bool,
     pub read_only: bool,
     pub privileged: bool,
+    #[serde(default)]
+    pub users: Users,
+    #[serde(default)]
+    pub seccomp: Seccomp,
     pub capabilities: Capabilities,
     pub devices: BTreeSet<Device>,
     pub ulimits: Ulimits,
@@ -178,6 +183,8 @@ impl ContainerSpec {
             stdin_open: false,
             read_only: false,
             privileged: false,
+            users: Users::default(),
+            seccomp: Seccomp::default(),
             capabilities: Capabilities::default(),
             devices: BTreeSet::new(),
             ulimits: BTreeMap::new(),

@@ -5,7 +5,7 @@
 //! is read back. What is stored on disk is JSON of these types.
 //!
 //! * [`id`], [`units`], [`image`], [`port`], [`network`], [`volume`], [`health`], [`restart`], [`resources`],
-//!   [`security`], [`container`]: the nouns of the manifest, resolved.
+//!   [`security`], [`seccomp`], [`container`]: the nouns of the manifest, resolved.
 //! * [`desired`]: a whole project as manifests declare it. [`actual`]: a whole host as the engine sees it.
 //! * [`record`]: what the engine stores of each object. [`status`]: what a monitor writes about its container.
 //! * [`firewall`], [`names`]: kernel and resolver state that follows from records, by pure functions.
@@ -34,6 +34,7 @@ pub mod record;
 pub mod reference;
 pub mod resources;
 pub mod restart;
+pub mod seccomp;
 pub mod security;
 pub mod status;
 pub mod subnets;

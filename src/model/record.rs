@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::container::{AfterEnd, ContainerSpec};
 use super::id::{ContainerId, Digest, Instance, NetworkId, ResourceName, VolumeKey, Whose};
 use super::network::{NetworkSpec, Subnet};
+use super::security::IdRange;
 use super::volume::VolumeSpec;
 
 /// The version that this Evenkeel writes. It reads this one and those before it.
@@ -55,6 +56,9 @@ pub struct ContainerRecord {
     pub addresses: BTreeMap<NetworkId, Addresses>,
     /// Whose network namespace it joins, for `network_mode = "container:NAME"`.
     pub network_of: Option<ContainerId>,
+    /// The host's numbers of its users and groups, where they are not the host's own.
+    #[serde(default)]
+    pub users: Option<IdRange>,
     /// What becomes of it when it has ended for good.
     #[serde(default)]
     pub after_end: AfterEnd,

@@ -1,4 +1,4 @@
-//! Capabilities and devices.
+//! Capabilities, devices and users.
 
 use std::fmt;
 use std::str::FromStr;
@@ -100,6 +100,36 @@ impl TryFrom<String> for Capability {
 impl From<Capability> for String {
     fn from(value: Capability) -> String {
         value.to_string()
+    }
+}
+
+/// Whose users and groups those of a container are (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Users {
+    /// The host's: root inside is root outside.
+    #[default]
+    Host,
+    /// Of its own, in a range of the host's numbers that planning chooses.
+    Auto,
+    /// Of its own, in this range.
+    Range(IdRange),
+}
+
+/// `size` numbers of the host's from `start` on: 0 inside is `start` outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct IdRange {
+    pub start: u32,
+    pub size: u32,
+}
+
+impl IdRange {
+    /// As many as a usual system has users, nobody (65534) included.
+    pub const USUAL_SIZE: u32 = 65536;
+
+    pub fn overlaps(&self, other: &IdRange) -> bool {
+        let end = |range: &IdRange| u64::from(range.start) + u64::from(range.size);
+        u64::from(self.start) < end(other) && u64::from(other.start) < end(self)
     }
 }
 

@@ -22,6 +22,7 @@ use super::liveness::{Standing, is_up, limits_drift, meets, remark, standing};
 use super::networks::Networks;
 use super::notation::Notation;
 use super::scope::in_order;
+use super::users::{self, UserBook};
 use super::waits::readiness;
 use super::{ChangeClass, FieldChange, Findings, HeldBack, Mark, RefusedUpdates, Work, World, diff, fallback};
 use crate::model::actual::ActualContainer;
@@ -218,6 +219,7 @@ struct Round<'w, 'a> {
     standard: Standard<'w, 'a>,
     ids: Ids,
     book: AddressBook,
+    users: UserBook,
     findings: Findings,
 }
 
@@ -229,6 +231,7 @@ impl<'w, 'a> Round<'w, 'a> {
             standard: Standard { world, networks, images, chosen: BTreeMap::new() },
             ids: ids.clone(),
             book: AddressBook::of(world, networks),
+            users: UserBook::of(world),
             findings: Findings::default(),
         }
     }
@@ -383,6 +386,7 @@ impl<'w, 'a> Round<'w, 'a> {
             image,
             addresses,
             network_of,
+            users: self.users.assign(instance, spec.users, heir_of, &mut self.findings),
             after_end: self.world.desired.containers.get(&instance.container).map_or(AfterEnd::Keep, |c| c.after_end),
             refused: None,
         };
@@ -416,6 +420,7 @@ impl<'w, 'a> Round<'w, 'a> {
     /// What a plan shows of a new container: what is declared, and the addresses that were chosen.
     fn shown(&self, record: &ContainerRecord) -> Vec<FieldChange> {
         let mut changes = diff::declared(&record.spec);
+        users::show(record, &mut changes);
         for change in &mut changes {
             let network = change.field.strip_prefix("networks.").and_then(|name| self.networks.by_name(name));
             let addresses = network.and_then(|network| record.addresses.get(&network.record.id));

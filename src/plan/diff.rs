@@ -10,7 +10,7 @@
 //! | live | `ports`, aliases | firewall and name tables are replaced |
 //! | live | `extra_hosts` | the container's hosts file is rewritten in place |
 //! | live | `labels`, `state` | the record; starting and stopping make nothing new |
-//! | restart | `ulimits`, `oom_score_adj`, `init`, `tty`, `stdin_open`, `dns*` | given to the first process when it starts; files and addresses stay |
+//! | restart | `security.seccomp`, `ulimits`, `oom_score_adj`, `init`, `tty`, `stdin_open`, `dns*` | given to the first process when it starts; files and addresses stay |
 //! | replace | everything else | part of what the container was made of |
 //!
 //! Values of environment variables whose names look like secrets are not shown: [`is_secret`].
@@ -94,6 +94,8 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<FieldChange> {
         stdin_open,
         read_only,
         privileged,
+        users,
+        seccomp,
         capabilities: Capabilities { add, drop },
         devices,
         ulimits,
@@ -131,6 +133,8 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<FieldChange> {
     changes.value(Restart, "stdin_open", &old.stdin_open, stdin_open);
     changes.value(Replace, "read_only", &old.read_only, read_only);
     changes.value(Replace, "privileged", &old.privileged, privileged);
+    changes.value(Replace, "userns", &old.users, users);
+    changes.value(Restart, "security.seccomp", &old.seccomp, seccomp);
     changes.value(Replace, "cap_add", &old.capabilities.add, add);
     changes.value(Replace, "cap_drop", &old.capabilities.drop, drop);
     changes.value(Replace, "devices", &old.devices, devices);

@@ -18,6 +18,7 @@ use crate::model::network::NetworkMode;
 use crate::model::port::{HostAddress, HostPort};
 use crate::model::record::ContainerRecord;
 use crate::model::resources::{Resources, Ulimit};
+use crate::model::security::Users;
 
 /// From how many containers on removing more than half of them asks for consent.
 const MASS: usize = 4;
@@ -275,17 +276,24 @@ fn limits(world: &World<'_>, decision: &Decision<'_>, findings: &mut Findings) {
         let Some(ceiling) = host.hard_limits.get(name) else { continue };
         if hard.is_none_or(|hard| hard > *ceiling) {
             let wanted = hard.map_or_else(|| "unlimited".to_owned(), |hard| hard.to_string());
-            findings.impossible(
-                &subject,
-                format!("`ulimits.{name}` of {wanted} is above this host's hard limit of {ceiling}"),
-                format!("at most {ceiling} can be given without CAP_SYS_RESOURCE"),
-            );
+            findings.warn(format!(
+                "{subject} gets `ulimits.{name}` of {ceiling} in place of {wanted}: this host's hard limit"
+            ));
         }
     }
 }
 
-/// Capabilities that this host cannot give are cut, and the plan says so.
+/// Capabilities that this host cannot give are cut, and the plan says so. Over users of its own a container may have
+/// all.
 fn capabilities(world: &World<'_>, decision: &Decision<'_>, findings: &mut Findings) {
+    if decision.spec().users != Users::Host {
+        if let Some(why) = &world.actual.host.no_users {
+            let subject = format!("container {}", decision.record.instance);
+            let hint = "write `userns = \"host\"`, without the hardened profile";
+            findings.impossible(subject, format!("it cannot have users of its own: {why}"), hint);
+        }
+        return;
+    }
     let bounding = &world.actual.host.bounding;
     let wanted = match &decision.spec().capabilities.add {
         CapabilitySet::Some(names) => names.clone(),

@@ -47,6 +47,7 @@ mod orphans;
 pub mod render;
 mod scope;
 mod traffic;
+mod users;
 mod volumes;
 mod waits;
 

@@ -14,7 +14,8 @@ use crate::model::image::{ImageSource, Pull};
 use crate::model::network::{Attachment, NetworkMode, Subnet};
 use crate::model::resources::Ulimit;
 use crate::model::restart::{Backoff, RestartCondition};
-use crate::model::security::Device;
+use crate::model::seccomp::Seccomp;
+use crate::model::security::{Device, IdRange, Users};
 use crate::model::units::{ByteSize, Cpus, Signal, Timespan};
 use crate::model::volume::{Access, MissingSource, Mount, Owner, Propagation};
 
@@ -128,6 +129,30 @@ impl Notation for CapabilitySet {
         match self {
             CapabilitySet::All => list([quoted("ALL")]),
             CapabilitySet::Some(names) => list(names.iter().map(|name| quoted(&name.to_string()))),
+        }
+    }
+}
+
+impl Notation for Users {
+    fn notation(&self) -> String {
+        match self {
+            Users::Host => quoted("host"),
+            Users::Auto => quoted("auto"),
+            Users::Range(IdRange { start, size }) => {
+                table([("uid_start", Some(start.notation())), ("size", Some(size.notation()))])
+            }
+        }
+    }
+}
+
+impl Notation for Seccomp {
+    fn notation(&self) -> String {
+        match self {
+            Seccomp::Default => quoted("default"),
+            Seccomp::Unconfined => quoted("unconfined"),
+            Seccomp::Profile { path, profile } => {
+                format!("{} ({} rules)", quoted(path), profile.syscalls.len())
+            }
         }
     }
 }

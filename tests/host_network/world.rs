@@ -323,6 +323,7 @@ fn container_record(id: &str) -> ContainerRecord {
         image: None,
         addresses: BTreeMap::new(),
         network_of: None,
+        users: None,
         after_end: Default::default(),
         refused: None,
     }

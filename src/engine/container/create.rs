@@ -73,7 +73,10 @@ fn make(aside: &Path, layers: &[PathBuf], record: &ContainerRecord) -> Result<()
     if let Some(top) = layers.last() {
         let upper = aside.join("upper");
         let root = fs::metadata(top).at("look at the layer", top)?;
-        chown(&upper, Some(root.uid()), Some(root.gid())).at("set the owner of", &upper)?;
+        // In the container's own numbers, where it has any: its root must be able to write here.
+        let first = record.users.map_or(0, |range| range.start);
+        let owner = |inside: u32| Some(first.saturating_add(inside));
+        chown(&upper, owner(root.uid()), owner(root.gid())).at("set the owner of", &upper)?;
         fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode() & 0o7777)).at("set the mode of", &upper)?;
     }
     etc::write(aside, record)?;

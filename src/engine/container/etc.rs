@@ -129,6 +129,7 @@ mod tests {
             image: None,
             addresses: [(ids.network(), Addresses { v4: [10, 89, 0, 2].into(), v6: None })].into(),
             network_of: None,
+            users: None,
             after_end: AfterEnd::Keep,
             refused: None,
         }

@@ -22,7 +22,8 @@ pub fn mounts(record: &ContainerRecord, paths: &Paths) -> Vec<OciMount> {
     let files = etc::directory(&paths.container(&record.id));
     for (target, name) in etc::MOUNTED {
         if !spec.mounts.contains_key(target) {
-            mounts.push(bind(target, &files.join(name), ["rbind", "rprivate"].map(str::to_owned).to_vec()));
+            let options = ["rbind", "rprivate"].map(str::to_owned).to_vec();
+            mounts.push(bind(target, &files.join(name), as_the_containers_own(record, options)));
         }
     }
     let mut declared: Vec<_> = spec.mounts.iter().collect();
@@ -60,7 +61,8 @@ fn declared_mount(record: &ContainerRecord, paths: &Paths, target: &str, declare
     match declared {
         Mount::Volume { name, access } => {
             let key = VolumeKey { project: record.project.clone(), name: name.clone() };
-            bind(target, &paths.volume_data(&key), bind_options(*access, Propagation::Rprivate))
+            let options = as_the_containers_own(record, bind_options(*access, Propagation::Rprivate));
+            bind(target, &paths.volume_data(&key), options)
         }
         Mount::Bind { source, access, propagation, missing: _ } => {
             bind(target, source, bind_options(*access, *propagation))
@@ -72,6 +74,14 @@ fn declared_mount(record: &ContainerRecord, paths: &Paths, target: &str, declare
             mount(target, "tmpfs", Path::new("tmpfs"), options)
         }
     }
+}
+
+/// What is the engine's shows its owners through the container's users, and keeps on disk those that it would have
+/// without any: a volume can be mounted by a container with users of its own and by one without. A path of the host's
+/// is shown as it is.
+fn as_the_containers_own(record: &ContainerRecord, mut options: Vec<String>) -> Vec<String> {
+    options.extend(record.users.map(|_| "idmap".to_owned()));
+    options
 }
 
 /// A read-only bind is so recursively (`rro`): a mount below its source must not be a way to write.

@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    self as oci, Linux, LinuxCpu, LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxPids, LinuxResources,
-    PosixRlimit, Process, Root, Spec,
+    self as oci, Linux, LinuxCpu, LinuxIdMappingBuilder, LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxPids,
+    LinuxResources, LinuxSeccomp, PosixRlimit, Process, Root, Spec,
 };
 
 use super::devices::{Devices, devices};
@@ -22,7 +22,8 @@ use crate::model::network::NetworkMode;
 use crate::model::paths::Paths;
 use crate::model::record::ContainerRecord;
 use crate::model::resources::{Resources, ULIMIT_NAMES, Ulimit};
-use crate::model::security::Capability;
+use crate::model::seccomp::Seccomp;
+use crate::model::security::{Capability, IdRange};
 use crate::runtime::{capabilities, seccomp};
 
 /// What the configuration follows from.
@@ -71,7 +72,10 @@ pub fn spec(inputs: &Inputs<'_>) -> Result<Spec, EngineError> {
         name: inputs.record.full_name(),
         problem: error.to_string(),
     };
-    let granted = capabilities(&inputs.record.spec, &inputs.host.bounding);
+    let all = Capability::all().collect();
+    // Over what is its own a container may have all; the host's bounding set is about the host.
+    let bounding = if inputs.record.users.is_some() { &all } else { &inputs.host.bounding };
+    let granted = capabilities(&inputs.record.spec, bounding);
     let Devices { nodes, rules } = devices(&inputs.record.spec)?;
     let mut resources = resources(&inputs.record.spec.resources);
     resources.set_devices(Some(rules));
@@ -88,7 +92,12 @@ pub fn spec(inputs: &Inputs<'_>) -> Result<Spec, EngineError> {
     } else {
         linux.set_masked_paths(Some(MASKED_PATHS.map(str::to_owned).to_vec()));
         linux.set_readonly_paths(Some(READONLY_PATHS.map(str::to_owned).to_vec()));
-        linux.set_seccomp(Some(seccomp::default_profile(&granted)));
+        linux.set_seccomp(filter(inputs, &granted)?);
+    }
+    if let Some(IdRange { start, size }) = inputs.record.users {
+        let mapping = LinuxIdMappingBuilder::default().container_id(0_u32).host_id(start).size(size).build();
+        let mapping = mapping.map_err(invalid)?;
+        linux.set_uid_mappings(Some(vec![mapping])).set_gid_mappings(Some(vec![mapping]));
     }
 
     let mut root = Root::default();
@@ -104,6 +113,19 @@ pub fn spec(inputs: &Inputs<'_>) -> Result<Spec, EngineError> {
     spec.set_hostname((!shares_uts).then(|| etc::hostname(inputs.record)));
     spec.set_linux(Some(linux));
     Ok(spec)
+}
+
+/// The filter that is declared.
+fn filter(inputs: &Inputs<'_>, granted: &BTreeSet<Capability>) -> Result<Option<LinuxSeccomp>, EngineError> {
+    let profile = match &inputs.record.spec.seccomp {
+        Seccomp::Default => return Ok(Some(seccomp::default_profile(granted))),
+        Seccomp::Unconfined => return Ok(None),
+        Seccomp::Profile { profile, .. } => profile,
+    };
+    let failed = |problem: String| EngineError::Configuration { name: inputs.record.full_name(), problem };
+    let kernel = rustix::system::uname().release().to_string_lossy().parse().map_err(failed)?;
+    let on = seccomp::Surroundings { capabilities: granted, kernel };
+    seccomp::from_docker(profile, &on).map(Some).map_err(|error| failed(error.to_string()))
 }
 
 fn process(inputs: &Inputs<'_>, granted: &BTreeSet<Capability>) -> Result<Process, oci_spec::OciSpecError> {
@@ -163,7 +185,7 @@ fn rlimit(suffix: &str, limit: Ulimit, ceiling: Option<u64>) -> Result<PosixRlim
 }
 
 fn namespaces(inputs: &Inputs<'_>) -> Vec<LinuxNamespace> {
-    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Uts};
+    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, User, Uts};
     let namespace = |typ, path: Option<PathBuf>| {
         let mut namespace = LinuxNamespace::default();
         namespace.set_typ(typ).set_path(path);
@@ -172,6 +194,9 @@ fn namespaces(inputs: &Inputs<'_>) -> Vec<LinuxNamespace> {
     let mut all: Vec<_> = [Mount, Pid, Ipc, Cgroup].map(|typ| namespace(typ, None)).to_vec();
     if inputs.record.spec.network != NetworkMode::Host || inputs.record.spec.hostname.is_some() {
         all.push(namespace(Uts, None));
+    }
+    if inputs.record.users.is_some() {
+        all.push(namespace(User, None));
     }
     if let Some(path) = &inputs.netns {
         all.push(namespace(Network, Some(path.clone())));

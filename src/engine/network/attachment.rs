@@ -217,6 +217,7 @@ mod tests {
             image: None,
             addresses: networks.iter().map(at).collect(),
             network_of: None,
+            users: None,
             after_end: AfterEnd::Keep,
             refused: None,
         };

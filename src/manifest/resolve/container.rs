@@ -12,6 +12,7 @@ use crate::model::security::Device;
 use crate::model::units::{ByteSize, Timespan};
 
 use super::declared::{self, Declared};
+use super::security::{Security, security};
 use super::{dependency, entries, health, image, limit, mount, network, value_of};
 use crate::manifest::env_file;
 use crate::manifest::problem::{Placed, Problem, Source};
@@ -32,6 +33,8 @@ pub(super) fn resolve(
     let image = written.image.as_ref().and_then(|image| image::of_container(image, declared, reading));
     let network = network::of_container(name, written, declared, reading);
     network::check_ports(name, written, declared, reading);
+    let declared_capabilities = capabilities(written, reading);
+    let Security { read_only, users, seccomp, capabilities } = security(written, declared_capabilities, reading);
     let spec = ContainerSpec {
         entrypoint: written.entrypoint.as_ref().map(|line| line.0.clone()),
         command: written.command.as_ref().map(|line| line.0.clone()),
@@ -44,9 +47,11 @@ pub(super) fn resolve(
         init: value_of(&written.init).unwrap_or_default(),
         tty: value_of(&written.tty).unwrap_or_default(),
         stdin_open: value_of(&written.stdin_open).unwrap_or_default(),
-        read_only: value_of(&written.read_only).unwrap_or_default(),
+        read_only,
         privileged: value_of(&written.privileged).unwrap_or_default(),
-        capabilities: capabilities(written, reading),
+        users,
+        seccomp,
+        capabilities,
         devices: devices(written, reading),
         ulimits: limit::ulimits(written, reading),
         sysctls: sysctls(written, reading),

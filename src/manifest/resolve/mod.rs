@@ -15,6 +15,7 @@ mod limit;
 mod mount;
 mod network;
 mod port;
+mod security;
 
 use std::collections::BTreeMap;
 

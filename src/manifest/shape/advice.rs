@@ -22,6 +22,22 @@ pub(super) const MANIFEST: &Advice = &[
     ("include", "pass several files with `-f`, or put them into one directory"),
 ];
 
+pub(super) const USERS: &Advice = &[
+    ("uid_size", "write `size`"),
+    ("start", "write `uid_start`"),
+    ("gid_start", "leave it out: groups have the same numbers as users"),
+];
+
+pub(super) const SECURITY: &Advice = &[
+    ("seccomp_profile", "write `seccomp`"),
+    ("apparmor", "there are no AppArmor profiles: a container has the one of whoever starts it"),
+    ("label", "there are no SELinux labels"),
+    ("no_new_privileges", "leave it out: only a `privileged` container can gain new privileges"),
+    ("userns", "write `userns` in the container"),
+    ("cap_drop", "write `cap_drop` in the container"),
+    ("read_only", "write `read_only` in the container"),
+];
+
 pub(super) const IMAGE: &Advice = &[
     ("dockerfile", "write `build = { context = \"..\", dockerfile = \"..\" }`"),
     ("context", "write `build = { context = \"..\" }`"),
@@ -138,9 +154,8 @@ pub(super) const CONTAINER: &Advice = &[
     ("cpuset", "write `resources = { cpuset = \"..\" }`"),
     ("pids_limit", "write `resources = { pids = .. }`"),
     ("capabilities", "write `cap_add` and `cap_drop`"),
-    ("security_opt", "the defaults are strict; `privileged` and `cap_add` loosen them"),
-    ("userns_mode", "user namespaces cannot be set"),
-    ("userns", "user namespaces cannot be set"),
+    ("security_opt", "write `security = { seccomp = \"..\" }`; new privileges are never gained"),
+    ("userns_mode", "write `userns`"),
     ("no_new_privileges", "leave it out: it is always so, unless `privileged` is set"),
     ("seccomp", "leave it out: there always is a filter, unless `privileged` is set"),
     ("apparmor", "no profile can be named; `cap_drop`, `read_only` and `user` confine a container"),

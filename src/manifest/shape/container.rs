@@ -13,6 +13,7 @@ use super::form::{
 };
 use super::mount::Mount;
 use super::name::{Alias, CapabilityWord, CpuList, HostName, Sysctl, Target, UlimitName, Variable};
+use super::security::{Security, UsersWord};
 use crate::manifest::problem::Placed;
 use crate::manifest::read::{Entries, Whole, choice, table};
 
@@ -50,6 +51,10 @@ table! {
         read_only: bool,
         /// Every capability and device, no seccomp filter, nothing masked. Default: false.
         privileged: bool,
+        /// Whose users and groups it has: `host`, `auto` for a range of numbers of its own, or a table. Default: `host`.
+        userns: UsersWord,
+        /// How far it is locked in: `{ profile = "hardened" }`.
+        security: Security,
         /// Capabilities beside the default set, or `ALL`: `["NET_ADMIN"]`.
         cap_add: Vec<Placed<CapabilityWord>>,
         /// Capabilities to take from the default set, or `ALL`: `["CHOWN"]`.

@@ -11,3 +11,4 @@ pub(super) mod mount;
 pub(super) mod name;
 pub(super) mod project;
 pub(super) mod quantity;
+pub(super) mod security;

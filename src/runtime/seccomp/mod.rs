@@ -1,6 +1,7 @@
 //! Seccomp: from OCI's profile to classic BPF.
 //!
 //! * [`default_profile`] has the coverage of Docker's default profile.
+//! * [`from_docker`] reads profiles in Docker's own format.
 //! * `compile` turns a profile into one program for all its architectures; `bpf` knows the instructions, `table` the
 //!   numbers of the system calls.
 //!
@@ -14,8 +15,10 @@
 
 mod bpf;
 mod compile;
+mod docker;
 mod profile;
 mod table;
 
 pub(super) use compile::{Filter, compile};
+pub use docker::{Surroundings, from_docker};
 pub use profile::default_profile;

@@ -154,6 +154,7 @@ fn record(command: &Command, state_root: &Path) -> ContainerRecord {
         image: None,
         addresses: Default::default(),
         network_of: None,
+        users: None,
         after_end: AfterEnd::Keep,
         refused: None,
     }

@@ -94,6 +94,8 @@ fn containers_are_as_locked_in_as_declared() {
         let directory = own.directory.path();
         let rootfs = own.rootfs();
         fs::create_dir(rootfs.join("data")).unwrap();
+        // CVE-2018-15664, CVE-2019-14271: an empty volume is filled from the image, and its links are not followed.
+        std::os::unix::fs::symlink("/etc", rootfs.join("data/escape")).unwrap();
         let everybodys: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
         fs::set_permissions(rootfs.join("data"), everybodys).unwrap();
         fs::write(directory.join("evenkeel.toml"), MANIFEST).unwrap();
@@ -110,6 +112,8 @@ fn containers_are_as_locked_in_as_declared() {
         let owner =
             |name: &str| fs::metadata(directory.join("root/volumes/locked.data/data").join(name)).unwrap().uid();
         assert_eq!([owner("a"), owner("b")], [0, 1000]);
+        let link = fs::read_link(directory.join("root/volumes/locked.data/data/escape")).unwrap();
+        assert_eq!(link, Path::new("/etc"));
         let third = output(directory, "c");
         assert!(third.contains("Disk quota exceeded") && third.contains('a') && third.contains('b'), "{third}");
 

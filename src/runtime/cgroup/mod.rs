@@ -162,6 +162,15 @@ fn refuse_unsupported(resources: &LinuxResources) -> Result<(), RuntimeError> {
         ("linux.resources.network", resources.network().is_some()),
         ("linux.resources.rdma", resources.rdma().as_ref().is_some_and(|map| !map.is_empty())),
         ("linux.resources.memory.kernel", memory.as_ref().is_some_and(|memory| memory.kernel().is_some())),
+        // The kernel counts what is below a cgroup with it, always (since Linux 5.11).
+        (
+            "linux.resources.memory.useHierarchy",
+            memory.as_ref().is_some_and(|memory| memory.use_hierarchy() == Some(false)),
+        ),
+        (
+            "linux.resources.memory.checkBeforeUpdate",
+            memory.as_ref().is_some_and(|memory| memory.check_before_update() == Some(true)),
+        ),
         ("linux.resources.memory.kernelTCP", memory.as_ref().is_some_and(|memory| memory.kernel_tcp().is_some())),
     ];
     match fields.into_iter().find(|(_, set)| *set) {

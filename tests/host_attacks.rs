@@ -1,0 +1,193 @@
+//! Attacks on the host from inside a container or from an image, each by the CVE that it is known by elsewhere. Needs
+//! root. Copying through links is `engine::storage::copy`'s and `host_security`'s.
+
+#[macro_use]
+#[allow(dead_code)]
+mod bundles;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use bundles::{Bundle, chain, until};
+use evenkeel::runtime::{RuntimeError, binary, capabilities, seccomp};
+use serde_json::json;
+
+/// A bundle as a container without any declaration gets it: the default filter on the default capabilities.
+fn locked() -> Bundle {
+    let mut bundle = Bundle::new();
+    let filter = seccomp::default_profile(&capabilities::default_set());
+    bundle.config["linux"]["seccomp"] = serde_json::to_value(filter).unwrap();
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "ro"]);
+    bundle
+}
+
+host_tests! {
+    the_runtimes_own_binary_cannot_be_written => || {
+        // CVE-2019-5736: with every capability, and the runtime's binary executed inside by the image's wish.
+        let copy = tempfile::tempdir().unwrap();
+        let program = copy.path().join("program");
+        fs::copy("/bin/busybox", &program).unwrap();
+        let view = binary::read_only(&program).unwrap();
+        let through = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&view));
+        let mut child = std::process::Command::new(through).arg0("sleep").arg("60").spawn().unwrap();
+        drop(view);
+        let exe = format!("/proc/{}/exe", child.id());
+        until("it has executed", || fs::read(format!("/proc/{}/comm", child.id())).is_ok_and(|_| fs::metadata(&exe).unwrap().len() == fs::metadata(&program).unwrap().len()));
+        let kept = fs::File::open(&exe).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&kept));
+        let error = fs::File::options().write(true).open(again).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EROFS));
+        // The file itself is as writable as it was.
+        fs::File::options().write(true).open(&program).unwrap();
+    };
+
+    nothing_of_the_host_leaks_in => || {
+        // CVE-2024-21626: neither an open directory of the host's, nor its working directory.
+        let bundle = Bundle::new();
+        let leak = rustix::fs::open("/etc", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+        let outcome = bundle.run(&["sh", "-c", "ls /proc/self/fd | tr '\\n' ' '; pwd"]);
+        // 3 is the directory that ls itself reads.
+        assert_eq!(outcome, ("0 1 2 3 /\n", 0));
+        let number = std::os::fd::AsRawFd::as_raw_fd(&leak);
+        for fd in [number, 3, 4, 5, 6, 7, 8, 9] {
+            let mut bundle = Bundle::new();
+            bundle.config["process"]["cwd"] = json!(format!("/proc/self/fd/{fd}"));
+            assert!(matches!(bundle.error(&["/bin/true"]), RuntimeError::WorkingDirectory { .. }));
+        }
+        let mut process = bundle.start(&["sleep", "60"]);
+        let mut open: Vec<_> = fs::read_dir(format!("/proc/{}/fd", process.pid())).unwrap().map(|fd| fd.unwrap().file_name()).collect();
+        open.sort();
+        assert_eq!(open, ["0", "1", "2"]);
+        process.kill();
+    };
+
+    a_further_process_begins_in_no_directory_of_the_hosts => || {
+        // CVE-2024-21626, by exec.
+        let _leak = rustix::fs::open("/etc", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+        let mut bundle = locked();
+        let first = bundle.start(&["sleep", "60"]);
+        for fd in 3..12 {
+            bundle.config["process"]["cwd"] = json!(format!("/proc/self/fd/{fd}"));
+            let error = bundle.exec(&first, &["ls"]).err();
+            assert!(matches!(error, Some(RuntimeError::WorkingDirectory { .. })), "{fd}");
+        }
+    };
+
+    a_link_in_the_place_of_proc_sys_or_dev_is_refused => || {
+        // CVE-2019-19921, CVE-2023-27561, and Podman's /dev.
+        for name in ["proc", "sys", "dev"] {
+            let bundle = Bundle::new();
+            fs::remove_dir(bundle.lower(name)).unwrap();
+            symlink("/etc", bundle.lower(name)).unwrap();
+            let error = bundle.error(&["/bin/true"]);
+            assert!(chain(&error).contains(&format!("`/{name}`")), "{}", chain(&error));
+        }
+    };
+
+    mount_targets_stay_inside_the_root => || {
+        // CVE-2021-30465: links in the image lead nowhere but into the image.
+        let outside = tempfile::tempdir().unwrap();
+        let mut bundle = Bundle::new();
+        symlink(outside.path(), bundle.lower("absolute")).unwrap();
+        symlink(format!("../../../../../../..{}", outside.path().display()), bundle.lower("relative")).unwrap();
+        fs::write(bundle.directory.path().join("data"), "data").unwrap();
+        for target in ["/absolute/a", "/relative/b", "/../../d", "/new/directory/e"] {
+            let source = bundle.directory.path().join("data");
+            bundle.mount(target, "bind", source.to_str().unwrap(), &["bind", "ro"]);
+        }
+        let inside = outside.path().display();
+        let script = format!("cat {inside}/a {inside}/b /d /new/directory/e");
+        assert_eq!(bundle.run(&["sh", "-c", &script]), ("datadatadatadata", 0));
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+        // Before pivot_root(2) the root of process 1 is still the host's.
+        symlink("/proc/1/root/tmp", bundle.lower("magic")).unwrap();
+        bundle.mount("/magic/c", "tmpfs", "tmpfs", &[]);
+        assert!(chain(&bundle.error(&["/bin/true"])).contains("/magic/c"));
+    };
+
+    a_null_device_that_the_image_replaced_masks_nothing_less => || {
+        // CVE-2025-31133: the mask is the host's null device, whatever the image has in its place.
+        let mut bundle = Bundle::new();
+        bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+        fs::write(bundle.lower("secret"), "secret").unwrap();
+        symlink("/secret", bundle.lower("dev/null")).unwrap();
+        bundle.config["linux"]["maskedPaths"] = json!(["/proc/keys", "/etc/passwd"]);
+        let error = bundle.error(&["/bin/true"]);
+        assert!(chain(&error).contains("/dev/null"), "{}", chain(&error));
+        fs::remove_file(bundle.lower("dev/null")).unwrap();
+        assert_eq!(bundle.run(&["sh", "-c", "cat /proc/keys /etc/passwd | wc -c"]), ("0\n", 0));
+    };
+
+    a_console_that_the_image_made_a_link_covers_nothing => || {
+        // CVE-2025-52565: the terminal would be mounted where the link leads.
+        let mut bundle = Bundle::new();
+        bundle.terminal = true;
+        bundle.config["process"]["terminal"] = json!(true);
+        bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| {
+            !["/dev", "/dev/shm", "/dev/mqueue"].contains(&mount["destination"].as_str().unwrap())
+        });
+        symlink("/proc/sysrq-trigger", bundle.lower("dev/console")).unwrap();
+        let error = chain(&bundle.error(&["/bin/true"]));
+        assert!(error.contains("/dev/console"), "{error}");
+    };
+
+    a_parameter_is_written_where_it_belongs_whatever_covers_it => || {
+        // CVE-2025-52881: what is mounted over a file of procfs gets none of the runtime's writes.
+        let mut bundle = Bundle::new();
+        let trap = bundle.directory.path().join("trap");
+        fs::create_dir(&trap).unwrap();
+        fs::write(trap.join("shmmni"), "untouched").unwrap();
+        bundle.mount("/proc/sys/kernel", "bind", trap.to_str().unwrap(), &["bind"]);
+        bundle.config["linux"]["sysctl"] = json!({"kernel.shmmni": "1234"});
+        let process = bundle.start(&["sleep", "60"]);
+        assert_eq!(fs::read_to_string(trap.join("shmmni")).unwrap(), "untouched");
+        let namespace = format!("--ipc=/proc/{}/ns/ipc", process.pid());
+        let real = Command::new("nsenter").args([&namespace, "cat", "/proc/sys/kernel/shmmni"]).output().unwrap();
+        assert_eq!(String::from_utf8(real.stdout).unwrap(), "1234\n");
+    };
+
+    no_file_of_a_cgroup_can_be_written => || {
+        // CVE-2022-0492: a release agent runs as the host's root.
+        let bundle = locked();
+        let script = "find /sys/fs/cgroup -name cgroup.procs -o -name release_agent -o -name notify_on_release | \
+            while read file; do echo 1 2>/dev/null > $file && echo written $file; done; \
+            mkdir /sys/fs/cgroup/x 2>/dev/null && echo made; for path in /sys/fs/cgroup/*/; do mkdir $path/x 2>/dev/null && echo made; done; \
+            mount -t cgroup -o memory cgroup /tmp 2>/dev/null && echo mounted; echo done";
+        assert_eq!(bundle.run(&["sh", "-c", script]), ("done\n", 0));
+    };
+
+    users_of_its_own_are_not_for_a_container_to_make => || {
+        // The way to most holes of the last years (CVE-2022-0185, CVE-2023-0386): a root of one's own.
+        let bundle = locked();
+        for kinds in ["-U", "-Ur", "-m", "-n", "-p", "-i", "-u"] {
+            let outcome = bundle.run(&["unshare", kinds, "true"]);
+            assert!(outcome.status != 0 && outcome.text.contains("not permitted"), "{kinds}: {}", outcome.text);
+        }
+        let own = bundle.start(&["sleep", "60"]);
+        let joined = bundle.exec(&own, &["nsenter", "-t", "1", "-n", "true"]).unwrap().finish();
+        assert!(joined.status != 0, "{}", joined.text);
+    };
+
+    what_the_kernel_tells_of_the_host_is_masked_and_cannot_be_unmasked => || {
+        // CVE-2019-16884 and its like: a mask is worth nothing if a container may take it off or mount beside it.
+        let bundle = locked();
+        let script = "for path in /proc/kcore /proc/keys /proc/timer_list /proc/interrupts /sys/firmware; do \
+            umount $path 2>/dev/null && echo unmasked $path; done; mount -t proc proc /tmp 2>/dev/null && echo mounted; \
+            cat /proc/kcore /proc/keys /proc/timer_list /proc/interrupts 2>/dev/null | wc -c; ls /sys/firmware | wc -l; \
+            for path in /proc/sysrq-trigger /proc/sys/kernel/core_pattern /proc/irq/default_smp_affinity; do \
+            echo x 2>/dev/null > $path && echo written $path; done; echo done";
+        assert_eq!(bundle.run(&["sh", "-c", script]), ("0\n0\ndone\n", 0));
+    };
+
+    the_hosts_keys_and_log_are_out_of_reach => || {
+        // CVE-2016-0728 among others came by keyctl(2).
+        let bundle = locked();
+        let outcome = bundle.run(&["sh", "-c", "dmesg | wc -c; cat /proc/kmsg 2>&1 | wc -l; chroot / true && echo chroot"]);
+        assert!(outcome.text.contains("ermi"), "{}", outcome.text);
+        assert!(outcome.text.contains("chroot\n"), "{}", outcome.text);
+    };
+}

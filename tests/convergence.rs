@@ -366,6 +366,7 @@ fn named(action: &Action) -> Option<&ContainerId> {
         Action::ConnectContainer { id }
         | Action::DisconnectContainer { id }
         | Action::RefuseUpdate { id, .. }
+        | Action::ResumeContainer { id }
         | Action::StartContainer { id }
         | Action::StopContainer { id }
         | Action::RemoveContainer { id } => Some(id),

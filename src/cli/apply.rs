@@ -122,7 +122,7 @@ enum Wanted {
 /// The host under the eyes of somebody who may interrupt.
 pub struct Session {
     pub host: Host,
-    interrupt: Interrupt,
+    pub interrupt: Interrupt,
     lines: MultiProgress,
 }
 

@@ -10,20 +10,35 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sha2::{Digest as _, Sha256};
 use tracing_subscriber::filter::LevelFilter;
 
+use super::after_end::AfterEndArguments;
 use super::apply::ApplyArguments;
+use super::attach::AttachArguments;
 use super::completions::CompletionsArguments;
+use super::cp::CpArguments;
+use super::diff::DiffArguments;
 use super::down::DownArguments;
 use super::examples;
 use super::exec::ExecArguments;
 use super::inspect::InspectArguments;
+use super::kill::KillArguments;
 use super::logs::LogsArguments;
 use super::man::ManArguments;
 use super::output::Format;
+use super::pause::PauseArguments;
 use super::plan::PlanArguments;
+use super::port::PortArguments;
 use super::ps::PsArguments;
+use super::rename::RenameArguments;
+use super::restart::RestartArguments;
+use super::rm::RmArguments;
+use super::run::{CreateArguments, RunArguments};
+use super::start::StartArguments;
 use super::stats::StatsArguments;
 use super::status::StatusArguments;
+use super::stop::StopArguments;
 use super::top::TopArguments;
+use super::update::UpdateArguments;
+use super::wait::WaitArguments;
 use super::watch::WatchArguments;
 use crate::model::paths::Paths;
 use crate::model::units::Timespan;
@@ -73,6 +88,41 @@ pub enum Command {
     Config(ManifestArguments),
     /// Print the JSON Schema of the manifest
     Schema,
+    /// Run a container beside what is declared: for a look, or one job
+    Run(RunArguments),
+    /// Make such a container without starting it
+    Create(CreateArguments),
+    /// Start containers that are there and do not run
+    Start(StartArguments),
+    /// End containers and leave them there
+    Stop(StopArguments),
+    /// Stop containers and start them again
+    Restart(RestartArguments),
+    /// Send a signal to the first process of containers
+    Kill(KillArguments),
+    /// Freeze the processes of containers
+    Pause(PauseArguments),
+    /// Let frozen containers go on
+    Unpause(PauseArguments),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(WaitArguments),
+    /// Remove containers
+    Rm(RmArguments),
+    /// Look on as a running container writes, and feed its standard input
+    Attach(AttachArguments),
+    /// Copy files out of a container or into it
+    Cp(CpArguments),
+    /// Show what a container changed in its image's files
+    Diff(DiffArguments),
+    /// Show where a container's ports are published
+    Port(PortArguments),
+    /// Give a container that nobody declares another name
+    Rename(RenameArguments),
+    /// Change limits and restart policy of containers that nobody declares
+    Update(UpdateArguments),
+    /// See to what is left of a container that ended; its monitor calls this
+    #[command(hide = true)]
+    AfterEnd(AfterEndArguments),
     /// List containers and how they are
     Ps(PsArguments),
     /// Show what containers wrote

@@ -126,6 +126,15 @@ impl Failure {
         Failure { exit, ..self }
     }
 
+    /// The same failure as a command says it whose exit codes are those of what it runs, as Docker has it: 125 is ours.
+    /// What a shell would say (126, 127) is kept, and a reader who left is no failure.
+    pub fn before_the_command(self) -> Failure {
+        match self.exit {
+            Exit::Status(_) | Exit::Done => self,
+            _ => self.exit(Exit::Status(125)),
+        }
+    }
+
     /// What the reader can do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Failure {
         self.account.hints.push(hint.into());

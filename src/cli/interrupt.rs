@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,23 +18,39 @@ use super::terminal::Signals;
 pub struct Interrupt {
     gentle: Arc<AtomicBool>,
     cancel: Arc<AtomicBool>,
+    watcher: JoinHandle<Option<Signals>>,
+    /// Closed to call the watcher back.
+    leash: io::PipeWriter,
 }
 
 impl Interrupt {
     /// Must be called before other threads are started: a thread that does not block the signals would die of them.
     pub fn watch() -> io::Result<Interrupt> {
         let signals = Signals::take()?;
-        let interrupt = Interrupt { gentle: Arc::default(), cancel: Arc::default() };
-        let (gentle, cancel) = (Arc::clone(&interrupt.gentle), Arc::clone(&interrupt.cancel));
-        std::thread::Builder::new().name("signals".into()).spawn(move || {
-            if let Some(last) = await_last(&signals, &gentle, &cancel) {
-                // This thread lets it through again, so the process ends of it as if nobody had watched.
-                drop(signals);
-                // Sending a signal to oneself does not fail.
-                let _ = kill(Pid::this(), last);
+        let (end, leash) = io::pipe()?;
+        let (gentle, cancel) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+        let (its_gentle, its_cancel) = (Arc::clone(&gentle), Arc::clone(&cancel));
+        let watcher = std::thread::Builder::new().name("signals".into()).spawn(move || {
+            match await_last(&signals, &end, &its_gentle, &its_cancel) {
+                Awaited::CalledBack => Some(signals),
+                Awaited::Nothing => None,
+                Awaited::Last(last) => {
+                    // This thread lets it through again, so the process ends of it as if nobody had watched.
+                    drop(signals);
+                    // Sending a signal to oneself does not fail.
+                    let _ = kill(Pid::this(), last);
+                    None
+                }
             }
         })?;
-        Ok(interrupt)
+        Ok(Interrupt { gentle, cancel, watcher, leash })
+    }
+
+    /// Stops watching; whoever asked reads the signals now.
+    pub fn into_signals(self) -> io::Result<Signals> {
+        drop(self.leash);
+        let signals = self.watcher.join().ok().flatten();
+        signals.ok_or_else(|| io::Error::other("signals cannot be read any more"))
     }
 
     /// From now on the first signal only sets this.
@@ -43,15 +60,28 @@ impl Interrupt {
     }
 }
 
-/// The signal that ends the process. `None` when signals cannot be read any more.
-fn await_last(signals: &Signals, gentle: &AtomicBool, cancel: &AtomicBool) -> Option<Signal> {
+enum Awaited {
+    /// The signal that ends the process.
+    Last(Signal),
+    CalledBack,
+    /// Signals cannot be read any more.
+    Nothing,
+}
+
+fn await_last(signals: &Signals, end: &io::PipeReader, gentle: &AtomicBool, cancel: &AtomicBool) -> Awaited {
     loop {
-        // An interrupted poll finds nothing below and polls again.
-        let _ = poll(&mut [PollFd::new(signals, PollFlags::IN)], None);
-        match signals.next().ok()? {
-            None | Some(Signal::SIGWINCH) => {}
-            Some(_) if gentle.load(Ordering::Relaxed) && !cancel.swap(true, Ordering::Relaxed) => {}
-            Some(last) => return Some(last),
+        let called_back = {
+            let mut polled = [PollFd::new(signals, PollFlags::IN), PollFd::new(end, PollFlags::IN)];
+            // An interrupted poll finds nothing below and polls again.
+            let _ = poll(&mut polled, None);
+            !polled[1].revents().is_empty()
+        };
+        match signals.next() {
+            Ok(None) if called_back => return Awaited::CalledBack,
+            Ok(None | Some(Signal::SIGWINCH)) => {}
+            Ok(Some(_)) if gentle.load(Ordering::Relaxed) && !cancel.swap(true, Ordering::Relaxed) => {}
+            Ok(Some(last)) => return Awaited::Last(last),
+            Err(_) => return Awaited::Nothing,
         }
     }
 }

@@ -6,43 +6,61 @@
 //! * `logging`: where `tracing` goes: stderr, with priorities where that is the journal.
 //! * Everything else is a command of that name.
 
+mod after_end;
 mod apply;
 mod arguments;
+mod attach;
+mod by_hand;
 mod completions;
 mod config;
+mod console;
 mod context;
 mod conversation;
+mod cp;
+mod diff;
 mod down;
+mod each;
 mod examples;
 mod exec;
 mod failure;
 mod inspect;
 mod interrupt;
 mod inventory;
+mod kill;
 mod layers;
 mod log_printer;
 mod logging;
 mod logs;
 mod man;
 mod output;
+mod pause;
 mod phrase;
 mod plan;
 mod planning;
+mod port;
 mod process;
 mod progress;
 mod ps;
+mod rename;
+mod restart;
+mod rm;
+mod run;
 pub mod runtime;
 mod schema;
 mod select;
 mod settle;
+mod start;
 mod stats;
 mod status;
+mod stop;
 mod streams;
 mod table;
 mod terminal;
 mod top;
+mod update;
 mod validate;
 mod version;
+mod wait;
 mod watch;
 
 use std::ffi::OsString;
@@ -106,6 +124,23 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Exec(arguments) => exec::run(&arguments, &context(&[])),
         Command::Runtime(_) => Err(Failure::usage("`runtime` has options of its own, which follow it")
             .hint("evenkeel runtime --root DIR create ..")),
+        Command::Run(arguments) => run::run(&arguments, &context(&[]), output),
+        Command::Create(arguments) => run::create(&arguments, &context(&[]), output),
+        Command::AfterEnd(arguments) => after_end::run(&arguments, &context(&[]), output),
+        Command::Start(arguments) => start::run(&arguments, &context(&arguments.names.files), output),
+        Command::Stop(arguments) => stop::run(&arguments, &context(&arguments.names.files), output),
+        Command::Restart(arguments) => restart::run(&arguments, &context(&arguments.names.files), output),
+        Command::Kill(arguments) => kill::run(&arguments, &context(&arguments.names.files), output),
+        Command::Wait(arguments) => wait::run(&arguments, &context(&arguments.names.files), output),
+        Command::Rm(arguments) => rm::run(&arguments, &context(&arguments.names.files), output),
+        Command::Pause(arguments) => pause::pause(&arguments, &context(&arguments.names.files), output),
+        Command::Unpause(arguments) => pause::unpause(&arguments, &context(&arguments.names.files), output),
+        Command::Update(arguments) => update::run(&arguments, &context(&arguments.names.files), output),
+        Command::Attach(arguments) => attach::run(&arguments, &context(&[]), output),
+        Command::Rename(arguments) => rename::run(&arguments, &context(&[]), output),
+        Command::Port(arguments) => port::run(&arguments, &context(&[]), output),
+        Command::Cp(arguments) => cp::run(&arguments, &context(&[])),
+        Command::Diff(arguments) => diff::run(&arguments, &context(&[]), output),
         Command::Completions(arguments) => completions::run(&arguments, output),
         Command::Man(arguments) => man::run(&arguments, output),
         Command::Version => version::run(output),

@@ -240,6 +240,7 @@ fn words(action: &Action) -> Words {
         Action::ConnectContainer { .. } => ("connecting", "connected"),
         Action::DisconnectContainer { .. } => ("disconnecting", "disconnected"),
         Action::RefuseUpdate { .. } => ("refusing its update", "rolled back"),
+        Action::ResumeContainer { .. } => ("resuming", "resumed"),
         Action::StartContainer { .. } => ("starting", "started"),
         Action::StopContainer { .. } => ("stopping", "stopped"),
         Action::AwaitContainer { condition, .. } => match condition {

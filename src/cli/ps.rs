@@ -26,6 +26,10 @@ pub struct PsArguments {
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 
+    /// Also those that nobody declares and that have ended
+    #[arg(long, short)]
+    all: bool,
+
     /// Only the ids, one a line
     #[arg(long, short)]
     quiet: bool,
@@ -71,6 +75,13 @@ pub fn run(arguments: &PsArguments, context: &Context, output: &Output) -> Resul
         None => Inventory::read(context.paths.clone())?,
     };
     let chosen = select::many(inventory.records(), &arguments.names, &|| context.tie_break())?;
+    // What is declared is shown whatever became of it; what somebody ran once is over with its end.
+    let is_shown = |record: &&ContainerRecord| {
+        let named = arguments.all || !arguments.names.is_empty() || record.project.project().is_some();
+        Ok::<_, Failure>(named || matches!(inventory.liveness(record)?, Liveness::Monitored(_) | Liveness::Lost(_)))
+    };
+    let shown = chosen.into_iter().map(|record| Ok(is_shown(&record)?.then_some(record)));
+    let chosen: Vec<_> = shown.collect::<Result<Vec<_>, Failure>>()?.into_iter().flatten().collect();
     if arguments.quiet {
         return ids(&chosen, output);
     }

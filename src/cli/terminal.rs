@@ -68,7 +68,15 @@ pub struct Signals {
     before: SigSet,
 }
 
-const WATCHED: [Signal; 5] = [Signal::SIGWINCH, Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+const WATCHED: [Signal; 7] = [
+    Signal::SIGWINCH,
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
 
 impl Signals {
     /// From now on these signals wait to be read. Must be called before other threads are started, since they

@@ -3,15 +3,17 @@
 //! Every operation reads the records that it needs afresh: between two of them another process may have worked
 //! here, and a `kill -9` at any point leaves nothing but what the next run reads.
 
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::container::await_condition::{await_condition, await_steadiness};
+use super::container::changes::{self, Change};
 use super::container::launch::Surroundings;
 use super::container::oci::cgroup_parent;
-use super::container::{create, lifecycle};
+use super::container::{create, inside, lifecycle};
 use super::error::{At, EngineError};
 use super::files::{self, Durability};
 use super::image::{self, Store};
@@ -138,8 +140,31 @@ impl Host {
         shared.remove_if_empty().map_err(|source| EngineError::Cgroups { source: Box::new(source) })
     }
 
+    /// Calls `look` with the root directory of a container as it sees it, volumes included. The lock is held where the
+    /// container does not run, so that nobody starts it meanwhile.
+    pub fn with_root<T: Send>(
+        &self,
+        record: &ContainerRecord,
+        look: impl FnOnce(BorrowedFd<'_>) -> T + Send,
+    ) -> Result<T, EngineError> {
+        inside::with_root(&self.paths, &self.store, record, look)
+    }
+
+    /// What a container changed in its image's files.
+    pub fn changes(&self, record: &ContainerRecord) -> Result<Vec<Change>, EngineError> {
+        let image = create::image(&self.store, record)?;
+        let layers: Vec<PathBuf> = image.layers.iter().map(|layer| self.store.layer_path(layer)).collect();
+        changes::changes(&self.paths, &layers, record)
+    }
+
     pub(super) fn surroundings(&self) -> Surroundings<'_> {
-        Surroundings { paths: &self.paths, tag: &self.tag, store: &self.store, facts: &self.facts }
+        Surroundings {
+            paths: &self.paths,
+            tag: &self.tag,
+            store: &self.store,
+            facts: &self.facts,
+            evenkeel: &self.images.helper,
+        }
     }
 
     fn fetch_image(&self, source: &ImageSource) -> Result<(), EngineError> {
@@ -240,6 +265,7 @@ impl Engine for Host {
             Action::UpdateContainer { record } => self.update(record),
             Action::ConnectContainer { id } => connect::connect(self, &self.record(id)?),
             Action::StartContainer { id } => self.start(id),
+            Action::ResumeContainer { id } => lifecycle::resume(&self.paths, &self.record(id)?),
             Action::StopContainer { id } => self.stop(id),
             Action::RemoveContainer { id } => self.remove(id),
             Action::RemoveOrphan { orphan } => orphans::remove(self, orphan),

@@ -4,6 +4,7 @@
 //!
 //! * `records`, `files`, [`lock`]: what is on disk, and how it gets there whole.
 //! * [`image`], `storage`, [`network`], `container`: the four kinds of objects.
+//! * [`transfer`]: files out of a container and into one.
 //! * `observe`: all of them at once, as [`Actual`].
 
 use std::collections::BTreeMap;
@@ -27,7 +28,9 @@ mod observe;
 mod orphans;
 pub mod records;
 mod storage;
+pub mod transfer;
 
+pub use container::changes::{Change, Kind as ChangeKind};
 pub use container::oci::cgroup_path;
 
 /// What an observation should look at beside everything that records name.

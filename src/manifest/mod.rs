@@ -84,6 +84,11 @@ pub fn load(inputs: &[PathBuf], variable: &dyn Fn(&str) -> Option<String>) -> Re
     source::on_this_host(variable, |surroundings| parse(layers, surroundings))
 }
 
+/// Reads a text that is on no disk as a manifest in the working directory.
+pub fn load_text(source: Source, variable: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Problems> {
+    source::on_this_host(variable, |surroundings| parse(vec![vec![source]], surroundings))
+}
+
 /// The name of the project at `inputs`, whatever else may be wrong with it.
 pub fn load_project(inputs: &[PathBuf], variable: &dyn Fn(&str) -> Option<String>) -> Result<ProjectName, Problems> {
     let layers = source::read_layers(inputs)?;

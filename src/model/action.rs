@@ -38,6 +38,8 @@ pub enum Action {
     /// A monitor runs it. Includes `ConnectContainer`. Done when the first process runs, or when it could not
     /// be started and the restart policy has nothing more to say (then an error).
     StartContainer { id: ContainerId },
+    /// Its processes go on, if they were frozen.
+    ResumeContainer { id: ContainerId },
     /// It has ended and its monitor too: stop signal, grace period, SIGKILL. Network and files stay.
     StopContainer { id: ContainerId },
     /// Its network namespace and its links are gone, as after a boot; files and record stay. Refused while it runs.
@@ -76,6 +78,7 @@ impl Action {
             Action::DisconnectContainer { .. } => "disconnect",
             Action::RefuseUpdate { .. } => "refuse the update of",
             Action::StartContainer { .. } => "start",
+            Action::ResumeContainer { .. } => "resume",
             Action::StopContainer { .. } => "stop",
             Action::AwaitContainer { .. } => "await",
         }

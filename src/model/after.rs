@@ -81,6 +81,13 @@ impl Actual {
             }
             Action::ConnectContainer { id } => self.connect(id)?,
             Action::StartContainer { id } => self.start(id)?,
+            Action::ResumeContainer { id } => {
+                if let Liveness::Monitored(status) = &mut self.container(id)?.liveness
+                    && status.phase == Phase::Paused
+                {
+                    status.phase = Phase::Running;
+                }
+            }
             Action::StopContainer { id } => {
                 if let Some(container) = self.containers.get_mut(id) {
                     stop(container);

@@ -1,5 +1,6 @@
 //! What a monitor reads when it starts: the launch file, written by the engine.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -85,4 +86,7 @@ pub struct Launch {
     pub stop_signal: Signal,
     pub stop_grace_period: Timespan,
     pub logging: Logging,
+    /// What the monitor executes as its last act, when the container is over: program and arguments. Empty is nothing.
+    #[serde(default)]
+    pub after_end: Vec<OsString>,
 }

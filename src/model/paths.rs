@@ -95,6 +95,9 @@ pub mod run {
     pub const LOCK: &str = "lock";
     /// A seqpacket socket: see [`crate::monitor`].
     pub const CONTROL: &str = "control";
+    /// Pipes of those who want to see everything from the first byte on, while the container is started.
+    pub const STDOUT: &str = "stdout";
+    pub const STDERR: &str = "stderr";
     /// A monitor's standard error: empty, unless it failed in a way that it could not report.
     pub const MONITOR_ERRORS: &str = "monitor.err";
 }

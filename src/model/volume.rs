@@ -24,6 +24,15 @@ pub struct VolumeSpec {
     pub labels: BTreeMap<String, String>,
 }
 
+/// The label of a volume that was made for one container alone, and goes with it when that is asked for.
+pub const ANONYMOUS: &str = "evenkeel.anonymous";
+
+impl VolumeSpec {
+    pub fn is_anonymous(&self) -> bool {
+        self.labels.contains_key(ANONYMOUS)
+    }
+}
+
 /// How mounts made later on one side reach the other (mount_namespaces(7)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

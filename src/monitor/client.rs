@@ -144,6 +144,25 @@ impl Client {
         }
     }
 
+    /// Takes hold of the first process's standard input, alone: it ends when the descriptor is closed. `None` when it is
+    /// not open.
+    pub fn take_input(&self) -> Result<Option<OwnedFd>, MonitorError> {
+        self.send(&Request::TakeInput, &[])?;
+        let mut packet = self.receive()?;
+        match self.read(&packet)? {
+            Answer::Attached => Ok(packet.descriptors.pop()),
+            // It is over already.
+            Answer::Status(_) => Ok(None),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Asks for the end of the container, to be waited for beside other things.
+    pub fn end(self) -> Result<End, MonitorError> {
+        self.send(&Request::Wait, &[])?;
+        Ok(End { client: self })
+    }
+
     fn call(&self, request: &Request) -> Result<(), MonitorError> {
         self.send(request, &[])?;
         match self.read(&self.receive()?)? {
@@ -187,6 +206,29 @@ impl Client {
     }
 }
 
+/// The end of a container, which is to come.
+#[derive(Debug)]
+pub struct End {
+    client: Client,
+}
+
+impl End {
+    /// Waits for it.
+    pub fn status(&self) -> Result<Status, MonitorError> {
+        match self.client.read(&self.client.receive()?)? {
+            Answer::Status(status) => Ok(status),
+            other => Err(unexpected(other)),
+        }
+    }
+}
+
+/// Readable when [`End::status`] would not block.
+impl AsFd for End {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.client.socket.as_fd()
+    }
+}
+
 impl Running {
     /// Waits until the process has ended.
     pub fn wait(&self) -> Result<Exit, MonitorError> {
@@ -225,6 +267,8 @@ fn unexpected(answer: Answer) -> MonitorError {
     match answer {
         Answer::Refused { reason } => MonitorError::Refused(reason),
         Answer::Failed(failure) => MonitorError::Start(failure),
+        // What those are told who asked too late.
+        Answer::Status(_) => MonitorError::Refused("the container has ended".to_owned()),
         other => MonitorError::Answer(format!("{other:?}")),
     }
 }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::Mode;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, accept_with, bind, listen, shutdown, socket_with};
 
 use super::error::MonitorError;
 use super::packet::{self, Packet};
@@ -79,6 +79,22 @@ impl Control {
         if let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             self.count = self.count.wrapping_add(1);
             self.connections.push(Connection { number: self.count, socket, promise: None });
+        }
+    }
+
+    /// Nobody can connect any more. Those who did and were promised nothing are promised `last`; what they asked for is
+    /// not heard any more. Whoever speaks after this learns that nobody listens.
+    pub fn hear_no_more(&mut self, last: Promise) {
+        let mut before = None;
+        while before.replace(self.connections.len()) != Some(self.connections.len()) {
+            self.accept();
+        }
+        for connection in &mut self.connections {
+            connection.promise.get_or_insert(last);
+            // A socket that is closed with something unread takes back what it sent (unix(7), ECONNRESET). One that is
+            // not connected any more has nobody to tell.
+            let _ = shutdown(&connection.socket, Shutdown::Read);
+            while packet::receive(&connection.socket).is_ok_and(|packet| packet.is_some()) {}
         }
     }
 

@@ -31,6 +31,7 @@
 //! * A status file of a container that is over stays where it is until the run directory goes: `ps` needs it. After a
 //!   reboot there is neither; then what is declared running is started anyway, so no durable copy is kept.
 
+pub mod audience;
 mod children;
 pub mod client;
 pub mod clock;

@@ -3,6 +3,7 @@
 //! # Decisions
 //! * Onlookers get a copy of what is read for the log. They never slow the container down: what does not fit into
 //!   their socket's buffer is left out for them; the log has it.
+//! * Who was there before the start misses nothing: see [`super::audience`].
 //! * The buffer exists only while something comes. A container that has been silent for [`QUIET`] costs none.
 
 use std::fs::File;
@@ -16,6 +17,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::net::{SendFlags, send};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::audience::Audience;
 use super::clock::Now;
 use super::errand::Descriptors;
 use super::error::MonitorError;
@@ -56,6 +58,7 @@ struct Onlooker {
 #[derive(Debug)]
 pub struct Output {
     terminal: Terminal,
+    audience: Audience,
     writer: Writer,
     sources: Vec<Source>,
     /// Where standard input is fed, when it stays open.
@@ -66,9 +69,10 @@ pub struct Output {
 }
 
 impl Output {
-    pub fn new(terminal: Terminal, logs: PathBuf, logging: Logging) -> Output {
+    pub fn new(terminal: Terminal, audience: Audience, logs: PathBuf, logging: Logging) -> Output {
         Output {
             terminal,
+            audience,
             writer: Writer::new(logs, logging),
             sources: Vec::new(),
             input: None,
@@ -123,7 +127,17 @@ impl Output {
 
     /// Descriptors that are readable when [`Output::read`] has something to do, with their streams.
     pub fn interests(&self) -> impl Iterator<Item = (Stream, BorrowedFd<'_>)> {
-        self.sources.iter().map(|source| (source.stream, source.file.as_fd()))
+        let heard = self.sources.iter().filter(|source| !self.audience.is_behind(source.stream));
+        heard.map(|source| (source.stream, source.file.as_fd()))
+    }
+
+    pub fn audience(&mut self) -> &mut Audience {
+        &mut self.audience
+    }
+
+    /// Descriptors that are writable when the audience can catch up.
+    pub fn audience_interests(&self) -> impl Iterator<Item = (Stream, BorrowedFd<'_>)> {
+        self.audience.interests()
     }
 
     /// Reads once from a stream and logs it.
@@ -144,6 +158,7 @@ impl Output {
                 source.splitter.take(&self.buffer[..count], now, &mut self.writer);
                 let (stream, bytes) = (source.stream, &self.buffer[..count]);
                 self.onlookers.retain(|onlooker| onlooker.show(stream, bytes));
+                self.audience.tell(stream, bytes);
                 Outcome::More
             }
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
@@ -175,9 +190,27 @@ impl Output {
         if self.onlookers.len() >= MOST_ONLOOKERS {
             return Err(io::Error::other("too many look on already"));
         }
-        let input = self.input.as_ref().map(OwnedFd::try_clone).transpose()?;
+        let input = self.input()?;
         self.onlookers.push(Onlooker { stdout, stderr });
         Ok(input)
+    }
+
+    fn input(&self) -> io::Result<Option<OwnedFd>> {
+        self.input.as_ref().map(OwnedFd::try_clone).transpose()
+    }
+
+    /// Gives the container's standard input to somebody alone: it ends when they close it, as with a pipe in a shell. A
+    /// terminal has no such end, and goes on being ours too.
+    pub fn hand_over_input(&mut self) -> io::Result<Option<OwnedFd>> {
+        match self.terminal {
+            Terminal::Tty => self.input(),
+            Terminal::None | Terminal::StdinOpen => Ok(self.input.take()),
+        }
+    }
+
+    /// The container is over, and nothing more comes.
+    pub fn take_leave(self) -> io::Result<()> {
+        self.audience.take_leave()
     }
 
     /// When [`Output::rest`] has something to do.

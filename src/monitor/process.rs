@@ -3,8 +3,11 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use nix::sys::signal::SigSet;
 
 use super::error::MonitorError;
 use super::protocol::{Handshake, StartFailure, chain};
@@ -20,7 +23,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         eprintln!("usage: evenkeel-monitor DIR\n\n`evenkeel` starts this, one for each container; people do not.");
         return ExitCode::from(64);
     };
-    match leave_the_caller().and_then(|()| supervise(PathBuf::from(directory))) {
+    match leave_the_caller().and_then(|()| supervise(PathBuf::from(directory))).and_then(|last| become_another(&last)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", chain(&error));
@@ -51,12 +54,22 @@ fn leave_the_caller() -> Result<(), MonitorError> {
         .map_err(|error| failed("become a subreaper")(error.into()))
 }
 
-fn supervise(directory: PathBuf) -> Result<(), MonitorError> {
+/// The container is over; what its launch file wants then is executed in place of this process.
+fn become_another(command: &[OsString]) -> Result<(), MonitorError> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(()) };
+    // The supervisor blocked signals, and a mask outlives execve(2).
+    let unblocked = SigSet::empty().thread_set_mask();
+    unblocked.map_err(|error| MonitorError::system("receive signals", "its last act", error))?;
+    let error = Command::new(program).args(arguments).exec();
+    Err(MonitorError::file("execute", Path::new(program), error))
+}
+
+fn supervise(directory: PathBuf) -> Result<Vec<OsString>, MonitorError> {
     let supervisor = match Supervisor::open(directory) {
         Ok(supervisor) => supervisor,
         Err(error) => {
             tell(&Handshake::Failed(StartFailure::other(&error)));
-            return Ok(());
+            return Ok(Vec::new());
         }
     };
     supervisor.name_process();

@@ -13,8 +13,10 @@
 //! exec                0, 1, 2 of it    started; ended, once it did
 //! exec with terminal                   started + the pty's master side; ended
 //! attach              stdout, stderr   attached + standard input, if it is open
+//! take_input                           attached + standard input, if it is open
 //! ```
 //!
+//! Whoever is not answered when the container is over gets the status instead.
 //! Any of them may be answered by `refused` or `failed`. Client and monitor may be of different versions: unknown
 //! fields are ignored, an unknown request is refused.
 
@@ -44,6 +46,8 @@ pub enum Request {
     Wait,
     Exec(ExecSpec),
     Attach,
+    /// Give the container's standard input to this client alone.
+    TakeInput,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

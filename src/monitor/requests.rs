@@ -40,6 +40,7 @@ impl Supervisor {
             Request::Reload => self.reload(number, now),
             Request::Exec(request) => self.exec(number, &request, packet),
             Request::Attach => self.attach(number, packet),
+            Request::TakeInput => self.give_input(number),
         }
     }
 
@@ -133,6 +134,16 @@ impl Supervisor {
                 }
                 None => at += 1,
             }
+        }
+    }
+
+    fn give_input(&mut self, number: u32) {
+        match self.output.hand_over_input() {
+            Ok(input) => {
+                let input: Vec<BorrowedFd<'_>> = input.iter().map(AsFd::as_fd).collect();
+                self.control.answer(number, &Answer::Attached, &input);
+            }
+            Err(error) => self.refuse(number, &error.to_string()),
         }
     }
 

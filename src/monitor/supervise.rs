@@ -3,6 +3,7 @@
 //! One thread, one poll(2). Every part names the descriptors it waits for and the time at which it has something to
 //! do; whatever is ready is handled, then deadlines, then the status file is brought up to date.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::AsFd;
 
+use super::audience::Audience;
 use super::clock::Now;
 use super::control::{self, Control, Promise};
 use super::errand::Errand;
@@ -43,6 +45,7 @@ enum Ready {
     Jobs,
     Probe,
     Output(Stream),
+    Audience(Stream),
     Control(control::Ready),
     Names(names::Ready),
 }
@@ -107,7 +110,12 @@ impl Supervisor {
         let signals = signals().map_err(system("receive signals"))?;
         Ok(Box::new(Supervisor {
             control: Control::open(&directory)?,
-            output: Output::new(launch.terminal, launch.logs.clone(), launch.logging.clone()),
+            output: Output::new(
+                launch.terminal,
+                Audience::find(&directory),
+                launch.logs.clone(),
+                launch.logging.clone(),
+            ),
             workload: Workload::default(),
             jobs: Vec::new(),
             names_again: is_due_later(&launch, names.as_ref()),
@@ -137,7 +145,9 @@ impl Supervisor {
     }
 
     /// Runs the container until it is over. `tell` hears once how the first start went.
-    pub fn run(mut self: Box<Self>, tell: impl FnOnce(FirstStart)) -> Result<(), MonitorError> {
+    ///
+    /// Gives the last act of its process.
+    pub fn run(mut self: Box<Self>, tell: impl FnOnce(FirstStart)) -> Result<Vec<OsString>, MonitorError> {
         let mut tell = Some(tell);
         self.carry_out(Command::Start, Now::read());
         loop {
@@ -176,6 +186,8 @@ impl Supervisor {
         let probing = self.probe.iter().flat_map(Probe::interests);
         probing.for_each(|(fd, flags)| add(Ready::Probe, fd, flags));
         self.output.interests().for_each(|(stream, fd)| add(Ready::Output(stream), fd, PollFlags::IN));
+        let behind = self.output.audience_interests();
+        behind.for_each(|(stream, fd)| add(Ready::Audience(stream), fd, PollFlags::OUT));
         self.control.interests().for_each(|(ready, fd)| add(Ready::Control(ready), fd, PollFlags::IN));
         let names = self.names.iter().flat_map(names::Server::interests);
         names.for_each(|(ready, fd, flags)| add(Ready::Names(ready), fd, flags));
@@ -212,6 +224,7 @@ impl Supervisor {
             Ready::Jobs => self.hear_jobs(),
             Ready::Probe => self.advance_probe(now),
             Ready::Output(stream) => self.output.read(stream, now),
+            Ready::Audience(stream) => self.output.audience().catch_up(stream),
             Ready::Control(control::Ready::Listener) => self.control.accept(),
             Ready::Control(control::Ready::Connection(number)) => self.take_request(number, now),
             Ready::Names(ready) => {
@@ -281,20 +294,26 @@ impl Supervisor {
         }
     }
 
-    /// The container is over: everything goes, the lock last, and then those are told who wait for it.
-    fn say_goodbye(mut self: Box<Self>) -> Result<(), MonitorError> {
+    /// The container is over: everything goes, the lock last, and then those are told who wait for it. Gives what is to
+    /// be executed then.
+    fn say_goodbye(mut self: Box<Self>) -> Result<Vec<OsString>, MonitorError> {
         let answer = self.status_answer();
         self.workload.end_leftovers();
         let removed = self.workload.remove_cgroup();
         self.complain(removed);
         control::remove(&self.directory)
             .map_err(|source| MonitorError::file("remove the control socket in", &self.directory, source))?;
-        let Supervisor { names, probe, output, _lock: lock, mut control, .. } = *self;
-        drop((names, probe, output));
+        self.control.hear_no_more(Promise::Over);
+        let Supervisor { launch, names, probe, output, _lock: lock, mut control, .. } = *self;
+        drop((names, probe));
         drop(lock);
         control.keep(Promise::Over, &answer);
         control.keep(Promise::Running, &answer);
-        Ok(())
+        drop(control);
+        if let Err(error) = output.take_leave() {
+            eprintln!("{}: some output was not read to its end: {error}", launch.name);
+        }
+        Ok(launch.after_end)
     }
 }
 

@@ -1,6 +1,9 @@
 //! How a stored container compares with what its instance should be: field by field, and beyond the fields its image,
 //! its networks, its namespace and its files.
 //!
+//! What nobody declares is never made anew: its files are all that there is of it, and the image that it was made of is
+//! its image, wherever the name of that leads now.
+//!
 //! A record *fits* when no difference is of class `replace`. Differences that a manifest only writes down differently
 //! (an address as it was chosen) are of class `none`.
 
@@ -13,7 +16,7 @@ use super::scope::attached;
 use super::{ChangeClass, FieldChange, World, cause_of, diff};
 use crate::model::actual::ActualContainer;
 use crate::model::container::ContainerSpec;
-use crate::model::id::{ContainerId, Instance, ResourceName};
+use crate::model::id::{ContainerId, Instance, ResourceName, Whose};
 use crate::model::network::NetworkMode;
 use crate::model::record::ContainerRecord;
 
@@ -82,13 +85,14 @@ impl<'a> Standard<'_, 'a> {
         let record = &container.record;
         let mut changes = diff::container(&record.spec, spec);
         let mut causes = Vec::new();
-        if let Some(broken) = &container.broken {
+        let is_by_hand = record.project == Whose::Nobody;
+        if let Some(broken) = container.broken.as_ref().filter(|_| !is_by_hand) {
             changes.push(replaced("files", broken, "made anew"));
             causes.push(format!("its files are damaged: {broken}"));
         }
         let old = record.image.as_ref().map_or("unknown", |image| image.short());
         match self.images.knowledge(self.world, &spec.image) {
-            _ if record.spec.image != spec.image => {}
+            _ if record.spec.image != spec.image || is_by_hand => {}
             Knowledge::Here(id) if record.image.as_ref().is_some_and(|image| *image != id) => {
                 changes.push(replaced("image id", old, id.short()));
                 causes.push("its image changed".to_owned());

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use super::addresses::{AddressBook, Applicant, collide};
 use super::comparison::{Comparison, Standard};
 use super::images::{Images, Knowledge, unmounted_volumes};
-use super::liveness::{Standing, is_up, limits_drift, meets, remark, standing};
+use super::liveness::{Standing, is_paused, is_up, limits_drift, meets, remark, standing};
 use super::networks::Networks;
 use super::notation::Notation;
 use super::scope::in_order;
@@ -56,6 +56,8 @@ pub(super) struct Decision<'a> {
     pub stop: Option<String>,
     /// Why it has to start, last of all.
     pub start: Option<String>,
+    /// Why it has to be resumed while it runs.
+    pub resume: Option<String>,
     /// Its links have to be put back while it runs.
     pub connect: Option<Work>,
     /// What makes it ready for others: healthy where it has a check.
@@ -330,6 +332,8 @@ impl<'w, 'a> Round<'w, 'a> {
             (is_awaited && !meets(container, ready_when)).then(|| "it ended before it was ready".to_owned())
         });
         let connect = self.connect(container, start.is_some() || stop.is_some());
+        let goes_on = start.is_none() && stop.is_none() && spec.state == RunState::Running;
+        let resume = (goes_on && is_paused(&container.liveness)).then(|| "paused by hand".to_owned());
         Decision {
             record,
             kept: Some(container),
@@ -339,6 +343,7 @@ impl<'w, 'a> Round<'w, 'a> {
             reason,
             stop,
             start,
+            resume,
             connect,
             ready_when,
             fallback: None,
@@ -410,6 +415,7 @@ impl<'w, 'a> Round<'w, 'a> {
             reason,
             stop: None,
             start,
+            resume: None,
             connect: None,
             ready_when,
             fallback: None,

@@ -7,7 +7,7 @@
 //! | absent | | any | down: not started since it was created, or since boot |
 //! | lost | | any | stale: stopped and started, since nobody supervises it |
 //! | there | starting, running, waiting, crash loop | any | up: the monitor does the rest |
-//! | there | paused | any | up, with a word: somebody paused it and will resume it |
+//! | there | paused | any | up, and resumed: somebody paused it by hand, but it is declared running |
 //! | there | stopping | any | stale: it will be down, by somebody's hand |
 //! | ended | stopped | any | down: stopped by hand, but declared running |
 //! | ended | failed, never ran | any | down: every run tries again |
@@ -94,6 +94,11 @@ pub(super) fn is_up(liveness: &Liveness) -> bool {
     }
 }
 
+/// Whether its processes are frozen.
+pub(super) fn is_paused(liveness: &Liveness) -> bool {
+    matches!(liveness, Liveness::Monitored(status) if status.phase == Phase::Paused)
+}
+
 /// Whether `condition` holds of it.
 pub(super) fn meets(container: &ActualContainer, condition: Condition) -> bool {
     match (&container.liveness, condition) {
@@ -115,7 +120,6 @@ pub(super) fn meets(container: &ActualContainer, condition: Condition) -> bool {
 pub(super) fn remark(container: &ActualContainer) -> Option<String> {
     let name = &container.record.instance;
     match &container.liveness {
-        Liveness::Monitored(status) if status.phase == Phase::Paused => Some(format!("container {name} is paused")),
         Liveness::Monitored(status) if status.phase == Phase::CrashLoop => {
             Some(format!("container {name} ends again and again ({} restarts)", status.restarts))
         }

@@ -248,6 +248,11 @@ impl<'w, 'a> Sequence<'w, 'a> {
             // Stopped with its old settings, started with its new ones.
             self.graph.require(node, previous.replace(node));
         }
+        if let Some(reason) = &decision.resume {
+            let action = Action::ResumeContainer { id: id.clone() };
+            let node = self.graph.add(action, subject(&decision.record), mark, reason.clone());
+            self.graph.require(node, previous.replace(node));
+        }
         if let Some(work) = &decision.connect {
             let action = Action::ConnectContainer { id: id.clone() };
             let node = self.add_work(action, subject(&decision.record), work);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::containers::Containers;
 use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, cause_of, diff};
 use crate::model::actual::ActualContainer;
-use crate::model::id::{ResourceName, VolumeKey};
+use crate::model::id::{ResourceName, VolumeKey, Whose};
 use crate::model::record::{RECORD_VERSION, VolumeRecord};
 use crate::model::volume::VolumeSpec;
 
@@ -64,8 +64,8 @@ fn leave(
     findings: &mut Findings,
 ) {
     if !world.policy.expendable_volumes.contains(&key.name) {
-        // With targets the rest of the project is not spoken of.
-        if world.scope.is_whole() {
+        // With targets the rest of the project is not spoken of, and what nobody declares cannot be missing anywhere.
+        if world.scope.is_whole() && key.project != Whose::Nobody {
             findings.warn(format!("volume {} is no longer declared; its data is kept", key.name));
         }
         return;

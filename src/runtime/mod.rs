@@ -27,6 +27,7 @@ pub mod hooks;
 pub mod identity;
 mod init;
 pub mod launch;
+pub mod look;
 mod masks;
 mod mount_options;
 mod mounts;

@@ -56,6 +56,7 @@ impl Container {
             stop_signal: Signal::TERM,
             stop_grace_period: Timespan::from_secs(5),
             logging: Logging::default(),
+            after_end: Vec::new(),
         };
         let config = config(line, &format!("/evenkeel-monitor-test-{}", launch.id));
         Container { directory, launch, config }

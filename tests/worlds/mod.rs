@@ -211,7 +211,8 @@ fn container(project: &Project, desired: &Desired, n: usize, choice: &Choice) ->
         }
         _ => {}
     }
-    for (needed, condition) in &choice.needs {
+    // What is run by hand waits for nobody.
+    for (needed, condition) in choice.needs.iter().filter(|_| project.name != BY_HAND) {
         let Some(needed) = NAMES[..n].get(usize::from(*needed)).map(|text| name(text)) else { continue };
         let Some(other) = desired.containers.get(&needed).filter(|other| other.replicas > 0) else { continue };
         let condition = match condition {

@@ -1,8 +1,9 @@
 //! What a monitor reads: the OCI configuration and the launch file, in the container's run directory.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::effective::{Effective, effective};
 use super::{etc, oci};
@@ -11,7 +12,7 @@ use crate::engine::files::{self, Durability};
 use crate::engine::image::Store;
 use crate::engine::records;
 use crate::model::actual::HostFacts;
-use crate::model::id::RootTag;
+use crate::model::id::{RootTag, Whose};
 use crate::model::image::Image;
 use crate::model::launch::{Identity, LAUNCH_VERSION, Launch, Resolver, RootFilesystem, Terminal};
 use crate::model::network::NetworkMode;
@@ -24,6 +25,8 @@ pub struct Surroundings<'a> {
     pub tag: &'a RootTag,
     pub store: &'a Store,
     pub facts: &'a HostFacts,
+    /// The `evenkeel` binary.
+    pub evenkeel: &'a Path,
 }
 
 /// What becomes of a container on this host.
@@ -69,6 +72,7 @@ pub fn prepare(on: &Surroundings<'_>, record: &ContainerRecord, image: &Image) -
         stop_signal: effective.stop_signal,
         stop_grace_period: spec.stop_grace_period,
         logging: spec.logging.clone(),
+        after_end: after_end(on, record),
     };
     Ok(Prepared { directory, launch, effective })
 }
@@ -97,6 +101,27 @@ impl Prepared {
     /// Writes the launch file alone: what a running monitor takes over.
     pub fn write_launch(&self) -> Result<(), EngineError> {
         files::write_json(&self.directory.join(run::LAUNCH), &self.launch, Durability::Volatile)
+    }
+}
+
+/// Nobody plans for what nobody declares: that its ports and names are free again when it is over, and that it goes if
+/// it should, is seen to by a command that its monitor executes.
+fn after_end(on: &Surroundings<'_>, record: &ContainerRecord) -> Vec<OsString> {
+    match record.project {
+        Whose::Project(_) => Vec::new(),
+        Whose::Nobody => {
+            let (root, run) = (on.paths.root.as_os_str(), on.paths.run.as_os_str());
+            let words: [&OsStr; 7] = [
+                on.evenkeel.as_os_str(),
+                "--root".as_ref(),
+                root,
+                "--run".as_ref(),
+                run,
+                "after-end".as_ref(),
+                record.id.as_str().as_ref(),
+            ];
+            words.map(OsStr::to_owned).to_vec()
+        }
     }
 }
 

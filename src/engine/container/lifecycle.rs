@@ -22,6 +22,7 @@ use crate::model::id::ContainerId;
 use crate::model::image::Image;
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, Refused};
+use crate::model::status::Phase;
 use crate::monitor::logs::{Reader, Selection};
 use crate::monitor::{self, MonitorError};
 use crate::runtime::cgroup::{self, Hierarchy};
@@ -52,6 +53,18 @@ pub fn start(
     prepared.write(on, record)?;
     let started = monitor::spawn(monitor_binary, &prepared.directory);
     started.map(drop).map_err(|source| EngineError::Start { name: record.full_name(), source: Box::new(source) })
+}
+
+/// Its processes go on. One that is not paused does so already.
+pub fn resume(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
+    let directory = paths.container_run(&record.id);
+    match liveness(record, &directory)? {
+        Liveness::Monitored(status) if status.phase == Phase::Paused => {
+            let resumed = monitor::client::Client::connect(&directory).and_then(|client| client.resume());
+            resumed.map_err(failed("resume", record))
+        }
+        Liveness::Absent | Liveness::Monitored(_) | Liveness::Lost(_) | Liveness::Ended(_) => Ok(()),
+    }
 }
 
 /// Ends the container and its monitor.

@@ -31,6 +31,7 @@ use rustix::io::Errno;
 use super::{copy, view};
 use crate::engine::error::{At, EngineError};
 use crate::engine::files::{self, Durability};
+use crate::engine::records;
 use crate::model::actual::Drift;
 use crate::model::id::VolumeKey;
 use crate::model::paths::{self, Paths};
@@ -63,11 +64,15 @@ pub fn ensure(paths: &Paths, record: &VolumeRecord) -> Result<(), EngineError> {
     }
 }
 
-/// Moves the volume to the trash, where it stays until it is emptied.
+/// Moves the volume to the trash, where it stays until it is emptied. One that was made for a container alone is gone.
 pub fn remove(paths: &Paths, key: &VolumeKey, now: SystemTime) -> Result<(), EngineError> {
     let directory = paths.volume(key);
     if !directory.exists() {
         return Ok(());
+    }
+    // Nobody can come back for what was never named.
+    if records::volume(paths, key)?.is_some_and(|record| record.spec.is_anonymous()) {
+        return files::remove_directory(&directory);
     }
     files::create_directories(&paths.trash())?;
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -1,0 +1,28 @@
+//! `evenkeel after-end ID`: what the monitor of a container that nobody declares executes as its last act. See
+//! [`super::by_hand`].
+
+use clap::Args;
+
+use super::apply::Session;
+use super::by_hand;
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::output::Output;
+use crate::model::id::ContainerId;
+
+#[derive(Debug, Args)]
+pub struct AfterEndArguments {
+    id: ContainerId,
+}
+
+/// Taking the lock sees to everything that ended; this container is one of those, unless somebody else came first.
+pub fn run(arguments: &AfterEndArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let session = Session::open(context)?;
+    let lock = by_hand::lock(&session, output)?;
+    let actual = by_hand::observe(&session.host)?;
+    if let Some(container) = actual.containers.get(&arguments.id).filter(|c| !by_hand::is_up(&c.liveness)) {
+        by_hand::see_off(&session, &actual, &container.record, output)?;
+    }
+    session.host.tidy(&lock).map_err(Failure::engine)?;
+    Ok(Exit::Done)
+}

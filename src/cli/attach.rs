@@ -1,0 +1,69 @@
+//! `evenkeel attach`: looks on as a running container writes, and feeds its standard input.
+//!
+//! What is not read in time is left out; the log has it. So somebody who looks on never slows a container down.
+
+use clap::Args;
+
+use super::console::{Console, Fate, Outcome, SignalProxy};
+use super::context::Context;
+use super::each;
+use super::failure::{Exit, Failure};
+use super::kill::running;
+use super::output::Output;
+use super::run::foreground::exit_of;
+use super::terminal::Signals;
+use crate::model::record::ContainerRecord;
+
+#[derive(Debug, Args)]
+pub struct AttachArguments {
+    /// Do not feed its standard input
+    #[arg(long)]
+    no_stdin: bool,
+
+    /// Keep signals to this command instead of passing them on
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    sig_proxy: bool,
+
+    /// NAME, NAME.REPLICA, PROJECT/NAME or the beginning of an id
+    name: String,
+}
+
+pub fn run(arguments: &AttachArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let record = each::one(&arguments.name, context)?;
+    let proxy = if arguments.sig_proxy { SignalProxy::On } else { SignalProxy::Off };
+    attach(&record, !arguments.no_stdin, proxy, context, output)
+}
+
+/// Until the container is over, or we leave.
+pub fn attach(
+    record: &ContainerRecord,
+    interactive: bool,
+    proxy: SignalProxy,
+    context: &Context,
+    output: &Output,
+) -> Result<Exit, Failure> {
+    let signals = Signals::take()?;
+    let client = running(record, context)?;
+    let attached = client.attach().map_err(Failure::monitor)?;
+    let terminal = match &attached.stdin {
+        Some(fd) if record.spec.tty => Some(fd.try_clone()?),
+        _ => None,
+    };
+    let console = Console {
+        directory: context.paths.container_run(&record.id),
+        stdout: Some(attached.stdout),
+        stderr: Some(attached.stderr),
+        input: attached.stdin.filter(|_| interactive),
+        terminal,
+        fate: Fate::ToCome(client.end().map_err(Failure::monitor)?),
+        proxy,
+    };
+    match console.run(&signals)? {
+        Outcome::Left { signal: None } => {
+            output.remark("left it running");
+            Ok(Exit::Done)
+        }
+        Outcome::Left { signal: Some(code) } => Ok(Exit::Status(code)),
+        Outcome::Ended(status) => exit_of(&status),
+    }
+}

@@ -1,0 +1,57 @@
+//! `evenkeel kill`: a signal to the first process of containers.
+//!
+//! # Decisions
+//! SIGKILL is a stop without a grace period, as with Docker: the restart policy does not bring back what somebody
+//! killed, and of a declared container the next plan says that it was stopped by hand.
+
+use clap::Args;
+
+use super::context::Context;
+use super::each::{Names, each, remark_drift};
+use super::failure::{Exit, Failure};
+use super::output::Output;
+use super::stop::{Manner, stop};
+use crate::model::record::ContainerRecord;
+use crate::model::units::Signal;
+use crate::monitor::MonitorError;
+use crate::monitor::client::Client;
+
+#[derive(Debug, Args)]
+pub struct KillArguments {
+    #[command(flatten)]
+    pub names: Names,
+
+    /// Which one: a name or a number
+    #[arg(short, long, default_value = "SIGKILL")]
+    signal: Signal,
+}
+
+pub fn run(arguments: &KillArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let records = arguments.names.read(context)?;
+    let exit = each(&records, output, |record| kill(record, arguments.signal, context))?;
+    if arguments.signal == Signal::KILL {
+        remark_drift(&records, "starts it again", output);
+    }
+    Ok(exit)
+}
+
+fn kill(record: &ContainerRecord, signal: Signal, context: &Context) -> Result<(), Failure> {
+    let client = running(record, context)?;
+    if signal == Signal::KILL {
+        drop(client);
+        return stop(record, Manner::KILL, context);
+    }
+    let cannot = |error| Failure::monitor(error).context(format!("cannot signal container `{}`", record.full_name()));
+    client.kill(signal).map_err(cannot)
+}
+
+/// The monitor of a container that runs.
+pub fn running(record: &ContainerRecord, context: &Context) -> Result<Client, Failure> {
+    Client::connect(&context.paths.container_run(&record.id)).map_err(|error| {
+        let failure = match &error {
+            MonitorError::NotRunning { .. } => Failure::new(format!("container `{}` does not run", record.full_name())),
+            _ => Failure::monitor(error).context(format!("cannot reach container `{}`", record.full_name())),
+        };
+        failure.hint("see `evenkeel ps`")
+    })
+}

@@ -1,0 +1,402 @@
+//! The options of `run` as a manifest of one container.
+//!
+//! What a value means, and what is wrong with it, is the manifest's business alone: every option becomes a key, and
+//! [`crate::manifest`] reads the result. Here only Docker's forms of lists and pairs are taken apart.
+
+use std::net::TcpListener;
+
+use toml::{Table, Value};
+
+use super::arguments::{
+    ContainerArguments, LifeArguments, LimitArguments, NetworkArguments, ProcessArguments, ResourceArguments,
+    SecurityArguments, StorageArguments,
+};
+use super::mounts::{self, Mounts};
+use crate::cli::context::variable;
+use crate::cli::failure::Failure;
+use crate::model::paths::Paths;
+
+/// What the project is called in it; the container belongs to none.
+pub const PROJECT: &str = "run";
+const IMAGE: &str = "image";
+
+/// Where a container's network comes from, as far as the manifest cannot say it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    /// As the manifest has it.
+    Declared,
+    /// `PROJECT/NETWORK`, or only the latter, as they were written.
+    OfProjects(Vec<String>),
+    /// The namespace of this container.
+    Container(String),
+}
+
+/// A manifest, and what it cannot say.
+#[derive(Debug)]
+pub struct Declaration {
+    pub manifest: Table,
+    pub network: Network,
+}
+
+/// `unique` tells volumes of the container's own from those of an earlier one of its name.
+pub fn declare(
+    arguments: &ContainerArguments,
+    name: &str,
+    unique: &str,
+    paths: &Paths,
+) -> Result<Declaration, Failure> {
+    let ContainerArguments {
+        help: _,
+        name: _,
+        rm: _,
+        interactive,
+        tty,
+        cidfile: _,
+        process,
+        storage,
+        network,
+        limits,
+        security,
+        life,
+        pull,
+        platform,
+        image,
+        command,
+    } = arguments;
+    check_platform(platform.as_deref())?;
+    let mut container = Table::new();
+    container.insert("image".into(), text(IMAGE));
+    flag(&mut container, "stdin_open", *interactive);
+    flag(&mut container, "tty", *tty);
+    if !command.is_empty() {
+        container.insert("command".into(), list(command));
+    }
+    declare_process(process, &mut container)?;
+    let Mounts { targets, volumes } = mounts::declare(storage, name, unique, paths)?;
+    declare_storage(storage, targets, &mut container);
+    let network = declare_network(network, &mut container)?;
+    declare_limits(limits, &mut container)?;
+    declare_security(security, &mut container)?;
+    declare_life(life, &mut container);
+
+    let mut manifest = Table::new();
+    manifest.insert("project".into(), text(PROJECT));
+    manifest.insert("images".into(), Value::Table(Table::from_iter([(IMAGE.to_owned(), source(image, pull))])));
+    if !volumes.is_empty() {
+        manifest.insert("volumes".into(), Value::Table(volumes));
+    }
+    manifest.insert("containers".into(), Value::Table(Table::from_iter([(name.to_owned(), Value::Table(container))])));
+    Ok(Declaration { manifest, network })
+}
+
+/// A reference's tag begins with a letter, a digit or `_`, so these are none.
+fn source(image: &str, pull: &str) -> Value {
+    let path = |kind: &str| {
+        let path = image.strip_prefix(kind)?.strip_prefix(':')?;
+        path.starts_with(['/', '.']).then(|| (kind.to_owned(), text(path)))
+    };
+    let source = match path("rootfs").or_else(|| path("archive")) {
+        Some(source) => vec![source],
+        None => vec![("reference".to_owned(), text(image)), ("pull".to_owned(), text(pull))],
+    };
+    Value::Table(Table::from_iter(source))
+}
+
+fn check_platform(wanted: Option<&str>) -> Result<(), Failure> {
+    let own = crate::engine::image::Platform::host();
+    let short = format!("{}/{}", own.os, own.architecture);
+    match wanted {
+        Some(wanted) if wanted != short && wanted != own.to_string() => {
+            Err(Failure::usage(format!("this host runs images of {own}, not of {wanted}"))
+                .hint("leave `--platform` out: the image's variant for this host is chosen"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn declare_process(arguments: &ProcessArguments, container: &mut Table) -> Result<(), Failure> {
+    let ProcessArguments { environment, env_files, user, group_add, workdir, entrypoint, init, labels } = arguments;
+    let mut variables = Table::new();
+    for entry in environment {
+        match entry.split_once('=') {
+            Some((name, value)) => drop(variables.insert(name.to_owned(), text(value))),
+            // One that is not set here is not set there.
+            None => drop(variable(entry).map(|value| variables.insert(entry.clone(), text(&value)))),
+        }
+    }
+    table(container, "environment", variables);
+    listed(container, "env_files", env_files);
+    option(container, "user", user);
+    listed(container, "group_add", group_add);
+    option(container, "working_dir", workdir);
+    if let Some(program) = entrypoint {
+        let words: Vec<String> = Some(program.clone()).filter(|program| !program.is_empty()).into_iter().collect();
+        container.insert("entrypoint".into(), list(&words));
+        // What the image says goes with its entrypoint.
+        container.entry("command").or_insert_with(|| list(&[]));
+    }
+    flag(container, "init", *init);
+    let labels = labels.iter().map(|label| label.split_once('=').unwrap_or((label, "")));
+    table(container, "labels", labels.map(|(key, value)| (key.to_owned(), text(value))).collect());
+    Ok(())
+}
+
+fn declare_storage(arguments: &StorageArguments, targets: Table, container: &mut Table) {
+    let StorageArguments { volumes: _, mounts: _, tmpfs: _, read_only, shm_size } = arguments;
+    table(container, "mounts", targets);
+    flag(container, "read_only", *read_only);
+    option(container, "shm_size", shm_size);
+}
+
+fn declare_network(arguments: &NetworkArguments, container: &mut Table) -> Result<Network, Failure> {
+    let NetworkArguments { publish, networks, network_alias, hostname, hosts, dns, dns_search } = arguments;
+    let mut ports = Table::new();
+    for published in publish {
+        ports.extend(published_ports(published)?);
+    }
+    table(container, "ports", ports);
+    option(container, "hostname", hostname);
+    let mut names = Table::new();
+    for host in hosts {
+        let (name, address) =
+            host.split_once([':', '=']).ok_or_else(|| malformed("--add-host", host, "NAME:ADDRESS"))?;
+        names.insert(name.to_owned(), text(address.trim_matches(['[', ']'])));
+    }
+    table(container, "extra_hosts", names);
+    listed(container, "dns", dns);
+    listed(container, "dns_search", dns_search);
+    let network = match networks.as_slice() {
+        [] => Network::Declared,
+        [word] if matches!(word.as_str(), "default" | "bridge") => Network::Declared,
+        [word] if matches!(word.as_str(), "none" | "host") => {
+            container.insert("network_mode".into(), text(word));
+            Network::Declared
+        }
+        [word] if word.starts_with("container:") => Network::Container(word["container:".len()..].to_owned()),
+        words => Network::OfProjects(words.to_vec()),
+    };
+    if !network_alias.is_empty() {
+        if network != Network::Declared || container.contains_key("network_mode") {
+            return Err(Failure::usage("`--network-alias` is for the network `default`")
+                .hint("on a project's network the container has its own name"));
+        }
+        let aliases = Table::from_iter([("aliases".to_owned(), list(network_alias))]);
+        let networks = Table::from_iter([("default".to_owned(), Value::Table(aliases))]);
+        container.insert("networks".into(), Value::Table(networks));
+    }
+    Ok(network)
+}
+
+/// `[[ADDRESS:]HOST:]PORT[/PROTOCOL]` as entries of `ports`: the host's side, the container's.
+fn published_ports(written: &str) -> Result<Vec<(String, Value)>, Failure> {
+    let expected = || malformed("--publish", written, "[[ADDRESS:]HOST:]PORT[/tcp or /udp], or ranges of equal length");
+    let (sides, protocol) = written.split_once('/').unwrap_or((written, "tcp"));
+    let (host, inside) = match sides.rsplit_once(':') {
+        None => (None, sides),
+        Some((host, inside)) => (Some(host), inside),
+    };
+    let (address, host) = match host {
+        None => (None, None),
+        // An address alone: `127.0.0.1::80`, and every IPv6 address is in brackets.
+        Some(host) => match host.rsplit_once(':') {
+            Some((address, host)) => (Some(address), Some(host).filter(|host| !host.is_empty())),
+            None => (None, Some(host)),
+        },
+    };
+    let inside = range(inside).ok_or_else(expected)?;
+    let host = match host {
+        Some(host) => range(host).ok_or_else(expected)?,
+        None => inside.iter().map(|_| free_port()).collect::<std::io::Result<_>>()?,
+    };
+    if host.len() != inside.len() {
+        return Err(expected());
+    }
+    let key = |port: &u16| match address {
+        Some(address) => format!("{address}:{port}/{protocol}"),
+        None => format!("{port}/{protocol}"),
+    };
+    Ok(host.iter().map(key).zip(inside.iter().map(|port| Value::Integer(i64::from(*port)))).collect())
+}
+
+fn range(text: &str) -> Option<Vec<u16>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+    (first > 0 && first <= last).then(|| (first..=last).collect())
+}
+
+/// One that nobody listens on now; the planner looks again.
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+fn declare_limits(arguments: &LimitArguments, container: &mut Table) -> Result<(), Failure> {
+    let LimitArguments { resources, ulimits, oom_score_adj } = arguments;
+    declare_resources(resources, container);
+    let mut limits = Table::new();
+    for ulimit in ulimits {
+        let (name, limit) = ulimit.split_once('=').ok_or_else(|| malformed("--ulimit", ulimit, "NAME=SOFT[:HARD]"))?;
+        let limit = match limit.split_once(':') {
+            None => text(limit),
+            Some((soft, hard)) => {
+                Value::Table(Table::from_iter([("soft".to_owned(), text(soft)), ("hard".to_owned(), text(hard))]))
+            }
+        };
+        limits.insert(name.to_owned(), limit);
+    }
+    table(container, "ulimits", limits);
+    number(container, "oom_score_adj", *oom_score_adj);
+    Ok(())
+}
+
+/// The options of `update` as a manifest of a container whose other keys do not matter.
+pub fn declare_update(resources: &ResourceArguments, restart: &Option<String>) -> Table {
+    let mut container = Table::from_iter([("image".to_owned(), text("any"))]);
+    declare_resources(resources, &mut container);
+    option(&mut container, "restart", restart);
+    let containers = Table::from_iter([("any".to_owned(), Value::Table(container))]);
+    Table::from_iter([("project".to_owned(), text(PROJECT)), ("containers".to_owned(), Value::Table(containers))])
+}
+
+fn declare_resources(arguments: &ResourceArguments, container: &mut Table) {
+    let ResourceArguments { memory, memory_swap, memory_reservation, cpus, cpu_shares, cpuset_cpus, pids_limit } =
+        arguments;
+    let mut resources = Table::new();
+    option(&mut resources, "memory", memory);
+    option(&mut resources, "memory_swap", memory_swap);
+    option(&mut resources, "memory_reservation", memory_reservation);
+    option(&mut resources, "cpus", cpus);
+    number(&mut resources, "cpu_shares", *cpu_shares);
+    option(&mut resources, "cpuset", cpuset_cpus);
+    number(&mut resources, "pids", pids_limit.filter(|limit| !matches!(limit, -1 | 0)));
+    table(container, "resources", resources);
+}
+
+fn declare_security(arguments: &SecurityArguments, container: &mut Table) -> Result<(), Failure> {
+    let SecurityArguments { cap_add, cap_drop, security_options, devices, privileged, sysctls, userns } = arguments;
+    listed(container, "cap_add", cap_add);
+    listed(container, "cap_drop", cap_drop);
+    listed(container, "devices", devices);
+    flag(container, "privileged", *privileged);
+    let mut settings = Table::new();
+    for sysctl in sysctls {
+        let (name, value) = sysctl.split_once('=').ok_or_else(|| malformed("--sysctl", sysctl, "NAME=VALUE"))?;
+        settings.insert(name.to_owned(), text(value));
+    }
+    table(container, "sysctls", settings);
+    for option in security_options {
+        match option.as_str() {
+            "no-new-privileges" | "no-new-privileges:true" | "no-new-privileges=true" if !privileged => {}
+            other => {
+                return Err(Failure::usage(format!("`--security-opt {other}` is not supported"))
+                    .hint("no new privileges and a seccomp filter are always so, unless `--privileged` is set"));
+            }
+        }
+    }
+    match userns.as_deref() {
+        None | Some("host") => Ok(()),
+        Some(other) => Err(Failure::usage(format!("`--userns {other}` is not supported"))),
+    }
+}
+
+fn declare_life(arguments: &LifeArguments, container: &mut Table) {
+    let LifeArguments {
+        restart,
+        stop_signal,
+        stop_timeout,
+        health_cmd,
+        health_interval,
+        health_retries,
+        health_timeout,
+        health_start_period,
+        no_healthcheck,
+    } = arguments;
+    option(container, "restart", restart);
+    option(container, "stop_signal", stop_signal);
+    option(container, "stop_grace_period", &stop_timeout.map(|seconds| format!("{seconds}s")));
+    if *no_healthcheck {
+        container.insert("healthcheck".into(), text("none"));
+    }
+    let mut check = Table::new();
+    option(&mut check, "command", health_cmd);
+    option(&mut check, "interval", health_interval);
+    number(&mut check, "retries", *health_retries);
+    option(&mut check, "timeout", health_timeout);
+    option(&mut check, "start_period", health_start_period);
+    table(container, "healthcheck", check);
+}
+
+pub fn malformed(option: &str, written: &str, expected: &str) -> Failure {
+    Failure::usage(format!("`{option} {written}`: expected {expected}"))
+}
+
+/// A text of the manifest, where a dollar is written twice.
+pub fn text(written: &str) -> Value {
+    Value::String(written.replace('$', "$$"))
+}
+
+fn list(words: &[String]) -> Value {
+    Value::Array(words.iter().map(|word| text(word)).collect())
+}
+
+fn flag(table: &mut Table, key: &str, set: bool) {
+    if set {
+        table.insert(key.to_owned(), Value::Boolean(true));
+    }
+}
+
+fn option(table: &mut Table, key: &str, value: &Option<String>) {
+    if let Some(value) = value {
+        table.insert(key.to_owned(), text(value));
+    }
+}
+
+fn number(table: &mut Table, key: &str, value: Option<i64>) {
+    if let Some(value) = value {
+        table.insert(key.to_owned(), Value::Integer(value));
+    }
+}
+
+fn listed(table: &mut Table, key: &str, words: &[String]) {
+    if !words.is_empty() {
+        table.insert(key.to_owned(), list(words));
+    }
+}
+
+fn table(parent: &mut Table, key: &str, entries: Table) {
+    if !entries.is_empty() {
+        parent.insert(key.to_owned(), Value::Table(entries));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_published_on_loopback_unless_said_otherwise() {
+        let ports = |written: &str| {
+            let ports = published_ports(written).ok()?;
+            Some(ports.iter().map(|(host, inside)| format!("{host}={inside}")).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(ports("8080:80").as_deref(), Some("8080/tcp=80"));
+        assert_eq!(ports("*:5353:53/udp").as_deref(), Some("*:5353/udp=53"));
+        assert_eq!(ports("[::1]:8080:80").as_deref(), Some("[::1]:8080/tcp=80"));
+        assert_eq!(ports("8000-8001:80-81").as_deref(), Some("8000/tcp=80 8001/tcp=81"));
+        assert!(ports("127.0.0.1::80").unwrap().ends_with("/tcp=80"));
+        for wrong in ["", "x", "80:", "8000-8001:80", "0:80", "70000:80"] {
+            assert_eq!(ports(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn paths_of_images_are_no_references() {
+        for (image, key) in [
+            ("rootfs:/srv/tree", "rootfs"),
+            ("archive:./image.tar", "archive"),
+            ("rootfs:latest", "reference"),
+            ("busybox", "reference"),
+        ] {
+            assert!(source(image, "missing").as_table().unwrap().contains_key(key), "{image}");
+        }
+    }
+}

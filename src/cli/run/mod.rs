@@ -1,0 +1,269 @@
+//! `evenkeel run` and `evenkeel create`: a container beside what is declared, for a look or a job.
+//!
+//! ```text
+//! options ── declaration ──> manifest of one container ──> Desired ── by_hand ──> plan, execute
+//!                                                                └── foreground ──> our stdin, stdout, stderr
+//! ```
+//!
+//! # Decisions
+//! * Options become a manifest, and the manifest's parser reads it: a value means the same in both places, and a mistake
+//!   is told in the same words.
+//! * Such a container belongs to nobody ([`Whose::Nobody`]). No project's plan is about it, and it has a network
+//!   `default` of its own kind.
+//! * Ports without an address bind 127.0.0.1, as in manifests, and not every address, as Docker has it.
+//! * Exit codes are Docker's: the command's own, 127 when it is not there, 126 when it cannot be executed, 125 when it
+//!   did not come to that.
+
+pub mod arguments;
+pub mod declaration;
+pub mod foreground;
+mod mounts;
+
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use clap::Args;
+
+use super::apply::Session;
+use super::console::SignalProxy;
+use super::context::{Context, variable};
+use super::failure::{Exit, Failure};
+use super::output::{Format, Output};
+use super::{by_hand, planning, select};
+use crate::manifest::{self, Source};
+use crate::model::action::Action;
+use crate::model::actual::Actual;
+use crate::model::container::{AfterEnd, RunState};
+use crate::model::desired::Desired;
+use crate::model::id::{ContainerId, Ids, Instance, NetworkId, ResourceName, VolumeKey, Whose};
+use crate::model::network::{Attachment, NetworkMode};
+use crate::plan::{self, Policy};
+use arguments::ContainerArguments;
+use declaration::Network;
+use foreground::{Foreground, Streams};
+
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// Come back when it runs, and print its id
+    #[arg(short, long)]
+    detach: bool,
+
+    /// Keep signals to this command instead of passing them on
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    sig_proxy: bool,
+
+    #[command(flatten)]
+    container: ContainerArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct CreateArguments {
+    #[command(flatten)]
+    container: ContainerArguments,
+}
+
+pub fn run(arguments: &RunArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    run_or_fail(arguments, context, output).map_err(Failure::before_the_command)
+}
+
+pub fn create(arguments: &CreateArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let session = Session::open(context)?;
+    let lock = by_hand::lock(&session, output)?;
+    let proposal = Proposal::of(&arguments.container, RunState::Stopped, &session, context)?;
+    by_hand::execute_plan(&session, &proposal.plan, output)?;
+    drop(lock);
+    announce(&proposal.id, arguments.container.cidfile.as_deref(), output)
+}
+
+fn run_or_fail(arguments: &RunArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let ContainerArguments { interactive, tty, cidfile, rm, .. } = &arguments.container;
+    if *interactive && *tty && !arguments.detach && !io::stdin().is_terminal() {
+        return Err(Failure::usage("`-i` with `-t` needs a terminal at standard input").hint("leave `-t` out"));
+    }
+    let session = Session::open(context)?;
+    let lock = by_hand::lock(&session, output)?;
+    let proposal = Proposal::of(&arguments.container, RunState::Running, &session, context)?;
+    let id = &proposal.id;
+    if arguments.detach {
+        by_hand::execute_plan(&session, &proposal.plan, output)?;
+        return announce(id, cidfile.as_deref(), output);
+    }
+    let streams = Streams { stdin: *interactive, terminal: *tty };
+    let foreground = Foreground::prepare(&context.paths, id, streams)?;
+    let after_end = if *rm { AfterEnd::Remove } else { AfterEnd::Keep };
+    if let Err(failure) = by_hand::execute_plan(&session, &proposal.plan, output) {
+        return Err(foreground.give_up(lock, after_end, failure));
+    }
+    if let Some(path) = cidfile {
+        write_new(path, id)?;
+    }
+    let proxy = if arguments.sig_proxy { SignalProxy::On } else { SignalProxy::Off };
+    foreground.go(session, lock, proxy, after_end, output)
+}
+
+fn announce(id: &ContainerId, cidfile: Option<&Path>, output: &Output) -> Result<Exit, Failure> {
+    if let Some(path) = cidfile {
+        write_new(path, id)?;
+    }
+    match output.format() {
+        Format::Json => output.document(&serde_json::json!({ "id": id }))?,
+        Format::Text => output.text(&format!("{id}\n"))?,
+    }
+    Ok(Exit::Done)
+}
+
+fn write_new(path: &Path, id: &ContainerId) -> Result<(), Failure> {
+    let written = std::fs::File::options().write(true).create_new(true).mode(0o644).open(path);
+    written
+        .and_then(|mut file| file.write_all(id.as_str().as_bytes()))
+        .map_err(|error| Failure::from(error).context(format!("cannot write the id to `{}`", path.display())))
+}
+
+/// A plan for one new container.
+struct Proposal {
+    plan: plan::Plan,
+    id: ContainerId,
+}
+
+impl Proposal {
+    fn of(
+        arguments: &ContainerArguments,
+        state: RunState,
+        session: &Session,
+        context: &Context,
+    ) -> Result<Proposal, Failure> {
+        let before = by_hand::observe(&session.host)?;
+        let unique = format!("{:04x}", planning::seed() as u16);
+        let name = name(arguments, &unique, &before)?;
+        let declaration = declaration::declare(arguments, name.as_str(), &unique, &context.paths)?;
+        let text = toml::to_string(&declaration.manifest).map_err(Failure::from)?;
+        let source = Source { path: "evenkeel run".into(), text };
+        let mut desired = manifest::load_text(source, &variable).map_err(Failure::problems)?.desired;
+        desired.project = Whose::Nobody;
+        for (name, spec) in &mut desired.volumes {
+            // One that is there stays as it is.
+            if let Some(volume) = before.volumes.get(&VolumeKey { project: Whose::Nobody, name: name.clone() }) {
+                *spec = volume.record.spec.clone();
+            }
+        }
+        lend(&declaration.network, &before, &name, &mut desired, context)?;
+        for container in desired.containers.values_mut() {
+            container.spec.state = state;
+            container.after_end = if arguments.rm { AfterEnd::Remove } else { AfterEnd::Keep };
+        }
+        let actual = planning::observe(&session.host, &desired)?;
+        let policy = Policy { targets: [name].into(), ..Policy::default() };
+        let plan = plan::plan(&desired, &actual, &policy, &mut Ids::from_seed(planning::seed()));
+        planning::ensure_allowed(&plan)?;
+        let id = plan.steps.iter().find_map(|step| match &step.action {
+            Action::CreateContainer { record } => Some(record.id.clone()),
+            _ => None,
+        });
+        // A name that nobody has, with a plan that is allowed, is a container to be made.
+        let id = id.ok_or_else(|| Failure::new("the plan makes no container"))?;
+        Ok(Proposal { plan, id })
+    }
+}
+
+/// The name that was given, which nobody else on this host may have; or that of the image with digits behind it.
+fn name(arguments: &ContainerArguments, unique: &str, actual: &Actual) -> Result<ResourceName, Failure> {
+    let Some(written) = &arguments.name else {
+        let of_image: String = arguments
+            .image
+            .split('@')
+            .next()
+            .and_then(|image| image.rsplit('/').next())
+            .and_then(|image| image.split(':').next())
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+            .take(50)
+            .collect();
+        let base = of_image.trim_start_matches(['-', '_']);
+        let name = format!("{}-{unique}", if base.is_empty() { "run" } else { base });
+        return name.parse().map_err(Failure::from);
+    };
+    let name: ResourceName =
+        written.parse().map_err(|error| Failure::from(error).context(format!("`{written}` is not a name")))?;
+    let instance = Instance { container: name.clone(), replica: 1 };
+    match actual.containers.values().find(|container| container.record.instance == instance) {
+        None => Ok(name),
+        Some(other) => {
+            let other = &other.record;
+            let failure = Failure::new(format!("the name `{name}` is taken by container {}", other.full_name()));
+            Err(match other.project {
+                Whose::Nobody => failure.hint(format!("`evenkeel rm {name}` removes it")),
+                Whose::Project(_) => failure.hint("choose another name"),
+            })
+        }
+    }
+}
+
+/// Networks of projects, and another container's, as they are.
+fn lend(
+    network: &Network,
+    actual: &Actual,
+    name: &ResourceName,
+    desired: &mut Desired,
+    context: &Context,
+) -> Result<(), Failure> {
+    let mode = match network {
+        Network::Declared => return Ok(()),
+        Network::Container(word) => {
+            let records: Vec<_> = actual.containers.values().map(|container| container.record.clone()).collect();
+            let lender = select::one(&records, word, &|| context.tie_break())?;
+            let shared = lender.instance.container.clone();
+            desired.borrowed.containers.insert(shared.clone(), lender.id.clone());
+            NetworkMode::Container(shared)
+        }
+        Network::OfProjects(words) => {
+            let mut attachments = std::collections::BTreeMap::new();
+            for word in words {
+                let (network, id) = find_network(word, actual)?;
+                if desired.borrowed.networks.insert(network.clone(), id).is_some() {
+                    return Err(Failure::usage(format!("two of the networks are called {network}"))
+                        .hint("a container is on one network of a name"));
+                }
+                attachments.insert(network, Attachment::default());
+            }
+            NetworkMode::Networks(attachments)
+        }
+    };
+    desired.networks.clear();
+    if let Some(container) = desired.containers.get_mut(name) {
+        if matches!(mode, NetworkMode::Container(_)) && !container.spec.ports.is_empty() {
+            return Err(Failure::usage("a container that shares another's network publishes no ports"));
+        }
+        container.spec.network = mode;
+    }
+    Ok(())
+}
+
+/// `PROJECT/NETWORK`, or only the latter where one project has it.
+fn find_network(word: &str, actual: &Actual) -> Result<(ResourceName, NetworkId), Failure> {
+    let (project, name) = word.split_once('/').map_or((None, word), |(project, name)| (Some(project), name));
+    let records = actual.networks.values().map(|network| &network.record);
+    let of_projects: Vec<_> = records.filter(|record| record.project != Whose::Nobody).collect();
+    let is_meant = |record: &&&crate::model::record::NetworkRecord| {
+        record.name.as_str() == name && project.is_none_or(|project| record.project.as_str() == project)
+    };
+    let found: Vec<_> = of_projects.iter().filter(is_meant).collect();
+    let listed = |records: &[String]| records.join(", ");
+    match found.as_slice() {
+        [record] => Ok((record.name.clone(), record.id.clone())),
+        [] => {
+            let names: Vec<_> = of_projects.iter().map(|r| format!("{}/{}", r.project, r.name)).collect();
+            let hint = match names.is_empty() {
+                true => "no project has a network on this host; `default`, `none` and `host` are always there".into(),
+                false => format!("there are default, none, host, {}", listed(&names)),
+            };
+            Err(Failure::new(format!("there is no network `{word}`")).hint(hint))
+        }
+        several => {
+            let names: Vec<_> = several.iter().map(|r| format!("{}/{}", r.project, r.name)).collect();
+            Err(Failure::new(format!("`{word}` means several networks: {}", listed(&names))))
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! `evenkeel stop`: ends containers and leaves them there. For a declared one that is drift, and the next plan says so.
+
+use clap::Args;
+
+use super::apply::Session;
+use super::context::Context;
+use super::each::{Names, each, remark_drift};
+use super::failure::{Exit, Failure};
+use super::output::Output;
+use crate::engine::Engine;
+use crate::model::action::Action;
+use crate::model::actual::Liveness;
+use crate::model::record::ContainerRecord;
+use crate::model::units::{Signal, Timespan};
+use crate::monitor::client::Client;
+use crate::monitor::{MonitorError, liveness};
+
+#[derive(Debug, Args)]
+pub struct StopArguments {
+    #[command(flatten)]
+    pub names: Names,
+
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// How a container is asked to end.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Manner {
+    /// The signal that asks it to end [default: its own]
+    #[arg(short, long)]
+    pub signal: Option<Signal>,
+
+    /// Seconds until it is killed [default: its own]
+    #[arg(short = 't', long = "timeout", visible_alias = "time", value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+}
+
+impl Manner {
+    /// At once.
+    pub const KILL: Manner = Manner { signal: Some(Signal::KILL), timeout: Some(1) };
+
+    pub fn is_default(&self) -> bool {
+        self.signal.is_none() && self.timeout.is_none()
+    }
+}
+
+pub fn run(arguments: &StopArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let records = arguments.names.read(context)?;
+    let exit = each(&records, output, |record| stop(record, arguments.manner, context))?;
+    remark_drift(&records, "starts it again", output);
+    Ok(exit)
+}
+
+/// It has ended and its monitor too. One that does not run is as it should be.
+pub fn stop(record: &ContainerRecord, manner: Manner, context: &Context) -> Result<(), Failure> {
+    let directory = context.paths.container_run(&record.id);
+    let cannot = |error| Failure::monitor(error).context(format!("cannot stop container `{}`", record.full_name()));
+    match liveness(&directory).map_err(cannot)? {
+        Liveness::Absent | Liveness::Ended(_) => Ok(()),
+        Liveness::Monitored(_) => {
+            let grace = manner.timeout.map(Timespan::from_secs);
+            match Client::connect(&directory).and_then(|client| client.stop(manner.signal, grace)) {
+                // It ended by itself between the two.
+                Err(MonitorError::NotRunning { .. }) => Ok(()),
+                result => result.map(drop).map_err(cannot),
+            }
+        }
+        // Nobody is there to be asked: the engine ends what is left.
+        Liveness::Lost(_) => {
+            let session = Session::open(context)?;
+            let action = Action::StopContainer { id: record.id.clone() };
+            session.host.perform(&action).map_err(Failure::engine)
+        }
+    }
+}

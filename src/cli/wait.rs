@@ -1,0 +1,52 @@
+//! `evenkeel wait`: waits until containers have ended for good, and prints the exit code of each.
+
+use clap::Args;
+
+use super::context::Context;
+use super::each::Names;
+use super::failure::{Exit, Failure};
+use super::output::{Format, Output};
+use crate::model::actual::Liveness;
+use crate::model::record::ContainerRecord;
+use crate::model::status::Status;
+use crate::monitor::client::{Client, End};
+use crate::monitor::liveness;
+
+#[derive(Debug, Args)]
+pub struct WaitArguments {
+    #[command(flatten)]
+    pub names: Names,
+}
+
+pub fn run(arguments: &WaitArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let records = arguments.names.read(context)?;
+    // Asked of all before the first is waited for: one that is removed at its end cannot be asked later.
+    let ends: Vec<_> = records.iter().map(|record| end(record, context)).collect::<Result<_, _>>()?;
+    for (record, end) in records.iter().zip(ends) {
+        let status = match end {
+            Ok(end) => end.status().map_err(Failure::monitor)?,
+            Err(status) => status,
+        };
+        let code = status.exit.map_or(125, |exit| exit.code());
+        match output.format() {
+            Format::Json => {
+                output.line(&serde_json::json!({ "id": record.id, "name": record.full_name(), "exit_code": code }))?;
+            }
+            Format::Text => output.text(&format!("{code}\n"))?,
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Its end to come, or how it ended.
+fn end(record: &ContainerRecord, context: &Context) -> Result<Result<End, Status>, Failure> {
+    let directory = context.paths.container_run(&record.id);
+    match Client::connect(&directory).and_then(Client::end) {
+        Ok(end) => Ok(Ok(end)),
+        Err(error) => match liveness(&directory).map_err(Failure::monitor)? {
+            Liveness::Ended(status) => Ok(Err(status)),
+            Liveness::Absent => Err(Failure::new(format!("container `{}` was not started", record.full_name()))),
+            Liveness::Monitored(_) | Liveness::Lost(_) => Err(Failure::monitor(error)),
+        },
+    }
+}

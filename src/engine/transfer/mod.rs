@@ -1,0 +1,62 @@
+//! Files out of a container and into one, as a stream of tar: what `cp` does.
+//!
+//! ```text
+//! one root ── pack ──> tar ──> unpack ── another root
+//! ```
+//!
+//! A root is a descriptor: that of the host's `/`, or of a container's. Every path is resolved below it by the kernel
+//! (`RESOLVE_IN_ROOT`, openat2(2)), each time anew, and what is opened is looked at afterwards; so a process in the
+//! container that swaps directories for links while we work (CVE-2018-15664) never leads outside of its own root.
+//! Nothing is executed or loaded from there, and names of users are not looked up (CVE-2019-14271).
+
+mod pack;
+mod unpack;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+pub use pack::{Links, Source, pack};
+pub use unpack::{Ownership, unpack};
+
+#[derive(Debug, Error)]
+pub enum TransferError {
+    #[error("cannot {operation} `{}`", path.display())]
+    File {
+        operation: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{}` is a directory", .0.display())]
+    IsDirectory(PathBuf),
+    #[error("`{}` is no directory", .0.display())]
+    NoDirectory(PathBuf),
+    #[error("the archive has an entry `{}`, which leads out of its directory", .0.display())]
+    Escapes(PathBuf),
+    #[error("cannot read the archive")]
+    Archive {
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot write the archive")]
+    Stream {
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TransferError {
+    let path = path.to_owned();
+    move |source| TransferError::File { operation, path, source }
+}
+
+/// A path of a root without its leading slashes, since it is resolved below a descriptor.
+fn below(path: &Path) -> &Path {
+    match path.strip_prefix("/") {
+        Ok(rest) if rest.as_os_str().is_empty() => Path::new("."),
+        Ok(rest) => rest,
+        Err(_) => path,
+    }
+}

@@ -1,0 +1,611 @@
+//! Containers beside what is declared: `run` and its like, with real containers, as somebody at a shell would have them.
+//!
+//! Every test has a network namespace and a state root of its own, and leaves nothing behind.
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{busybox_rootfs, eventually, in_a_network_of_its_own};
+
+/// The image of every container here.
+const BOX: &str = "rootfs:./rootfs";
+
+struct Shell {
+    directory: tempfile::TempDir,
+}
+
+/// What a command said, and how it ended.
+#[derive(Debug)]
+struct Answer {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Answer {
+    fn of(output: Output) -> Answer {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Answer { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+impl Shell {
+    /// Runs a test on a host of its own, and sees that nothing of it is left.
+    fn with(test: impl FnOnce(&Shell) + Send) {
+        in_a_network_of_its_own(|| {
+            let directory = tempfile::Builder::new().prefix("evenkeel-run-test").tempdir().unwrap();
+            busybox_rootfs(&directory.path().join("rootfs"));
+            let shell = Shell { directory };
+            test(&shell);
+            let all = shell.ok(&["ps", "-aq"]).stdout;
+            let mut remove = vec!["rm", "-fv"];
+            remove.extend(all.lines());
+            if remove.len() > 2 {
+                shell.ok(&remove);
+            }
+            eventually("no container is left", || shell.entries("root/containers").is_empty());
+            eventually("no network is left", || shell.entries("root/networks").is_empty());
+            assert!(!support::run(&["ip", "-o", "link"]).contains("ek"), "no link is left");
+        });
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn entries(&self, directory: &str) -> Vec<String> {
+        let Ok(listed) = fs::read_dir(self.path(directory)) else { return Vec::new() };
+        listed.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
+        command.args(arguments).current_dir(self.directory.path()).env_clear().stdin(Stdio::null());
+        command.env("EVENKEEL_ROOT", self.path("root")).env("EVENKEEL_RUN", self.path("run"));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Answer {
+        Answer::of(self.command(arguments).output().unwrap())
+    }
+
+    /// Runs it and expects it to succeed.
+    fn ok(&self, arguments: &[&str]) -> Answer {
+        let answer = self.run(arguments);
+        assert_eq!(answer.code, 0, "{arguments:?}: {answer:#?}");
+        answer
+    }
+
+    fn feed(&self, arguments: &[&str], input: &[u8]) -> Answer {
+        let mut command = self.command(arguments);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        let writer = std::thread::spawn(move || {
+            // Who does not read to the end is no failure of this side.
+            let _ = stdin.write_all(&input);
+        });
+        let answer = Answer::of(child.wait_with_output().unwrap());
+        writer.join().unwrap();
+        answer
+    }
+
+    /// A container that sleeps.
+    fn sleeper(&self, name: &str, options: &[&str]) {
+        let mut arguments = vec!["run", "-d", "--name", name];
+        arguments.extend(options);
+        arguments.extend([BOX, "sleep", "1000"]);
+        self.ok(&arguments);
+    }
+
+    fn inspect(&self, name: &str) -> Value {
+        serde_json::from_str::<Value>(&self.ok(&["inspect", name]).stdout).unwrap()[0].take()
+    }
+
+    fn pid(&self, name: &str) -> u64 {
+        self.inspect(name)["pid"].as_u64().unwrap_or_else(|| panic!("{name} runs: {:#}", self.inspect(name)))
+    }
+
+    fn manifest(&self, text: &str) {
+        let text = format!("project = \"shop\"\n[images.box]\nrootfs = \"rootfs\"\n{text}");
+        fs::write(self.path("evenkeel.toml"), text).unwrap();
+    }
+
+    fn plan(&self) -> String {
+        self.ok(&["plan"]).stdout
+    }
+}
+
+#[test]
+fn exit_codes_are_docker_s() {
+    Shell::with(|shell| {
+        let code = |arguments: &[&str]| shell.run(&[&["run", "--rm", BOX], arguments].concat());
+        assert_eq!(code(&["true"]).code, 0);
+        assert_eq!(code(&["sh", "-c", "exit 42"]).code, 42);
+        // The first process of a namespace is spared its own SIGKILL; its child is not.
+        assert_eq!(code(&["sh", "-c", "sh -c 'kill -9 $$'; exit $?"]).code, 137);
+        assert_eq!(code(&["nowhere"]).code, 127);
+        assert_eq!(code(&["/etc"]).code, 126);
+        let wrong = shell.run(&["run", "--rm", "--memory", "lots", BOX, "true"]);
+        assert_eq!(wrong.code, 125);
+        assert!(wrong.stderr.contains("expected a size such as"), "the manifest's own words: {}", wrong.stderr);
+        let foreign = shell.run(&["run", "--rm", "--platform", "linux/s390x", BOX, "true"]);
+        assert!(foreign.code == 125 && foreign.stderr.contains("s390x"), "{foreign:?}");
+        eventually("what failed is removed too", || shell.entries("root/containers").is_empty());
+    });
+}
+
+#[test]
+fn output_and_error_stay_apart_and_are_whole() {
+    Shell::with(|shell| {
+        let answer = shell.ok(&["run", "--rm", BOX, "sh", "-c", "echo out; echo err >&2"]);
+        assert_eq!((answer.stdout.as_str(), answer.stderr.as_str()), ("out\n", "err\n"));
+        // More than every pipe on the way holds, read late.
+        let script = "i=0; while [ $i -lt 40000 ]; do echo 0123456789abcdef0123456789abcdef; i=$((i+1)); done";
+        let mut command = shell.command(&["run", "--rm", BOX, "sh", "-c", script]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(700));
+        let mut text = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!((text.len(), child.wait().unwrap().code()), (40000 * 33, Some(0)));
+    });
+}
+
+#[test]
+fn input_is_passed_on_and_ends_with_ours() {
+    Shell::with(|shell| {
+        let input: Vec<u8> = (0..500_000_u32).map(|n| b'a' + (n % 23) as u8).collect();
+        let answer = shell.feed(&["run", "--rm", "-i", BOX, "cat"], &input);
+        assert!(answer.code == 0 && answer.stdout.as_bytes() == input, "{} bytes came back", answer.stdout.len());
+        // Without -i there is none.
+        assert_eq!(shell.feed(&["run", "--rm", BOX, "cat"], b"not read").stdout, "");
+        // One that does not read to the end.
+        assert_eq!(shell.feed(&["run", "--rm", "-i", BOX, "true"], &input).code, 0);
+    });
+}
+
+/// A terminal with a program on it.
+struct Terminal {
+    master: fs::File,
+    child: Child,
+    seen: String,
+}
+
+impl Terminal {
+    fn with(mut command: Command) -> Terminal {
+        let pair = nix::pty::openpty(None, None).unwrap();
+        let theirs = || Stdio::from(pair.slave.try_clone().unwrap());
+        let child = command.stdin(theirs()).stdout(theirs()).stderr(theirs()).spawn().unwrap();
+        let size = rustix::termios::Winsize { ws_row: 31, ws_col: 97, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&pair.master, size).unwrap();
+        Terminal { master: pair.master.into(), child, seen: String::new() }
+    }
+
+    fn type_in(&mut self, text: &str) {
+        self.master.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn expect(&mut self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.seen.contains(text) {
+            assert!(Instant::now() < deadline, "{text:?} is not in {:?}", self.seen);
+            let mut bytes = [0; 4096];
+            // EIO: nobody has the other side any more.
+            match self.master.read(&mut bytes) {
+                Ok(count) => self.seen.push_str(&String::from_utf8_lossy(&bytes[..count])),
+                Err(error) => panic!("{text:?} is not in {:?}: {error}", self.seen),
+            }
+        }
+        let at = self.seen.find(text).unwrap() + text.len();
+        self.seen.drain(..at);
+    }
+}
+
+#[test]
+fn a_terminal_is_handed_over_resized_and_left() {
+    Shell::with(|shell| {
+        let name = ["run", "-it", "--name", "look", BOX, "sh"];
+        let mut terminal = Terminal::with(shell.command(&name));
+        terminal.type_in("[ -t 0 ] && echo is-a-ter''minal\n");
+        terminal.expect("is-a-terminal");
+        terminal.type_in("stty size\n");
+        terminal.expect("31 97");
+        // Ctrl-C is the shell's inside, not ours.
+        terminal.type_in("sleep 1000\n");
+        std::thread::sleep(Duration::from_millis(200));
+        terminal.type_in("\x03");
+        terminal.type_in("echo still-he''re\n");
+        terminal.expect("still-here");
+        terminal.type_in("\x10\x11");
+        terminal.expect("left it running");
+        assert_eq!(terminal.child.wait().unwrap().code(), Some(0));
+        let pid = shell.pid("look");
+        let mut terminal = Terminal::with(shell.command(&["attach", "look"]));
+        terminal.type_in("echo ag''ain; exit 7\n");
+        terminal.expect("again");
+        assert_eq!(terminal.child.wait().unwrap().code(), Some(7));
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    });
+}
+
+#[test]
+fn signals_are_the_container_s() {
+    Shell::with(|shell| {
+        let script =
+            "trap 'echo got-usr1' USR1; trap 'echo got-term; exit 3' TERM; echo ready; while true; do sleep 0.05; done";
+        let mut child =
+            shell.command(&["run", "--rm", BOX, "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let mut seen = String::new();
+        let mut expect = |text: &str| {
+            while !seen.contains(text) {
+                let mut bytes = [0; 100];
+                let count = stdout.read(&mut bytes).unwrap();
+                assert!(count > 0, "{text} is not in {seen:?}");
+                seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+        };
+        expect("ready");
+        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGUSR1).unwrap();
+        expect("got-usr1");
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        expect("got-term");
+        assert_eq!(child.wait().unwrap().code(), Some(3));
+    });
+}
+
+#[test]
+fn what_is_removed_at_its_end_goes_even_when_its_client_is_gone() {
+    Shell::with(|shell| {
+        let mut child = shell
+            .command(&["run", "--rm", "--name", "job", "-v", "/scratch", "-p", "18080:80", BOX, "sleep", "1000"])
+            .spawn()
+            .unwrap();
+        eventually("it runs", || shell.run(&["ps", "-q", "job"]).code == 0 && shell.inspect("job")["pid"].is_u64());
+        assert_eq!(shell.entries("root/volumes").len(), 1, "it has a volume of its own");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        shell.ok(&["stop", "-t", "0", "job"]);
+        eventually("container", || shell.entries("root/containers").is_empty());
+        eventually("volume", || shell.entries("root/volumes").is_empty());
+        eventually("rules", || !support::run(&["nft", "list", "ruleset"]).contains("18080"));
+    });
+}
+
+#[test]
+fn volumes_environment_and_limits_reach_the_kernel() {
+    Shell::with(|shell| {
+        fs::create_dir(shell.path("given")).unwrap();
+        fs::write(shell.path("given/file"), "from the host\n").unwrap();
+        let script = "cat /given/file; echo $A-$B; touch /given/no 2>/dev/null || echo read-only; echo kept > /cache/x";
+        let answer = shell.ok(&[
+            "run",
+            "--rm",
+            "-e",
+            "A=1 $x",
+            "-e",
+            "B",
+            "-v",
+            "./given:/given:ro",
+            "-v",
+            "cache:/cache",
+            "--tmpfs",
+            "/run:size=1m",
+            BOX,
+            "sh",
+            "-c",
+            script,
+        ]);
+        assert_eq!(answer.stdout, "from the host\n1 $x-\nread-only\n");
+        let data = shell.path("root/volumes/_.cache/data/x");
+        assert_eq!(fs::read_to_string(&data).unwrap(), "kept\n", "a named volume stays");
+
+        shell.sleeper("limited", &["-m", "64m", "--pids-limit", "20", "--ulimit", "nofile=100:200"]);
+        let limits = |pid: u64| fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let files = limits(shell.pid("limited"));
+        let files = files.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        assert_eq!(files.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["100", "200"]);
+        let cgroup = shell.inspect("limited")["places"]["cgroup"].as_str().unwrap().to_owned();
+        let memory = || {
+            let v1 = format!("/sys/fs/cgroup/memory{cgroup}/memory.limit_in_bytes");
+            let v2 = format!("/sys/fs/cgroup{cgroup}/memory.max");
+            let text = fs::read_to_string(v1).or_else(|_| fs::read_to_string(v2)).unwrap();
+            text.trim().parse::<u64>().unwrap()
+        };
+        assert_eq!(memory(), 64 << 20);
+        shell.ok(&["update", "-m", "96m", "limited"]);
+        assert_eq!(memory(), 96 << 20);
+        assert_eq!(shell.inspect("limited")["record"]["spec"]["resources"]["pids"], 20, "the rest is as it was");
+    });
+}
+
+#[test]
+fn names_are_found_by_prefix_resolved_and_changed() {
+    Shell::with(|shell| {
+        shell.sleeper("one", &[]);
+        let id = shell.ok(&["run", "-d", "--name", "two", BOX, "sleep", "1000"]).stdout.trim().to_owned();
+        let taken = shell.run(&["run", "--name", "one", BOX, "true"]);
+        assert!(taken.code == 125 && taken.stderr.contains("taken by container one"), "{taken:?}");
+        assert_eq!(shell.inspect(&id[..5])["name"], "two");
+        let address = shell.inspect("one")["addresses"][0].as_str().unwrap().to_owned();
+        assert!(shell.ok(&["exec", "two", "nslookup", "one"]).stdout.contains(&address));
+        shell.ok(&["rename", "one", "uno"]);
+        assert!(shell.ok(&["exec", "two", "nslookup", "uno"]).stdout.contains(&address));
+        assert_ne!(shell.run(&["exec", "two", "nslookup", "one"]).code, 0, "the old name is gone");
+        shell.ok(&["stop", "-t", "0", "uno"]);
+        assert!(!shell.ok(&["ps"]).stdout.contains("uno") && shell.ok(&["ps", "-a"]).stdout.contains("uno"));
+        eventually("a name goes with its container", || shell.run(&["exec", "two", "nslookup", "uno"]).code != 0);
+    });
+}
+
+#[test]
+fn a_container_lives_by_hand() {
+    Shell::with(|shell| {
+        let script = "echo begun; read line; echo $line; exit 5";
+        shell.ok(&["create", "--name", "job", "-i", BOX, "sh", "-c", script]);
+        assert!(shell.inspect("job")["pid"].is_null());
+        let answer = shell.feed(&["start", "-ai", "job"], b"hello\n");
+        assert_eq!((answer.stdout.as_str(), answer.code), ("begun\nhello\n", 5));
+        assert_eq!(shell.ok(&["wait", "job"]).stdout, "5\n");
+        // Again, though its policy lets it rest.
+        shell.ok(&["start", "job"]);
+        let pid = shell.pid("job");
+        shell.ok(&["restart", "-t", "0", "job"]);
+        assert_ne!(shell.pid("job"), pid);
+        let waiting = shell.command(&["wait", "job"]).stdout(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        shell.ok(&["kill", "job"]);
+        assert_eq!(Answer::of(waiting.wait_with_output().unwrap()).stdout, "137\n");
+        let refused = shell.run(&["kill", "job"]);
+        assert!(refused.code == 1 && refused.stderr.contains("does not run"), "{refused:?}");
+
+        shell.sleeper("sleeper", &[]);
+        shell.ok(&["pause", "sleeper"]);
+        assert_eq!(shell.inspect("sleeper")["state"], "paused");
+        shell.ok(&["unpause", "sleeper"]);
+        assert_eq!(shell.inspect("sleeper")["state"], "running");
+        assert_eq!(shell.run(&["rm", "sleeper"]).code, 1);
+        shell.ok(&["rm", "-f", "sleeper", "job"]);
+    });
+}
+
+#[test]
+fn what_is_declared_and_what_is_run_leave_each_other_alone() {
+    Shell::with(|shell| {
+        shell.sleeper("mine", &["-p", "18081:80"]);
+        let pid = shell.pid("mine");
+        shell.manifest("[containers.web]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\nports = { 18082 = 80 }\n");
+        shell.ok(&["apply"]);
+        assert!(shell.plan().contains("Nothing to do"));
+        let rules = support::run(&["nft", "list", "ruleset"]);
+        assert!(rules.contains("18081") && rules.contains("18082"), "both are published: {rules}");
+        // Into the project's network, for a look.
+        let look = shell.ok(&["run", "--rm", "--network", "shop/default", BOX, "nslookup", "web"]);
+        let address = shell.inspect("web")["addresses"][0].as_str().unwrap().to_owned();
+        assert!(look.stdout.contains(&address), "{look:?}");
+        let shared = shell.ok(&["run", "--rm", "--network", "container:web", BOX, "cat", "/proc/net/fib_trie"]);
+        assert!(shared.stdout.contains(&address), "{shared:?}");
+        assert!(shell.plan().contains("Nothing to do"), "{}", shell.plan());
+
+        // A port that is taken is told while planning, and nothing is done.
+        shell.manifest("[containers.web]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\nports = { 18081 = 80 }\n");
+        let refused = shell.run(&["apply"]);
+        assert!(refused.code != 0 && refused.stderr.contains("published by container mine"), "{refused:?}");
+        shell.ok(&["stop", "-t", "0", "mine"]);
+        shell.ok(&["apply"]);
+        let taken = shell.run(&["start", "mine"]);
+        assert!(taken.code != 0 && taken.stderr.contains("of project shop"), "{taken:?}");
+        shell.ok(&["rm", "mine"]);
+        shell.sleeper("mine", &[]);
+        assert_ne!(shell.pid("mine"), pid);
+        let pid = shell.pid("mine");
+        shell.ok(&["down", "--yes"]);
+        assert_eq!(shell.pid("mine"), pid, "down is about its project");
+    });
+}
+
+#[test]
+fn what_is_done_to_a_declared_container_by_hand_is_drift() {
+    Shell::with(|shell| {
+        shell.manifest("[containers.web]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\n");
+        shell.ok(&["apply"]);
+        let stopped = shell.ok(&["stop", "-t", "0", "web"]);
+        assert!(stopped.stderr.contains("declared"), "{stopped:?}");
+        assert!(shell.plan().contains("stopped by hand"), "{}", shell.plan());
+        shell.ok(&["apply"]);
+        shell.ok(&["pause", "web"]);
+        assert!(shell.plan().contains("paused by hand"), "{}", shell.plan());
+        shell.ok(&["apply"]);
+        assert_eq!(shell.inspect("web")["state"], "running");
+        shell.ok(&["kill", "web"]);
+        assert!(shell.plan().contains("stopped by hand"), "{}", shell.plan());
+        shell.ok(&["apply"]);
+        let refused = shell.run(&["rm", "web"]);
+        assert!(refused.code == 1 && refused.stderr.contains("declared by project shop"), "{refused:?}");
+        shell.ok(&["rm", "-f", "web"]);
+        assert!(shell.plan().contains("declared, not there"), "{}", shell.plan());
+        shell.ok(&["apply"]);
+        for refused in [&["rename", "web", "other"][..], &["update", "-m", "64m", "web"]] {
+            assert!(shell.run(refused).stderr.contains("declared by project shop"), "{refused:?}");
+        }
+        shell.ok(&["down", "--yes"]);
+    });
+}
+
+#[test]
+fn files_are_copied_as_docker_does() {
+    Shell::with(|shell| {
+        fs::create_dir_all(shell.path("tree/sub")).unwrap();
+        fs::write(shell.path("tree/sub/file"), "text\n").unwrap();
+        std::os::unix::fs::chown(shell.path("tree/sub/file"), Some(1000), Some(1000)).unwrap();
+        shell.sleeper("box", &["-v", "data:/data"]);
+        shell.ok(&["stop", "-t", "0", "box"]);
+        // The same, stopped and running; volumes are seen either way.
+        for round in ["stopped", "running"] {
+            let text = |path: &str| {
+                let archive = shell.command(&["cp", &format!("box:{path}"), "-"]).output().unwrap();
+                assert!(archive.status.success(), "{round} {path}: {archive:?}");
+                let mut archive = tar::Archive::new(archive.stdout.as_slice());
+                let mut entry = archive.entries().unwrap().next().unwrap().unwrap();
+                let mut text = String::new();
+                entry.read_to_string(&mut text).unwrap();
+                (text, entry.header().uid().unwrap())
+            };
+            shell.ok(&["cp", "tree", "box:/data"]);
+            assert_eq!(text("/data/tree/sub/file"), ("text\n".to_owned(), 0), "{round}");
+            assert!(shell.path("root/volumes/_.data/data/tree/sub/file").exists(), "{round}");
+            shell.ok(&["cp", "-a", "tree/.", &format!("box:/tmp/{round}")]);
+            assert_eq!(text(&format!("/tmp/{round}/sub/file")), ("text\n".to_owned(), 1000), "{round}");
+            shell.ok(&["cp", "tree/sub/file", "box:/tmp/renamed"]);
+            assert_eq!(text("/tmp/renamed").0, "text\n");
+            shell.ok(&["cp", "box:/data/tree", &format!("back-{round}")]);
+            assert_eq!(fs::read_to_string(shell.path(&format!("back-{round}/sub/file"))).unwrap(), "text\n");
+            for (arguments, reason) in [
+                (["cp", "tree", "box:/tmp/renamed"], "no directory"),
+                (["cp", "tree/sub/file", "box:/nowhere/x"], "no directory"),
+                (["cp", "box:/nowhere", "out"], "cannot find"),
+            ] {
+                let answer = shell.run(&arguments);
+                assert!(answer.code == 1 && answer.stderr.contains(reason), "{arguments:?}: {answer:?}");
+            }
+            let archive = {
+                let mut builder = tar::Builder::new(Vec::new());
+                builder.append_dir_all("packed", shell.path("tree")).unwrap();
+                builder.into_inner().unwrap()
+            };
+            assert_eq!(shell.feed(&["cp", "-", "box:/tmp"], &archive).code, 0);
+            assert_eq!(text("/tmp/packed/sub/file").0, "text\n");
+            shell.ok(&["start", "box"]);
+        }
+        let changes = shell.ok(&["diff", "box"]).stdout;
+        assert!(changes.contains("C /tmp\n") && changes.contains("A /tmp/renamed\n"), "{changes}");
+        shell.ok(&[
+            "exec",
+            "box",
+            "sh",
+            "-c",
+            "cat /etc/passwd >/dev/null; chmod 600 /etc/passwd; mv /etc/group /tmp/g",
+        ]);
+        let changes = shell.ok(&["diff", "box"]).stdout;
+        assert!(changes.contains("C /etc/passwd\n") && changes.contains("D /etc/group\n"), "{changes}");
+        assert!(!changes.contains("/proc") && !changes.contains("hosts"), "{changes}");
+    });
+}
+
+/// CVE-2018-15664: a container that swaps a directory for a link to the host while something is copied, both ways.
+#[test]
+fn a_copy_never_leaves_the_container() {
+    Shell::with(|shell| {
+        let secret = shell.path("secret");
+        fs::create_dir(&secret).unwrap();
+        fs::write(secret.join("file"), "secret of the host\n").unwrap();
+        let outside = secret.to_str().unwrap();
+        // Inside, the same path leads to a decoy, so that what is copied tells where it came from.
+        let script = format!(
+            "mkdir -p {outside} /x/real; echo decoy > {outside}/file; echo mine > /x/real/file; cd /x; mv real swap; \
+             echo ready; while true; do mv swap real; ln -s {outside} swap; rm swap; ln -s / swap; rm swap; mv real swap; done"
+        );
+        shell.ok(&["run", "-d", "--name", "hostile", BOX, "sh", "-c", &script]);
+        eventually("it swaps", || shell.ok(&["logs", "hostile"]).stdout.contains("ready"));
+        fs::write(shell.path("harmless"), "harmless\n").unwrap();
+        let before = fs::metadata("/").unwrap();
+        let (mut outs, mut ins) = (0, 0);
+        let deadline = Instant::now() + Duration::from_secs(6);
+        while Instant::now() < deadline {
+            let out = shell.command(&["cp", "hostile:/x/swap/file", "-"]).output().unwrap();
+            assert!(!String::from_utf8_lossy(&out.stdout).contains("secret of the host"));
+            outs += usize::from(out.status.success());
+            ins += usize::from(shell.run(&["cp", "harmless", "hostile:/x/swap/harmless"]).code == 0);
+            assert_eq!(shell.entries("secret"), ["file"], "nothing was written to the host");
+        }
+        assert!(!Path::new("/harmless").exists() && fs::metadata("/").unwrap().ino() == before.ino());
+        assert!(outs > 0 && ins > 0, "some copies went through ({outs} out, {ins} in)");
+    });
+}
+
+/// CVE-2019-14271: a copy must not load or execute what a container provides.
+#[test]
+fn a_copy_executes_nothing_of_the_container() {
+    Shell::with(|shell| {
+        for library in ["libnss_files.so.2", "libnss_compat.so.2", "libc.so.6", "ld-linux-x86-64.so.2"] {
+            for directory in ["lib", "lib64", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"] {
+                fs::create_dir_all(shell.path("rootfs").join(directory)).unwrap();
+                fs::write(shell.path("rootfs").join(directory).join(library), "not a library").unwrap();
+            }
+        }
+        fs::create_dir_all(shell.path("rootfs/usr/bin")).unwrap();
+        fs::write(shell.path("rootfs/usr/bin/tar"), "#!/bin/sh\ntouch /tmp/executed\n").unwrap();
+        shell.sleeper("hostile", &[]);
+        let traced = Command::new("strace")
+            .args(["-f", "-qq", "-e", "trace=execve,execveat,chroot,setns,openat,open", "-o", "trace"])
+            .arg(env!("CARGO_BIN_EXE_evenkeel"))
+            .args(["cp", "-a", "hostile:/etc/passwd", "out"])
+            .current_dir(shell.directory.path())
+            .env("EVENKEEL_ROOT", shell.path("root"))
+            .env("EVENKEEL_RUN", shell.path("run"))
+            .status()
+            .unwrap();
+        assert!(traced.success());
+        let trace = fs::read_to_string(shell.path("trace")).unwrap();
+        let executed: Vec<&str> = trace.lines().filter(|line| line.contains("exec")).collect();
+        assert_eq!(executed.len(), 1, "only the program itself: {executed:#?}");
+        assert!(!trace.contains("chroot(") && !trace.contains("setns("), "it stays where it is");
+        assert!(!trace.contains("libnss"), "names of users are not looked up");
+        assert_eq!(shell.run(&["exec", "hostile", "test", "-e", "/tmp/executed"]).code, 1);
+    });
+}
+
+#[test]
+fn somebody_who_looks_on_sees_a_declared_container_too() {
+    Shell::with(|shell| {
+        let command = "[\"sh\", \"-c\", \"while true; do echo tick; sleep 0.1; done\"]";
+        shell.manifest(&format!("[containers.clock]\nimage = \"box\"\ncommand = {command}\n"));
+        shell.ok(&["apply"]);
+        let mut child =
+            shell.command(&["attach", "--sig-proxy=false", "clock"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut bytes = [0; 5];
+        child.stdout.as_mut().unwrap().read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"tick\n");
+        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert_eq!(shell.inspect("clock")["state"], "running");
+        shell.ok(&["down", "--yes"]);
+    });
+}
+
+#[test]
+fn a_published_port_is_told_and_reached() {
+    Shell::with(|shell| {
+        shell.ok(&[
+            "run",
+            "-d",
+            "--name",
+            "web",
+            "-p",
+            "18083:8080",
+            BOX,
+            "httpd",
+            "-f",
+            "-p",
+            "8080",
+            "-h",
+            "/var/www",
+        ]);
+        assert_eq!(shell.ok(&["port", "web"]).stdout, "8080/tcp -> 127.0.0.1:18083\n");
+        assert_eq!(shell.ok(&["port", "web", "8080"]).stdout, "127.0.0.1:18083\n");
+        assert_eq!(shell.run(&["port", "web", "81"]).code, 1);
+        eventually("it serves", || {
+            let get = Command::new("busybox").args(["wget", "-qO-", "http://127.0.0.1:18083/index.html"]).output();
+            get.is_ok_and(|output| output.stdout == b"hello from a container\n")
+        });
+    });
+}

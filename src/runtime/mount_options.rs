@@ -172,6 +172,15 @@ mod tests {
     }
 
     #[test]
+    fn words_that_are_told_as_features_are_taken() {
+        for word in words() {
+            let options = parse("mounts[0]", std::slice::from_ref(&word)).unwrap();
+            let is_plain = SUPERBLOCK.contains(&word.as_str());
+            assert_eq!(options.data.is_empty(), !is_plain, "{word} would go to a filesystem");
+        }
+    }
+
+    #[test]
     fn words_are_sorted() {
         let options = parsed("nosuid,noexec,ro,mode=755,size=65536k,newinstance");
         assert_eq!(options.attributes.set, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_RDONLY);

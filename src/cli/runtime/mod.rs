@@ -13,7 +13,7 @@
 //!
 //! # Decisions
 //! * A program of its own beside `evenkeel`, not a link to it: callers start it five times in a container's life, and
-//!   without registry client, TLS and netlink it has a fifth of the relocations to do. `cargo install` puts it there.
+//!   without registry client, TLS and netlink it has a third of the relocations to do. `cargo install` puts it there.
 //! * `delete` refuses a container that is only created, as runtime.md says; runc kills it. `--force` does so here.
 //! * A failed poststart hook stops the container, as runtime.md says since 1.2.1; earlier versions only warned.
 //! * `NOTIFY_SOCKET` is not handed into the container: it is for callers to mount, as Podman does.

@@ -470,6 +470,52 @@ network_mode = "none"
 }
 
 #[test]
+fn records_that_cannot_be_read_are_named_and_put_right_and_no_data_is_lost() {
+    Shell::with(|shell| {
+        shell.manifest(&format!(
+            "[networks.front]\n[volumes.data]\n{WEB}networks = [\"front\"]\nmounts = {{ \"/data\" = \"data\" }}\n{}",
+            WEB.replace("web", "other"),
+        ));
+        shell.ok(&["apply", "--wait"]);
+        let record = |name: &str| {
+            let id = shell.json(&["inspect", name])[0]["record"]["id"].as_str().unwrap().to_owned();
+            shell.path("root/containers").join(id).join("record.json")
+        };
+        let (web, other, pid) = (record("web"), record("other"), shell.pid("web"));
+        let network = fs::read_dir(shell.path("root/networks")).unwrap().next().unwrap().unwrap().path();
+        shell.write("root/volumes/shop.data/data/kept", "kept");
+        let volume = shell.path("root/volumes/shop.data/record.json");
+        fs::write(&web, "{\"version\":1,\"id\":").unwrap();
+        fs::write(&volume, "").unwrap();
+        fs::write(network.join("record.json"), "[]").unwrap();
+
+        let ps = shell.ok(&["ps"]);
+        assert!(ps.stdout.contains("shop/other") && !ps.stdout.contains("shop/web"), "{ps:?}");
+        assert!(ps.stderr.contains(web.to_str().unwrap()), "{ps:?}");
+        let plan = shell.ok(&["plan"]).stdout;
+        for path in [&web, &volume, &network.join("record.json")] {
+            assert!(plan.contains(path.to_str().unwrap()), "{plan}");
+        }
+        shell.ok(&["status"]);
+        shell.ok(&["apply", "--wait"]);
+        assert!(shell.plan_is_empty(), "{:?}", shell.run(&["plan"]));
+        assert!(!fs::exists(format!("/proc/{pid}/root/bin")).unwrap(), "what ran without a record was ended");
+        assert_eq!(fs::read_to_string(shell.path("root/volumes/shop.data/data/kept")).unwrap(), "kept");
+        let trash = fs::read_dir(shell.path("root/trash")).unwrap().next().unwrap().unwrap().path();
+        assert!(trash.join("upper").is_dir(), "what it wrote is kept for a while: {trash:?}");
+
+        // A newer version's container is whole: it runs on, and nothing is done about it.
+        let (pid, text) = (shell.pid("other"), fs::read_to_string(&other).unwrap());
+        fs::write(&other, text.replace("\"version\": 1", "\"version\": 999").replace("\"spec\"", "\"plan\"")).unwrap();
+        let refused = shell.run(&["apply"]);
+        assert_eq!((refused.code, refused.stderr.contains(other.to_str().unwrap())), (1, true), "{refused:?}");
+        assert!(fs::exists(format!("/proc/{pid}/root/bin")).unwrap());
+        fs::write(&other, text).unwrap();
+        assert!(shell.plan_is_empty(), "{:?}", shell.run(&["plan"]));
+    });
+}
+
+#[test]
 fn a_failed_step_is_explained_and_the_others_go_on() {
     Shell::with(|shell| {
         let broken = "[containers.broken]\nimage = \"box\"\ncommand = [\"nonesuch\"]\n";

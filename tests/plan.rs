@@ -11,7 +11,7 @@
 //! reboot                             also: stop NAME, exit NAME CODE, lose-monitor NAME, cut-link NAME,
 //!                                    damage-files NAME, limit-memory NAME SIZE, forget NAME, give-up NAME RESTARTS,
 //!                                    change-contexts, move-image IMAGE, lose-image IMAGE, silence-registry-of IMAGE, drop-firewall, break-network NAME,
-//!                                    remove-record NAME, remove-network-record NAME
+//!                                    remove-record NAME, remove-network-record NAME, damage-record NAME, damage-volume-record NAME
 //! image IMAGE keeps PATH             the image, once it is fetched, declares a volume there
 //! plan after.toml [--target NAME] [--remove-volume NAME] [--discard-data NAME] [--allow-mass-removal]
 //!                 [--as-watch]       what was rolled back is not tried again
@@ -36,6 +36,7 @@ use evenkeel::model::id::{ContainerId, Ids};
 use evenkeel::model::image::ImageSource;
 use evenkeel::model::resources::Resources;
 use evenkeel::model::status::{Exit, Phase};
+use evenkeel::model::unreadable::{Cause, Object, Unreadable};
 use evenkeel::plan::render::render;
 use evenkeel::plan::{MassRemoval, Plan, Policy, RefusedUpdates, plan};
 use evenkeel::reconcile::execute::Silent;
@@ -117,6 +118,16 @@ impl Case<'_> {
     fn planned(&mut self, desired: &Desired, policy: &Policy) -> Plan {
         self.seed += 1;
         plan(desired, &self.host, policy, &mut Ids::from_seed(self.seed))
+    }
+
+    fn damage(&mut self, object: Object) {
+        self.host.unreadable.insert(Unreadable {
+            project: Some("shop".parse().unwrap()),
+            path: "/root/record.json".into(),
+            cause: Cause::Damaged,
+            problem: format!("`/root/record.json` of {object} is not a record of Evenkeel: expected value"),
+            object,
+        });
     }
 
     fn apply(&mut self, file: &str, first: usize) {
@@ -215,6 +226,16 @@ impl Case<'_> {
                 known.unasked = Some("cannot reach the registry".to_owned());
             }
             ["lose-image", image] => drop(self.host.images.remove(&reference(image)).unwrap()),
+            ["damage-volume-record", name] => {
+                let key = self.host.volumes.keys().find(|key| key.name.as_str() == *name).unwrap().clone();
+                self.host.volumes.remove(&key);
+                self.damage(Object::Volume(key));
+            }
+            ["damage-record", name] => {
+                let id = self.container(name).record.id.clone();
+                self.happen_to(name, &Event::RemoveRecord(0, false));
+                self.damage(Object::Container(id));
+            }
             ["remove-network-record", name] => {
                 let at = self.host.networks.values().position(|n| n.record.name.as_str() == *name).unwrap();
                 happen(&mut self.host, &Event::RemoveNetworkRecord(at as u8));

@@ -85,7 +85,8 @@ fn document<'a>(record: &'a ContainerRecord, liveness: &Liveness, context: &Cont
     let tag = engine::host::tag(&paths.root);
     let mut networks = Vec::new();
     for (id, addresses) in &record.addresses {
-        let network = records::network(paths, id)?;
+        // Of a network whose record cannot be read, `plan` tells; here its name and subnet are not known.
+        let network = records::network(paths, id).unwrap_or(None);
         networks.push(Attachment {
             network: id.clone(),
             name: network.as_ref().map(|network| network.name.clone()),

@@ -4,11 +4,12 @@
 //! milliseconds while an apply is at work.
 
 use crate::engine::error::EngineError;
-use crate::engine::records;
+use crate::engine::records::{self, Found};
 use crate::model::actual::Liveness;
 use crate::model::id::Whose;
 use crate::model::paths::Paths;
 use crate::model::record::ContainerRecord;
+use crate::model::unreadable::Unreadable;
 use crate::monitor::error::MonitorError;
 use crate::monitor::liveness;
 
@@ -17,17 +18,23 @@ use crate::monitor::liveness;
 pub struct Inventory {
     paths: Paths,
     records: Vec<ContainerRecord>,
+    unreadable: Vec<Unreadable>,
 }
 
 impl Inventory {
     pub fn read(paths: Paths) -> Result<Inventory, EngineError> {
-        let mut records = records::containers(&paths)?;
+        let Found { mut records, unreadable } = records::containers(&paths)?;
         records.sort_by(|a, b| (&a.project, &a.instance, &a.id).cmp(&(&b.project, &b.instance, &b.id)));
-        Ok(Inventory { paths, records })
+        Ok(Inventory { paths, records, unreadable })
     }
 
     pub fn records(&self) -> &[ContainerRecord] {
         &self.records
+    }
+
+    /// Those that are there and of which nothing can be said.
+    pub fn unreadable(&self) -> &[Unreadable] {
+        &self.unreadable
     }
 
     /// Only the containers of one project.

@@ -74,6 +74,9 @@ pub fn run(arguments: &PsArguments, context: &Context, output: &Output) -> Resul
         Some(project) => Inventory::read(context.paths.clone())?.of_project(&project.into()),
         None => Inventory::read(context.paths.clone())?,
     };
+    for record in inventory.unreadable() {
+        output.warning(&record.to_string());
+    }
     let chosen = select::many(inventory.records(), &arguments.names, &|| context.tie_break())?;
     // What is declared is shown whatever became of it; what somebody ran once is over with its end.
     let is_shown = |record: &&ContainerRecord| {

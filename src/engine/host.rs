@@ -132,7 +132,7 @@ impl Host {
     /// Takes away what the containers of this root share on the host when none is left. The lock keeps others from
     /// starting one meanwhile.
     pub fn tidy(&self, _: &Lock) -> Result<(), EngineError> {
-        if !records::containers(&self.paths)?.is_empty() {
+        if !files::objects(&self.paths.containers())?.is_empty() {
             return Ok(());
         }
         self.end_builds()?;
@@ -174,7 +174,7 @@ impl Host {
     }
 
     fn remove_volume(&self, key: &crate::model::id::VolumeKey) -> Result<(), EngineError> {
-        for container in records::containers(&self.paths)? {
+        for container in records::containers(&self.paths)?.records {
             if container.project == key.project && container.spec.volumes().any(|name| *name == key.name) {
                 return Err(EngineError::VolumeInUse { key: key.clone(), user: container.full_name() });
             }
@@ -191,10 +191,11 @@ impl Host {
             .map_err(network_error("set up", format!("network `{}`", record.name)))
     }
 
-    /// The bridge's name follows from the identifier: it goes also where the record is gone already.
+    /// The bridge's name follows from the identifier: it goes also where the record is gone already, or damaged.
     pub(super) fn remove_network(&self, id: &NetworkId) -> Result<(), EngineError> {
-        let name = records::network(&self.paths, id)?.map_or_else(|| id.to_string(), |record| record.name.to_string());
-        for container in records::containers(&self.paths)? {
+        let record = records::unless_damaged(records::network(&self.paths, id))?;
+        let name = record.map_or_else(|| id.to_string(), |record| record.name.to_string());
+        for container in records::containers(&self.paths)?.records {
             if container.addresses.contains_key(id) {
                 return Err(EngineError::NetworkInUse { id: id.clone(), user: container.full_name() });
             }

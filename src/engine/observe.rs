@@ -58,6 +58,7 @@ pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError>
         containers,
         firewall: network::firewall::observe(&host.tag).map_err(look("the firewall"))?,
         orphans,
+        unreadable: records.unreadable,
     })
 }
 

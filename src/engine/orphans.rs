@@ -1,12 +1,14 @@
-//! What this root has on the host though no record names it: found, and removed.
+//! What this root has on the host though no record that can be read names it: found, and removed.
 //!
 //! Places and names that are the root's own say whose a thing is: its run directory, its parent cgroup, its link prefix.
 //!
 //! # Decisions
 //! A record that was removed by hand cannot be brought back from what runs: what is declared is made anew, and what is
-//! left of the old one goes. It goes as gently as any container, by its stop sequence, as long as its monitor hears.
+//! left of the old one goes. It goes as gently as any container, by its stop sequence, as long as its monitor hears. What
+//! it wrote may be all that there is of something: its files go to the trash, as a volume does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use serde::Deserialize;
 
@@ -15,12 +17,14 @@ use super::container::oci::cgroup_parent;
 use super::error::EngineError;
 use super::host::{Host, network_error};
 use super::records::{self, Records};
+use super::storage::volume;
 use super::{files, network};
 use crate::model::actual::Liveness;
 use crate::model::id::{ContainerId, NetworkId};
 use crate::model::network::{bridge_name, link_prefix, veth_name};
 use crate::model::orphan::{Orphan, Owner, Remains};
 use crate::model::paths::run;
+use crate::model::unreadable::{Cause, Object};
 use crate::monitor;
 use crate::runtime::cgroup;
 
@@ -33,26 +37,46 @@ pub(super) fn observe(
 ) -> Result<BTreeSet<Orphan>, EngineError> {
     let mut orphans = BTreeSet::new();
     for (id, remains) in containers(host, records)? {
-        if records::container(&host.paths, &id)?.is_none() {
+        if is_none(records::container(&host.paths, &id)) {
             let owner = owner(host, &id);
             orphans.insert(Orphan::Container { id, owner, remains: remains.into_iter().collect() });
         }
     }
     let prefix = link_prefix(&host.tag);
+    for id in damaged_networks(records) {
+        orphans.insert(Orphan::Bridge { network: id.clone() });
+    }
     for name in unnamed_links(host, records, links) {
         let network = name.strip_prefix(&prefix).and_then(|rest| rest.strip_prefix('b')?.parse::<NetworkId>().ok());
         match network {
-            Some(network) if records::network(&host.paths, &network)?.is_some() => {}
+            // One that cannot be read for now has a record all the same.
+            Some(network) if !is_none(records::network(&host.paths, &network)) => {}
             Some(network) => drop(orphans.insert(Orphan::Bridge { network })),
             None => drop(orphans.insert(Orphan::Link { name: name.clone() })),
         }
     }
     // A container that came to be since the records were read may have got its links.
     if orphans.iter().any(|orphan| matches!(orphan, Orphan::Link { .. })) {
-        let named = names_of_pairs(host, &records::containers(&host.paths)?);
-        orphans.retain(|orphan| !matches!(orphan, Orphan::Link { name } if named.contains(name)));
+        let found = records::containers(&host.paths)?;
+        let named = names_of_pairs(host, &found.records);
+        // What another version's record names is not known here.
+        let is_known = found.unreadable.iter().all(|record| record.cause == Cause::Damaged);
+        orphans.retain(|orphan| !matches!(orphan, Orphan::Link { name } if !is_known || named.contains(name)));
     }
     Ok(orphans)
+}
+
+fn damaged_networks(records: &Records) -> impl Iterator<Item = &NetworkId> {
+    let damaged = records.unreadable.iter().filter(|record| record.cause == Cause::Damaged);
+    damaged.filter_map(|record| match &record.object {
+        Object::Network(id) => Some(id),
+        Object::Container(_) | Object::Volume(_) => None,
+    })
+}
+
+/// Whether there is no record, or one that is damaged. The others that cannot be read are told of, not given up.
+fn is_none<T>(record: Result<Option<T>, EngineError>) -> bool {
+    matches!(records::unless_damaged(record), Ok(None))
 }
 
 /// What is on the host of containers that have no record.
@@ -68,6 +92,7 @@ fn containers(host: &Host, records: &Records) -> Result<BTreeMap<ContainerId, BT
         (Remains::RunDirectory, names(&host.paths.containers_run())?),
         (Remains::NetworkNamespace, names(&host.paths.netns_directory())?),
         (Remains::ControlGroup, groups.into_iter().collect()),
+        (Remains::Files, names(&host.paths.containers())?),
     ];
     for (remains, names) in places {
         let ids = names.iter().filter_map(|name| name.parse::<ContainerId>().ok());
@@ -132,7 +157,7 @@ pub(super) fn remove(host: &Host, orphan: &Orphan) -> Result<(), EngineError> {
 }
 
 fn remove_container(host: &Host, id: &ContainerId, name: &str) -> Result<(), EngineError> {
-    if records::container(&host.paths, id)?.is_some() {
+    if records::unless_damaged(records::container(&host.paths, id))?.is_some() {
         return Err(EngineError::HasRecord(id.clone()));
     }
     if is_monitored(host, id)? {
@@ -141,7 +166,8 @@ fn remove_container(host: &Host, id: &ContainerId, name: &str) -> Result<(), Eng
     lifecycle::remove_cgroup(&host.surroundings(), &host.hierarchy, id, name)?;
     network::netns::remove(&host.paths.netns(id))
         .map_err(network_error("disconnect", format!("container `{name}`")))?;
-    lifecycle::remove_run_directory(&host.paths, id)
+    lifecycle::remove_run_directory(&host.paths, id)?;
+    volume::discard(&host.paths, &host.paths.container(id), &format!("container.{id}"), SystemTime::now())
 }
 
 fn failed(operation: &'static str, id: &ContainerId) -> impl Fn(monitor::MonitorError) -> EngineError {

@@ -1,16 +1,19 @@
 //! The records of a state root: reading them all, writing one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{At, EngineError};
 use super::files;
-use crate::model::id::{ContainerId, NetworkId, VolumeKey};
+use crate::model::id::{ContainerId, NetworkId, VolumeKey, Whose};
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, NetworkRecord, RECORD_VERSION, VolumeRecord};
+use crate::model::unreadable::{Cause, Object, Unreadable};
+use crate::monitor::protocol::chain;
 
 /// Every record of a state root.
 #[derive(Debug, Clone, Default)]
@@ -18,24 +21,30 @@ pub(super) struct Records {
     pub networks: BTreeMap<NetworkId, NetworkRecord>,
     pub volumes: BTreeMap<VolumeKey, VolumeRecord>,
     pub containers: BTreeMap<ContainerId, ContainerRecord>,
+    pub unreadable: BTreeSet<Unreadable>,
+}
+
+/// The records of one kind of object. One that cannot be read keeps nobody from the others.
+#[derive(Debug)]
+pub struct Found<T> {
+    pub records: Vec<T>,
+    pub unreadable: Vec<Unreadable>,
 }
 
 pub(super) fn read_all(paths: &Paths) -> Result<Records, EngineError> {
-    let mut records = Records::default();
-    for record in read_directory::<NetworkRecord>(&paths.networks())? {
-        records.networks.insert(record.id.clone(), record);
-    }
-    for record in read_directory::<VolumeRecord>(&paths.volumes())? {
-        records.volumes.insert(record.key.clone(), record);
-    }
-    for record in containers(paths)? {
-        records.containers.insert(record.id.clone(), record);
-    }
-    Ok(records)
+    let networks: Found<NetworkRecord> = read_directory(&paths.networks(), Object::Network)?;
+    let volumes: Found<VolumeRecord> = read_directory(&paths.volumes(), Object::Volume)?;
+    let containers = containers(paths)?;
+    Ok(Records {
+        networks: networks.records.into_iter().map(|record| (record.id.clone(), record)).collect(),
+        volumes: volumes.records.into_iter().map(|record| (record.key.clone(), record)).collect(),
+        containers: containers.records.into_iter().map(|record| (record.id.clone(), record)).collect(),
+        unreadable: [networks.unreadable, volumes.unreadable, containers.unreadable].into_iter().flatten().collect(),
+    })
 }
 
-pub fn containers(paths: &Paths) -> Result<Vec<ContainerRecord>, EngineError> {
-    read_directory(&paths.containers())
+pub fn containers(paths: &Paths) -> Result<Found<ContainerRecord>, EngineError> {
+    read_directory(&paths.containers(), Object::Container)
 }
 
 pub fn container(paths: &Paths, id: &ContainerId) -> Result<Option<ContainerRecord>, EngineError> {
@@ -50,10 +59,51 @@ pub(super) fn volume(paths: &Paths, key: &VolumeKey) -> Result<Option<VolumeReco
     read(&paths::record(&paths.volume(key)))
 }
 
-fn read_directory<T: DeserializeOwned>(directory: &Path) -> Result<Vec<T>, EngineError> {
-    let objects: Vec<PathBuf> = files::objects(directory)?;
-    // An object that went away since the listing is no object.
-    objects.iter().filter_map(|object| read(&paths::record(object)).transpose()).collect()
+/// A record that is damaged is as good as none; any other that cannot be read is an error.
+pub(super) fn unless_damaged<T>(record: Result<Option<T>, EngineError>) -> Result<Option<T>, EngineError> {
+    match record {
+        Err(EngineError::Record { .. }) => Ok(None),
+        record => record,
+    }
+}
+
+fn read_directory<T: DeserializeOwned, I: FromStr>(
+    directory: &Path,
+    object: fn(I) -> Object,
+) -> Result<Found<T>, EngineError> {
+    let mut found = Found { records: Vec::new(), unreadable: Vec::new() };
+    for place in files::objects(directory)? {
+        // What has no object's name is none: a copy that somebody keeps beside it.
+        let Some(id) = place.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
+        let path = paths::record(&place);
+        match read(&path) {
+            // An object that went away since the listing is no object.
+            Ok(record) => found.records.extend(record),
+            Err(error) => found.unreadable.push(unreadable(object(id), path, &error)),
+        }
+    }
+    Ok(found)
+}
+
+fn unreadable(object: Object, path: PathBuf, error: &EngineError) -> Unreadable {
+    /// What every version has said of a project.
+    #[derive(Deserialize)]
+    struct Owned {
+        project: Whose,
+    }
+    let cause = match error {
+        EngineError::Record { .. } => Cause::Damaged,
+        EngineError::NewerRecord { .. } => Cause::Newer,
+        _ => Cause::Unreachable,
+    };
+    let project = match &object {
+        Object::Volume(key) => Some(key.project.clone()),
+        Object::Container(_) | Object::Network(_) => {
+            let owned = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Owned>(&bytes).ok());
+            owned.map(|owned| owned.project)
+        }
+    };
+    Unreadable { object, project, path, cause, problem: chain(error) }
 }
 
 /// Reads a record, whose version comes first: a newer format must not be misread.

@@ -17,6 +17,7 @@ use super::record::{ContainerRecord, NetworkRecord, VolumeRecord};
 use super::resources::Resources;
 use super::security::Capability;
 use super::status::Status;
+use super::unreadable::Unreadable;
 
 /// What this host can do, and what it already uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,4 +118,7 @@ pub struct Actual {
     pub firewall: Option<Ruleset>,
     /// What no record names, of any project.
     pub orphans: BTreeSet<Orphan>,
+    /// Records that are there and that nobody can read. What is left of such a container or network is an orphan.
+    #[serde(default)]
+    pub unreadable: BTreeSet<Unreadable>,
 }

@@ -18,6 +18,7 @@ use super::names::NameTable;
 use super::orphan::Orphan;
 use super::record::{ContainerRecord, NetworkRecord, Refused};
 use super::status::{Exit, HealthStatus, Phase, STATUS_VERSION, Status};
+use super::unreadable::Object;
 
 /// Why a host would refuse an action.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -53,12 +54,14 @@ impl Actual {
             Action::EnsureVolume { record } => {
                 let volume = ActualVolume { record: record.clone(), drift: Vec::new() };
                 self.volumes.insert(record.key.clone(), volume);
+                self.is_readable(&Object::Volume(record.key.clone()));
             }
             Action::RemoveVolume { key } => {
                 let mut records = self.containers.values().map(|container| &container.record);
                 let user = records.find(|r| r.project == key.project && r.spec.volumes().any(|name| *name == key.name));
                 refuse_used(format!("volume `{key}`"), user)?;
                 self.volumes.remove(key);
+                self.is_readable(&Object::Volume(key.clone()));
             }
             Action::EnsureNetwork { record } => self.ensure_network(record)?,
             Action::RemoveNetwork { id } => {
@@ -108,12 +111,22 @@ impl Actual {
             Action::RemoveOrphan { orphan } => {
                 self.is_orphan(orphan)?;
                 self.orphans.remove(orphan);
+                match orphan {
+                    Orphan::Container { id, .. } => self.is_readable(&Object::Container(id.clone())),
+                    Orphan::Bridge { network } => self.is_readable(&Object::Network(network.clone())),
+                    Orphan::Link { .. } => {}
+                }
             }
             Action::AwaitContainer { id, condition, timeout: _, stays: _ } => {
                 await_condition(self.container(id)?, *condition)?
             }
         }
         Ok(())
+    }
+
+    /// Whatever was wrong with the record of this object: it was written anew, or is gone.
+    fn is_readable(&mut self, object: &Object) {
+        self.unreadable.retain(|record| record.object != *object);
     }
 
     fn container(&mut self, id: &ContainerId) -> Result<&mut ActualContainer, Unmet> {

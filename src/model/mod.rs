@@ -7,7 +7,7 @@
 //! * [`id`], [`units`], [`image`], [`port`], [`network`], [`volume`], [`health`], [`restart`], [`resources`],
 //!   [`security`], [`seccomp`], [`container`]: the nouns of the manifest, resolved.
 //! * [`desired`]: a whole project as manifests declare it. [`actual`]: a whole host as the engine sees it.
-//! * [`record`]: what the engine stores of each object. [`status`]: what a monitor writes about its container.
+//! * [`record`]: what the engine stores of each object; [`unreadable`]: those that cannot be read. [`status`]: what a monitor writes about its container.
 //! * [`firewall`], [`names`]: kernel and resolver state that follows from records, by pure functions.
 //! * [`subnets`]: the subnets and addresses that planning chooses.
 //! * [`action`]: one engine operation, [`after`]: what it makes of a host. [`launch`]: what a monitor reads.
@@ -39,4 +39,5 @@ pub mod security;
 pub mod status;
 pub mod subnets;
 pub mod units;
+pub mod unreadable;
 pub mod volume;

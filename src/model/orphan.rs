@@ -1,4 +1,5 @@
-//! What belongs to this state root by its name or place, though no record names it: its record was removed by hand.
+//! What belongs to this state root by its name or place, though no record names it: its record was removed by hand, or
+//! cannot be read.
 //!
 //! A record is written before anything of its object is on the host and goes after all of it is gone, so neither a run
 //! that is under way nor one that was killed leaves orphans.
@@ -38,6 +39,8 @@ pub enum Remains {
     ControlGroup,
     NetworkNamespace,
     RunDirectory,
+    /// Its directory in the state root: what it wrote, its log.
+    Files,
 }
 
 impl Remains {
@@ -48,6 +51,7 @@ impl Remains {
             Remains::ControlGroup => "control group",
             Remains::NetworkNamespace => "network namespace",
             Remains::RunDirectory => "run directory",
+            Remains::Files => "files",
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::model::port::{HostAddress, HostPort};
 use crate::model::record::ContainerRecord;
 use crate::model::resources::{Resources, Ulimit};
 use crate::model::security::Users;
+use crate::model::unreadable::Cause;
 
 /// From how many containers on removing more than half of them asks for consent.
 const MASS: usize = 4;
@@ -27,6 +28,7 @@ pub(super) fn check(world: &World<'_>, networks: &Networks<'_>, containers: &Con
     targets(world, findings);
     mass_removal(world, containers, findings);
     without_record(world, findings);
+    unreadable(world, findings);
     subnets(world, networks, containers, findings);
     forwarding(world, networks, findings);
     lent_networks(world, networks, findings);
@@ -96,11 +98,24 @@ fn without_record(world: &World<'_>, findings: &mut Findings) {
     if all >= MASS && orphans * 2 > all && world.policy.mass_removal == MassRemoval::Refuse {
         findings.refusals.push(Refusal {
             subject: format!("project {}", world.desired.project),
-            reason: format!("{orphans} of its {all} containers have no record any more and would be removed"),
+            reason: format!("{orphans} of its {all} containers have no record that can be read and would be removed"),
             hint: "is the state root mounted? If their records were removed on purpose: --allow-mass-removal"
                 .to_owned(),
             kind: RefusalKind::Guard,
         });
+    }
+}
+
+/// What is damaged is put right. What another version wrote, or the disk does not give, is not taken for gone: whoever
+/// it may be of has to look first.
+fn unreadable(world: &World<'_>, findings: &mut Findings) {
+    for record in &world.actual.unreadable {
+        let may_be_ours = record.project.as_ref().is_none_or(|project| *project == world.desired.project);
+        if record.cause == Cause::Damaged || !may_be_ours {
+            findings.warn(record.to_string());
+        } else {
+            findings.impossible(record.object.to_string(), &record.problem, record.next_step());
+        }
     }
 }
 

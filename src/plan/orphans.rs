@@ -11,7 +11,8 @@ use super::graph::{Graph, Node};
 use super::{ChangeClass, FieldChange, Mark, World};
 use crate::model::action::Action;
 use crate::model::id::{ContainerId, NetworkId};
-use crate::model::orphan::Orphan;
+use crate::model::orphan::{Orphan, Remains};
+use crate::model::unreadable::Object;
 
 /// Of which containers there are still things, though they have no record.
 pub(super) fn containers<'a>(world: &World<'a>) -> impl Iterator<Item = &'a ContainerId> {
@@ -37,7 +38,7 @@ pub(super) fn add(world: &World<'_>, containers: &Containers<'_>, graph: &mut Gr
             continue;
         }
         let action = Action::RemoveOrphan { orphan: orphan.clone() };
-        let node = graph.add(action, subject(orphan), Mark::Remove, "no record names it".to_owned());
+        let node = graph.add(action, subject(orphan), Mark::Remove, reason(world, orphan).to_owned());
         graph.step(node).changes = remains(orphan);
         steps.push((node, network.cloned()));
     }
@@ -48,6 +49,15 @@ fn own<'a>(world: &World<'a>) -> impl Iterator<Item = &'a Orphan> {
     let project = world.desired.project.project().filter(|_| world.scope.is_whole());
     let of = |project| world.actual.orphans.iter().filter(move |o| o.project().is_none_or(|owner| owner == project));
     project.into_iter().flat_map(of)
+}
+
+fn reason(world: &World<'_>, orphan: &Orphan) -> &'static str {
+    let is_damaged = world.actual.unreadable.iter().any(|record| match (&record.object, orphan) {
+        (Object::Container(damaged), Orphan::Container { id, .. }) => damaged == id,
+        (Object::Network(damaged), Orphan::Bridge { network }) => damaged == network,
+        _ => false,
+    });
+    if is_damaged { "its record is damaged" } else { "no record names it" }
 }
 
 fn subject(orphan: &Orphan) -> String {
@@ -64,7 +74,7 @@ fn remains(orphan: &Orphan) -> Vec<FieldChange> {
     let gone = remains.iter().map(|part| FieldChange {
         field: part.as_str().to_owned(),
         old: Some("there".to_owned()),
-        new: None,
+        new: (*part == Remains::Files).then(|| "in the trash".to_owned()),
         class: ChangeClass::None,
     });
     gone.collect()

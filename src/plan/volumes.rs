@@ -8,6 +8,7 @@ use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, cause_of, dif
 use crate::model::actual::ActualContainer;
 use crate::model::id::{ResourceName, VolumeKey, Whose};
 use crate::model::record::{RECORD_VERSION, VolumeRecord};
+use crate::model::unreadable::Object;
 use crate::model::volume::VolumeSpec;
 
 pub(super) struct Volumes {
@@ -31,7 +32,11 @@ pub(super) fn decide(world: &World<'_>, containers: &Containers<'_>, findings: &
             findings.impossible(format!("volume {name}"), "it is declared, so it cannot be removed", hint);
         }
     }
-    let own = world.actual.volumes.keys().filter(|key| key.project == world.desired.project);
+    let damaged = world.actual.unreadable.iter().filter_map(|record| match &record.object {
+        Object::Volume(key) => Some(key),
+        Object::Container(_) | Object::Network(_) => None,
+    });
+    let own = world.actual.volumes.keys().chain(damaged).filter(|key| key.project == world.desired.project);
     for key in own.filter(|key| !world.desired.volumes.contains_key(&key.name)) {
         leave(world, containers, key, &mut volumes, findings);
     }
@@ -46,6 +51,10 @@ fn work(world: &World<'_>, name: &ResourceName, spec: &VolumeSpec) -> Option<Wor
     let Some(actual) = world.actual.volumes.get(&key(world, name)) else {
         let changes = diff::volume(&VolumeSpec::default(), spec).into_iter();
         let changes = changes.map(|change| FieldChange { old: None, class: ChangeClass::None, ..change }).collect();
+        if is_damaged(world, name) {
+            let reason = "its record is damaged, and is written anew; its data stays".to_owned();
+            return Some(Work { mark: Mark::Change, reason, changes });
+        }
         return Some(Work { mark: Mark::Create, reason: "declared, not there".to_owned(), changes });
     };
     let changes = diff::volume(&actual.record.spec, spec);
@@ -54,6 +63,11 @@ fn work(world: &World<'_>, name: &ResourceName, spec: &VolumeSpec) -> Option<Wor
         (true, false) => Some(Work::repair(&actual.drift)),
         (false, _) => Some(Work { mark: Mark::Change, reason: cause_of(&changes), changes }),
     }
+}
+
+fn is_damaged(world: &World<'_>, name: &ResourceName) -> bool {
+    let object = Object::Volume(key(world, name));
+    world.actual.unreadable.iter().any(|record| record.object == object)
 }
 
 fn leave(

@@ -66,7 +66,11 @@ pub fn ensure(paths: &Paths, record: &VolumeRecord) -> Result<(), EngineError> {
 
 /// Moves the volume to the trash, where it stays until it is emptied. One that was made for a container alone is gone.
 pub fn remove(paths: &Paths, key: &VolumeKey, now: SystemTime) -> Result<(), EngineError> {
-    let directory = paths.volume(key);
+    discard(paths, &paths.volume(key), &key.to_string(), now)
+}
+
+/// Moves a directory to the trash, under a name of two words with a dot between them. `Ok` when there is none.
+pub fn discard(paths: &Paths, directory: &Path, name: &str, now: SystemTime) -> Result<(), EngineError> {
     if !directory.exists() {
         return Ok(());
     }
@@ -76,10 +80,10 @@ pub fn remove(paths: &Paths, key: &VolumeKey, now: SystemTime) -> Result<(), Eng
     }
     files::create_directories(&paths.trash())?;
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let mut places = (seconds..).map(|seconds| paths.trash().join(format!("{key}.{seconds}")));
+    let mut places = (seconds..).map(|seconds| paths.trash().join(format!("{name}.{seconds}")));
     // Removed twice within a second, it goes to the trash twice.
     let place = places.find(|place| !place.exists()).unwrap_or_default();
-    files::publish(&directory, &place)
+    files::publish(directory, &place)
 }
 
 /// Deletes what has been in the trash for `kept` or longer. What has no such name is somebody else's and stays.

@@ -373,6 +373,24 @@ random 666 character special file 1:8\nurandom 666 character special file 1:9\nt
         assert!(error.contains("nofile"), "{error}");
     };
 
+    a_process_runs_when_it_is_asked_to => || {
+        let mut bundle = Bundle::new();
+        bundle.config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 7});
+        bundle.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+        let process = bundle.start(&["sleep", "60"]);
+        let stat = process.proc("stat");
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        // proc(5): nice is field 19, the policy 41; the first two are cut off here. SCHED_BATCH is 3.
+        assert_eq!((fields[16], fields[38]), ("7", "3"), "{stat}");
+        let output = std::process::Command::new("ionice").args(["-p", &process.pid().to_string()]).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), "best-effort: prio 6");
+        bundle.config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 8});
+        assert!(matches!(bundle.error(&["/bin/true"]), RuntimeError::Invalid { field, .. } if field == "process.ioPriority.priority"));
+        bundle.config["process"].as_object_mut().unwrap().remove("ioPriority");
+        bundle.config["process"]["scheduler"] = json!({"policy": "SCHED_ISO"});
+        assert!(matches!(bundle.error(&["/bin/true"]), RuntimeError::Unsupported { field, .. } if field == "process.scheduler.policy"));
+    };
+
     kernel_parameters_are_set_in_the_containers_namespaces => || {
         let mut bundle = Bundle::new();
         let host = fs::read_to_string("/proc/sys/kernel/shmmni").unwrap();

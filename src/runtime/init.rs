@@ -317,6 +317,7 @@ pub(super) fn get_ready(
         // Needs CAP_SYS_ADMIN, which is about to go (seccomp(2)).
         filter.install()?;
     }
+    program.scheduling.apply()?;
     if let Some(personality) = program.personality {
         let personality = nix::sys::personality::Persona::from_bits_retain(personality as i32);
         nix::sys::personality::set(personality).during("set", "the personality")?;

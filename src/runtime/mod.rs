@@ -37,6 +37,7 @@ mod prepare;
 mod program;
 mod reaper;
 pub mod rootfs;
+mod scheduling;
 pub mod seccomp;
 mod sysctl;
 mod terminal;

@@ -15,6 +15,7 @@ use rustix::termios::Winsize;
 
 use super::capabilities::{self, Sets};
 use super::error::{RuntimeError, Warning, invalid, unsupported};
+use super::scheduling::{self, Scheduling};
 use super::seccomp::{self, Filter};
 use crate::model::launch::Identity;
 use crate::model::security::Capability;
@@ -32,6 +33,7 @@ pub(super) struct Program {
     pub seccomp: Option<Filter>,
     pub oom_score_adj: Option<i32>,
     pub personality: Option<u64>,
+    pub scheduling: Scheduling,
     pub terminal_size: Option<Winsize>,
     /// What falls away.
     pub warnings: Vec<Warning>,
@@ -94,6 +96,7 @@ pub(super) fn prepare(
         seccomp: seccomp.map(seccomp::compile).transpose()?,
         oom_score_adj: process.oom_score_adj(),
         personality: personality.map(persona).transpose()?,
+        scheduling: scheduling::prepare(process)?,
         terminal_size: process.console_size().map(|size| Winsize {
             ws_row: size.height() as u16,
             ws_col: size.width() as u16,
@@ -109,8 +112,6 @@ fn refuse_unsupported(process: &ProcessSpec) -> Result<(), RuntimeError> {
     let fields = [
         ("process.apparmorProfile", is_set(process.apparmor_profile()), "AppArmor profiles are not applied"),
         ("process.selinuxLabel", is_set(process.selinux_label()), "SELinux labels are not applied"),
-        ("process.ioPriority", process.io_priority().is_some(), "I/O priorities are not set"),
-        ("process.scheduler", process.scheduler().is_some(), "scheduling policies are not set"),
         ("process.execCPUAffinity", process.exec_cpu_affinity().is_some(), "use `linux.resources.cpu.cpus`"),
         ("process.commandLine", process.command_line().is_some(), "it belongs to Windows"),
         ("process.user.username", process.user().username().is_some(), "it belongs to Windows"),

@@ -13,5 +13,6 @@ pub mod loopback;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
+pub mod scheduling;
 pub mod seccomp;
 pub mod signals;

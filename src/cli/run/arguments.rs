@@ -221,7 +221,7 @@ pub struct SecurityArguments {
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_drop: Vec<String>,
 
-    /// no-new-privileges (which is so already)
+    /// seccomp=unconfined, seccomp=FILE (a profile in Docker's form), no-new-privileges (which is so already)
     #[arg(long = "security-opt", value_name = "OPTION")]
     pub security_options: Vec<String>,
 
@@ -237,7 +237,7 @@ pub struct SecurityArguments {
     #[arg(long = "sysctl", value_name = "NAME=VALUE")]
     pub sysctls: Vec<String>,
 
-    /// Its user namespace; only `host` so far
+    /// Whose users it has: host, or auto for a range of its own
     #[arg(long, value_name = "MODE")]
     pub userns: Option<String>,
 }

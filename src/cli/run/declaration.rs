@@ -283,19 +283,21 @@ fn declare_security(arguments: &SecurityArguments, container: &mut Table) -> Res
         settings.insert(name.to_owned(), text(value));
     }
     table(container, "sysctls", settings);
+    let mut security = Table::new();
     for option in security_options {
-        match option.as_str() {
-            "no-new-privileges" | "no-new-privileges:true" | "no-new-privileges=true" if !privileged => {}
-            other => {
-                return Err(Failure::usage(format!("`--security-opt {other}` is not supported"))
-                    .hint("no new privileges and a seccomp filter are always so, unless `--privileged` is set"));
+        match option.split_once(['=', ':']).unwrap_or((option, "true")) {
+            ("no-new-privileges", "true") if !privileged => {}
+            ("seccomp", profile) => drop(security.insert("seccomp".into(), text(profile))),
+            _ => {
+                return Err(Failure::usage(format!("`--security-opt {option}` is not supported")).hint(
+                    "there are seccomp=unconfined, seccomp=FILE and no-new-privileges (without `--privileged`)",
+                ));
             }
         }
     }
-    match userns.as_deref() {
-        None | Some("host") => Ok(()),
-        Some(other) => Err(Failure::usage(format!("`--userns {other}` is not supported"))),
-    }
+    table(container, "security", security);
+    option(container, "userns", userns);
+    Ok(())
 }
 
 fn declare_life(arguments: &LifeArguments, container: &mut Table) {

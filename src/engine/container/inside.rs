@@ -48,6 +48,10 @@ pub fn with_root<T: Send>(
         }
         return Err(failed("it was restarted at this moment; try again".into()));
     }
+    if record.users.is_some() {
+        // Its files carry numbers of the host's that only its own user namespace translates.
+        return Err(failed("it has users of its own and does not run; start it first".into()));
+    }
     let image = create::image(store, record)?;
     let container = paths.container(&record.id);
     let root = RootFilesystem::Overlay {

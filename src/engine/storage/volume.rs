@@ -66,17 +66,18 @@ pub fn ensure(paths: &Paths, record: &VolumeRecord) -> Result<(), EngineError> {
 
 /// Moves the volume to the trash, where it stays until it is emptied. One that was made for a container alone is gone.
 pub fn remove(paths: &Paths, key: &VolumeKey, now: SystemTime) -> Result<(), EngineError> {
-    discard(paths, &paths.volume(key), &key.to_string(), now)
+    let directory = paths.volume(key);
+    // Nobody can come back for what was never named.
+    if directory.exists() && records::volume(paths, key)?.is_some_and(|record| record.spec.is_anonymous()) {
+        return files::remove_directory(&directory);
+    }
+    discard(paths, &directory, &key.to_string(), now)
 }
 
 /// Moves a directory to the trash, under a name of two words with a dot between them. `Ok` when there is none.
 pub fn discard(paths: &Paths, directory: &Path, name: &str, now: SystemTime) -> Result<(), EngineError> {
     if !directory.exists() {
         return Ok(());
-    }
-    // Nobody can come back for what was never named.
-    if records::volume(paths, key)?.is_some_and(|record| record.spec.is_anonymous()) {
-        return files::remove_directory(&directory);
     }
     files::create_directories(&paths.trash())?;
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -1,7 +1,8 @@
 //! `evenkeel stats`: processor, memory, processes and traffic of containers.
 //!
 //! Processor time is measured between two looks: a second apart while it is repeated, 20 ms apart with `--no-stream`,
-//! which so answers at once. `--interval` says otherwise.
+//! which so answers at once. `--interval` says otherwise. As JSON it also tells the pressure (Linux, accounting/psi), on
+//! hosts with cgroup version 2.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::engine;
 use crate::model::actual::Liveness;
 use crate::model::record::ContainerRecord;
 use crate::model::units::Timespan;
-use crate::runtime::cgroup::{self, Cgroup, Hierarchy};
+use crate::runtime::cgroup::{self, Cgroup, Hierarchy, Pressure};
 
 #[derive(Debug, Args)]
 pub struct StatsArguments {
@@ -40,6 +41,7 @@ pub struct StatsArguments {
 struct Sample {
     at: Instant,
     usage: cgroup::Stats,
+    pressure: Option<Pressure>,
     received: u64,
     sent: u64,
 }
@@ -57,6 +59,8 @@ struct Row {
     processes_limit: Option<u64>,
     received_bytes: u64,
     sent_bytes: u64,
+    /// How long its processes waited for processors, memory and disks; nothing where the kernel does not say.
+    pressure: Option<Pressure>,
 }
 
 pub fn run(arguments: &StatsArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
@@ -104,9 +108,10 @@ fn samples(
         let Ok(Liveness::Monitored(status)) = inventory.liveness(record) else { return None };
         let pid = status.pid?;
         // A container that ends between two reads has nothing to show; that is no error of this command.
-        let usage = cgroup(record, context, hierarchy).stats().ok()?;
+        let cgroup = cgroup(record, context, hierarchy);
+        let (usage, pressure) = (cgroup.stats().ok()?, cgroup.pressure().ok()?);
         let (received, sent) = process::network_bytes(pid).unwrap_or_default();
-        Some(Sample { at: Instant::now(), usage, received, sent })
+        Some(Sample { at: Instant::now(), usage, pressure, received, sent })
     };
     chosen.iter().map(sample).collect()
 }
@@ -130,6 +135,7 @@ fn row(record: &ContainerRecord, before: &Sample, after: &Sample) -> Row {
         processes_limit: after.usage.pids_limit,
         received_bytes: after.received,
         sent_bytes: after.sent,
+        pressure: after.pressure,
     }
 }
 

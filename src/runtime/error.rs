@@ -53,6 +53,10 @@ pub enum RuntimeError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "the cgroup `{path}` has processes of its own and so cannot hand on {controllers}; move them to a cgroup below it"
+    )]
+    Populated { path: PathBuf, controllers: String },
     #[error("this host has no cgroup controller `{controller}`, which {field} needs")]
     Controller { controller: &'static str, field: String },
     #[error("the container's first process ended before its command ran")]

@@ -20,6 +20,7 @@ mod files;
 mod freeze;
 mod hierarchy;
 mod observe;
+mod pressure;
 mod v1;
 mod v2;
 
@@ -32,6 +33,7 @@ use rustix::process::Pid;
 
 pub use self::hierarchy::{Controller, Hierarchy, Layout, detect};
 pub use self::observe::{Stats, observable};
+pub use self::pressure::{Pressure, Stall, Stalls};
 use super::error::{RuntimeError, invalid, unsupported};
 
 /// One cgroup.

@@ -50,17 +50,27 @@ fn enable_controllers(cgroup: &Cgroup) -> Result<(), RuntimeError> {
         }
         let available = words(&files::read(&directory, "cgroup.controllers")?);
         let enabled = words(&files::read(&directory, "cgroup.subtree_control")?);
-        let missing: Vec<String> = WANTED
+        let missing: Vec<&str> = WANTED
             .iter()
             .filter_map(|controller| controller.unified_name())
             .filter(|name| available.contains(*name) && !enabled.contains(*name))
-            .map(|name| format!("+{name}"))
             .collect();
         if !missing.is_empty() {
-            files::write(&directory, "cgroup.subtree_control", &missing.join(" "))?;
+            hand_on(&directory, &missing)?;
         }
     }
     Ok(())
+}
+
+/// The root alone may have processes and hand controllers on.
+fn hand_on(directory: &Path, controllers: &[&str]) -> Result<(), RuntimeError> {
+    let words: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
+    files::write(directory, "cgroup.subtree_control", &words.join(" ")).map_err(|error| match error {
+        RuntimeError::Cgroup { source, .. } if source.raw_os_error() == Some(libc::EBUSY) => {
+            RuntimeError::Populated { path: directory.to_owned(), controllers: controllers.join(", ") }
+        }
+        other => other,
+    })
 }
 
 fn words(text: &str) -> BTreeSet<String> {

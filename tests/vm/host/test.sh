@@ -1,0 +1,20 @@
+# The project's own host tests on this kernel: those that need neither cargo nor a registry.
+. /payload/checks.sh
+
+# The tests find the programs where cargo built them.
+. /payload/places
+mkdir -p "$PROGRAMS" "$SOURCE"
+cp /payload/evenkeel /payload/evenkeel-monitor /payload/evenkeel-runtime "$PROGRAMS"
+cp /payload/busybox /bin/busybox
+cd "$SOURCE" || exit 1
+for binary in /payload/tests/*; do
+    name=${binary##*/}
+    "$binary" --test-threads 1 >"$OUT/$name" 2>&1
+    status=$?
+    # Each test is a check, whatever the harness.
+    grep -E '^test .* \.\.\. (ok|FAILED)$' "$OUT/$name" | sed -E "s/^test (.*) \.\.\. ok$/ok    $name: \1/; s/^test (.*) \.\.\. FAILED$/FAIL  $name: \1/"
+    grep -q '^test .* \.\.\. ignored' "$OUT/$name" && grep '^test .* \.\.\. ignored' "$OUT/$name" | sed "s/^test/      $name:/"
+    same "$name" 0 "$status"
+    [ "$status" = 0 ] || tail -60 "$OUT/$name"
+done
+finish

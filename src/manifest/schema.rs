@@ -57,6 +57,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::manifest::shape::build::BuildTable;
     use crate::manifest::shape::container::*;
     use crate::manifest::shape::form::DeviceTable;
     use crate::manifest::shape::mount::MountTable;
@@ -68,6 +69,7 @@ mod tests {
         let schema = schema().to_value();
         let tables: Vec<(&str, &[&str])> = vec![
             ("Image", Image::KEYS),
+            ("BuildTable", BuildTable::KEYS),
             ("Network", Network::KEYS),
             ("Volume", Volume::KEYS),
             ("Owner", Owner::KEYS),

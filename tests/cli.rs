@@ -156,7 +156,8 @@ fn every_manifest_of_the_readme_is_valid() {
     assert!(blocks.len() >= 2);
     for block in blocks {
         let project = if block.contains("project =") { "" } else { "project = \"readme\"\n" };
-        let named = [("conf/worker.conf", ""), ("images/tools.tar.zst", "")];
+        let built = "FROM scratch AS release\nARG VERSION\n";
+        let named = [("conf/worker.conf", ""), ("images/tools.tar.zst", ""), ("app/Dockerfile", built)];
         let manifest = format!("{project}{block}");
         let output = run(&[&named[..], &[("evenkeel.toml", manifest.as_str())]].concat(), &["validate"]);
         assert_eq!(code(&output), 0, "{}", stderr(&output));

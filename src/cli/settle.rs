@@ -1,7 +1,7 @@
 //! `apply --wait`: until all that is declared to run does run, healthy where it has a check, or has ended well.
 //!
-//! What has no check is believed once it has run for a second; what was restarted, once it has run as long as its
-//! restart policy asks for (`backoff.reset_after`): until then it may be ending again and again.
+//! What has no check is believed once it has run for a second; what was restarted, once it has run for ten: until then
+//! it may be ending again and again.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,7 +15,6 @@ use crate::model::container::RunState;
 use crate::model::desired::Desired;
 use crate::model::health::Health;
 use crate::model::record::ContainerRecord;
-use crate::model::restart::RestartPolicy;
 use crate::model::status::{Exit as HowItEnded, Phase, Status};
 use crate::model::units::Timespan;
 
@@ -24,6 +23,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What fails at once has failed by then.
 const STEADY: Duration = Duration::from_secs(1);
+/// The same for what was restarted.
+const STEADY_AGAIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -67,7 +68,7 @@ fn verdict(record: &ContainerRecord, liveness: &Liveness, now: SystemTime) -> Ve
         return Verdict::Well;
     }
     match liveness {
-        Liveness::Monitored(status) => running(status, &record.spec.restart, now),
+        Liveness::Monitored(status) => running(status, now),
         Liveness::Ended(status) => match status.exit {
             Some(HowItEnded::Code(0)) => Verdict::Well,
             _ => Verdict::Never,
@@ -76,18 +77,18 @@ fn verdict(record: &ContainerRecord, liveness: &Liveness, now: SystemTime) -> Ve
     }
 }
 
-fn running(status: &Status, policy: &RestartPolicy, now: SystemTime) -> Verdict {
+fn running(status: &Status, now: SystemTime) -> Verdict {
     match (status.phase, status.health.as_ref().map(|health| health.health)) {
         (Phase::Running, Some(Health::Healthy)) => Verdict::Well,
-        (Phase::Running, None) if is_steady(status, policy, now) => Verdict::Well,
+        (Phase::Running, None) if is_steady(status, now) => Verdict::Well,
         _ => Verdict::NotYet,
     }
 }
 
-fn is_steady(status: &Status, policy: &RestartPolicy, now: SystemTime) -> bool {
+fn is_steady(status: &Status, now: SystemTime) -> bool {
     let needed = match status.restarts {
         0 => STEADY,
-        _ => policy.backoff.reset_after.to_duration(),
+        _ => STEADY_AGAIN,
     };
     // A clock that was set back must not make anybody wait for it to catch up.
     let runs_for = status.started_at.map(|started| now.duration_since(started).unwrap_or(needed));
@@ -97,7 +98,6 @@ fn is_steady(status: &Status, policy: &RestartPolicy, now: SystemTime) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::restart::RestartCondition;
     use crate::model::status::STATUS_VERSION;
 
     fn verdict_of(restarts: u32, seconds: u64) -> Verdict {
@@ -115,7 +115,7 @@ mod tests {
             health: None,
             error: None,
         };
-        running(&status, &RestartPolicy::of(RestartCondition::Always), started + Duration::from_secs(seconds))
+        running(&status, started + Duration::from_secs(seconds))
     }
 
     #[test]

@@ -2,6 +2,14 @@
 //!
 //! Everything here is a translation; the choices were made while planning. What this host cannot grant
 //! (capabilities outside its bounding set, limits above its own hard ones) is cut, as the plan warned.
+//!
+//! # Decisions
+//! Cgroups of containers lie at the root of the tree, not below the service's own, which systemd would let us have
+//! (`Delegate=yes`). Three reasons: systemd puts a service's first process into the unit's cgroup itself, and the kernel
+//! refuses that once the cgroup hands controllers on ("No Internal Process Constraint", cgroup-v2), so the service could
+//! not be started again beside its containers; `MemoryMax=` of the service would be the limit of all containers
+//! together; and the place would depend on whether `watch` or an `apply` by hand came first. What systemd takes from
+//! the root when none of its units needs it stays, because a controller that a child uses cannot be taken (EBUSY).
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;

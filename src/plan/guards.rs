@@ -194,7 +194,9 @@ fn ports(world: &World<'_>, containers: &Containers<'_>, decision: &Decision<'_>
             let holder = format!("container {}{}", other.instance, of_whom(&other.project));
             let hint = match &other.project {
                 Whose::Nobody => format!("`evenkeel stop {}`, or publish another port", other.instance),
-                Whose::Project(_) => "publish another port".to_owned(),
+                Whose::Project(project) => {
+                    format!("publish another port; if {project} is no more: `evenkeel down --project {project}`")
+                }
             };
             findings.impossible(&subject, format!("port {port} is published by {holder}"), hint);
             continue;

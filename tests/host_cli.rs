@@ -516,6 +516,27 @@ fn records_that_cannot_be_read_are_named_and_put_right_and_no_data_is_lost() {
 }
 
 #[test]
+fn a_monitor_whose_run_directory_was_removed_is_found_and_ended() {
+    Shell::with(|shell| {
+        shell.manifest(WEB);
+        shell.ok(&["apply", "--wait"]);
+        let pid = shell.pid("web");
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap().to_owned();
+        let run = fs::read_dir(shell.path("run/containers")).unwrap().next().unwrap().unwrap().path();
+        fs::remove_dir_all(run).unwrap();
+        assert!(!shell.plan_is_empty());
+        shell.ok(&["apply", "--wait"]);
+        for left in [pid.to_string(), monitor] {
+            // A process that ended is there until its parent asks for it.
+            assert!(fs::read_link(format!("/proc/{left}/exe")).is_err(), "{left} still runs");
+        }
+        assert_ne!(shell.pid("web"), pid);
+        assert!(shell.plan_is_empty(), "{:?}", shell.run(&["plan"]));
+    });
+}
+
+#[test]
 fn a_failed_step_is_explained_and_the_others_go_on() {
     Shell::with(|shell| {
         let broken = "[containers.broken]\nimage = \"box\"\ncommand = [\"nonesuch\"]\n";

@@ -129,7 +129,7 @@ fn missing_images(host: &Host, records: &Records) -> Result<BTreeSet<Digest>, En
 }
 
 fn look_at(host: &Host, record: &ContainerRecord, missing: &BTreeSet<Digest>) -> Result<ActualContainer, EngineError> {
-    let liveness = lifecycle::liveness(record, &host.paths.container_run(&record.id))?;
+    let liveness = lifecycle::liveness(&host.surroundings(), &host.hierarchy, record)?;
     let limits = match runs(&liveness) {
         true => Some(limits(host, record)?),
         false => None,

@@ -8,12 +8,12 @@
 //! it wrote may be all that there is of something: its files go to the trash, as a volume does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
-use super::container::lifecycle;
 use super::container::oci::cgroup_parent;
+use super::container::{lifecycle, stray};
 use super::error::EngineError;
 use super::host::{Host, network_error};
 use super::records::{self, Records};
@@ -27,6 +27,9 @@ use crate::model::paths::run;
 use crate::model::unreadable::{Cause, Object};
 use crate::monitor;
 use crate::runtime::cgroup;
+
+/// How long the stop sequence of a container may take whose record, and so its own grace period, is gone.
+const STRAY_PATIENCE: Duration = Duration::from_secs(20);
 
 /// `links` are the host's that have the root's prefix. All of this was looked at after `records` were read; what has
 /// got its record since then is no orphan.
@@ -110,7 +113,7 @@ fn containers(host: &Host, records: &Records) -> Result<BTreeMap<ContainerId, BT
 
 fn is_monitored(host: &Host, id: &ContainerId) -> Result<bool, EngineError> {
     let liveness = monitor::liveness(&host.paths.container_run(id)).map_err(failed("look at", id))?;
-    Ok(matches!(liveness, Liveness::Monitored(_)))
+    Ok(matches!(liveness, Liveness::Monitored(_)) || !stray::monitors(&host.paths.container_run(id))?.is_empty())
 }
 
 /// As the launch file says. One that cannot be read says nothing.
@@ -161,7 +164,9 @@ fn remove_container(host: &Host, id: &ContainerId, name: &str) -> Result<(), Eng
         return Err(EngineError::HasRecord(id.clone()));
     }
     if is_monitored(host, id)? {
-        monitor::client::stop_if_running(&host.paths.container_run(id)).map_err(failed("stop", id))?;
+        let directory = host.paths.container_run(id);
+        monitor::client::stop_if_running(&directory).map_err(failed("stop", id))?;
+        stray::end(&directory, STRAY_PATIENCE)?;
     }
     lifecycle::remove_cgroup(&host.surroundings(), &host.hierarchy, id, name)?;
     network::netns::remove(&host.paths.netns(id))

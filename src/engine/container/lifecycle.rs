@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::launch::{Surroundings, prepare};
-use super::{create, oci};
+use super::{create, oci, stray};
 use crate::engine::error::{At, EngineError};
 use crate::engine::files::{self, Durability};
 use crate::model::actual::Liveness;
@@ -42,8 +42,7 @@ pub fn start(
     record: &ContainerRecord,
     monitor_binary: &Path,
 ) -> Result<(), EngineError> {
-    let directory = on.paths.container_run(&record.id);
-    match liveness(record, &directory)? {
+    match liveness(on, hierarchy, record)? {
         Liveness::Monitored(_) => return Ok(()),
         Liveness::Lost(_) => clean_up(on, hierarchy, record)?,
         Liveness::Absent | Liveness::Ended(_) => {}
@@ -58,7 +57,7 @@ pub fn start(
 /// Its processes go on. One that is not paused does so already.
 pub fn resume(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
     let directory = paths.container_run(&record.id);
-    match liveness(record, &directory)? {
+    match monitor::liveness(&directory).map_err(failed("look at", record))? {
         Liveness::Monitored(status) if status.phase == Phase::Paused => {
             let resumed = monitor::client::Client::connect(&directory).and_then(|client| client.resume());
             resumed.map_err(failed("resume", record))
@@ -70,7 +69,7 @@ pub fn resume(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError
 /// Ends the container and its monitor.
 pub fn stop(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
     let directory = on.paths.container_run(&record.id);
-    match liveness(record, &directory)? {
+    match liveness(on, hierarchy, record)? {
         Liveness::Absent | Liveness::Ended(_) => Ok(()),
         Liveness::Monitored(_) => {
             monitor::client::stop_if_running(&directory).map(drop).map_err(failed("stop", record))
@@ -88,7 +87,7 @@ pub fn update(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRe
     if !directory.exists() {
         return Err(EngineError::NoContainer(record.id.clone()));
     }
-    if matches!(liveness(record, &on.paths.container_run(&record.id))?, Liveness::Monitored(_)) {
+    if matches!(liveness(on, hierarchy, record)?, Liveness::Monitored(_)) {
         update_live(on, hierarchy, record, &image)?;
     }
     files::write_json(&paths::record(&directory), record, Durability::Durable)
@@ -121,7 +120,7 @@ pub fn remove_files(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &Conta
 
 /// It is as after a boot: nothing is known of how it ran. An error while it runs.
 pub fn forget(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
-    match liveness(record, &on.paths.container_run(&record.id))? {
+    match liveness(on, hierarchy, record)? {
         Liveness::Absent | Liveness::Ended(_) => forget_run(on, hierarchy, record),
         Liveness::Monitored(_) | Liveness::Lost(_) => Err(EngineError::Running { name: record.full_name() }),
     }
@@ -173,8 +172,10 @@ pub fn remove_run_directory(paths: &Paths, id: &ContainerId) -> Result<(), Engin
     }
 }
 
-/// After a monitor died: ends what it left running and forgets its status.
+/// After a monitor died, or lost its run directory: ends what it left running and forgets its status.
 fn clean_up(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
+    let patience = record.spec.stop_grace_period.to_duration() + KILL_PATIENCE;
+    stray::end(&on.paths.container_run(&record.id), patience)?;
     remove_cgroup(on, hierarchy, &record.id, &record.full_name())?;
     files::remove_file(&on.paths.container_run(&record.id).join(paths::run::STATUS))
 }
@@ -207,8 +208,19 @@ pub fn remove_cgroup(
     }
 }
 
-pub fn liveness(record: &ContainerRecord, directory: &Path) -> Result<Liveness, EngineError> {
-    monitor::liveness(directory).map_err(failed("look at", record))
+/// As its monitor says. One that lost its run directory says nothing, and its container has to be made to end.
+pub fn liveness(
+    on: &Surroundings<'_>,
+    hierarchy: &Hierarchy,
+    record: &ContainerRecord,
+) -> Result<Liveness, EngineError> {
+    let directory = on.paths.container_run(&record.id);
+    let said = monitor::liveness(&directory).map_err(failed("look at", record))?;
+    // What was never started since boot has no control group, so looking further is rare.
+    let is_lost = said == Liveness::Absent
+        && cgroup::open(hierarchy, &oci::cgroup_path(on.tag, &record.id)).exists()
+        && !stray::monitors(&directory)?.is_empty();
+    Ok(if is_lost { Liveness::Lost(None) } else { said })
 }
 
 fn failed(operation: &'static str, record: &ContainerRecord) -> impl Fn(MonitorError) -> EngineError {

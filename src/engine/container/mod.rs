@@ -11,3 +11,4 @@ pub(super) mod launch;
 pub(super) mod lifecycle;
 pub(super) mod mounts;
 pub(super) mod oci;
+pub(super) mod stray;

@@ -68,10 +68,16 @@ pub fn ensure(paths: &Paths, record: &VolumeRecord) -> Result<(), EngineError> {
 pub fn remove(paths: &Paths, key: &VolumeKey, now: SystemTime) -> Result<(), EngineError> {
     let directory = paths.volume(key);
     // Nobody can come back for what was never named.
-    if directory.exists() && records::volume(paths, key)?.is_some_and(|record| record.spec.is_anonymous()) {
+    if directory.exists() && is_anonymous(paths, key)? {
         return files::remove_directory(&directory);
     }
     discard(paths, &directory, &key.to_string(), now)
+}
+
+/// What a damaged record was of is not known, and not thrown away.
+fn is_anonymous(paths: &Paths, key: &VolumeKey) -> Result<bool, EngineError> {
+    let record = records::unless_damaged(records::volume(paths, key))?;
+    Ok(record.is_some_and(|record| record.spec.is_anonymous()))
 }
 
 /// Moves a directory to the trash, under a name of two words with a dot between them. `Ok` when there is none.

@@ -1,0 +1,76 @@
+//! Monitors whose run directory was removed under them: with its lock file went the sign that they live.
+//!
+//! The kernel still knows of them: the container's control group is there, and a process of this host was started as
+//! `evenkeel-monitor DIRECTORY`. As long as the lock file is there, its lock alone says whether a monitor lives.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::engine::error::{At, EngineError};
+use crate::model::paths::run;
+
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The monitors of a run directory that has no lock file. None where there is one.
+pub fn monitors(directory: &Path) -> Result<Vec<Pid>, EngineError> {
+    if directory.join(run::LOCK).exists() {
+        return Ok(Vec::new());
+    }
+    let processes = std::fs::read_dir("/proc").at("list", "/proc")?;
+    let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let is_monitor = |number: &i32| {
+        // A process that ended meanwhile has no file, a zombie an empty one.
+        let line = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+        is_monitor_of(&line, directory)
+    };
+    Ok(numbers.filter(is_monitor).filter_map(Pid::from_raw).collect())
+}
+
+fn is_monitor_of(command_line: &[u8], directory: &Path) -> bool {
+    let mut words = command_line.split(|byte| *byte == 0);
+    let program = words.next().map(|word| Path::new(OsStr::from_bytes(word)));
+    program.is_some_and(|program| program.file_name() == Some(OsStr::new("evenkeel-monitor")))
+        && words.next() == Some(directory.as_os_str().as_bytes())
+}
+
+/// They are gone: with the container's stop sequence, as when the host goes down, or killed after `patience`.
+pub fn end(directory: &Path, patience: Duration) -> Result<(), EngineError> {
+    let deadline = Instant::now() + patience;
+    signal(&monitors(directory)?, Signal::TERM);
+    loop {
+        let left = monitors(directory)?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            signal(&left, Signal::KILL);
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn signal(monitors: &[Pid], signal: Signal) {
+    for pid in monitors {
+        // One that has ended since is what is wanted.
+        let _ = kill_process(*pid, signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_monitor_is_known_by_its_command_line() {
+        let directory = Path::new("/run/evenkeel/containers/0123456789ab");
+        let is = |line: &[u8]| is_monitor_of(line, directory);
+        assert!(is(b"/usr/bin/evenkeel-monitor\0/run/evenkeel/containers/0123456789ab\0"));
+        assert!(!is(b"/usr/bin/evenkeel-monitor\0/run/evenkeel/containers/0123456789ac\0"));
+        assert!(!is(b"rm\0/run/evenkeel/containers/0123456789ab\0"));
+        assert!(!is(b""));
+    }
+}

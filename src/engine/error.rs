@@ -101,7 +101,12 @@ impl EngineError {
             EngineError::Start { source, .. } | EngineError::Monitor { source, .. } => {
                 source.downcast_ref::<MonitorError>().and_then(MonitorError::hint).map(str::to_owned)
             }
-            EngineError::Await { name, .. } => Some(format!("see `evenkeel logs {}`", short_name(name))),
+            EngineError::Await { name, .. } => {
+                let name = short_name(name);
+                Some(format!(
+                    "see `evenkeel logs {name}`; after a rollback `record.refused` of `evenkeel inspect {name}` has its last lines"
+                ))
+            }
             _ => None,
         }
     }

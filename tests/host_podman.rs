@@ -30,9 +30,6 @@ impl Podman {
         let storage = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{path}/graph\"\nrunroot = \"{path}/run\"\n");
         fs::write(directory.path().join("storage.conf"), storage).unwrap();
         support::busybox_rootfs(&directory.path().join("rootfs"));
-        for name in ["touch", "tty"] {
-            std::os::unix::fs::symlink("busybox", directory.path().join("rootfs/bin").join(name)).unwrap();
-        }
         let archive = directory.path().join("box.tar");
         support::run(&["tar", "-C", &format!("{path}/rootfs"), "-cf", archive.to_str().unwrap(), "."]);
         let podman = Podman { directory };

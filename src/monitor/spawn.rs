@@ -39,7 +39,7 @@ pub struct Started {
 /// Starts the monitor for a container's run directory, and comes back when the first process runs or could not be
 /// started: then there is no monitor either.
 ///
-/// The monitor has an empty environment, `/` as its directory and a session of its own. Safe with threads.
+/// The monitor has nothing of the caller's environment, `/` as its directory and a session of its own. Safe with threads.
 pub fn spawn(monitor_binary: &Path, directory: &Path) -> Result<Started, MonitorError> {
     let errors_path = directory.join(run::MONITOR_ERRORS);
     let errors = File::create(&errors_path).map_err(|source| MonitorError::file("create", &errors_path, source))?;

@@ -29,7 +29,7 @@
 
 use super::World;
 use super::comparison::{Comparison, Standard};
-use super::containers::{Decision, Turnover};
+use super::decision::{Decision, Turnover};
 use super::images::{Images, Knowledge};
 use super::liveness::is_up;
 use super::scope::shared_network;

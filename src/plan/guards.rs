@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use super::containers::{Containers, Decision};
+use super::containers::Containers;
+use super::decision::Decision;
 use super::images::unmounted_volumes;
 use super::liveness::controller_of;
 use super::networks::{Networks, overlap};

@@ -34,6 +34,7 @@ use crate::model::units::Timespan;
 mod addresses;
 mod comparison;
 mod containers;
+mod decision;
 pub mod diff;
 mod fallback;
 mod graph;

@@ -29,7 +29,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::addresses::collide;
-use super::containers::{Containers, Decision, Turnover};
+use super::containers::Containers;
+use super::decision::{Decision, Turnover};
 use super::graph::{Graph, Node};
 use super::liveness::is_up;
 use super::networks::Networks;

@@ -23,7 +23,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::World;
-use super::containers::{Containers, Decision};
+use super::containers::Containers;
+use super::decision::Decision;
 use super::liveness::is_up;
 use super::networks::Networks;
 use crate::model::actual::ActualContainer;

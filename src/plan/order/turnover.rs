@@ -4,7 +4,7 @@
 use super::{Departure, Sequence, subject};
 use crate::model::action::Action;
 use crate::model::units::Timespan;
-use crate::plan::containers::{Decision, Turnover};
+use crate::plan::decision::{Decision, Turnover};
 use crate::plan::graph::Node;
 use crate::plan::traffic::Traffic;
 

@@ -7,7 +7,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 
-use evenkeel::engine::{Engine, Scope};
+use evenkeel::engine::error::EngineError;
+use evenkeel::engine::host::{Host, Settings};
+use evenkeel::engine::{Engine, Scope, image};
 use evenkeel::model::action::Action;
 use evenkeel::model::actual::{ActualContainer, Liveness};
 use evenkeel::model::container::{Condition, ContainerSpec};
@@ -15,6 +17,7 @@ use evenkeel::model::firewall::Ruleset;
 use evenkeel::model::id::{ContainerId, Ids, VolumeKey};
 use evenkeel::model::image::ImageSource;
 use evenkeel::model::network::{Attachment, NetworkMode, NetworkSpec};
+use evenkeel::model::paths::Paths;
 use evenkeel::model::port::HostPort;
 use evenkeel::model::record::{Addresses, ContainerRecord, NetworkRecord, RECORD_VERSION, VolumeRecord};
 use evenkeel::model::status::Phase;
@@ -204,4 +207,20 @@ fn own_mounts(own: &OwnHost) -> Vec<String> {
 
 fn run_links() -> String {
     run(&["ip", "-o", "link"])
+}
+
+#[test]
+fn a_run_directory_serves_one_state_root() {
+    on_a_host_of_its_own(|own| {
+        let open = |root: &str| {
+            let at = |name: &str| own.directory.path().join(name);
+            let paths = Paths { root: at(root), run: at("run") };
+            let images = image::Options::new(env!("CARGO_BIN_EXE_evenkeel").into());
+            Host::open(Settings { paths, monitor: env!("CARGO_BIN_EXE_evenkeel-monitor").into(), images }).map(drop)
+        };
+        assert!(open("root").is_ok());
+        let refused = open("other").unwrap_err();
+        assert!(matches!(&refused, EngineError::RunDirectory { owner, .. } if owner.ends_with("root")), "{refused}");
+        assert!(refused.hint().is_some_and(|hint| hint.contains("--run")));
+    });
 }

@@ -27,6 +27,8 @@ pub enum EngineError {
     },
     #[error("`{}` was written by a newer Evenkeel: its format is {found}, this one reads up to {known}", path.display())]
     NewerRecord { path: PathBuf, found: u32, known: u32 },
+    #[error("the run directory `{}` serves the state root `{}`", .run.display(), .owner.display())]
+    RunDirectory { run: PathBuf, owner: PathBuf },
     #[error("there is no container `{0}`")]
     NoContainer(ContainerId),
     #[error("there is no network `{0}`")]
@@ -92,6 +94,10 @@ impl EngineError {
             EngineError::NewerRecord { .. } => {
                 Some("use the newer version, or move the record away to give its object up".into())
             }
+            EngineError::RunDirectory { .. } => Some(
+                "give this state root another one with `--run`, or remove the link `root` in it if nothing runs there"
+                    .into(),
+            ),
             EngineError::Locked { .. } => Some("wait for it, or give --lock-timeout".into()),
             EngineError::NoImage(_) => Some("apply fetches it; with pull = \"never\" load it first".into()),
             EngineError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {

@@ -58,6 +58,7 @@ impl Host {
     pub fn open(settings: Settings) -> Result<Host, EngineError> {
         let Settings { paths, monitor, images } = settings;
         let paths = Paths { root: directory(&paths.root)?, run: directory(&paths.run)? };
+        claim(&paths)?;
         for below in ["containers", "netns", "networks"] {
             files::create_directories(&paths.run.join(below))?;
         }
@@ -305,6 +306,22 @@ fn directory(path: &Path) -> Result<PathBuf, EngineError> {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).at("set the mode of", path)?;
     }
     path.canonicalize().at("find", path)
+}
+
+/// A run directory serves one state root: what runs there without a record is taken for an orphan, and ended. A link
+/// says whose it is, since it is there whole or not at all (symlink(2)).
+fn claim(paths: &Paths) -> Result<(), EngineError> {
+    let link = paths.run_owner();
+    match std::os::unix::fs::symlink(&paths.root, &link) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let owner = std::fs::read_link(&link).at("read", &link)?;
+            match owner == paths.root {
+                true => Ok(()),
+                false => Err(EngineError::RunDirectory { run: paths.run.clone(), owner }),
+            }
+        }
+        other => other.at("create", &link),
+    }
 }
 
 pub(super) fn network_error(

@@ -11,7 +11,8 @@
 //!   volumes/<key>/
 //!     record.json data/
 //!   networks/<id>/record.json
-//!   trash/              removed volumes until they expire
+//!   trash/              removed volumes     root                    a link to the state root that it serves
+//!                       until they expire
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -54,6 +55,10 @@ impl Paths {
     }
     pub fn network(&self, id: &NetworkId) -> PathBuf {
         self.networks().join(id.as_str())
+    }
+    /// A link to the state root that the run directory serves.
+    pub fn run_owner(&self) -> PathBuf {
+        self.run.join("root")
     }
     pub fn trash(&self) -> PathBuf {
         self.root.join("trash")

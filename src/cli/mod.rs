@@ -1,6 +1,6 @@
 //! The command line: one file per command. Only this module prints, and only `main` exits.
 //!
-//! * `arguments`: the tree of commands and options that clap reads. [`run`] walks it.
+//! * `arguments`: the tree of commands and options that clap reads. [`run()`] walks it.
 //! * `failure`: exit codes, and an error with its causes and hints, printed once at the edge.
 //! * `output`, `table`, `phrase`: how state is shown, to people and as JSON.
 //! * `logging`: where `tracing` goes: stderr, with priorities where that is the journal.

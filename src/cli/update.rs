@@ -28,7 +28,7 @@ pub struct UpdateArguments {
     #[command(flatten)]
     resources: ResourceArguments,
 
-    /// no, on-failure[:TIMES], always or unless-stopped
+    /// no, `on-failure[:TIMES]`, always or unless-stopped
     #[arg(long, value_name = "POLICY")]
     restart: Option<String>,
 }

@@ -83,7 +83,7 @@ impl Host {
         Host { progress, ..self }
     }
 
-    /// Keeps removed volumes for `time`, in place of [`volume::KEPT`].
+    /// Keeps removed volumes for `time`, in place of a week.
     pub fn keep_removed(self, time: Duration) -> Host {
         Host { keep_removed: time, ..self }
     }

@@ -24,7 +24,7 @@
 //! good; those stop without waiting for anything but a fetched image. A start waits for the removal of whoever holds
 //! its address, who leaves in the same way. Traffic switches follow the order of needs.
 //!
-//! [`Turnover::MakeWay`]: super::containers::Turnover
+//! [`Turnover::MakeWay`]: super::decision::Turnover
 
 use std::collections::{BTreeMap, BTreeSet};
 

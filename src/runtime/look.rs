@@ -56,7 +56,7 @@ fn attach(root: BorrowedFd<'_>, Bind { source, target }: &Bind) -> Result<(), Ru
     rootfs::attach(tree.as_fd(), place.as_fd(), target)
 }
 
-/// What is at `path` below `root`, with no link ever leading out of it. See [`paths`](super::paths).
+/// What is at `path` below `root`, with no link ever leading out of it. See `paths`.
 pub fn resolve(root: BorrowedFd<'_>, path: &Path) -> std::io::Result<std::os::fd::OwnedFd> {
     paths::resolve(root, path, Links::Inside)
 }

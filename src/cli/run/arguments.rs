@@ -245,7 +245,7 @@ pub struct SecurityArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Life")]
 pub struct LifeArguments {
-    /// no, on-failure[:TIMES], always or unless-stopped; until the host is booted again: what must come back then is to
+    /// no, `on-failure[:TIMES]`, always or unless-stopped; until the host is booted again: what must come back then is to
     /// be declared
     #[arg(long, value_name = "POLICY")]
     pub restart: Option<String>,

@@ -1,4 +1,4 @@
-//! The process that runs one `RUN`: `evenkeel internal-build`, started by [`super::run`] and by nobody else.
+//! The process that runs one `RUN`: `evenkeel internal-build`, started by `run` and by nobody else.
 //!
 //! ```text
 //! engine                     evenkeel internal-build             container

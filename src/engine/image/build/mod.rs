@@ -8,8 +8,8 @@
 //! both   upper ── layer ──> digest ──> layers/<diff id>, remembered in cache under all that it follows from
 //! ```
 //!
-//! * [`inputs`]: whether a build would make something else now. [`scope`]: variables. [`config`]: the configuration.
-//! * [`stage`]: the files and words of one stage, and what every instruction does to them. `files` are those that
+//! * `inputs`: whether a build would make something else now. `scope`: variables. `config`: the configuration.
+//! * `stage`: the files and words of one stage, and what every instruction does to them. `files` are those that
 //!   write: `RUN`, `COPY`, `ADD`, `WORKDIR`.
 //! * [`child`]: the hidden process `evenkeel internal-build`.
 //!

@@ -175,7 +175,7 @@ fn every_key_of_a_container_is_what_the_kernel_has() {
     on_a_host_of_its_own(|own| {
         let directory = own.directory.path();
         let rootfs = own.rootfs();
-        for applet in ["awk", "cut", "head", "ip", "od", "readlink", "sed", "tail", "tr"] {
+        for applet in ["awk", "cut", "head", "ip", "od", "sed", "tr"] {
             std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
         }
         fs::create_dir(directory.join("conf")).unwrap();

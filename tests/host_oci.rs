@@ -7,7 +7,6 @@ use std::fs::{self, File};
 use std::io::{IoSliceMut, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -33,9 +32,6 @@ impl Bundle {
         let rootfs = support::busybox_rootfs(&directory.path().join("rootfs"));
         for name in ["proc", "sys", "dev"] {
             fs::create_dir(rootfs.join(name)).unwrap();
-        }
-        for applet in ["readlink", "tty", "tail"] {
-            symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
         }
         let cgroup = format!("/{}", directory.path().file_name().unwrap().to_str().unwrap().replace('.', ""));
         runtime(&directory, &["spec", "--bundle", directory.path().to_str().unwrap()]).output().unwrap();

@@ -15,9 +15,10 @@ use evenkeel::engine::image;
 use evenkeel::model::paths::Paths;
 
 /// The applets that tests use.
-const APPLETS: [&str; 30] = [
+const APPLETS: [&str; 32] = [
     "cat", "chmod", "chown", "cp", "dd", "echo", "env", "false", "grep", "hostname", "httpd", "id", "kill", "ls", "ln",
-    "mkdir", "mv", "nc", "nslookup", "ps", "rm", "sh", "sleep", "stat", "stty", "test", "touch", "true", "tty", "wget",
+    "mkdir", "mv", "nc", "nslookup", "ps", "readlink", "rm", "sh", "sleep", "stat", "stty", "tail", "test", "touch",
+    "true", "tty", "wget",
 ];
 
 /// Makes a small root filesystem from the package busybox-static.

@@ -482,7 +482,10 @@ fn records_that_cannot_be_read_are_named_and_put_right_and_no_data_is_lost() {
             shell.path("root/containers").join(id).join("record.json")
         };
         let (web, other, pid) = (record("web"), record("other"), shell.pid("web"));
-        let network = fs::read_dir(shell.path("root/networks")).unwrap().next().unwrap().unwrap().path();
+        // That of `web`: the other one is on `default`.
+        let is_front = |path: &PathBuf| fs::read_to_string(path.join("record.json")).unwrap().contains("\"front\"");
+        let networks = fs::read_dir(shell.path("root/networks")).unwrap().map(|entry| entry.unwrap().path());
+        let network = networks.into_iter().find(is_front).unwrap();
         shell.write("root/volumes/shop.data/data/kept", "kept");
         let volume = shell.path("root/volumes/shop.data/record.json");
         fs::write(&web, "{\"version\":1,\"id\":").unwrap();

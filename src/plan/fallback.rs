@@ -73,7 +73,8 @@ fn can_return(old: &ActualContainer) -> bool {
         Liveness::Absent => true,
         Liveness::Monitored(status) => {
             let is_unhealthy = status.health.as_ref().is_some_and(|health| health.health == Health::Unhealthy);
-            status.phase == Phase::Running && !is_unhealthy
+            // Who is stopping was asked to, as one that is stopped was.
+            matches!(status.phase, Phase::Running | Phase::Stopping) && !is_unhealthy
         }
         Liveness::Ended(status) => status.phase == Phase::Stopped,
         Liveness::Lost(_) => false,

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use evenkeel::engine::host::tag;
+use evenkeel::engine::image::build::sandbox::cgroup_parent;
 use evenkeel::engine::image::{self, ImageError, Options, Silent, Store};
 use evenkeel::model::image::{Image, ImageSource};
+use evenkeel::runtime::cgroup;
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
@@ -13,6 +16,18 @@ pub struct Host {
     pub directory: TempDir,
     pub store: Store,
     pub options: Options,
+}
+
+/// What an engine does when the last container is gone: these tests have none.
+impl Drop for Host {
+    fn drop(&mut self) {
+        let Ok(state) = self.path("state").canonicalize() else { return };
+        let builds = cgroup_parent(&tag(&state));
+        let hierarchy = cgroup::detect().unwrap();
+        for group in [Some(builds.as_path()), builds.parent()].into_iter().flatten() {
+            cgroup::open(&hierarchy, group).remove().unwrap();
+        }
+    }
 }
 
 impl Host {

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 /// As many links as the kernel follows (path_resolution(7)).
@@ -38,13 +38,7 @@ pub(super) fn resolve(root: BorrowedFd<'_>, path: &Path, links: Links) -> io::Re
     if links == Links::Refused {
         how |= ResolveFlags::NO_SYMLINKS;
     }
-    loop {
-        match openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how) {
-            // A rename anywhere on the host made the walk uncertain (openat2(2)).
-            Err(Errno::AGAIN) => continue,
-            other => return Ok(other?),
-        }
-    }
+    Ok(crate::sys::path::openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how)?)
 }
 
 /// What is at `path`, made where it is missing: directories on the way with mode 0755, and at the end a `kind`.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use super::error::{Context, RuntimeError, invalid};
@@ -92,7 +92,7 @@ pub(super) fn apply(sysctls: &[Sysctl], is_due: impl Fn(&Sysctl) -> bool) -> Res
     for Sysctl { path, value, .. } in due {
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = openat2(&proc, format!("sys/{path}"), flags, Mode::empty(), how)
+        let file = crate::sys::path::openat2(&proc, format!("sys/{path}"), flags, Mode::empty(), how)
             .during("open the kernel parameter", path)?;
         rustix::io::write(&file, value.as_bytes()).during("set the kernel parameter", path)?;
     }

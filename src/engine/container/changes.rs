@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde::Serialize;
 
 use super::etc;
@@ -123,7 +123,7 @@ impl Walk<'_> {
     fn is_in_image(&self, path: &Path) -> io::Result<bool> {
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match openat2(self.image, below(path), flags, Mode::empty(), how) {
+        match crate::sys::path::openat2(self.image, below(path), flags, Mode::empty(), how) {
             Ok(_) => Ok(true),
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => Ok(false),
             Err(error) => Err(error.into()),

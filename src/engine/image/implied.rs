@@ -131,7 +131,7 @@ fn at(tree: &Path, path: &[u8]) -> Result<Place, ImageError> {
             return Ok(Place::Nothing { hidden: true });
         }
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        directory = rustix::fs::openat2(&directory, name, flags, Mode::empty(), resolve).map_err(failed)?;
+        directory = crate::sys::path::openat2(&directory, name, flags, Mode::empty(), resolve).map_err(failed)?;
         let mut value = [0; 1];
         opaque |=
             rustix::fs::fgetxattr(&directory, c"trusted.overlay.opaque", &mut value).is_ok_and(|_| value == *b"y");

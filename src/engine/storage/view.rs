@@ -102,7 +102,7 @@ fn mount_overlay(place: &Path, options: &str, flags: MountFlags) -> io::Result<O
 pub fn directory(root: BorrowedFd<'_>, path: &str) -> io::Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(root, path, flags, Mode::empty(), inside) {
+    match crate::sys::path::openat2(root, path, flags, Mode::empty(), inside) {
         Ok(fd) => Ok(Some(fd)),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => Ok(None),
         Err(error) => Err(error.into()),

@@ -38,7 +38,13 @@ impl Source {
         };
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let opened = loop {
-            match rfs::openat2(root, below(path), OFlags::PATH | OFlags::CLOEXEC | follow, Mode::empty(), how) {
+            match crate::sys::path::openat2(
+                root,
+                below(path),
+                OFlags::PATH | OFlags::CLOEXEC | follow,
+                Mode::empty(),
+                how,
+            ) {
                 // A rename anywhere on the host made the walk uncertain (openat2(2)).
                 Err(Errno::AGAIN) => {}
                 result => break result.map_err(|error| failed("find", path)(error.into()))?,

@@ -44,7 +44,7 @@ impl Target {
     pub fn read(&self, path: &str) -> io::Result<Option<String>> {
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match rfs::openat2(&self.root, path, flags, Mode::empty(), inside) {
+        match crate::sys::path::openat2(&self.root, path, flags, Mode::empty(), inside) {
             Ok(fd) if FileType::from_raw_mode(rfs::fstat(&fd)?.st_mode) == FileType::RegularFile => {
                 io::read_to_string(std::fs::File::from(fd)).map(Some)
             }
@@ -60,7 +60,7 @@ impl Target {
     fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b".".as_slice() } else { path };
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        rfs::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), inside)
+        crate::sys::path::openat2(&self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), inside)
     }
 
     /// The directory at `path`, made with its parents where they are not there.

@@ -200,7 +200,7 @@ fn make_points(view: BorrowedFd<'_>, layer: &Path, wanted: &[(&str, Point)]) -> 
 
 fn find(view: BorrowedFd<'_>, path: &str) -> Result<Stat, Errno> {
     let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    rfs::fstat(rfs::openat2(view, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside)?)
+    rfs::fstat(crate::sys::path::openat2(view, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside)?)
 }
 
 fn dress(path: &Path, stat: &Stat) -> io::Result<()> {

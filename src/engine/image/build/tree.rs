@@ -119,7 +119,7 @@ impl Tree {
     fn resolve(&self, path: &[u8]) -> io::Result<Vec<u8>> {
         let path = if path.is_empty() { b".".as_slice() } else { path };
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let opened = rfs::openat2(&self.root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside);
+        let opened = crate::sys::path::openat2(&self.root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside);
         let opened = opened.map_err(|errno| match errno {
             Errno::NOENT | Errno::NOTDIR => {
                 io::Error::new(io::ErrorKind::NotFound, format!("`{}` is not there", shown(path)))
@@ -138,7 +138,7 @@ impl Tree {
         // A pipe that somebody put there must not keep us waiting; openat2(2) wants nothing else beside O_PATH.
         let waits = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK };
         let flags = flags | waits | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(rfs::openat2(&self.root, path, flags, Mode::empty(), resolve)?)
+        Ok(crate::sys::path::openat2(&self.root, path, flags, Mode::empty(), resolve)?)
     }
 
     fn chosen(&self, real: &[u8], name: &[u8], exclude: &Ignore) -> io::Result<Chosen> {

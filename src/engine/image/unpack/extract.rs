@@ -275,7 +275,7 @@ impl Extractor {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let resolve = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS;
             let path = if real.is_empty() { b"." } else { real.as_slice() };
-            let directory = rustix::fs::openat2(&root.fd, path, flags, Mode::empty(), resolve).map_err(failed)?;
+            let directory = crate::sys::path::openat2(&root.fd, path, flags, Mode::empty(), resolve).map_err(failed)?;
             let (uid, gid) = (rustix::fs::Uid::from_raw(attributes.uid), rustix::fs::Gid::from_raw(attributes.gid));
             rustix::fs::fchown(&directory, Some(uid), Some(gid)).map_err(failed)?;
             for (key, value) in kept(&attributes.xattrs) {

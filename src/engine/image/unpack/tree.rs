@@ -172,7 +172,7 @@ impl Tree {
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS;
-        let opened = rustix::fs::openat2(&self.root.fd, real, flags, Mode::empty(), resolve);
+        let opened = crate::sys::path::openat2(&self.root.fd, real, flags, Mode::empty(), resolve);
         let fd = opened.map_err(|errno| Problem::on("enter", real, errno))?;
         Ok(Rc::new(Directory { fd, real: real.to_vec() }))
     }

@@ -156,7 +156,8 @@ footprint() {
     find /sys/fs/cgroup -type d -path '*evenkeel*' 2>/dev/null | sed 's/^/cgroup /'
     nft list tables 2>/dev/null | sed 's/^table/table/'
     lsns --noheadings --type net --output NS 2>/dev/null | sed 's/^/netns /'
-    find /run /var/lib -maxdepth 1 -name 'evenkeel*' | sed 's/^/directory /'
+    # The runtime's state directory stays where Podman used it, empty, as runc's does.
+    find /run /var/lib -maxdepth 1 -name 'evenkeel*' ! \( -name evenkeel-runtime -empty \) | sed 's/^/directory /'
     find /tmp -maxdepth 1 -name 'evenkeel-quickstart.*' | sed 's/^/directory /'
 }
 

@@ -19,6 +19,7 @@ use super::diff::DiffArguments;
 use super::down::DownArguments;
 use super::examples;
 use super::exec::ExecArguments;
+use super::image::ImageArguments;
 use super::inspect::InspectArguments;
 use super::kill::KillArguments;
 use super::logs::LogsArguments;
@@ -138,6 +139,8 @@ pub enum Command {
     Stats(StatsArguments),
     /// Show everything that is known of containers, as JSON
     Inspect(InspectArguments),
+    /// Fetch images, and give them away
+    Image(ImageArguments),
     /// Run containers from OCI bundles, as runc does; also the program `evenkeel-runtime`
     Runtime(RuntimeArguments),
     /// Print a completion script for a shell

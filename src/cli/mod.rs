@@ -23,6 +23,7 @@ mod each;
 mod examples;
 mod exec;
 mod failure;
+mod image;
 mod inspect;
 mod interrupt;
 mod inventory;
@@ -141,6 +142,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Port(arguments) => port::run(&arguments, &context(&[]), output),
         Command::Cp(arguments) => cp::run(&arguments, &context(&[])),
         Command::Diff(arguments) => diff::run(&arguments, &context(&[]), output),
+        Command::Image(arguments) => image::run(&arguments, &context(&[]), output),
         Command::Completions(arguments) => completions::run(&arguments, output),
         Command::Man(arguments) => man::run(&arguments, output),
         Command::Version => version::run(output),

@@ -24,7 +24,7 @@ use super::{Engine, Scope, connect, facts, network, observe, orphans, records};
 use crate::model::action::Action;
 use crate::model::actual::{Actual, HostFacts};
 use crate::model::id::{ContainerId, NetworkId, RootTag};
-use crate::model::image::ImageSource;
+use crate::model::image::{Image, ImageSource};
 use crate::model::network::bridge_name;
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, NetworkRecord};
@@ -168,10 +168,10 @@ impl Host {
         }
     }
 
-    fn fetch_image(&self, source: &ImageSource) -> Result<(), EngineError> {
+    /// Makes an image whole and fresh: see [`image::ensure()`].
+    pub fn ensure_image(&self, source: &ImageSource) -> Result<Image, EngineError> {
         let fetched = image::ensure(&self.store, source, &self.images, &*self.progress);
-        let failed = |error| EngineError::Image { source_name: source.to_string(), source: Box::new(error) };
-        fetched.map(drop).map_err(failed)
+        fetched.map_err(|error| EngineError::Image { source_name: source.to_string(), source: Box::new(error) })
     }
 
     fn remove_volume(&self, key: &crate::model::id::VolumeKey) -> Result<(), EngineError> {
@@ -253,7 +253,7 @@ impl Engine for Host {
 
     fn perform(&self, action: &Action) -> Result<(), EngineError> {
         match action {
-            Action::FetchImage { source } => self.fetch_image(source),
+            Action::FetchImage { source } => self.ensure_image(source).map(drop),
             Action::EnsureVolume { record } => volume::ensure(&self.paths, record),
             Action::RemoveVolume { key } => self.remove_volume(key),
             Action::EnsureNetwork { record } => self.ensure_network(record),

@@ -22,6 +22,7 @@ use super::exec::ExecArguments;
 use super::image::ImageArguments;
 use super::inspect::InspectArguments;
 use super::kill::KillArguments;
+use super::login::{LoginArguments, LogoutArguments};
 use super::logs::LogsArguments;
 use super::man::ManArguments;
 use super::output::Format;
@@ -33,6 +34,7 @@ use super::rename::RenameArguments;
 use super::restart::RestartArguments;
 use super::rm::RmArguments;
 use super::run::{CreateArguments, RunArguments};
+use super::schema::SchemaArguments;
 use super::start::StartArguments;
 use super::stats::StatsArguments;
 use super::status::StatusArguments;
@@ -87,8 +89,8 @@ pub enum Command {
     /// Print the resolved manifest
     #[command(after_help = examples::CONFIG)]
     Config(ManifestArguments),
-    /// Print the JSON Schema of the manifest
-    Schema,
+    /// Print the JSON Schema of the manifest, or of the host file
+    Schema(SchemaArguments),
     /// Run a container beside what is declared: for a look, or one job
     Run(RunArguments),
     /// Make such a container without starting it
@@ -139,6 +141,10 @@ pub enum Command {
     Stats(StatsArguments),
     /// Show everything that is known of containers, as JSON
     Inspect(InspectArguments),
+    /// Keep credentials for a registry, once it has taken them
+    Login(LoginArguments),
+    /// Forget the credentials for a registry
+    Logout(LogoutArguments),
     /// Fetch images, and give them away
     Image(ImageArguments),
     /// Run containers from OCI bundles, as runc does; also the program `evenkeel-runtime`
@@ -185,6 +191,10 @@ pub struct Global {
     #[arg(long, global = true, value_name = "TIME", env = "EVENKEEL_KEEP_REMOVED", default_value = "7d")]
     #[arg(hide_env_values = true)]
     pub keep_removed: Timespan,
+
+    /// The host file: registries and their mirrors, what is collected [default: /etc/evenkeel/host.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE", env = "EVENKEEL_HOST_CONFIG", hide_env_values = true)]
+    pub host_config: Option<PathBuf>,
 
     /// Answer as JSON: one document for state, one object a line for streams
     #[arg(long, global = true)]

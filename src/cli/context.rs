@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use super::failure::Failure;
 use crate::engine::host::{Host, Settings};
 use crate::engine::image;
-use crate::engine::image::options::credential_files;
-use crate::manifest::{self, Loaded};
+use crate::engine::image::registry::credentials;
+use crate::manifest::{self, Loaded, host};
+use crate::model::host_config::HostConfig;
 use crate::model::id::ProjectName;
 use crate::model::paths::Paths;
 use crate::model::units::Timespan;
@@ -18,6 +19,8 @@ pub struct Context {
     pub keep_removed: Timespan,
     /// From `-f`, in the order given; empty when there was none.
     pub files: Vec<PathBuf>,
+    /// From `--host-config`.
+    pub host_config: Option<PathBuf>,
 }
 
 impl Context {
@@ -48,6 +51,20 @@ impl Context {
         }
     }
 
+    /// What the host file says, and which it is.
+    pub fn host_config(&self) -> Result<(HostConfig, Option<PathBuf>), Failure> {
+        host::load_host(self.host_config.as_deref(), &variable).map_err(Failure::host_problems)
+    }
+
+    /// How images are fetched; `helper` is the own binary.
+    pub fn images(&self, helper: PathBuf) -> Result<image::Options, Failure> {
+        Ok(image::Options {
+            credentials: credentials::files(&|name| std::env::var_os(name)),
+            registries: self.host_config()?.0.registries,
+            ..image::Options::new(helper)
+        })
+    }
+
     /// The engine of this host.
     pub fn host(&self) -> Result<Host, Failure> {
         if !rustix::process::geteuid().is_root() {
@@ -61,10 +78,7 @@ impl Context {
                 "`evenkeel` and `evenkeel-monitor` are installed side by side; `cargo install --path .` does that",
             ));
         }
-        let images = image::Options {
-            credentials: credential_files(std::env::var_os("REGISTRY_AUTH_FILE"), std::env::var_os("HOME")),
-            ..image::Options::new(own)
-        };
+        let images = self.images(own)?;
         let host = Host::open(Settings { paths: self.paths.clone(), monitor, images }).map_err(Failure::engine)?;
         Ok(host.keep_removed(self.keep_removed.to_duration()))
     }

@@ -96,6 +96,14 @@ impl Failure {
         failure
     }
 
+    /// The host file does not say something that can be done.
+    pub fn host_problems(problems: Problems) -> Failure {
+        let count = super::phrase::counted(problems.count() as u64, "problem");
+        let mut failure = Failure::new(format!("{count} in the host file"));
+        failure.account.problems = Some(problems);
+        failure
+    }
+
     /// An error of the engine, with the next step that it knows.
     pub fn engine(error: EngineError) -> Failure {
         let hint = error.hint();

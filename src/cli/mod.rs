@@ -31,6 +31,7 @@ mod kill;
 mod layers;
 mod log_printer;
 mod logging;
+mod login;
 mod logs;
 mod man;
 mod output;
@@ -107,11 +108,12 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         paths: paths.clone(),
         keep_removed: global.keep_removed,
         files: if own.is_empty() { &files } else { own }.to_vec(),
+        host_config: global.host_config.clone(),
     };
     match command {
         Command::Validate(arguments) => validate::run(&context(&arguments.files), output),
         Command::Config(arguments) => config::run(&context(&arguments.files), output),
-        Command::Schema => schema::run(output),
+        Command::Schema(arguments) => schema::run(&arguments, output),
         Command::Plan(arguments) => plan::run(&arguments, &context(&arguments.files), output),
         Command::Apply(arguments) => apply::run(&arguments, &context(&arguments.files), output),
         Command::Watch(arguments) => watch::run(&arguments, &context(&arguments.files)),
@@ -142,6 +144,8 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Port(arguments) => port::run(&arguments, &context(&[]), output),
         Command::Cp(arguments) => cp::run(&arguments, &context(&[])),
         Command::Diff(arguments) => diff::run(&arguments, &context(&[]), output),
+        Command::Login(arguments) => login::login(&arguments, &context(&[]), output),
+        Command::Logout(arguments) => login::logout(&arguments, output),
         Command::Image(arguments) => image::run(&arguments, &context(&[]), output),
         Command::Completions(arguments) => completions::run(&arguments, output),
         Command::Man(arguments) => man::run(&arguments, output),

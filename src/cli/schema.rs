@@ -1,10 +1,23 @@
-//! `evenkeel schema`: the JSON Schema of the manifest, for editors and validators.
+//! `evenkeel schema`: the JSON Schemas of the manifest and of the host file, for editors and validators.
+
+use clap::Args;
 
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use crate::manifest;
 
-pub fn run(output: &Output) -> Result<Exit, Failure> {
-    output.text(&manifest::schema_text())?;
+#[derive(Debug, Args)]
+pub struct SchemaArguments {
+    /// That of the host file
+    #[arg(long)]
+    host: bool,
+}
+
+pub fn run(arguments: &SchemaArguments, output: &Output) -> Result<Exit, Failure> {
+    let text = match arguments.host {
+        true => manifest::host_schema_text(),
+        false => manifest::schema_text(),
+    };
+    output.text(&text)?;
     Ok(Exit::Done)
 }

@@ -1,4 +1,6 @@
-//! `evenkeel validate`: whether the manifests say something that can be done. Needs no root and no engine.
+//! `evenkeel validate`: whether the manifests, and the host file, say something that can be done. Needs no root and no engine.
+
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -16,9 +18,12 @@ struct Document {
     networks: usize,
     volumes: usize,
     images: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host_file: Option<PathBuf>,
 }
 
 pub fn run(context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let (_, host_file) = context.host_config()?;
     let desired = context.load()?.desired;
     let document = Document {
         valid: true,
@@ -27,6 +32,7 @@ pub fn run(context: &Context, output: &Output) -> Result<Exit, Failure> {
         networks: desired.networks.len(),
         volumes: desired.volumes.len(),
         images: desired.images.len(),
+        host_file,
     };
     match output.format() {
         Format::Json => output.document(&document)?,
@@ -40,6 +46,9 @@ pub fn run(context: &Context, output: &Output) -> Result<Exit, Failure> {
                 of(document.volumes, "volume"),
                 of(document.images, "image"),
             ))?;
+            if let Some(path) = &document.host_file {
+                output.text(&format!("host file {} is valid\n", path.display()))?;
+            }
         }
     }
     Ok(Exit::Done)

@@ -6,6 +6,8 @@
 //!        ── config ──> TOML again;   schema: from the same shapes
 //! ```
 //!
+//! The file of the host itself is read in the same way: [`host`].
+//!
 //! Every stage reports [`Problems`] and goes on, so that one run shows them all. A text that is not TOML is the
 //! exception: what a parser recovers from it would only bring problems that are not there.
 //!
@@ -19,6 +21,7 @@
 
 mod config;
 mod env_file;
+pub mod host;
 mod interpolate;
 mod merge;
 mod problem;
@@ -40,7 +43,7 @@ use crate::model::image::ImageSource;
 
 pub use config::to_toml;
 pub use problem::{Colour, Located, Problems, Source};
-pub use schema::schema_text;
+pub use schema::{host_schema_text, schema_text};
 pub use source::{default_inputs, is_standard_input};
 
 use read::{Read, Reading};

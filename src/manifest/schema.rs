@@ -1,21 +1,31 @@
-//! The JSON Schema of manifests (draft 2020-12), from the types that read them.
+//! The JSON Schemas of manifests and of the host file (draft 2020-12), from the types that read them.
 
-use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
+use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
+use super::host::HostFile;
 use super::shape::project::Manifest;
 
 /// `schemas/manifest.schema.json`.
 pub fn schema_text() -> String {
-    let mut text = serde_json::to_string_pretty(schema().as_value()).unwrap_or_default();
+    text(&schema::<Manifest>())
+}
+
+/// `schemas/host.schema.json`.
+pub fn host_schema_text() -> String {
+    text(&schema::<HostFile>())
+}
+
+fn text(schema: &Schema) -> String {
+    let mut text = serde_json::to_string_pretty(schema.as_value()).unwrap_or_default();
     text.push('\n');
     text
 }
 
-fn schema() -> Schema {
-    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Manifest>();
+fn schema<T: JsonSchema>() -> Schema {
+    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>();
     RecursiveTransform(as_toml_is_written).transform(&mut schema);
     schema
 }
@@ -66,7 +76,7 @@ mod tests {
 
     #[test]
     fn every_table_of_the_schema_has_the_keys_that_its_reader_has() {
-        let schema = schema().to_value();
+        let schema = schema::<Manifest>().to_value();
         let tables: Vec<(&str, &[&str])> = vec![
             ("Image", Image::KEYS),
             ("BuildTable", BuildTable::KEYS),

@@ -13,6 +13,9 @@ const DEFAULTS: [&str; 2] = ["./evenkeel.toml", "/etc/evenkeel"];
 /// What `-f` names standard input by. Paths in it begin in the working directory.
 const STANDARD_INPUT: &str = "-";
 
+/// What problems call what is read here.
+const MANIFEST: &str = "manifest";
+
 pub fn is_standard_input(input: &Path) -> bool {
     input == Path::new(STANDARD_INPUT)
 }
@@ -46,9 +49,10 @@ pub(super) fn read_layers(inputs: &[PathBuf]) -> Result<Vec<Vec<Source>>, Proble
                 problems.push(problem.help("of a directory, the files whose names end in `.toml` are read"));
             }
             Ok(files) => {
-                layers.push(files.iter().filter_map(|file| read(file, &mut not_text, &mut problems)).collect());
+                layers
+                    .push(files.iter().filter_map(|file| read(file, MANIFEST, &mut not_text, &mut problems)).collect());
             }
-            Err(error) => problems.push(unreadable(&input, &error)),
+            Err(error) => problems.push(unreadable(&input, MANIFEST, &error)),
         }
     }
     match problems.is_empty() {
@@ -57,24 +61,41 @@ pub(super) fn read_layers(inputs: &[PathBuf]) -> Result<Vec<Vec<Source>>, Proble
     }
 }
 
+/// The text of a host file.
+pub(super) fn read_host_file(path: &Path) -> Result<Source, Problems> {
+    let (mut not_text, mut problems) = (Vec::new(), Vec::new());
+    let read = match path.is_dir() {
+        true => Err(Problem::nowhere(format!("the host file `{}` is a directory", path.display()))),
+        false => Ok(read(path, "host file", &mut not_text, &mut problems)),
+    };
+    match read {
+        Ok(Some(source)) => Ok(source),
+        Ok(None) => Err(Problems::new(not_text, problems)),
+        Err(problem) => Err(Problems::new(not_text, vec![problem])),
+    }
+}
+
 /// The file itself, or the manifests of a directory in the order of their names.
 fn files_of(input: &Path) -> io::Result<Vec<PathBuf>> {
     if !input.is_dir() {
         return Ok(vec![input.to_path_buf()]);
     }
-    let is_manifest = |path: &PathBuf| {
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        !hidden && path.extension().is_some_and(|extension| extension == "toml")
-    };
     let mut files =
         fs::read_dir(input)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<PathBuf>>>()?;
-    files.retain(is_manifest);
+    files.retain(|path| is_manifest(path));
     files.sort();
     Ok(files)
 }
 
+/// Dotfiles are somebody's own, and the host file is none although it lies among them.
+fn is_manifest(path: &Path) -> bool {
+    let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let is_host_file = path == Path::new(super::host::DEFAULT);
+    !hidden && !is_host_file && path.extension().is_some_and(|extension| extension == "toml")
+}
+
 /// A file that is not UTF-8 is kept in `not_text`, so that its problem can point into it.
-fn read(path: &Path, not_text: &mut Vec<Source>, problems: &mut Vec<Problem>) -> Option<Source> {
+fn read(path: &Path, noun: &str, not_text: &mut Vec<Source>, problems: &mut Vec<Problem>) -> Option<Source> {
     let bytes = match is_standard_input(path) {
         true => read_all(io::stdin()),
         false => File::open(path).and_then(read_all),
@@ -86,12 +107,12 @@ fn read(path: &Path, not_text: &mut Vec<Source>, problems: &mut Vec<Problem>) ->
             // Up to there the replacement of what is wrong moves nothing.
             let at = error.utf8_error().valid_up_to();
             let place = Place::new(not_text.len(), at..at + char::REPLACEMENT_CHARACTER.len_utf8());
-            problems.push(Problem::at(&place, "a manifest is UTF-8 text").label("this is not UTF-8"));
+            problems.push(Problem::at(&place, format!("a {noun} is UTF-8 text")).label("this is not UTF-8"));
             not_text.push(Source { path, text: String::from_utf8_lossy(error.as_bytes()).into_owned() });
             None
         }
         Err(error) => {
-            problems.push(unreadable(&path, &error));
+            problems.push(unreadable(&path, noun, &error));
             None
         }
     }
@@ -114,8 +135,8 @@ fn without_mark(mut text: String) -> String {
     text
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Problem {
-    Problem::nowhere(format!("cannot read the manifest `{}`: {error}", path.display()))
+fn unreadable(path: &Path, noun: &str, error: &io::Error) -> Problem {
+    Problem::nowhere(format!("cannot read the {noun} `{}`: {error}", path.display()))
 }
 
 /// Calls `use_them` with the surroundings that this process has.
@@ -140,4 +161,22 @@ fn kind_of(path: &Path) -> Option<FileKind> {
         () if kind.is_file() => FileKind::File,
         () => FileKind::Other,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_file_is_no_manifest() {
+        for (path, is) in [
+            ("/etc/evenkeel/shop.toml", true),
+            ("/etc/evenkeel/host.toml", false),
+            ("/srv/shop/host.toml", true),
+            ("/etc/evenkeel/.host.toml", false),
+            ("/etc/evenkeel/auth.json", false),
+        ] {
+            assert_eq!(is_manifest(Path::new(path)), is, "{path}");
+        }
+    }
 }

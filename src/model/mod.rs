@@ -10,6 +10,7 @@
 //! * [`record`]: what the engine stores of each object; [`unreadable`]: those that cannot be read. [`status`]: what a monitor writes about its container.
 //! * [`firewall`], [`names`]: kernel and resolver state that follows from records, by pure functions.
 //! * [`subnets`]: the subnets and addresses that planning chooses.
+//! * [`host_config`]: what is true of a host and of no project.
 //! * [`action`]: one engine operation, [`after`]: what it makes of a host. [`launch`]: what a monitor reads.
 
 pub mod action;
@@ -21,6 +22,7 @@ pub mod desired;
 pub mod dockerfile;
 pub mod firewall;
 pub mod health;
+pub mod host_config;
 pub mod id;
 pub mod image;
 pub mod launch;

@@ -1,12 +1,14 @@
-//! TLS: a registry whose certificate this host trusts, and one whose it does not.
+//! TLS: registries that this host trusts, those that it does not, and those that want to know who comes.
 //!
 //! Loopback needs no TLS by its own name, but by any other that /etc/hosts has for it: the host's, or `ip6-localhost`.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use evenkeel::engine::image::error::Insecurity;
 use evenkeel::engine::image::{self, ImageError, Options, Silent, Store};
+use evenkeel::model::host_config::{ClientCertificate, RegistryConfig};
 use evenkeel::model::image::ImageSource;
 
 use crate::debian_registry::DebianRegistry;
@@ -71,4 +73,102 @@ fn certificates_decide() {
     assert!(trusting.status.success(), "{}", String::from_utf8_lossy(&trusting.stdout));
     let pulled = host.store.find(&ImageSource::Reference(source)).unwrap().unwrap();
     assert_eq!(pulled.id, image.config.digest());
+}
+
+/// An authority in a directory of its own.
+struct Authority {
+    directory: PathBuf,
+    certificate: PathBuf,
+}
+
+fn openssl(directory: &Path, arguments: &[&str]) {
+    let made = Command::new("openssl").args(arguments).current_dir(directory).output().expect("openssl is installed");
+    assert!(made.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+const KEY: [&str; 5] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+
+impl Authority {
+    fn new(host: &Host) -> Authority {
+        let directory = host.path("authority");
+        std::fs::create_dir_all(&directory).unwrap();
+        let own = ["req", "-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem"];
+        openssl(&directory, &[&own[..], &KEY].concat());
+        Authority { certificate: directory.join("ca.pem"), directory }
+    }
+
+    /// A certificate and its key, good for so many days from now on.
+    fn sign(&self, name: &str, alternative: &str, days: i32) -> (PathBuf, PathBuf) {
+        let file = |end: &str| format!("{name}.{end}");
+        let (key, request, signed) = (file("key"), file("csr"), file("pem"));
+        let subject = format!("/CN={name}");
+        openssl(&self.directory, &[&["req", "-subj", &subject, "-keyout", &key, "-out", &request][..], &KEY].concat());
+        std::fs::write(self.directory.join(file("ext")), format!("subjectAltName={alternative}\n")).unwrap();
+        let (days, extensions) = (days.to_string(), file("ext"));
+        let ca = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"];
+        let sign = ["x509", "-req", "-in", &request, "-days", &days, "-extfile", &extensions, "-out", &signed];
+        openssl(&self.directory, &[&sign[..], &ca].concat());
+        (self.directory.join(signed), self.directory.join(key))
+    }
+}
+
+fn pull(host: &mut Host, address: &str, config: RegistryConfig) -> Result<evenkeel::model::image::Image, ImageError> {
+    host.options.registries.insert(address.parse().unwrap(), config);
+    host.ensure(&ImageSource::Reference(format!("{address}/web:1")))
+}
+
+fn why(error: &ImageError) -> Insecurity {
+    match error {
+        ImageError::Insecure { insecurity, .. } => *insecurity,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_authority_of_the_host_file_is_trusted_for_its_registry() {
+    let mut host = Host::new();
+    let authority = Authority::new(&host);
+    let (certificate, key) = authority.sign("server", "IP:127.0.0.1", 2);
+    let registry = DebianRegistry::with_certificate("127.0.0.1".parse().unwrap(), &certificate, &key);
+    let image = image(MANIFEST, "amd64", &[layer(LAYER_GZIP, tar(&[file("a", "")]))]);
+    registry.push(&layout(&host.path("layout"), &image.manifest, &image.blobs()), "latest", "web:1", None);
+    let trusting = RegistryConfig { ca: Some(authority.certificate.clone()), ..Default::default() };
+
+    let secure = RegistryConfig { plain_http: Some(false), ..Default::default() };
+    let error = pull(&mut host, &registry.address, secure).unwrap_err();
+    assert_eq!(why(&error), Insecurity::UnknownAuthority, "{error}");
+    assert!(error.hint().unwrap().contains("`ca = "), "{:?}", error.hint());
+    assert_eq!(pull(&mut host, &registry.address, trusting.clone()).unwrap().id, image.config.digest());
+    // The same server under a name that its certificate has not.
+    let port = registry.address.rsplit(':').next().unwrap();
+    let error = pull(&mut host, &format!("localhost:{port}"), trusting.clone()).unwrap_err();
+    assert_eq!(why(&error), Insecurity::OtherName, "{error}");
+
+    let (certificate, key) = authority.sign("late", "IP:127.0.0.1", -1);
+    let expired = DebianRegistry::with_certificate("127.0.0.1".parse().unwrap(), &certificate, &key);
+    let error = pull(&mut host, &expired.address, trusting.clone()).unwrap_err();
+    assert_eq!(why(&error), Insecurity::Expired, "{error}");
+    assert!(error.hint().unwrap().contains("renew"), "{:?}", error.hint());
+
+    let plain = DebianRegistry::open();
+    let error = pull(&mut host, &plain.address, trusting).unwrap_err();
+    assert_eq!(why(&error), Insecurity::NoTls, "{error}");
+    assert!(error.hint().unwrap().contains("plain_http = true"), "{:?}", error.hint());
+}
+
+#[test]
+fn a_registry_that_wants_to_know_who_comes_is_told() {
+    let mut host = Host::new();
+    let authority = Authority::new(&host);
+    let (certificate, key) = authority.sign("server", "IP:127.0.0.1", 2);
+    let registry = DebianRegistry::for_known_clients(&certificate, &key, &authority.certificate);
+    let (certificate, key) = authority.sign("client", "DNS:client", 2);
+    let stranger = RegistryConfig { ca: Some(authority.certificate.clone()), ..Default::default() };
+    let known = RegistryConfig { client: Some(ClientCertificate { certificate, key }), ..stranger.clone() };
+    let error = pull(&mut host, &registry.address, stranger).unwrap_err();
+    assert_eq!(why(&error), Insecurity::ClientCertificate, "{error:?}");
+    assert!(error.hint().unwrap().contains("`client_certificate` and `client_key`"), "{:?}", error.hint());
+    // Nothing was pushed there: whoever hears that was let in.
+    let error = pull(&mut host, &registry.address, known).unwrap_err();
+    assert!(matches!(error, ImageError::NotFound { .. }), "{error:?}");
 }

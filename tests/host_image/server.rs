@@ -12,6 +12,7 @@ use std::thread;
 pub struct Asked {
     pub line: String,
     pub headers: HashMap<String, String>,
+    pub body: Vec<u8>,
 }
 
 /// An answer: status, headers, body.
@@ -45,7 +46,12 @@ impl HandMade {
                         let Some((name, value)) = header.trim().split_once(": ") else { break };
                         headers.insert(name.to_ascii_lowercase(), value.to_owned());
                     }
-                    let asked = Asked { line: line.trim().to_owned(), headers };
+                    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+                    let mut body = vec![0; length];
+                    if reader.read_exact(&mut body).is_err() {
+                        return;
+                    }
+                    let asked = Asked { line: line.trim().to_owned(), headers, body };
                     log.lock().unwrap().push(asked.clone());
                     let (status, headers, body) = answer(&asked);
                     let mut head =

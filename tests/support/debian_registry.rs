@@ -35,6 +35,13 @@ impl DebianRegistry {
         DebianRegistry::start(&SocketAddr::new(address, 0).to_string(), &tls)
     }
 
+    /// With TLS on loopback, for those whose certificate this authority has signed.
+    pub fn for_known_clients(certificate: &Path, key: &Path, authority: &Path) -> DebianRegistry {
+        let (certificate, key, authority) = (certificate.display(), key.display(), authority.display());
+        let tls = format!("  tls: {{ certificate: {certificate}, key: {key}, clientcas: [{authority}] }}\n");
+        DebianRegistry::start("127.0.0.1:0", &tls)
+    }
+
     /// `further` follows the `http` section of the configuration.
     fn start(bind: &str, further: &str) -> DebianRegistry {
         let data = tempfile::tempdir().unwrap();

@@ -19,12 +19,26 @@ pub enum ImageError {
         #[source]
         source: io::Error,
     },
-    #[error("the connection to `{registry}` cannot be made secure")]
+    #[error("the connection to `{registry}` cannot be made secure: {}", insecurity.reason())]
     Insecure {
         registry: String,
+        insecurity: Insecurity,
         #[source]
         source: io::Error,
     },
+    #[error("the host file blocks the registry `{registry}`")]
+    Blocked { registry: String },
+    #[error("the registry `{registry}` wants to be asked less{}", with_detail(detail))]
+    TooMany { registry: String, detail: String },
+    #[error("no mirror has it either ({})", passed.join("; "))]
+    Mirrors {
+        /// Each with its reason.
+        passed: Vec<String>,
+        #[source]
+        source: Box<ImageError>,
+    },
+    #[error("the registry `{registry}` does not take these credentials{}", with_detail(detail))]
+    Login { registry: String, detail: String },
     #[error("`{subject}` is not in the registry `{registry}`")]
     NotFound { subject: String, registry: String },
     #[error("the registry `{registry}` does not let us read `{repository}`{}", with_detail(detail))]
@@ -80,7 +94,70 @@ pub enum ImageError {
     Credentials { path: PathBuf, problem: String },
 }
 
+/// Why there is no secure connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Insecurity {
+    UnknownAuthority,
+    Expired,
+    NotValidYet,
+    OtherName,
+    /// The other side refused what we showed, or that we showed nothing.
+    ClientCertificate,
+    /// The other side does not speak TLS.
+    NoTls,
+    /// Its source says it.
+    Other,
+}
+
+impl Insecurity {
+    fn reason(self) -> &'static str {
+        match self {
+            Insecurity::UnknownAuthority => "its certificate is signed by an authority that this host does not trust",
+            Insecurity::Expired => "its certificate has expired",
+            Insecurity::NotValidYet => "its certificate is not valid yet",
+            Insecurity::OtherName => "its certificate is for another name",
+            Insecurity::ClientCertificate => "it does not accept the certificate of this host, or wants one",
+            Insecurity::NoTls => "it does not answer in TLS",
+            Insecurity::Other => "TLS failed",
+        }
+    }
+
+    fn hint(self, registry: &str) -> String {
+        let table = format!("`[registries.\"{registry}\"]` of the host file");
+        match self {
+            Insecurity::UnknownAuthority => {
+                format!("if it is yours, name the authority's certificate in {table}: `ca = \"FILE\"`")
+            }
+            Insecurity::Expired => {
+                "whoever runs the registry has to renew it; if it is valid, this host's clock is wrong".to_owned()
+            }
+            Insecurity::NotValidYet => "is this host's clock right?".to_owned(),
+            Insecurity::OtherName => "use the registry by a name that its certificate has".to_owned(),
+            Insecurity::ClientCertificate => {
+                format!("name one that it knows in {table}: `client_certificate` and `client_key`")
+            }
+            Insecurity::NoTls => {
+                format!("if it has no TLS, and the way to it is safe, say so in {table}: `plain_http = true`")
+            }
+            Insecurity::Other => {
+                "the registry's certificate must be signed by an authority that this host trusts".to_owned()
+            }
+        }
+    }
+}
+
 impl ImageError {
+    /// What happened and why, in one line.
+    pub(crate) fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        text
+    }
+
     /// The failure of `action` on `path`; a full disk is named as such.
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ImageError {
         let path = path.to_owned();
@@ -97,13 +174,20 @@ impl ImageError {
                 "is `{registry}` spelt right, and can this host reach it? An image that is here already needs no registry \
                  unless `pull = \"always\"`"
             )),
-            ImageError::Insecure { .. } => {
-                Some("the registry's certificate must be signed by an authority that this host trusts".to_owned())
-            }
+            ImageError::Insecure { registry, insecurity, .. } => Some(insecurity.hint(registry)),
+            ImageError::Blocked { registry } => Some(format!(
+                "take `blocked` out of `[registries.\"{registry}\"]` there, or give it mirrors: these are asked"
+            )),
+            ImageError::TooMany { registry, .. } => Some(format!(
+                "known users often have more: `evenkeel login {registry}`; or give it a mirror, `mirrors` in \
+                 `[registries.\"{registry}\"]` of the host file"
+            )),
+            ImageError::Mirrors { source, .. } => source.hint(),
+            ImageError::Login { .. } => Some("nothing was kept".to_owned()),
             ImageError::NotFound { .. } => Some("is the name spelt right, and was this tag pushed?".to_owned()),
             ImageError::Unauthorized { registry, .. } => Some(format!(
-                "put credentials for `{registry}` into `~/.docker/config.json` or the file that `$REGISTRY_AUTH_FILE` names; \
-                 registries also answer so when the repository does not exist"
+                "`evenkeel login {registry}` keeps credentials for it; `docker login` and `podman login` do, too. Registries \
+                 also answer so when the repository does not exist"
             )),
             ImageError::WrongDigest { .. } | ImageError::WrongSize { .. } => {
                 Some("nothing of it was kept; the source or something between it and this host is damaged".to_owned())

@@ -25,7 +25,7 @@ pub mod observe;
 pub mod options;
 pub mod progress;
 mod pull;
-mod registry;
+pub mod registry;
 mod rootfs;
 pub mod store;
 pub mod unpack;

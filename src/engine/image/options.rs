@@ -1,10 +1,13 @@
 //! What pulling needs to know besides the source.
 
-use std::ffi::OsString;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use super::registry::Tokens;
 use super::unpack::Limits;
+use crate::model::host_config::{RegistryConfig, RegistryName};
 
 /// An operating system and an architecture, in Go's words (OCI image-spec, image-index.md).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,22 +48,25 @@ pub struct Options {
     pub platform: Platform,
     /// The `evenkeel` binary, which the unpacking children execute.
     pub helper: PathBuf,
-    /// Files with credentials in Docker's form; the first that knows a registry decides. Missing files are fine.
+    /// Files with credentials: see [`super::registry::credentials::files`].
     pub credentials: Vec<PathBuf>,
+    /// How registries are reached, as the host file says; those that it does not name as their names say.
+    pub registries: BTreeMap<RegistryName, RegistryConfig>,
+    /// What registries gave to be let in. Copies of these options share them.
+    pub tokens: Arc<Tokens>,
     pub limits: Limits,
 }
 
 impl Options {
-    /// For this host, unpacking with `helper`, without credentials.
+    /// For this host, unpacking with `helper`, without credentials and without a host file.
     pub fn new(helper: PathBuf) -> Options {
-        Options { platform: Platform::host(), helper, credentials: Vec::new(), limits: Limits::default() }
+        Options {
+            platform: Platform::host(),
+            helper,
+            credentials: Vec::new(),
+            registries: BTreeMap::new(),
+            tokens: Arc::default(),
+            limits: Limits::default(),
+        }
     }
-}
-
-/// Where credentials are looked for: `$REGISTRY_AUTH_FILE`, or else `~/.docker/config.json`
-/// (containers-auth.json(5)). The caller reads the environment.
-pub fn credential_files(registry_auth_file: Option<OsString>, home: Option<OsString>) -> Vec<PathBuf> {
-    let explicit = registry_auth_file.filter(|path| !path.is_empty()).map(PathBuf::from);
-    let docker = home.map(|home| Path::new(&home).join(".docker/config.json"));
-    explicit.or(docker).into_iter().collect()
 }

@@ -7,7 +7,8 @@ use super::error::ImageError;
 use super::layer::{Expected, Workshop};
 use super::manifest::{self, Descriptor, Document, Manifest};
 use super::options::Options;
-use super::registry::{Fetched, Registry};
+use super::registry::Fetched;
+use super::registry::sources::Sources;
 use super::store::session::Session;
 use crate::engine::image::config::{self, Configuration};
 use crate::model::id::Digest;
@@ -27,7 +28,7 @@ pub(super) fn ensure_reference(
         // A digest stands for the same forever.
         return Ok(image.clone());
     }
-    let registry = Registry::new(&reference, tools.options)?;
+    let registry = Sources::of(&reference, tools.options)?;
     if let Some(image) = known
         && image.manifest == Some(registry.manifest_digest(reference.version())?)
     {
@@ -69,12 +70,12 @@ pub(super) fn ensure_reference(
 /// The digest that the registry has under a reference now.
 pub fn current_digest(text: &str, options: &Options) -> Result<Digest, ImageError> {
     let reference: Reference = text.parse()?;
-    Registry::new(&reference, options)?.manifest_digest(reference.version())
+    Sources::of(&reference, options)?.manifest_digest(reference.version())
 }
 
 /// The manifest for this host, and its document if it is not the top one.
 fn resolve(
-    registry: &Registry,
+    registry: &Sources,
     name: &str,
     top: &Fetched,
     options: &Options,

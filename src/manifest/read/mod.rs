@@ -15,7 +15,7 @@ mod word;
 
 pub(super) use entries::Entries;
 pub(super) use reading::Reading;
-pub(super) use table::{Fields, table};
+pub(super) use table::{Advice, Fields, table};
 pub(super) use value::{Whole, either};
 pub(super) use word::{Bare, Word, choice, word, word_form, word_schema};
 

@@ -19,6 +19,8 @@ pub(super) const MANIFEST: &Advice = &[
     ("secrets", "there are no secrets yet: mount a file with `mounts = { \"/run/secrets/NAME\" = { bind = \"..\" } }`"),
     ("configs", "there are no configs: mount a file with `mounts = { \"/etc/NAME\" = { bind = \"..\" } }`"),
     ("models", "there are no models: run one as a container"),
+    ("registries", "registries belong in the host file, `/etc/evenkeel/host.toml`"),
+    ("gc", "it belongs in the host file, `/etc/evenkeel/host.toml`"),
     ("include", "pass several files with `-f`, or put them into one directory"),
 ];
 

@@ -2,9 +2,11 @@
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::Registry;
 use super::http::{Method, Pauses, Request, Response, broken};
+use super::sources::Sources;
 use crate::engine::image::error::ImageError;
 use crate::engine::image::layer::Bytes;
 use crate::engine::image::progress::{Event, Progress};
@@ -13,19 +15,45 @@ use crate::model::id::Digest;
 /// A blob being read. When the connection breaks, it goes on from where it was. It does not verify the digest: whoever
 /// reads it does, over all bytes, so that it does not matter which of several connections brought a wrong one.
 pub struct Blob<'a> {
-    registry: &'a Registry,
+    sources: &'a Sources,
     digest: Digest,
     size: u64,
     name: &'a str,
     progress: &'a dyn Progress,
     /// Set when nobody wants the rest any more.
     stopped: &'a AtomicBool,
-    connection: Option<Box<dyn Read + Send>>,
+    connection: Option<Connection>,
     offset: u64,
     pauses: Pauses,
 }
 
-impl Registry {
+/// Where bytes come from, and how fast.
+struct Connection {
+    reader: Box<dyn Read + Send>,
+    /// Which of the sources it leads to.
+    at: usize,
+    since: Instant,
+    bytes: u64,
+}
+
+/// So much has to come in so much time: a line that drips is as good as dead, and does not look so by its silence.
+const MINUTE: Duration = Duration::from_secs(60);
+const LEAST_A_MINUTE: u64 = 64 << 10;
+
+impl Connection {
+    /// Counts what has come; whether that is enough.
+    fn flows(&mut self, count: u64) -> bool {
+        self.bytes += count;
+        if self.since.elapsed() < MINUTE {
+            return true;
+        }
+        let enough = self.bytes >= LEAST_A_MINUTE;
+        (self.since, self.bytes) = (Instant::now(), 0);
+        enough
+    }
+}
+
+impl Sources {
     /// Begins to read a blob of `size` bytes, which progress calls `name`.
     pub fn blob<'a>(
         &'a self,
@@ -35,16 +63,27 @@ impl Registry {
         stopped: &'a AtomicBool,
     ) -> Blob<'a> {
         let pauses = Pauses::default();
-        Blob { registry: self, digest, size, name, progress, stopped, connection: None, offset: 0, pauses }
+        Blob { sources: self, digest, size, name, progress, stopped, connection: None, offset: 0, pauses }
     }
 }
 
 impl Blob<'_> {
-    fn open(&self) -> Result<Box<dyn Read + Send>, ImageError> {
-        let url = self.registry.blob_url(&self.digest);
+    /// Connects to the first of the sources that has it.
+    fn open(&self) -> Result<Connection, ImageError> {
+        loop {
+            let (at, registry) = self.sources.current();
+            match self.open_at(registry) {
+                Ok(reader) => return Ok(Connection { reader, at, since: Instant::now(), bytes: 0 }),
+                Err(error) if self.sources.pass_over(at, &error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn open_at(&self, registry: &Registry) -> Result<Box<dyn Read + Send>, ImageError> {
+        let url = registry.blob_url(&self.digest);
         let range = (self.offset > 0).then(|| (self.offset, self.size - 1));
-        let response =
-            self.registry.send(&Request { range, ..Request::new(Method::Get, &url) }, self.digest.as_str())?;
+        let response = registry.send(&Request { range, ..Request::new(Method::Get, &url) }, self.digest.as_str())?;
         let length = response.header("content-length").and_then(|length| length.parse::<u64>().ok());
         let already = match (range, response.status()) {
             (None, _) => {
@@ -83,8 +122,15 @@ impl Bytes for Blob<'_> {
                 Some(connection) => connection,
                 None => self.connection.insert(self.open()?),
             };
-            let failure = match connection.read(buffer) {
+            let at = connection.at;
+            let failure = match connection.reader.read(buffer) {
                 Ok(0) => std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "it ended before the layer did"),
+                // What has come is not taken twice: the next connection goes on from where this one was.
+                Ok(count) if !connection.flows(count as u64) => {
+                    self.offset += count as u64;
+                    self.connection = None;
+                    return Ok(count);
+                }
                 Ok(count) => {
                     self.offset += count as u64;
                     self.pauses = Pauses::default();
@@ -99,7 +145,14 @@ impl Bytes for Blob<'_> {
                     self.progress.report(Event::Retrying { layer: self.name, reason: &failure.to_string() });
                     std::thread::sleep(pause);
                 }
-                _ => return Err(ImageError::Unreachable { registry: self.registry.name.clone(), source: failure }),
+                _ => {
+                    let registry = self.sources.current().1.name.clone();
+                    let error = ImageError::Unreachable { registry, source: failure };
+                    if self.stopped.load(Ordering::Relaxed) || !self.sources.pass_over(at, &error) {
+                        return Err(error);
+                    }
+                    self.pauses = Pauses::default();
+                }
             }
         }
     }

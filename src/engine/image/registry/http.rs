@@ -4,31 +4,38 @@
 //! and port, and nothing that came by TLS leads to where there is none.
 //!
 //! What is repeated: connections that fail or break, 429, and 5xx that can pass (408, 500, 502, 503, 504), with pauses
-//! that double and vary, or as long as `Retry-After` says in seconds.
+//! that double and vary, or as long as `Retry-After` says, in seconds or as a date (RFC 9110, 10.2.3).
 
 use std::io::{self, Read};
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::{HeaderMap, Uri};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Body};
 
+use super::{date, tls};
 use crate::engine::image::error::ImageError;
+use crate::model::host_config::RegistryConfig;
 
 const ATTEMPTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A registry that asks for a longer pause is one that has no answer now.
+const LONGEST_ASKED: Duration = Duration::from_secs(120);
 const REDIRECTS: usize = 5;
 /// Silence of this length is a broken connection.
 const SILENCE: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(10);
 const DETAIL_MAX: u64 = 64 << 10;
 
+/// The way to one registry, and to wherever it sends us.
 pub struct Http {
-    agent: Agent,
+    home: Agent,
+    /// For everybody else, who is shown no certificate of ours.
+    elsewhere: Agent,
+    base: String,
     /// What errors call the other side.
     registry: String,
 }
@@ -37,6 +44,21 @@ pub struct Http {
 pub enum Method {
     Get,
     Head,
+    Post,
+    Patch,
+    Put,
+}
+
+impl Method {
+    fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Patch => "PATCH",
+            Method::Put => "PUT",
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -47,11 +69,21 @@ pub struct Request<'a> {
     /// First and last byte.
     pub range: Option<(u64, u64)>,
     pub authorization: Option<&'a str>,
+    pub payload: Option<Payload<'a>>,
+}
+
+/// What is sent, and as what.
+#[derive(Clone, Copy)]
+pub struct Payload<'a> {
+    pub bytes: &'a [u8],
+    pub kind: &'a str,
+    /// Its first and last byte within a whole that is sent in parts.
+    pub range: Option<(u64, u64)>,
 }
 
 impl<'a> Request<'a> {
     pub fn new(method: Method, url: &'a str) -> Request<'a> {
-        Request { method, url, accept: None, range: None, authorization: None }
+        Request { method, url, accept: None, range: None, authorization: None, payload: None }
     }
 }
 
@@ -84,6 +116,15 @@ impl Response {
         self.body.into_with_config().limit(u64::MAX).reader()
     }
 
+    /// How long the other side asks to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let text = self.header("retry-after")?.trim();
+        match text.parse() {
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => Some(date::parse(text)?.duration_since(SystemTime::now()).unwrap_or_default()),
+        }
+    }
+
     /// What the registry says went wrong, in a line (OCI distribution-spec, "Error Codes").
     pub fn into_detail(self) -> String {
         let mut bytes = Vec::new();
@@ -94,42 +135,25 @@ impl Response {
 }
 
 impl Http {
-    /// For the registry of this name. The host's certificates are read only where there is TLS.
-    pub fn new(registry: &str, scheme: &str) -> Http {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .redirect_auth_headers(RedirectAuthHeaders::Never)
-            .user_agent(concat!("evenkeel/", env!("CARGO_PKG_VERSION")))
-            .timeout_resolve(Some(CONNECT))
-            .timeout_connect(Some(CONNECT))
-            .timeout_recv_response(Some(SILENCE))
-            .timeout_per_read(Some(SILENCE))
-            .timeout_per_write(Some(SILENCE))
-            .input_buffer_size(256 << 10);
-        let config = match scheme {
-            // A proxy is on the way to elsewhere, and this host is not elsewhere.
-            "http" => config.proxy(None),
-            _ => config,
-        };
-        Http { agent: config.tls_config(tls()).build().new_agent(), registry: registry.to_owned() }
+    /// For the registry of this name at `base`, as the host file says.
+    pub fn new(registry: &str, base: &str, config: &RegistryConfig) -> Result<Http, ImageError> {
+        Ok(Http {
+            home: agent(base, tls::config(config, config.client.as_ref())?),
+            elsewhere: agent(base, tls::config(config, None)?),
+            base: base.to_owned(),
+            registry: registry.to_owned(),
+        })
     }
 
     /// Sends until there is an answer that repeating would not change, whatever its status.
     pub fn send(&self, request: &Request<'_>) -> Result<Response, ImageError> {
         let mut pauses = Pauses::default();
         loop {
-            let (pause, failure) = match self.follow(request) {
-                Ok(response) if is_passing(response.status()) => {
-                    let asked = response.header("retry-after").and_then(|seconds| seconds.parse().ok());
-                    (pauses.next(asked.map(Duration::from_secs)), Ok(response))
-                }
+            let (pause, failure) = match self.send_once(request) {
+                Ok(response) if is_passing(response.status()) => (pauses.next(response.retry_after()), Ok(response)),
                 Ok(response) => return Ok(response),
-                Err(error) => match self.failure(error) {
-                    error @ ImageError::Unreachable { .. } => (pauses.next(None), Err(error)),
-                    error => return Err(error),
-                },
+                Err(error @ ImageError::Unreachable { .. }) => (pauses.next(None), Err(error)),
+                Err(error) => return Err(error),
             };
             match pause {
                 Some(pause) => std::thread::sleep(pause),
@@ -138,22 +162,25 @@ impl Http {
         }
     }
 
-    /// Sends a form. Not repeated, not redirected.
-    pub fn post_form(&self, url: &str, form: &[(&str, &str)]) -> Result<Response, ImageError> {
-        let sent = self.agent.post(url).send_form(form.iter().copied());
-        let (head, body) = sent.map_err(|error| self.failure(error))?.into_parts();
-        Ok(Response { head, body, is_elsewhere: false })
+    /// Sends once.
+    pub fn send_once(&self, request: &Request<'_>) -> Result<Response, ImageError> {
+        self.follow(request).map_err(|error| self.failure(error))
     }
 
     /// What a failure of the connection means.
     pub fn failure(&self, error: ureq::Error) -> ImageError {
         let registry = self.registry.clone();
-        match error {
-            ureq::Error::Rustls(_) | ureq::Error::Tls(_) => ImageError::Insecure { registry, source: error.into_io() },
-            ureq::Error::Io(source) if source.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-                ImageError::Insecure { registry, source }
+        let source = match error {
+            ureq::Error::Rustls(error) => io::Error::other(error),
+            // The message would show the whole address, which may be a key of its own.
+            ureq::Error::RequireHttpsOnly(url) => {
+                io::Error::other(format!("it leads away from TLS, to `{}`", bare(&url)))
             }
-            error => ImageError::Unreachable { registry, source: error.into_io() },
+            error => error.into_io(),
+        };
+        match tls::insecurity(&source) {
+            Some(insecurity) => ImageError::Insecure { registry, insecurity, source },
+            None => ImageError::Unreachable { registry, source },
         }
     }
 
@@ -163,7 +190,14 @@ impl Http {
         let mut is_elsewhere = false;
         for _ in 0..=REDIRECTS {
             let response = self.once(&Request { url: &url, authorization, ..*request })?;
-            if !matches!(response.status(), 301 | 302 | 303 | 307 | 308) {
+            let leads_on = match response.status() {
+                307 | 308 => true,
+                // What changes something is not to be sent as something else to somewhere else.
+                301..=303 => matches!(request.method, Method::Get | Method::Head),
+                _ => false,
+            };
+            // A form with a secret in it goes where it was meant to go.
+            if !leads_on || (request.method == Method::Post && request.payload.is_some()) {
                 return Ok(Response { is_elsewhere, ..response });
             }
             let Some(next) = response.header("location").and_then(|location| resolve(&url, location)) else {
@@ -182,10 +216,7 @@ impl Http {
     }
 
     fn once(&self, request: &Request<'_>) -> Result<Response, ureq::Error> {
-        let mut builder = match request.method {
-            Method::Get => self.agent.get(request.url),
-            Method::Head => self.agent.head(request.url),
-        };
+        let mut builder = ureq::http::Request::builder().method(request.method.name()).uri(request.url);
         if let Some(accept) = request.accept {
             builder = builder.header("accept", accept);
         }
@@ -196,9 +227,43 @@ impl Http {
         if let Some(authorization) = request.authorization {
             builder = builder.header("authorization", authorization);
         }
-        let (head, body) = builder.call()?.into_parts();
+        let agent = if origin(request.url) == origin(&self.base) { &self.home } else { &self.elsewhere };
+        let response = match request.payload {
+            None if matches!(request.method, Method::Get | Method::Head) => agent.run(builder.body(())?),
+            // Without a length some registries answer 411.
+            None => agent.run(builder.body(&[][..])?),
+            Some(Payload { bytes, kind, range }) => {
+                builder = builder.header("content-type", kind);
+                if let Some((first, last)) = range {
+                    builder = builder.header("content-range", format!("{first}-{last}"));
+                }
+                agent.run(builder.body(bytes)?)
+            }
+        };
+        let (head, body) = response?.into_parts();
         Ok(Response { head, body, is_elsewhere: false })
     }
+}
+
+fn agent(base: &str, tls: TlsConfig) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .redirect_auth_headers(RedirectAuthHeaders::Never)
+        .user_agent(concat!("evenkeel/", env!("CARGO_PKG_VERSION")))
+        .timeout_resolve(Some(CONNECT))
+        .timeout_connect(Some(CONNECT))
+        .timeout_recv_response(Some(SILENCE))
+        .timeout_per_read(Some(SILENCE))
+        .timeout_per_write(Some(SILENCE))
+        .input_buffer_size(256 << 10);
+    let config = match base.starts_with("http://") {
+        // A proxy is on the way to elsewhere, and what is reached in the clear is near.
+        true => config.proxy(None),
+        false => config,
+    };
+    config.tls_config(tls).build().new_agent()
 }
 
 /// How long to wait before each repetition.
@@ -208,16 +273,16 @@ pub struct Pauses {
 }
 
 impl Pauses {
-    /// The next pause, or none when it is time to give up.
+    /// The next pause, or none when it is time to give up: also when more patience is asked for than a person has.
     pub fn next(&mut self, asked: Option<Duration>) -> Option<Duration> {
         self.made += 1;
-        if self.made >= ATTEMPTS {
+        if self.made >= ATTEMPTS || asked.is_some_and(|asked| asked > LONGEST_ASKED) {
             return None;
         }
         let doubled = FIRST_PAUSE * 2u32.pow(self.made - 1);
         // Several hosts that lost the same registry do not come back to it in step.
         let varied = doubled.mul_f64(0.5 + f64::from(random()) / f64::from(u32::MAX));
-        Some(asked.unwrap_or(varied).min(LONGEST_PAUSE))
+        Some(asked.unwrap_or(varied.min(LONGEST_PAUSE)))
     }
 }
 
@@ -232,30 +297,23 @@ fn is_passing(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// The host's own certificates, with the one implementation of cryptography that is linked.
-fn tls() -> TlsConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    TlsConfig::builder().root_certs(roots()).unversioned_rustls_crypto_provider(provider).build()
-}
-
-/// A certificate that cannot be read is one that signs nothing here.
-fn roots() -> RootCerts {
-    static ROOTS: std::sync::OnceLock<RootCerts> = std::sync::OnceLock::new();
-    let load = || {
-        let found = rustls_native_certs::load_native_certs();
-        let certificates: Vec<_> = found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
-        RootCerts::new_with_certs(&certificates)
-    };
-    ROOTS.get_or_init(load).clone()
-}
-
 /// Whether a host, perhaps with a port, is this one.
 pub fn is_loopback(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+    let host = host(authority);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The host of host and port.
+pub fn host(authority: &str) -> &str {
+    match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,
         None => authority.split(':').next().unwrap_or_default(),
-    };
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
+/// A URL without its query, which may hold what proves who comes.
+pub fn bare(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// Host and port of a URL.
@@ -268,7 +326,7 @@ fn origin(url: &str) -> Option<(&str, &str)> {
 }
 
 /// Where a `Location` leads from `base` (RFC 9110, 10.2.2): a whole URL, or a path on the same host.
-fn resolve(base: &str, location: &str) -> Option<String> {
+pub fn resolve(base: &str, location: &str) -> Option<String> {
     let (scheme, authority) = origin(base)?;
     let url = match location {
         _ if location.starts_with("//") => format!("{scheme}:{location}"),
@@ -347,7 +405,7 @@ mod tests {
             assert!(*pause >= base / 2 && *pause <= base * 3 / 2, "{pause:?}");
         }
         assert_eq!(Pauses::default().next(Some(Duration::from_secs(3))), Some(Duration::from_secs(3)));
-        assert_eq!(Pauses::default().next(Some(Duration::from_secs(3600))), Some(LONGEST_PAUSE));
+        assert_eq!(Pauses::default().next(Some(Duration::from_secs(3600))), None);
     }
 
     #[test]

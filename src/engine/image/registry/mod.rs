@@ -1,7 +1,8 @@
-//! A registry, as far as pulling needs it (OCI distribution-spec, "Pull").
+//! A registry (OCI distribution-spec).
 //!
-//! * [`http`]: one request: redirects, pauses and repeats, what a failure means.
-//! * [`challenge`], [`credentials`] and [`token`]: how to be let in.
+//! * [`http`]: one request: redirects, pauses and repeats, what a failure means. [`tls`]: whom to trust.
+//! * [`challenge`], [`credentials`], [`scope`] and [`token`]: how to be let in.
+//! * [`login`]: whether credentials are good. [`sources`]: a registry and its mirrors, one after the other.
 //! * [`blob`]: a layer's bytes, across broken connections.
 //!
 //! Blocking, one connection a thread: a pull is bound by inflating and by the disk.
@@ -9,27 +10,38 @@
 mod blob;
 mod challenge;
 pub mod credentials;
+mod date;
 mod http;
+pub mod login;
+mod rate;
+mod scope;
+pub mod sources;
+mod tls;
 mod token;
 
 use std::io::Read;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use challenge::Challenge;
 use credentials::Credential;
 use http::{Http, Method, Request, Response};
+use scope::Scopes;
 use sha2::{Digest as _, Sha256};
+pub use token::Tokens;
 
 use super::error::ImageError;
 use super::layer::check_digest;
 use super::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use super::options::Options;
+use crate::model::host_config::RegistryConfig;
 use crate::model::id::Digest;
-use crate::model::reference::Reference;
 
 /// The specification asks registries to take manifests of 4 MiB, and clients not to count on more.
 const MANIFEST_MAX: u64 = 4 << 20;
 const CONFIG_MAX: u64 = 8 << 20;
+/// A document of that size takes no longer on a line that is worth waiting for.
+const DOCUMENT_TIME: Duration = Duration::from_secs(120);
 
 /// One repository of a registry.
 pub struct Registry {
@@ -37,11 +49,19 @@ pub struct Registry {
     /// `https://registry.example.org`.
     base: String,
     /// As references name it, also in errors.
-    name: String,
+    pub name: String,
     repository: String,
     credential: Option<Credential>,
-    /// The `Authorization` that the registry last took.
-    authorization: Mutex<Option<String>>,
+    tokens: Arc<Tokens>,
+    scopes: Scopes,
+    /// How the registry lets us in: as it said the first time that it did not.
+    entrance: Mutex<Option<Entrance>>,
+}
+
+#[derive(Clone)]
+enum Entrance {
+    Basic(String),
+    Bearer(Challenge),
 }
 
 /// A document and the digest by which it can be asked for again.
@@ -51,21 +71,41 @@ pub struct Fetched {
 }
 
 impl Registry {
-    /// The repository of `reference`. Asks nobody yet.
-    pub fn new(reference: &Reference, options: &Options) -> Result<Registry, ImageError> {
-        let host = match reference.registry.as_str() {
+    /// A repository of the registry that references call `name`, for what `scopes` say. Asks nobody yet.
+    fn open(name: &str, repository: &str, scopes: Scopes, options: &Options) -> Result<Registry, ImageError> {
+        let credential = credentials::find(&options.credentials, name, repository)?;
+        Registry::with_credential(name, repository, scopes, credential, options)
+    }
+
+    fn with_credential(
+        name: &str,
+        repository: &str,
+        scopes: Scopes,
+        credential: Option<Credential>,
+        options: &Options,
+    ) -> Result<Registry, ImageError> {
+        let default = RegistryConfig::default();
+        let config = name.parse().ok().and_then(|name| options.registries.get(&name)).unwrap_or(&default);
+        if config.blocked {
+            return Err(ImageError::Blocked { registry: name.to_owned() });
+        }
+        let host = match name {
             "docker.io" => "registry-1.docker.io",
             host => host,
         };
         // As with Docker, a registry on this very host needs no certificate.
-        let scheme = if http::is_loopback(host) { "http" } else { "https" };
+        let is_local = http::is_loopback(host) && config.ca.is_none() && config.client.is_none();
+        let scheme = if config.plain_http.unwrap_or(is_local) { "http" } else { "https" };
+        let base = format!("{scheme}://{host}");
         Ok(Registry {
-            http: Http::new(&reference.registry, scheme),
-            base: format!("{scheme}://{host}"),
-            name: reference.registry.clone(),
-            repository: reference.repository.clone(),
-            credential: credentials::find(&options.credentials, &reference.registry, &reference.repository)?,
-            authorization: Mutex::new(None),
+            http: Http::new(name, &base, config)?,
+            base,
+            name: name.to_owned(),
+            repository: repository.to_owned(),
+            credential,
+            tokens: options.tokens.clone(),
+            scopes,
+            entrance: Mutex::new(None),
         })
     }
 
@@ -113,9 +153,21 @@ impl Registry {
     }
 
     fn read_document(&self, response: Response, subject: &str, limit: u64) -> Result<Fetched, ImageError> {
-        let mut bytes = Vec::new();
-        let read = response.into_reader().take(limit + 1).read_to_end(&mut bytes);
-        read.map_err(|source| ImageError::Unreachable { registry: self.name.clone(), source })?;
+        let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+        let mut reader = response.into_reader().take(limit + 1);
+        let deadline = Instant::now() + DOCUMENT_TIME;
+        loop {
+            let read = match Instant::now() < deadline {
+                true => reader.read(&mut buffer).map_err(http::broken),
+                false => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "its answer does not come to an end")),
+            };
+            match read {
+                Ok(0) => break,
+                Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(ImageError::Unreachable { registry: self.name.clone(), source }),
+            }
+        }
         if bytes.len() as u64 > limit {
             return Err(ImageError::TooLarge { subject: subject.to_owned(), limit });
         }
@@ -127,42 +179,66 @@ impl Registry {
         format!("{}/v2/{}/blobs/{digest}", self.base, self.repository)
     }
 
-    /// Sends a request, answering the registry's challenge if it makes one: at the first request, and again when a
-    /// token has expired.
+    /// Sends a request, repeating it as [`Http::send`] does.
     fn send(&self, request: &Request<'_>, subject: &str) -> Result<Response, ImageError> {
-        let known = self.authorization.lock().ok().and_then(|known| known.clone());
-        let mut response = self.http.send(&Request { authorization: known.as_deref(), ..*request })?;
+        let response = self.admitted(request, |request| self.http.send(request))?;
+        self.judge(response, request, subject)
+    }
+
+    /// Sends, answering the registry's challenge if it makes one: at the first request, and again when it takes a token
+    /// no longer.
+    fn admitted(
+        &self,
+        request: &Request<'_>,
+        send: impl Fn(&Request<'_>) -> Result<Response, ImageError>,
+    ) -> Result<Response, ImageError> {
+        let known = self.entrance.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = known.map(|entrance| self.authorization(&entrance, None)).transpose()?;
+        let response = send(&Request { authorization: known.as_deref(), ..*request })?;
         // Where the registry has sent us nobody is owed credentials, whatever he asks for.
-        if response.status() == 401 && !response.is_elsewhere {
-            let fresh = self.answer(&response)?;
-            response = self.http.send(&Request { authorization: Some(&fresh), ..*request })?;
-            if response.is_success()
-                && let Ok(mut known) = self.authorization.lock()
-            {
-                *known = Some(fresh);
-            }
+        if response.status() != 401 || response.is_elsewhere {
+            return Ok(response);
         }
+        let entrance = self.entrance(&response)?;
+        let fresh = self.authorization(&entrance, known.as_deref())?;
+        if Some(&fresh) == known.as_ref() {
+            return Ok(response);
+        }
+        let mut response = send(&Request { authorization: Some(&fresh), ..*request })?;
+        if response.status() == 401 && !response.is_elsewhere && matches!(entrance, Entrance::Bearer(_)) {
+            // One that was kept from earlier, and is refused before its time.
+            let newer = self.authorization(&entrance, Some(&fresh))?;
+            response = send(&Request { authorization: Some(&newer), ..*request })?;
+        }
+        if response.status() != 401 {
+            *self.entrance.lock().unwrap_or_else(PoisonError::into_inner) = Some(entrance);
+        }
+        Ok(response)
+    }
+
+    fn judge(&self, response: Response, request: &Request<'_>, subject: &str) -> Result<Response, ImageError> {
+        rate::warn(&self.name, &response);
         match response.status() {
             200..=299 => Ok(response),
             401 | 403 => Err(self.unauthorized(response.into_detail())),
             404 => Err(ImageError::NotFound { subject: subject.to_owned(), registry: self.name.clone() }),
-            status => Err(ImageError::Refused { url: request.url.to_owned(), status, detail: response.into_detail() }),
+            429 => Err(rate::refused(&self.name, response)),
+            status => {
+                let url = http::bare(request.url).to_owned();
+                Err(ImageError::Refused { url, status, detail: self.without_secrets(response.into_detail()) })
+            }
         }
     }
 
-    /// The `Authorization` that answers a 401.
-    fn answer(&self, response: &Response) -> Result<String, ImageError> {
-        let challenges: Vec<Challenge> = response.headers("www-authenticate").flat_map(challenge::parse).collect();
-        let find = |scheme: &str| challenges.iter().find(|challenge| challenge.scheme == scheme);
+    /// How a 401 says that we can get in.
+    fn entrance(&self, response: &Response) -> Result<Entrance, ImageError> {
+        let all: Vec<Challenge> = response.headers("www-authenticate").flat_map(challenge::parse).collect();
+        let find = |scheme: &str| all.iter().find(|challenge| challenge.scheme == scheme);
         match (find("bearer"), find("basic"), &self.credential) {
-            (Some(challenge), _, credential) => {
-                let realm = token::Realm { challenge, is_local: self.base.starts_with("http://") };
-                token::fetch(&self.http, realm, &self.repository, credential.as_ref()).map_err(|error| match error {
-                    token::TokenError::Refused(detail) => self.unauthorized(detail),
-                    token::TokenError::Other(error) => error,
-                })
+            (Some(challenge), _, _) => Ok(Entrance::Bearer(challenge.clone())),
+            (None, Some(_), Some(Credential::Basic { user, password })) => {
+                Ok(Entrance::Basic(credentials::basic(user, password)))
             }
-            (None, Some(_), Some(Credential::Basic { user, password })) => Ok(credentials::basic(user, password)),
             _ => Err(self.unauthorized(match self.credential {
                 None => "it asks for credentials".to_owned(),
                 Some(_) => "it takes no credentials of the kind that we have".to_owned(),
@@ -170,7 +246,35 @@ impl Registry {
         }
     }
 
+    /// The `Authorization` to enter with, another than the one that was refused if there can be another.
+    fn authorization(&self, entrance: &Entrance, refused: Option<&str>) -> Result<String, ImageError> {
+        let challenge = match entrance {
+            Entrance::Basic(authorization) => return Ok(authorization.clone()),
+            Entrance::Bearer(challenge) => challenge,
+        };
+        let wanted = token::Wanted {
+            http: &self.http,
+            challenge,
+            base: &self.base,
+            scopes: &self.scopes,
+            credential: self.credential.as_ref(),
+        };
+        self.tokens.authorization(&wanted, refused).map_err(|error| match error {
+            token::TokenError::Refused(detail) => self.unauthorized(detail),
+            token::TokenError::Other(error) => error,
+        })
+    }
+
     fn unauthorized(&self, detail: String) -> ImageError {
+        let detail = self.without_secrets(detail);
         ImageError::Unauthorized { registry: self.name.clone(), repository: self.repository.clone(), detail }
+    }
+
+    fn without_secrets(&self, text: String) -> String {
+        let text = self.tokens.taken_out_of(text);
+        match &self.credential {
+            Some(credential) => credential.taken_out_of(text),
+            None => text,
+        }
     }
 }

@@ -1,0 +1,130 @@
+//! Credential helpers: programs `docker-credential-NAME` that keep secrets where a file would not
+//! (docker/docker-credential-helpers: `get`, `store` and `erase`, spoken over standard input and output).
+//!
+//! A secret goes to them by standard input and comes by standard output, never as an argument.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Credential, malformed};
+use crate::engine::image::error::ImageError;
+
+/// A helper may ask somebody for a password, who may not be there.
+const PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER_MAX: u64 = 1 << 20;
+/// What the helpers' own library says.
+const NOT_FOUND: &str = "credentials not found";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    username: String,
+    secret: String,
+}
+
+/// What the helper has for a registry.
+pub(super) fn get(path: &Path, helper: &str, registry: &str) -> Result<Option<Credential>, ImageError> {
+    let said = match call(path, helper, "get", registry.as_bytes())? {
+        Said::Done(output) => output,
+        Said::Failed(words) => {
+            if !words.contains(NOT_FOUND) {
+                // Many images need no credentials: whether these do, the registry says.
+                tracing::warn!("the credential helper `{helper}` has nothing for `{registry}`: {words}");
+            }
+            return Ok(None);
+        }
+    };
+    let answer: Answer = serde_json::from_slice(&said)
+        .map_err(|_| malformed(path, format!("`docker-credential-{helper}` gave no valid answer")))?;
+    Ok(match (answer.username.as_str(), answer.secret) {
+        (_, secret) if secret.is_empty() => None,
+        ("<token>", token) => Some(Credential::Identity(token)),
+        (user, password) => Some(Credential::Basic { user: user.to_owned(), password }),
+    })
+}
+
+pub(super) fn store(path: &Path, helper: &str, registry: &str, user: &str, password: &str) -> Result<(), ImageError> {
+    let entry = json!({ "ServerURL": registry, "Username": user, "Secret": password }).to_string();
+    match call(path, helper, "store", entry.as_bytes())? {
+        Said::Done(_) => Ok(()),
+        Said::Failed(words) => Err(malformed(path, format!("`docker-credential-{helper}` did not keep it: {words}"))),
+    }
+}
+
+/// Whether there was something to erase. Not every helper tells.
+pub(super) fn erase(path: &Path, helper: &str, registry: &str) -> Result<bool, ImageError> {
+    match call(path, helper, "erase", registry.as_bytes())? {
+        Said::Done(_) => Ok(true),
+        Said::Failed(words) if words.contains(NOT_FOUND) => Ok(false),
+        Said::Failed(words) => Err(malformed(path, format!("`docker-credential-{helper}` did not erase it: {words}"))),
+    }
+}
+
+enum Said {
+    Done(Vec<u8>),
+    /// In its own words, a line.
+    Failed(String),
+}
+
+fn call(path: &Path, helper: &str, verb: &str, input: &[u8]) -> Result<Said, ImageError> {
+    let failed = |problem: String| malformed(path, problem);
+    // The name becomes a program: a slash would let whoever writes the file run any.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if helper.is_empty() || !helper.chars().all(plain) {
+        return Err(failed(format!("`{helper}` is not the name of a credential helper")));
+    }
+    let program = format!("docker-credential-{helper}");
+    let spawned =
+        Command::new(&program).arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = spawned.map_err(|error| failed(format!("`{program}` cannot be run: {error}")))?;
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let answer = std::thread::scope(|scope| {
+        if let Some(mut stdin) = stdin {
+            // A helper that reads nothing still answers.
+            scope.spawn(move || stdin.write_all(input));
+        }
+        let reader = scope.spawn(move || {
+            let mut output = Vec::new();
+            stdout.map(|stdout| stdout.take(ANSWER_MAX).read_to_end(&mut output)).transpose().map(|_| output)
+        });
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            match child.try_wait() {
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+                Ok(None) => {
+                    // Its end is waited for below, and lets the threads go.
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    break Err(format!("`{program}` did not answer within a minute"));
+                }
+                Ok(Some(status)) => break Ok(status),
+                Err(error) => break Err(format!("`{program}` cannot be waited for: {error}")),
+            }
+        };
+        let output = reader.join().map_err(|_| format!("`{program}` cannot be read"))?;
+        Ok((status?, output.map_err(|error| format!("`{program}` cannot be read: {error}"))?))
+    });
+    let (status, output) = answer.map_err(failed)?;
+    if status.success() {
+        return Ok(Said::Done(output));
+    }
+    let line = String::from_utf8_lossy(&output).trim().lines().next().unwrap_or_default().to_owned();
+    Ok(Said::Failed(if line.is_empty() { format!("{status}") } else { line.chars().take(200).collect() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_helper_is_a_name_and_no_path() {
+        for name in ["../evil", "", "a b", "/bin/sh"] {
+            assert!(get(Path::new("config.json"), name, "a").is_err(), "{name}");
+        }
+    }
+}

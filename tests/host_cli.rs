@@ -233,9 +233,9 @@ fn exec_gives_status_input_environment_and_directory() {
         );
 
         let unknown = shell.run(&["exec", "wbe", "true"]);
-        assert_eq!(unknown.code, 1);
+        assert_eq!(unknown.code, 125);
         assert!(unknown.stderr.contains("did you mean `web`?"), "{unknown:#?}");
-        assert_eq!(shell.run(&["exec", "-t", "web", "true"]).code, 64, "no terminal to give");
+        assert_eq!(shell.run(&["exec", "-t", "web", "true"]).code, 125, "no terminal to give");
     });
 }
 

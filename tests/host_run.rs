@@ -138,6 +138,10 @@ fn exit_codes_are_docker_s() {
         assert!(wrong.stderr.contains("expected a size such as"), "the manifest's own words: {}", wrong.stderr);
         let foreign = shell.run(&["run", "--rm", "--platform", "linux/s390x", BOX, "true"]);
         assert!(foreign.code == 125 && foreign.stderr.contains("s390x"), "{foreign:?}");
+        for wrong in [&["run", "--nope", BOX][..], &["run"], &["create", "--cpu-shares", "x", BOX], &["exec", "nobody", "true"]] {
+            let answer = shell.run(wrong);
+            assert!(answer.code == 125 && !answer.stderr.is_empty(), "{wrong:?}: {answer:?}");
+        }
         eventually("what failed is removed too", || shell.entries("root/containers").is_empty());
     });
 }

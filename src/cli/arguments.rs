@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use sha2::{Digest as _, Sha256};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -19,6 +19,7 @@ use super::diff::DiffArguments;
 use super::down::DownArguments;
 use super::examples;
 use super::exec::ExecArguments;
+use super::failure::Exit;
 use super::image::ImageArguments;
 use super::inspect::InspectArguments;
 use super::kill::KillArguments;
@@ -53,7 +54,8 @@ const DEFAULT_RUN: &str = "/run/evenkeel";
 #[derive(Debug, Parser)]
 #[command(name = "evenkeel", version, propagate_version = false, arg_required_else_help = true)]
 #[command(after_help = "Exit codes: 0 done, 1 error, 2 changes pending (with --detailed-exitcode), \
-3 degraded or rolled back, 4 refused by a guard, 5 stale plan or locked, 64 usage.")]
+3 degraded or rolled back, 4 refused by a guard, 5 stale plan or locked, 64 usage. `run`, `create` and `exec`: the \
+command's own, 127 when it is not there, 126 when it cannot be executed, 125 when it did not come to that.")]
 pub struct Arguments {
     /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay [default: ./evenkeel.toml, else /etc/evenkeel]
     #[arg(short = 'f', long = "file", value_name = "PATH")]
@@ -156,6 +158,16 @@ pub enum Command {
     Man(ManArguments),
     /// Print the version
     Version,
+}
+
+/// How a command ends whose arguments cannot be read. `run`, `create` and `exec` have Docker's exit codes, where
+/// everything that goes wrong before the container's command is 125.
+pub fn mistake(words: &[OsString]) -> Exit {
+    let lenient = Arguments::command().ignore_errors(true).try_get_matches_from(words);
+    match lenient.as_ref().ok().and_then(|matches| matches.subcommand_name()) {
+        Some("run" | "create" | "exec") => Exit::Status(125),
+        _ => Exit::Usage,
+    }
 }
 
 /// For commands that need nothing but the manifests.
@@ -277,9 +289,31 @@ fn default_run(root: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+
+    #[test]
+    fn mistakes_of_what_runs_a_command_are_125() {
+        let exit = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert!(Arguments::try_parse_from(&words).is_err(), "{line}");
+            mistake(&words)
+        };
+        for line in [
+            "evenkeel run --nope box",
+            "evenkeel run",
+            "evenkeel --root /x run --memory",
+            "evenkeel -f ps --json run --rm --restart no box",
+            "evenkeel create",
+            "evenkeel exec web",
+            "evenkeel exec --nope web true",
+            "evenkeel run --cpu-shares many box",
+        ] {
+            assert_eq!(exit(line), Exit::Status(125), "{line}");
+        }
+        for line in ["evenkeel ps --nope", "evenkeel pln", "evenkeel --nope run box", "evenkeel", "evenkeel -f run ps -x"] {
+            assert_eq!(exit(line), Exit::Usage, "{line}");
+        }
+    }
 
     #[test]
     fn the_tree_is_consistent() {

@@ -78,24 +78,27 @@ use output::Output;
 
 /// Reads the arguments, the program's name first, runs the command, and says with which code to exit.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let words: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(&error, arguments::mistake(&words)),
     };
     arguments.global.color.apply();
     let output = Output::new(arguments.global.format());
+    let is_dockers = matches!(arguments.command, Command::Run(_) | Command::Create(_) | Command::Exec(_));
     match dispatch(arguments, &output) {
         Ok(exit) => exit.into(),
+        Err(failure) if is_dockers => failure.before_the_command().report(&output),
         Err(failure) => failure.report(&output),
     }
 }
 
 /// What clap has to say: help and version are answers, anything else is a mistake of usage.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error, mistake: Exit) -> ExitCode {
     // Nothing is left to be told to anybody when the terminal is gone.
     let _ = error.print();
     match error.use_stderr() {
-        true => Exit::Usage.into(),
+        true => mistake.into(),
         false => Exit::Done.into(),
     }
 }

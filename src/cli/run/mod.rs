@@ -64,19 +64,6 @@ pub struct CreateArguments {
 }
 
 pub fn run(arguments: &RunArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    run_or_fail(arguments, context, output).map_err(Failure::before_the_command)
-}
-
-pub fn create(arguments: &CreateArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let session = Session::open(context)?;
-    let lock = by_hand::lock(&session, output)?;
-    let proposal = Proposal::of(&arguments.container, RunState::Stopped, &session, context)?;
-    by_hand::execute_plan(&session, &proposal.plan, output)?;
-    drop(lock);
-    announce(&proposal.id, arguments.container.cidfile.as_deref(), output)
-}
-
-fn run_or_fail(arguments: &RunArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let ContainerArguments { interactive, tty, cidfile, rm, .. } = &arguments.container;
     if *interactive && *tty && !arguments.detach && !io::stdin().is_terminal() {
         return Err(Failure::usage("`-i` with `-t` needs a terminal at standard input").hint("leave `-t` out"));
@@ -100,6 +87,15 @@ fn run_or_fail(arguments: &RunArguments, context: &Context, output: &Output) -> 
     }
     let proxy = if arguments.sig_proxy { SignalProxy::On } else { SignalProxy::Off };
     foreground.go(session, lock, proxy, after_end, output)
+}
+
+pub fn create(arguments: &CreateArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let session = Session::open(context)?;
+    let lock = by_hand::lock(&session, output)?;
+    let proposal = Proposal::of(&arguments.container, RunState::Stopped, &session, context)?;
+    by_hand::execute_plan(&session, &proposal.plan, output)?;
+    drop(lock);
+    announce(&proposal.id, arguments.container.cidfile.as_deref(), output)
 }
 
 fn announce(id: &ContainerId, cidfile: Option<&Path>, output: &Output) -> Result<Exit, Failure> {

@@ -14,7 +14,7 @@ use crate::sys::seccomp::{self, Instruction};
 /// A compiled profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::runtime) struct Filter {
-    program: Vec<Instruction>,
+    pub(super) program: Vec<Instruction>,
     flags: u64,
 }
 
@@ -29,15 +29,15 @@ const X32_BIT: u32 = 0x4000_0000;
 
 /// One set of numbers: the column of the table, the audit number (linux/audit.h), and where its numbers begin.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Abi {
-    column: usize,
-    audit: u32,
-    first: u32,
+pub(super) struct Abi {
+    pub(super) column: usize,
+    pub(super) audit: u32,
+    pub(super) first: u32,
 }
 
-const X86_64: Abi = Abi { column: 0, audit: 0xc000_003e, first: 0 };
-const I386: Abi = Abi { column: 1, audit: 0x4000_0003, first: 0 };
-const X32: Abi = Abi { column: 2, audit: 0xc000_003e, first: X32_BIT };
+pub(super) const X86_64: Abi = Abi { column: 0, audit: 0xc000_003e, first: 0 };
+pub(super) const I386: Abi = Abi { column: 1, audit: 0x4000_0003, first: 0 };
+pub(super) const X32: Abi = Abi { column: 2, audit: 0xc000_003e, first: X32_BIT };
 const AARCH64: Abi = Abi { column: 3, audit: 0xc000_00b7, first: 0 };
 
 /// What happens to each number on one architecture.

@@ -16,6 +16,8 @@
 mod bpf;
 mod compile;
 mod docker;
+#[cfg(test)]
+mod parity;
 mod profile;
 mod table;
 

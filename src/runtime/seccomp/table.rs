@@ -40,6 +40,12 @@ pub(super) fn numbers(name: &str) -> Option<&'static [i16; 4]> {
     Some(&ROWS[row].numbers)
 }
 
+/// Every name.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    SYSCALLS.iter().map(|(name, _)| *name)
+}
+
 /// Name and numbers, sorted by name: x86_64, i386, x32 (without its bit), aarch64. -1: not there.
 const SYSCALLS: [(&str, [i16; 4]); 469] = [
     ("_llseek", [-1, 140, -1, -1]),

@@ -24,7 +24,8 @@ use crate::runtime::look;
     after_help = "One of the two is in a container: CONTAINER:PATH. `-` is a tar archive on standard input or output."
 )]
 pub struct CpArguments {
-    /// Keep owners as they are; without it files in a container are root's, and files here are yours
+    /// Keep owners, capabilities of files and users' attributes as they are; without it files in a container are root's,
+    /// and files here are yours
     #[arg(short, long)]
     archive: bool,
 

@@ -47,6 +47,19 @@ pub enum TransferError {
     },
 }
 
+/// What stands before the name of an extended attribute in a PAX header: the form of star, GNU tar and Docker.
+const XATTR: &str = "SCHILY.xattr.";
+
+/// The longest list of names, and the longest value (xattr(7)).
+const XATTR_LIST_MAX: usize = 64 << 10;
+const XATTR_SIZE_MAX: usize = 64 << 10;
+
+/// Whether an extended attribute goes with its file: capabilities (capabilities(7)), and what users noted. Others are of
+/// the filesystem or of a security module, and mean nothing elsewhere.
+fn carried(name: &str) -> bool {
+    name == "security.capability" || name.starts_with("user.")
+}
+
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TransferError {
     let path = path.to_owned();
     move |source| TransferError::File { operation, path, source }

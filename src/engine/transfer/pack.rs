@@ -11,7 +11,7 @@ use rustix::fs::{self as rfs, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags
 use rustix::io::Errno;
 use tar::{Builder, EntryType, Header};
 
-use super::{TransferError, below, failed};
+use super::{TransferError, XATTR, XATTR_LIST_MAX, XATTR_SIZE_MAX, below, carried, failed};
 
 /// What is packed: it stays what it was when it was opened, wherever its name leads later.
 #[derive(Debug)]
@@ -190,6 +190,9 @@ impl<W: Write> Packer<W> {
             }
             self.links.insert(key, name.to_owned());
         }
+        let attributes = attributes(&file).map_err(|error| failed("read the attributes of", path)(error.into()))?;
+        let attributes = attributes.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+        self.builder.append_pax_extensions(attributes).map_err(|source| TransferError::Stream { source })?;
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         let failure = std::cell::Cell::new(None);
         let content = Whole { file, left: size, failure: &failure };
@@ -220,6 +223,29 @@ impl<W: Write> Packer<W> {
     fn append(&mut self, mut header: Header, name: &Path, content: impl Read) -> Result<(), TransferError> {
         self.builder.append_data(&mut header, name, content).map_err(|source| TransferError::Stream { source })
     }
+}
+
+/// Those of [`carried`], under the names that they have in archives.
+fn attributes(file: &File) -> Result<Vec<(String, Vec<u8>)>, Errno> {
+    let mut names = vec![0; XATTR_LIST_MAX];
+    let length = match rfs::flistxattr(file, names.as_mut_slice()) {
+        // The filesystem has none.
+        Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for name in names[..length].split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok()) {
+        if carried(name) {
+            let mut value = vec![0; XATTR_SIZE_MAX];
+            match rfs::fgetxattr(file, name, value.as_mut_slice()) {
+                Ok(length) => found.push((format!("{XATTR}{name}"), value[..length].to_vec())),
+                // It was taken away meanwhile.
+                Err(Errno::NODATA) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn header(stat: &Stat, kind: EntryType, size: u64) -> Header {

@@ -6,11 +6,11 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{self as rfs, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{self as rfs, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
 
-use super::{TransferError, below, failed};
+use super::{TransferError, XATTR, below, carried, failed};
 use crate::runtime::look;
 
 /// Whose the files are.
@@ -62,8 +62,10 @@ impl Unpacker<'_> {
                 let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = rfs::openat(&parent, &name, new, Mode::from_bits_truncate(0o600)).map_err(cannot)?;
                 let mut file = File::from(file);
+                let attributes = self.attributes(entry)?;
                 io::copy(entry, &mut file).map_err(failed("write", &place))?;
-                self.dress_file(entry, &file).map_err(cannot)
+                self.dress_file(entry, &file).map_err(cannot)?;
+                set_attributes(&file, &attributes).map_err(cannot)
             }
             EntryType::Symlink => {
                 let target = link_of(entry)?;
@@ -107,6 +109,20 @@ impl Unpacker<'_> {
         }
     }
 
+    /// Those that go with the file. Whoever takes the owner away takes its privileges away, too.
+    fn attributes<R: Read>(&self, entry: &mut Entry<'_, R>) -> Result<Vec<(String, Vec<u8>)>, TransferError> {
+        let mut found = Vec::new();
+        if self.ownership == Ownership::Archive {
+            let archive = |source| TransferError::Archive { source };
+            for extension in entry.pax_extensions().map_err(archive)?.into_iter().flatten() {
+                let extension = extension.map_err(archive)?;
+                let name = extension.key().ok().and_then(|key| key.strip_prefix(XATTR)).filter(|name| carried(name));
+                found.extend(name.map(|name| (name.to_owned(), extension.value_bytes().to_vec())));
+            }
+        }
+        Ok(found)
+    }
+
     fn ids<R: Read>(&self, entry: &Entry<'_, R>) -> (Option<Uid>, Option<Gid>) {
         let (uid, gid) = match self.ownership {
             Ownership::Fixed { uid, gid } => (uid, gid),
@@ -141,6 +157,18 @@ impl Unpacker<'_> {
         let number = std::os::fd::AsRawFd::as_raw_fd(&opened);
         rfs::chmod(format!("/proc/self/fd/{number}"), mode(entry))
     }
+}
+
+/// Last: a change of the owner takes capabilities away (chown(2)).
+fn set_attributes(file: &File, attributes: &[(String, Vec<u8>)]) -> Result<(), Errno> {
+    for (name, value) in attributes {
+        match rfs::fsetxattr(file, name.as_str(), value, XattrFlags::empty()) {
+            // Notes of users are no part of what a file does; not every filesystem takes them.
+            Err(Errno::OPNOTSUPP) if name.starts_with("user.") => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 fn mode<R: Read>(entry: &Entry<'_, R>) -> Mode {
@@ -193,6 +221,9 @@ mod tests {
         rfs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap()
     }
 
+    /// cap_net_raw, permitted and effective: VFS_CAP_REVISION_2 (capabilities(7)).
+    const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
     #[test]
     fn a_tree_comes_out_as_it_went_in() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -200,6 +231,7 @@ mod tests {
         std::fs::create_dir_all(tree.join("a/b")).unwrap();
         std::fs::write(tree.join("a/b/file"), "text").unwrap();
         std::fs::set_permissions(tree.join("a/b/file"), std::fs::Permissions::from_mode(0o640)).unwrap();
+        rfs::setxattr(tree.join("a/b/file"), "security.capability", &CAPABILITY, XattrFlags::empty()).unwrap();
         std::fs::hard_link(tree.join("a/b/file"), tree.join("other")).unwrap();
         symlink("/etc/passwd", tree.join("link")).unwrap();
         let mut bytes = Vec::new();
@@ -211,6 +243,15 @@ mod tests {
         assert_eq!(std::fs::read_to_string(copy.join("a/b/file")).unwrap(), "text");
         let file = std::fs::metadata(copy.join("a/b/file")).unwrap();
         assert_eq!((file.mode() & 0o777, file.nlink()), (0o640, 2));
+        let mut kept = [0; 64];
+        let length = rfs::getxattr(copy.join("a/b/file"), "security.capability", &mut kept[..]).unwrap();
+        assert_eq!(kept[..length], CAPABILITY);
+        // As somebody else's it has no power.
+        let fixed = tempfile::tempdir().unwrap();
+        unpack(root(fixed.path()).as_fd(), Path::new("/"), bytes.as_slice(), Ownership::Fixed { uid: 0, gid: 0 })
+            .unwrap();
+        let taken = rfs::getxattr(fixed.path().join("copy/a/b/file"), "security.capability", &mut kept[..]);
+        assert_eq!(taken, Err(Errno::NODATA));
         assert_eq!(std::fs::read_link(copy.join("link")).unwrap(), Path::new("/etc/passwd"));
     }
 

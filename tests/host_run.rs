@@ -138,7 +138,9 @@ fn exit_codes_are_docker_s() {
         assert!(wrong.stderr.contains("expected a size such as"), "the manifest's own words: {}", wrong.stderr);
         let foreign = shell.run(&["run", "--rm", "--platform", "linux/s390x", BOX, "true"]);
         assert!(foreign.code == 125 && foreign.stderr.contains("s390x"), "{foreign:?}");
-        for wrong in [&["run", "--nope", BOX][..], &["run"], &["create", "--cpu-shares", "x", BOX], &["exec", "nobody", "true"]] {
+        for wrong in
+            [&["run", "--nope", BOX][..], &["run"], &["create", "--cpu-shares", "x", BOX], &["exec", "nobody", "true"]]
+        {
             let answer = shell.run(wrong);
             assert!(answer.code == 125 && !answer.stderr.is_empty(), "{wrong:?}: {answer:?}");
         }
@@ -611,5 +613,229 @@ fn a_published_port_is_told_and_reached() {
             let get = Command::new("busybox").args(["wget", "-qO-", "http://127.0.0.1:18083/index.html"]).output();
             get.is_ok_and(|output| output.stdout == b"hello from a container\n")
         });
+    });
+}
+
+#[test]
+fn volumes_and_networks_are_made_listed_and_removed_by_hand() {
+    Shell::with(|shell| {
+        let refused = |arguments: &[&str], reason: &str| {
+            let answer = shell.run(arguments);
+            assert!(answer.code != 0 && answer.stderr.contains(reason), "{arguments:?}: {answer:?}");
+        };
+        shell.ok(&["volume", "create", "--label", "kind=cache", "made"]);
+        refused(&["volume", "create", "made"], "already");
+        shell.manifest(
+            "[volumes.kept]\n[networks.side]\n[containers.web]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\n\
+             networks = [\"side\"]\nmounts = { \"/kept\" = \"kept\" }\n",
+        );
+        shell.ok(&["apply"]);
+        shell.ok(&["network", "create", "--subnet", "10.77.3.0/24", "--internal", "quiet"]);
+        shell.ok(&["network", "create", "loud"]);
+        let bridges = || support::run(&["ip", "-o", "link", "show", "type", "bridge"]).lines().count();
+        assert_eq!(bridges(), 3, "two of ours and the project's");
+        assert!(support::run(&["ip", "-o", "addr"]).contains("10.77.3.1/24"), "the bridge has the first address");
+        refused(&["network", "create", "quiet"], "already");
+        refused(&["network", "create", "--subnet", "10.77.3.128/25", "other"], "10.77.3");
+        refused(&["network", "create", "--subnet", "10.77.3.1/24", "other"], "the subnet is");
+
+        let name = [
+            "run",
+            "-d",
+            "--name",
+            "user",
+            "-v",
+            "made:/made",
+            "-v",
+            "/own",
+            "--network",
+            "quiet",
+            "--network",
+            "loud",
+        ];
+        shell.ok(&[&name[..], &[BOX, "sleep", "1000"]].concat());
+        let fixed = ["--network", "quiet", "--ip", "10.77.3.77", "--network-alias", "other"];
+        let found =
+            shell.ok(&[&["run", "--rm"], &fixed[..], &[BOX, "sh", "-c", "ip -o addr; nslookup other"]].concat());
+        assert!(
+            found.stdout.contains("inet 10.77.3.77/24") && found.stdout.contains("Address: 10.77.3.77"),
+            "{found:?}"
+        );
+        for wrong in ["10.78.0.5", "10.77.3.1"] {
+            refused(&["run", "--rm", "--network", "quiet", "--ip", wrong, BOX, "true"], "not one of network quiet");
+        }
+        refused(&["run", "--rm", "--network", "nowhere", BOX, "true"], "quiet");
+
+        let listed: Value = serde_json::from_str(&shell.ok(&["volume", "ls", "--json"]).stdout).unwrap();
+        let used: Vec<_> = listed.as_array().unwrap().iter().map(|v| v["used_by"][0].as_str().unwrap()).collect();
+        assert_eq!(used, ["user", "user", "shop/web"], "{listed:#}");
+        let one: Value = serde_json::from_str(&shell.ok(&["volume", "inspect", "made"]).stdout).unwrap();
+        assert!(
+            one[0]["spec"]["labels"]["kind"] == "cache" && one[0]["path"].as_str().unwrap().ends_with("_.made/data")
+        );
+        let networks: Value = serde_json::from_str(&shell.ok(&["network", "inspect", "quiet"]).stdout).unwrap();
+        assert!(networks[0]["containers"]["user"]["v4"].as_str().unwrap().starts_with("10.77.3."), "{networks:#}");
+
+        refused(&["volume", "rm", "made"], "container user uses");
+        refused(&["volume", "rm", "shop/kept"], "--remove-volume kept");
+        refused(&["network", "rm", "loud"], "container user is on");
+        refused(&["network", "rm", "shop/side"], "belongs to project shop");
+        assert_eq!(shell.ok(&["network", "prune", "--force"]).stdout, "", "both have a container");
+        assert!(shell.plan().contains("Nothing to do"), "{}", shell.plan());
+
+        shell.ok(&["rm", "-f", "user"]);
+        assert_eq!(bridges(), 3, "what was made by hand stays");
+        let data = shell.path("root/volumes/_.made/data/x");
+        fs::write(data, "kept").unwrap();
+        // Without a terminal nobody can agree.
+        assert_eq!(shell.run(&["volume", "prune"]).code, 4);
+        assert_eq!(shell.ok(&["volume", "prune", "-f"]).stdout.lines().count(), 1, "only what was made for one alone");
+        assert_eq!(shell.ok(&["volume", "rm", "made"]).stdout, "made\n");
+        let trash = shell.entries("root/trash");
+        assert!(trash.len() == 1 && trash[0].starts_with("_.made."), "{trash:?}");
+        assert_eq!(fs::read_to_string(shell.path(&format!("root/trash/{}/data/x", trash[0]))).unwrap(), "kept");
+        shell.ok(&["network", "rm", "loud"]);
+        assert_eq!(shell.ok(&["network", "prune", "-f"]).stdout, "quiet\n");
+        assert_eq!(bridges(), 1);
+        assert!(!support::run(&["nft", "list", "ruleset"]).contains("10.77.3"), "their rules go with them");
+        assert!(shell.plan().contains("Nothing to do"), "{}", shell.plan());
+        assert_eq!(shell.ok(&["volume", "ls", "-q"]).stdout, "shop/kept\n");
+        shell.ok(&["down", "--yes", "--volumes"]);
+    });
+}
+
+#[test]
+fn options_of_docker_that_are_not_ours_say_what_to_use() {
+    Shell::with(|shell| {
+        for (option, advice) in
+            [("--mac-address=02:00:00:00:00:01", "--ip"), ("--pid=host", "namespace"), ("-q", "leave it out")]
+        {
+            let answer = shell.run(&["run", "--rm", option, BOX, "true"]);
+            assert!(answer.code == 125 && answer.stderr.contains(advice), "{option}: {answer:?}");
+        }
+        let unknown = shell.run(&["run", "--rm", "--nmae", "x", BOX, "true"]);
+        assert!(unknown.code == 125 && unknown.stderr.contains("--name"), "{unknown:?}");
+        let wrong = shell.run(&["run", "--rm", "--log-opt", "mode=blocking", BOX, "true"]);
+        assert!(wrong.code == 125 && wrong.stderr.contains("max-size"), "{wrong:?}");
+    });
+}
+
+#[test]
+fn every_exposed_port_is_published_on_a_free_one() {
+    Shell::with(|shell| {
+        let serve = ["httpd", "-f", "-p", "8080", "-h", "/var/www"];
+        let options = ["run", "-d", "--name", "web", "-P", "--expose", "8080", "--expose", "53/udp", BOX];
+        shell.ok(&[&options[..], &serve].concat());
+        let told = shell.ok(&["port", "web", "8080"]).stdout;
+        let port: u16 = told.trim().strip_prefix("127.0.0.1:").unwrap().parse().unwrap();
+        assert!(shell.ok(&["port", "web", "53/udp"]).stdout.starts_with("127.0.0.1:"));
+        let url = format!("http://127.0.0.1:{port}/index.html");
+        eventually("it serves", || {
+            let get = Command::new("busybox").args(["wget", "-qO-", &url]).output();
+            get.is_ok_and(|output| output.stdout == b"hello from a container\n")
+        });
+        assert_eq!(shell.run(&["run", "--rm", "--expose", "80", BOX, "true"]).code, 125, "it says nothing without -P");
+    });
+}
+
+#[test]
+fn a_terminal_is_left_by_the_keys_that_were_chosen() {
+    Shell::with(|shell| {
+        let mut terminal =
+            Terminal::with(shell.command(&["run", "-it", "--name", "look", "--detach-keys", "ctrl-x,d", BOX, "sh"]));
+        // Not these, and half of them is typed through.
+        terminal.type_in("\x10\x11echo he''re\n");
+        terminal.expect("here");
+        terminal.type_in("\x18d");
+        terminal.expect("left it running");
+        assert_eq!(terminal.child.wait().unwrap().code(), Some(0));
+        let wrong = shell.run(&["run", "-it", "--detach-keys", "ctrl-1", BOX, "sh"]);
+        assert!(wrong.code == 125 && wrong.stderr.contains("ctrl-p,ctrl-q"), "{wrong:?}");
+    });
+}
+
+#[test]
+fn a_further_process_is_left_to_itself() {
+    Shell::with(|shell| {
+        shell.sleeper("box", &[]);
+        fs::write(shell.path("variables"), "A=1\nB=from the file\n").unwrap();
+        let script = "echo $A-$B > /tmp/said; exec sleep 2000";
+        let begun = Instant::now();
+        shell.ok(&["exec", "-d", "--env-file", "variables", "-e", "A=2", "box", "sh", "-c", script]);
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        eventually("it runs", || shell.ok(&["top", "box"]).stdout.contains("sleep 2000"));
+        assert_eq!(shell.ok(&["exec", "box", "cat", "/tmp/said"]).stdout, "2-from the file\n");
+        assert_eq!(shell.run(&["exec", "-d", "box", "nowhere"]).code, 127);
+    });
+}
+
+#[test]
+fn lists_are_narrowed_and_logs_cut() {
+    Shell::with(|shell| {
+        shell.sleeper("one", &["-l", "kind=a", "-l", "size=1"]);
+        shell.run(&[
+            "run",
+            "--name",
+            "two",
+            "-l",
+            "kind=b",
+            "--log-opt",
+            "max-size=1m",
+            "--log-opt",
+            "max-file=2",
+            BOX,
+            "sh",
+            "-c",
+            "echo first; sleep 1.2; echo second; exit 3",
+        ]);
+        let names = |filters: &[&str]| {
+            let arguments: Vec<&str> = filters.iter().flat_map(|filter| ["--filter", filter]).collect();
+            let list: Value =
+                serde_json::from_str(&shell.ok(&[&["ps", "--json"], &arguments[..]].concat()).stdout).unwrap();
+            list.as_array()
+                .unwrap()
+                .iter()
+                .map(|c| c["name"].as_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(names(&["status=exited"]), "two");
+        assert_eq!(names(&["status=exited", "status=running"]), "one two");
+        assert_eq!(names(&["label=kind"]), "one two");
+        assert_eq!(names(&["label=kind=a", "label=size"]), "one");
+        assert_eq!(names(&["label=kind=a", "label=kind=b"]), "");
+        assert_eq!(names(&["name=tw", "health=none"]), "two");
+        assert_eq!(shell.inspect("two")["record"]["spec"]["logging"]["max_files"], 2);
+
+        let lines: Vec<Value> =
+            shell.ok(&["logs", "--json", "two"]).stdout.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let second = lines[1]["time"].as_str().unwrap();
+        assert_eq!(shell.ok(&["logs", "--until", second, "two"]).stdout, "first\n");
+        assert_eq!(shell.ok(&["logs", "--until", second, "--tail", "1", "two"]).stdout, "first\n");
+        assert_eq!(shell.ok(&["logs", "--until", "0s", "--tail", "1", "two"]).stdout, "second\n");
+    });
+}
+
+#[test]
+fn a_container_by_hand_is_as_locked_in_as_its_options_say() {
+    Shell::with(|shell| {
+        let status = |options: &[&str]| {
+            let arguments =
+                [&["run", "--rm"], options, &[BOX, "sh", "-c", "cat /proc/self/status /proc/self/uid_map"]].concat();
+            shell.ok(&arguments).stdout
+        };
+        let usual = status(&["--security-opt", "no-new-privileges"]);
+        assert!(usual.contains("NoNewPrivs:\t1") && usual.contains("Seccomp:\t2"), "{usual}");
+        let open = status(&["--security-opt", "seccomp=unconfined"]);
+        assert!(open.contains("Seccomp:\t0") && open.contains("NoNewPrivs:\t1"), "{open}");
+        let own = status(&["--userns", "auto"]);
+        let map: Vec<u32> = own.lines().last().unwrap().split_whitespace().map(|n| n.parse().unwrap()).collect();
+        assert!(map[0] == 0 && map[1] >= 65536 && map[2] == 65536, "{map:?}");
+        let filter = r#"{"defaultAction":"SCMP_ACT_ALLOW","archMap":[],"syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":122}]}"#;
+        fs::write(shell.path("filter.json"), filter).unwrap();
+        let made = shell.run(&["run", "--rm", "--security-opt", "seccomp=./filter.json", BOX, "mkdir", "/tmp/x"]);
+        assert!(made.code == 1 && made.stderr.contains("quota"), "{made:?}");
+        let missing = shell.run(&["run", "--rm", "--security-opt", "seccomp=./nowhere.json", BOX, "true"]);
+        assert!(missing.code == 125 && missing.stderr.contains("nowhere.json"), "{missing:?}");
     });
 }

@@ -140,6 +140,13 @@ fn what_is_broken_by_hand_is_put_back() {
         kill(Pid::from_raw(before), Signal::SIGKILL).unwrap();
         eventually("the container runs again", || watched.page().is_some());
 
+        // Its restart policy lets somebody stop it; that it should run is declared.
+        let stopped = watched.pid();
+        watched.evenkeel(&["stop", "-t", "0", "web"]);
+        eventually("what was stopped by hand runs again", || {
+            watched.is_as_declared() && watched.page().is_some() && watched.pid() != stopped
+        });
+
         let workload = watched.pid();
         let status = fs::read_to_string(format!("/proc/{workload}/status")).unwrap();
         let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();

@@ -26,6 +26,7 @@ use super::kill::KillArguments;
 use super::login::{LoginArguments, LogoutArguments};
 use super::logs::LogsArguments;
 use super::man::ManArguments;
+use super::network::NetworkArguments;
 use super::output::Format;
 use super::pause::PauseArguments;
 use super::plan::PlanArguments;
@@ -42,6 +43,7 @@ use super::status::StatusArguments;
 use super::stop::StopArguments;
 use super::top::TopArguments;
 use super::update::UpdateArguments;
+use super::volume::VolumeArguments;
 use super::wait::WaitArguments;
 use super::watch::WatchArguments;
 use crate::model::paths::Paths;
@@ -125,6 +127,10 @@ pub enum Command {
     Rename(RenameArguments),
     /// Change limits and restart policy of containers that nobody declares
     Update(UpdateArguments),
+    /// Volumes that nobody declares: make, list, remove
+    Volume(VolumeArguments),
+    /// Networks that nobody declares: make, list, remove
+    Network(NetworkArguments),
     /// See to what is left of a container that ended; its monitor calls this
     #[command(hide = true)]
     AfterEnd(AfterEndArguments),
@@ -163,11 +169,16 @@ pub enum Command {
 /// How a command ends whose arguments cannot be read. `run`, `create` and `exec` have Docker's exit codes, where
 /// everything that goes wrong before the container's command is 125.
 pub fn mistake(words: &[OsString]) -> Exit {
-    let lenient = Arguments::command().ignore_errors(true).try_get_matches_from(words);
-    match lenient.as_ref().ok().and_then(|matches| matches.subcommand_name()) {
+    match command_word(words).as_deref() {
         Some("run" | "create" | "exec") => Exit::Status(125),
         _ => Exit::Usage,
     }
+}
+
+/// Which command was meant, whatever is wrong with the rest.
+pub fn command_word(words: &[OsString]) -> Option<String> {
+    let lenient = Arguments::command().ignore_errors(true).try_get_matches_from(words).ok()?;
+    lenient.subcommand_name().map(str::to_owned)
 }
 
 /// For commands that need nothing but the manifests.
@@ -310,7 +321,9 @@ mod tests {
         ] {
             assert_eq!(exit(line), Exit::Status(125), "{line}");
         }
-        for line in ["evenkeel ps --nope", "evenkeel pln", "evenkeel --nope run box", "evenkeel", "evenkeel -f run ps -x"] {
+        for line in
+            ["evenkeel ps --nope", "evenkeel pln", "evenkeel --nope run box", "evenkeel", "evenkeel -f run ps -x"]
+        {
             assert_eq!(exit(line), Exit::Usage, "{line}");
         }
     }

@@ -4,8 +4,9 @@
 
 use clap::Args;
 
-use super::console::{Console, Fate, Outcome, SignalProxy};
+use super::console::{Console, ConsoleSettings, Fate, Outcome, SignalProxy};
 use super::context::Context;
+use super::detach_keys::{self, DetachKeys};
 use super::each;
 use super::failure::{Exit, Failure};
 use super::kill::running;
@@ -24,6 +25,10 @@ pub struct AttachArguments {
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     sig_proxy: bool,
 
+    /// The keys that leave its terminal and let it go on
+    #[arg(long, value_name = "KEYS", default_value = detach_keys::DEFAULT)]
+    detach_keys: DetachKeys,
+
     /// NAME, NAME.REPLICA, PROJECT/NAME or the beginning of an id
     name: String,
 }
@@ -31,14 +36,15 @@ pub struct AttachArguments {
 pub fn run(arguments: &AttachArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let record = each::one(&arguments.name, context)?;
     let proxy = if arguments.sig_proxy { SignalProxy::On } else { SignalProxy::Off };
-    attach(&record, !arguments.no_stdin, proxy, context, output)
+    let settings = ConsoleSettings { proxy, detach_keys: arguments.detach_keys.clone() };
+    attach(&record, !arguments.no_stdin, settings, context, output)
 }
 
 /// Until the container is over, or we leave.
 pub fn attach(
     record: &ContainerRecord,
     interactive: bool,
-    proxy: SignalProxy,
+    settings: ConsoleSettings,
     context: &Context,
     output: &Output,
 ) -> Result<Exit, Failure> {
@@ -56,7 +62,7 @@ pub fn attach(
         input: attached.stdin.filter(|_| interactive),
         terminal,
         fate: Fate::ToCome(client.end().map_err(Failure::monitor)?),
-        proxy,
+        settings,
     };
     match console.run(&signals)? {
         Outcome::Left { signal: None } => {

@@ -22,7 +22,7 @@ use crate::model::container::{AfterEnd, RunState};
 use crate::model::desired::{Desired, DesiredContainer};
 use crate::model::id::{Ids, ResourceName, VolumeKey, Whose};
 use crate::model::image::Pull;
-use crate::model::network::NetworkMode;
+use crate::model::network::{DEFAULT, NetworkMode};
 use crate::model::record::ContainerRecord;
 use crate::monitor::MonitorError;
 use crate::monitor::protocol::FailureKind;
@@ -113,7 +113,7 @@ pub enum Volumes {
     Own,
 }
 
-/// Removes containers that nobody declares. With the last of them their network goes.
+/// Removes containers that nobody declares. With the last of them the network goes that was made for them.
 pub fn remove(
     session: &Session,
     actual: &Actual,
@@ -125,7 +125,11 @@ pub fn remove(
     let mut of_nobody = actual.containers.values().filter(|container| container.record.project == Whose::Nobody);
     let are_the_last = of_nobody.all(|container| names.contains(&container.record.instance.container));
     let mut desired = Desired::empty(Whose::Nobody);
-    if !are_the_last {
+    if are_the_last {
+        let made = actual.networks.values().map(|network| &network.record);
+        let made = made.filter(|record| record.project == Whose::Nobody && record.name.as_str() != DEFAULT);
+        desired.networks.extend(made.map(|record| (record.name.clone(), record.spec.clone())));
+    } else {
         for record in records {
             let surroundings = surroundings(actual, record);
             desired.networks.extend(surroundings.networks);

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Without a terminal standard output and error stay apart, and the end of our input is the end of its. With one, our
-//! terminal is in raw mode, so keys such as Ctrl-C arrive as bytes, and its size follows our window; Ctrl-P Ctrl-Q
-//! leaves the container running.
+//! terminal is in raw mode, so keys such as Ctrl-C arrive as bytes, and its size follows our window; the keys of
+//! [`DetachKeys`] leave the container running.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::termios::tcsetwinsize;
 
+use super::detach_keys::{DetachKeys, Listener, Meant};
 use super::failure::Failure;
 use super::terminal::{self, RawMode, Signals};
 use crate::model::status::Status;
@@ -48,6 +49,13 @@ pub enum SignalProxy {
     Off,
 }
 
+/// What somebody chose of how we behave.
+#[derive(Debug)]
+pub struct ConsoleSettings {
+    pub proxy: SignalProxy,
+    pub detach_keys: DetachKeys,
+}
+
 #[derive(Debug)]
 pub struct Console {
     /// The container's run directory.
@@ -60,13 +68,10 @@ pub struct Console {
     /// Its terminal, if it has one.
     pub terminal: Option<OwnedFd>,
     pub fate: Fate,
-    pub proxy: SignalProxy,
+    pub settings: ConsoleSettings,
 }
 
 const CHUNK: usize = 16 * 1024;
-
-/// Ctrl-P Ctrl-Q.
-const LEAVE: [u8; 2] = [0x10, 0x11];
 
 /// So often somebody asks us to end before we do so on our own account.
 const INSISTENCE: u32 = 3;
@@ -77,8 +82,7 @@ struct Session {
     status: Option<Status>,
     /// What was typed and not taken yet.
     typed: Vec<u8>,
-    /// Whether Ctrl-P was typed last.
-    half_left: bool,
+    listener: Listener,
     asked_to_end: u32,
 }
 
@@ -99,7 +103,8 @@ impl Console {
             self.input = None;
         }
         let console = self;
-        let mut session = Session { console, status, typed: Vec::new(), half_left: false, asked_to_end: 0 };
+        let listener = Listener::new(console.settings.detach_keys.clone());
+        let mut session = Session { console, status, typed: Vec::new(), listener, asked_to_end: 0 };
         loop {
             if let (Some(status), None, None) = (&session.status, &session.console.stdout, &session.console.stderr) {
                 return Ok(Outcome::Ended(status.clone()));
@@ -156,7 +161,7 @@ impl Session {
         if err {
             pass_on(&mut self.console.stderr, io::stderr().as_fd())?;
         }
-        if typed && self.read_input()? == Typed::Leave {
+        if typed && self.read_input()? == Meant::Leave {
             return Ok(Some(Outcome::Left { signal: None }));
         }
         if taken {
@@ -168,29 +173,17 @@ impl Session {
         Ok(None)
     }
 
-    fn read_input(&mut self) -> Result<Typed, Failure> {
+    fn read_input(&mut self) -> Result<Meant, Failure> {
         let mut chunk = [0; CHUNK];
         match rustix::io::read(io::stdin(), &mut chunk) {
             // Its input ends with ours. A terminal of its own goes on.
             Ok(0) | Err(rustix::io::Errno::IO) => self.console.input = None,
             Ok(count) if self.console.terminal.is_none() => self.typed.extend_from_slice(&chunk[..count]),
-            Ok(count) => {
-                for byte in &chunk[..count] {
-                    match (self.half_left, *byte) {
-                        (true, byte) if byte == LEAVE[1] => return Ok(Typed::Leave),
-                        (false, byte) if byte == LEAVE[0] => self.half_left = true,
-                        (half, byte) => {
-                            self.typed.extend(half.then_some(LEAVE[0]));
-                            self.half_left = byte == LEAVE[0];
-                            self.typed.extend((!self.half_left).then_some(byte));
-                        }
-                    }
-                }
-            }
+            Ok(count) => return Ok(self.listener.hear(&chunk[..count], &mut self.typed)),
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(Typed::More)
+        Ok(Meant::ForTheProcess)
     }
 
     fn feed(&mut self) {
@@ -211,7 +204,7 @@ impl Session {
                 continue;
             }
             let left = || Outcome::Left { signal: Some(128 + number as u8) };
-            if self.console.proxy == SignalProxy::Off {
+            if self.console.settings.proxy == SignalProxy::Off {
                 return Ok(Some(left()));
             }
             if matches!(signal, Signal::SIGINT | Signal::SIGTERM) {
@@ -227,12 +220,6 @@ impl Session {
         }
         Ok(None)
     }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Typed {
-    More,
-    Leave,
 }
 
 /// One read, written out whole. At its end the stream is gone.

@@ -6,25 +6,31 @@
 //! have it: 127 for a command that is not there, 126 for one that cannot be executed, 128 and the number for a signal.
 
 use std::io::{self, IsTerminal};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use clap::Args;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
-use super::context::Context;
+use super::context::{Context, variable};
 use super::conversation::{End, Keyboard, converse};
 use super::failure::{Exit, Failure};
 use super::inventory::Inventory;
 use super::select;
 use super::streams::{Listening, Streams, wait};
 use super::terminal::{self, RawMode, Signals};
-use crate::monitor::client::{Client, Running};
+use crate::manifest::{self, Source};
+use crate::monitor::client::{Client, Descriptors, Running};
 use crate::monitor::error::MonitorError;
 use crate::monitor::protocol::{ExecSpec, FailureKind, Privilege, Window};
 
 #[derive(Debug, Args)]
 pub struct ExecArguments {
+    /// Come back when it runs; what it writes is not kept
+    #[arg(short, long, conflicts_with_all = ["interactive", "tty"])]
+    detach: bool,
+
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
@@ -36,6 +42,10 @@ pub struct ExecArguments {
     /// Set a variable; without a value it is passed on from here
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     environment: Vec<String>,
+
+    /// A file of NAME=VALUE lines; `-e` wins over it
+    #[arg(long = "env-file", value_name = "FILE")]
+    env_files: Vec<PathBuf>,
 
     /// USER or USER:GROUP, names or numbers as the container knows them
     #[arg(short, long)]
@@ -66,9 +76,14 @@ pub fn run(arguments: &ExecArguments, context: &Context) -> Result<Exit, Failure
     let name = record.full_name();
     let failed = |error: MonitorError| explain(error, &name);
     let client = Client::connect(&context.paths.container_run(&record.id)).map_err(failed)?;
+    let spec = spec(arguments)?;
+    if arguments.detach {
+        let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+        let descriptors = Descriptors { stdin: null.as_fd(), stdout: null.as_fd(), stderr: null.as_fd() };
+        return client.exec(spec, &descriptors).map(|_| Exit::Done).map_err(failed);
+    }
     // Before the process exists, so that no signal ends us between its start and the loop.
     let signals = Signals::take()?;
-    let spec = spec(arguments);
     match arguments.tty {
         true => on_terminal(&client.exec_on_terminal(spec).map_err(failed)?, &signals, arguments),
         false => {
@@ -81,17 +96,23 @@ pub fn run(arguments: &ExecArguments, context: &Context) -> Result<Exit, Failure
     }
 }
 
-fn spec(arguments: &ExecArguments) -> ExecSpec {
-    let passed_on = |name: &str| std::env::var(name).ok().map(|value| format!("{name}={value}"));
-    let mut environment: Vec<String> = arguments
-        .environment
-        .iter()
-        .filter_map(|entry| if entry.contains('=') { Some(entry.clone()) } else { passed_on(entry) })
-        .collect();
+fn spec(arguments: &ExecArguments) -> Result<ExecSpec, Failure> {
+    let passed_on = |name: &str| variable(name).map(|value| format!("{name}={value}"));
+    let mut environment = Vec::new();
+    for path in &arguments.env_files {
+        let cannot = || format!("cannot read the environment file `{}`", path.display());
+        let text = std::fs::read_to_string(path).map_err(|error| Failure::from(error).context(cannot()))?;
+        let source = Source { path: path.clone(), text };
+        let pairs =
+            manifest::variables(source, &variable).map_err(|problems| Failure::problems(problems).context(cannot()))?;
+        environment.extend(pairs.into_iter().map(|(name, value)| format!("{name}={value}")));
+    }
+    let written = arguments.environment.iter();
+    environment.extend(written.filter_map(|e| if e.contains('=') { Some(e.clone()) } else { passed_on(e) }));
     if arguments.tty && !environment.iter().any(|entry| entry.starts_with("TERM=")) {
         environment.extend(passed_on("TERM"));
     }
-    ExecSpec {
+    Ok(ExecSpec {
         command: arguments.command.clone(),
         environment,
         user: arguments.user.clone(),
@@ -99,7 +120,7 @@ fn spec(arguments: &ExecArguments) -> ExecSpec {
         window: terminal::window().map(|size| Window { rows: size.ws_row, columns: size.ws_col }),
         privilege: if arguments.privileged { Privilege::Full } else { Privilege::Container },
         ..ExecSpec::default()
-    }
+    })
 }
 
 fn explain(error: MonitorError, name: &str) -> Failure {

@@ -4,6 +4,7 @@
 //! asked, so this works for containers that have ended, and following costs the monitors nothing: inotify(7) says
 //! when there is more.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -39,6 +40,10 @@ pub struct LogsArguments {
     /// Only what is younger: `10m`, or a moment such as 2026-11-21T04:05:06Z
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<SystemTime>,
+
+    /// Only what is older
+    #[arg(long, value_name = "TIME", value_parser = since, conflicts_with = "follow")]
+    until: Option<SystemTime>,
 
     /// Begin each line with its time
     #[arg(short, long)]
@@ -77,22 +82,48 @@ fn since(text: &str) -> Result<SystemTime, String> {
 struct Source<'a> {
     record: &'a ContainerRecord,
     reader: Reader,
+    until: Option<SystemTime>,
+    /// What was read ahead because only the last of it is wanted. Nothing is read behind it.
+    last: Option<VecDeque<Entry>>,
     next: Option<Entry>,
+}
+
+impl<'a> Source<'a> {
+    fn open(record: &'a ContainerRecord, arguments: &LogsArguments, context: &Context) -> Result<Source<'a>, Failure> {
+        let tail = match arguments.tail {
+            Tail::All => None,
+            Tail::Lines(lines) => Some(lines),
+        };
+        // The last lines before a moment are not the last ones there are.
+        let selection = Selection { tail: tail.filter(|_| arguments.until.is_none()), since: arguments.since };
+        let reader = Reader::open(&context.paths.container_logs(&record.id), &selection)?;
+        let mut source = Source { record, reader, until: arguments.until, last: None, next: None };
+        if let (Some(count), Some(_)) = (tail, arguments.until) {
+            let mut last = VecDeque::new();
+            while let Some(entry) = source.read()? {
+                last.push_back(entry);
+                if last.len() > count {
+                    last.pop_front();
+                }
+            }
+            source.last = Some(last);
+        }
+        Ok(source)
+    }
+
+    fn read(&mut self) -> Result<Option<Entry>, Failure> {
+        match &mut self.last {
+            Some(last) => Ok(last.pop_front()),
+            None => Ok(self.reader.next()?.filter(|entry| self.until.is_none_or(|until| entry.time < until))),
+        }
+    }
 }
 
 pub fn run(arguments: &LogsArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let inventory = Inventory::read(context.paths.clone())?;
     let chosen = select::many(inventory.records(), &arguments.names, &|| context.tie_break())?;
-    let tail = match arguments.tail {
-        Tail::All => None,
-        Tail::Lines(lines) => Some(lines),
-    };
-    let selection = Selection { tail, since: arguments.since };
-    let mut sources = Vec::new();
-    for record in &chosen {
-        let reader = Reader::open(&context.paths.container_logs(&record.id), &selection)?;
-        sources.push(Source { record, reader, next: None });
-    }
+    let sources = chosen.iter().map(|record| Source::open(record, arguments, context));
+    let mut sources = sources.collect::<Result<Vec<_>, Failure>>()?;
     let names = chosen.iter().map(|record| record.full_name()).collect();
     let mut printer = Printer::new(names, Look { timestamps: arguments.timestamps, format: output.format() });
     let bell = if arguments.follow { Some(Bell::of(&chosen, context)?) } else { None };
@@ -125,7 +156,7 @@ fn earliest(sources: &mut [Source<'_>]) -> Result<Option<(usize, Entry)>, Failur
 /// Fetches the next entry of every source that has none at hand.
 fn has_more(sources: &mut [Source<'_>]) -> Result<bool, Failure> {
     for source in sources.iter_mut().filter(|source| source.next.is_none()) {
-        source.next = source.reader.next()?;
+        source.next = source.read()?;
     }
     Ok(sources.iter().any(|source| source.next.is_some()))
 }

@@ -17,12 +17,14 @@ mod console;
 mod context;
 mod conversation;
 mod cp;
+mod detach_keys;
 mod diff;
 mod down;
 mod each;
 mod examples;
 mod exec;
 mod failure;
+mod filter;
 mod image;
 mod inspect;
 mod interrupt;
@@ -34,6 +36,7 @@ mod logging;
 mod login;
 mod logs;
 mod man;
+mod network;
 mod output;
 mod pause;
 mod phrase;
@@ -62,6 +65,7 @@ mod top;
 mod update;
 mod validate;
 mod version;
+mod volume;
 mod wait;
 mod watch;
 
@@ -81,7 +85,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let words: Vec<OsString> = arguments.into_iter().collect();
     let arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
-        Err(error) => return usage(&error, arguments::mistake(&words)),
+        Err(error) => return usage(&error, &words),
     };
     arguments.global.color.apply();
     let output = Output::new(arguments.global.format());
@@ -94,7 +98,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// What clap has to say: help and version are answers, anything else is a mistake of usage.
-fn usage(error: &clap::Error, mistake: Exit) -> ExitCode {
+fn usage(error: &clap::Error, words: &[OsString]) -> ExitCode {
+    if let Some(failure) = run::unsupported::explain(error, words) {
+        return failure.report(&Output::new(output::Format::Text));
+    }
+    told(error, arguments::mistake(words))
+}
+
+fn told(error: &clap::Error, mistake: Exit) -> ExitCode {
     // Nothing is left to be told to anybody when the terminal is gone.
     let _ = error.print();
     match error.use_stderr() {
@@ -145,6 +156,8 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Attach(arguments) => attach::run(&arguments, &context(&[]), output),
         Command::Rename(arguments) => rename::run(&arguments, &context(&[]), output),
         Command::Port(arguments) => port::run(&arguments, &context(&[]), output),
+        Command::Volume(arguments) => volume::run(&arguments, &context(&[]), output),
+        Command::Network(arguments) => network::run(&arguments, &context(&[]), output),
         Command::Cp(arguments) => cp::run(&arguments, &context(&[])),
         Command::Diff(arguments) => diff::run(&arguments, &context(&[]), output),
         Command::Login(arguments) => login::login(&arguments, &context(&[]), output),

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::filter::{self, FILTER_HELP, Filter};
 use super::inventory::Inventory;
 use super::output::{Format, Output};
 use super::table::Table;
@@ -30,6 +31,10 @@ pub struct PsArguments {
     #[arg(long, short)]
     all: bool,
 
+    /// Only those that fit; several of one key are alternatives, of several keys all must fit
+    #[arg(long, value_name = "KEY=VALUE", long_help = FILTER_HELP)]
+    filter: Vec<Filter>,
+
     /// Only the ids, one a line
     #[arg(long, short)]
     quiet: bool,
@@ -38,15 +43,15 @@ pub struct PsArguments {
 /// One container as `--json` shows it.
 #[derive(Debug, Serialize)]
 pub struct Row<'a> {
-    id: &'a ContainerId,
+    pub id: &'a ContainerId,
     project: Option<&'a ProjectName>,
     name: &'a Instance,
-    image: String,
+    pub image: String,
     image_id: Option<&'a Digest>,
     /// The sentence of the STATUS column.
     status: String,
-    state: State,
-    health: Option<Health>,
+    pub state: State,
+    pub health: Option<Health>,
     pid: Option<u32>,
     started_at: Option<String>,
     finished_at: Option<String>,
@@ -80,15 +85,25 @@ pub fn run(arguments: &PsArguments, context: &Context, output: &Output) -> Resul
     let chosen = select::many(inventory.records(), &arguments.names, &|| context.tie_break())?;
     // What is declared is shown whatever became of it; what somebody ran once is over with its end.
     let is_shown = |record: &&ContainerRecord| {
-        let named = arguments.all || !arguments.names.is_empty() || record.project.project().is_some();
+        let named = arguments.all
+            || !arguments.names.is_empty()
+            || !arguments.filter.is_empty()
+            || record.project.project().is_some();
         Ok::<_, Failure>(named || matches!(inventory.liveness(record)?, Liveness::Monitored(_) | Liveness::Lost(_)))
     };
     let shown = chosen.into_iter().map(|record| Ok(is_shown(&record)?.then_some(record)));
     let chosen: Vec<_> = shown.collect::<Result<Vec<_>, Failure>>()?.into_iter().flatten().collect();
+    let now = SystemTime::now();
+    let mut fitting = Vec::new();
+    for record in chosen {
+        if filter::fits(&arguments.filter, record, &row(record, &inventory.liveness(record)?, now)) {
+            fitting.push(record);
+        }
+    }
+    let chosen = fitting;
     if arguments.quiet {
         return ids(&chosen, output);
     }
-    let now = SystemTime::now();
     let rows = chosen
         .into_iter()
         .map(|record| Ok(row(record, &inventory.liveness(record)?, now)))

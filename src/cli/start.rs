@@ -5,8 +5,9 @@ use clap::Args;
 use super::apply::Session;
 use super::attach;
 use super::by_hand;
-use super::console::SignalProxy;
+use super::console::{ConsoleSettings, SignalProxy};
 use super::context::Context;
+use super::detach_keys::{self, DetachKeys};
 use super::each::{Names, each};
 use super::failure::{Exit, Failure};
 use super::output::Output;
@@ -31,13 +32,17 @@ pub struct StartArguments {
     /// Feed its standard input, if it is open; implies `--attach`
     #[arg(short, long)]
     interactive: bool,
+
+    /// The keys that leave its terminal and let it go on
+    #[arg(long, value_name = "KEYS", default_value = detach_keys::DEFAULT)]
+    detach_keys: DetachKeys,
 }
 
 pub fn run(arguments: &StartArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let records = arguments.names.read(context)?;
     if arguments.attach || arguments.interactive {
         return match records.as_slice() {
-            [record] => attached(record, arguments.interactive, context, output),
+            [record] => attached(record, arguments, context, output),
             _ => Err(Failure::usage("only one container can be attached to")),
         };
     }
@@ -63,17 +68,24 @@ pub fn start(session: &Session, record: &ContainerRecord, output: &Output) -> Re
     }
 }
 
-fn attached(record: &ContainerRecord, interactive: bool, context: &Context, output: &Output) -> Result<Exit, Failure> {
+fn attached(
+    record: &ContainerRecord,
+    arguments: &StartArguments,
+    context: &Context,
+    output: &Output,
+) -> Result<Exit, Failure> {
+    let interactive = arguments.interactive;
+    let settings = ConsoleSettings { proxy: SignalProxy::On, detach_keys: arguments.detach_keys.clone() };
     let session = Session::open(context)?;
     let lock: Lock = by_hand::lock(&session, output)?;
     let actual = by_hand::observe(&session.host)?;
     if actual.containers.get(&record.id).is_some_and(|container| by_hand::is_up(&container.liveness)) {
         drop((lock, session));
-        return attach::attach(record, interactive, SignalProxy::On, context, output);
+        return attach::attach(record, interactive, settings, context, output);
     }
     let streams =
         Streams { stdin: interactive && (record.spec.stdin_open || record.spec.tty), terminal: record.spec.tty };
     let foreground = Foreground::prepare(&context.paths, &record.id, streams)?;
     start(&session, record, output).map_err(Failure::before_the_command)?;
-    foreground.go(session, lock, SignalProxy::On, record.after_end, output)
+    foreground.go(session, lock, settings, record.after_end, output)
 }

@@ -32,8 +32,8 @@ pub struct Found<T> {
 }
 
 pub(super) fn read_all(paths: &Paths) -> Result<Records, EngineError> {
-    let networks: Found<NetworkRecord> = read_directory(&paths.networks(), Object::Network)?;
-    let volumes: Found<VolumeRecord> = read_directory(&paths.volumes(), Object::Volume)?;
+    let networks = networks(paths)?;
+    let volumes = volumes(paths)?;
     let containers = containers(paths)?;
     Ok(Records {
         networks: networks.records.into_iter().map(|record| (record.id.clone(), record)).collect(),
@@ -45,6 +45,14 @@ pub(super) fn read_all(paths: &Paths) -> Result<Records, EngineError> {
 
 pub fn containers(paths: &Paths) -> Result<Found<ContainerRecord>, EngineError> {
     read_directory(&paths.containers(), Object::Container)
+}
+
+pub fn networks(paths: &Paths) -> Result<Found<NetworkRecord>, EngineError> {
+    read_directory(&paths.networks(), Object::Network)
+}
+
+pub fn volumes(paths: &Paths) -> Result<Found<VolumeRecord>, EngineError> {
+    read_directory(&paths.volumes(), Object::Volume)
 }
 
 pub fn container(paths: &Paths, id: &ContainerId) -> Result<Option<ContainerRecord>, EngineError> {

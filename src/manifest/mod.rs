@@ -92,6 +92,11 @@ pub fn load_text(source: Source, variable: &dyn Fn(&str) -> Option<String>) -> R
     source::on_this_host(variable, |surroundings| parse(vec![vec![source]], surroundings))
 }
 
+/// The variables of an environment file, in its order.
+pub fn variables(source: Source, variable: &dyn Fn(&str) -> Option<String>) -> Result<Vec<(String, String)>, Problems> {
+    env_file::parse(&source.text, 0, variable).map_err(|problems| Problems::new(vec![source], problems))
+}
+
 /// The name of the project at `inputs`, whatever else may be wrong with it.
 pub fn load_project(inputs: &[PathBuf], variable: &dyn Fn(&str) -> Option<String>) -> Result<ProjectName, Problems> {
     let layers = source::read_layers(inputs)?;

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -214,6 +215,14 @@ impl ContainerSpec {
         self.mounts.values().filter_map(|mount| match mount {
             Mount::Volume { name, .. } => Some(name),
             Mount::Bind { .. } | Mount::Tmpfs { .. } => None,
+        })
+    }
+
+    /// The paths of the host that it mounts.
+    pub fn binds(&self) -> impl Iterator<Item = &Path> {
+        self.mounts.values().filter_map(|mount| match mount {
+            Mount::Bind { source, .. } => Some(source.as_path()),
+            Mount::Volume { .. } | Mount::Tmpfs { .. } => None,
         })
     }
 }

@@ -130,6 +130,9 @@ impl From<Subnet> for String {
     }
 }
 
+/// The network of containers that name none.
+pub const DEFAULT: &str = "default";
+
 /// A network as declared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NetworkSpec {

@@ -30,11 +30,25 @@ pub struct NetworkRecord {
     pub subnet6: Option<Subnet>,
 }
 
+impl NetworkRecord {
+    /// `shop/front`, or `front` for one that nobody declares.
+    pub fn full_name(&self) -> String {
+        full_name(&self.project, &self.name)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeRecord {
     pub version: u32,
     pub key: VolumeKey,
     pub spec: VolumeSpec,
+}
+
+impl VolumeRecord {
+    /// `shop/pgdata`, or `pgdata` for one that nobody declares.
+    pub fn full_name(&self) -> String {
+        full_name(&self.key.project, &self.key.name)
+    }
 }
 
 /// The addresses of a container on one network, kept over restarts and, where possible, replacements.
@@ -82,9 +96,13 @@ pub struct Refused {
 impl ContainerRecord {
     /// `shop/web`, or `web` for one that nobody declares: the name by which every command takes it.
     pub fn full_name(&self) -> String {
-        match &self.project {
-            Whose::Nobody => self.instance.to_string(),
-            Whose::Project(project) => format!("{project}/{}", self.instance),
-        }
+        full_name(&self.project, &self.instance)
+    }
+}
+
+fn full_name(project: &Whose, name: &dyn std::fmt::Display) -> String {
+    match project {
+        Whose::Nobody => name.to_string(),
+        Whose::Project(project) => format!("{project}/{name}"),
     }
 }

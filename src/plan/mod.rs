@@ -182,6 +182,10 @@ pub enum RefusalKind {
 pub struct Policy {
     /// `--target`: only these containers (declared names) and what they need. Empty is everything.
     pub targets: BTreeSet<ResourceName>,
+    /// Networks that the plan is about beside those of the targets: `network create`, `network rm`. With some of them and
+    /// no target it is about them alone.
+    #[serde(default)]
+    pub networks: BTreeSet<ResourceName>,
     /// `--allow-mass-removal`; `down` allows it too, since removing everything is its meaning.
     pub mass_removal: MassRemoval,
     /// Volumes whose removal was confirmed by name (`down --volumes`, `--remove-volume NAME`).

@@ -88,13 +88,13 @@ pub(super) fn decide<'a>(world: &World<'a>, ids: &mut Ids, findings: &mut Findin
             networks.declared.insert(name.clone(), network);
         }
     }
-    if world.scope.is_whole() {
-        let own = world.actual.networks.values().map(|network| &network.record);
-        let undeclared = |record: &&NetworkRecord| {
-            record.project == world.desired.project && !world.desired.networks.contains_key(&record.name)
-        };
-        networks.leaving.extend(own.filter(undeclared));
-    }
+    let own = world.actual.networks.values().map(|network| &network.record);
+    let is_undeclared = |record: &&NetworkRecord| {
+        record.project == world.desired.project
+            && !world.desired.networks.contains_key(&record.name)
+            && world.scope.lets_go(&record.name)
+    };
+    networks.leaving.extend(own.filter(is_undeclared));
     networks
 }
 

@@ -9,16 +9,20 @@ use crate::model::desired::Desired;
 use crate::model::id::ResourceName;
 use crate::model::network::NetworkMode;
 
-/// The names of containers that a plan may touch.
+/// What a plan may touch.
 pub(super) enum Scope {
     Whole,
-    Narrow(BTreeSet<ResourceName>),
+    /// By name: containers, and networks beside theirs.
+    Narrow {
+        containers: BTreeSet<ResourceName>,
+        networks: BTreeSet<ResourceName>,
+    },
 }
 
 impl Scope {
     /// The targets with everything that they depend on, or whose network they share.
     pub fn of(desired: &Desired, policy: &Policy) -> Scope {
-        if policy.targets.is_empty() {
+        if policy.targets.is_empty() && policy.networks.is_empty() {
             return Scope::Whole;
         }
         let mut held = BTreeSet::new();
@@ -28,7 +32,7 @@ impl Scope {
                 open.extend(desired.containers.get(name).into_iter().flat_map(|container| needs(&container.spec)));
             }
         }
-        Scope::Narrow(held)
+        Scope::Narrow { containers: held, networks: policy.networks.clone() }
     }
 
     pub fn is_whole(&self) -> bool {
@@ -38,7 +42,7 @@ impl Scope {
     pub fn holds(&self, container: &ResourceName) -> bool {
         match self {
             Scope::Whole => true,
-            Scope::Narrow(names) => names.contains(container),
+            Scope::Narrow { containers, .. } => containers.contains(container),
         }
     }
 
@@ -47,11 +51,20 @@ impl Scope {
     pub fn networks<'a>(&self, desired: &'a Desired, actual: &'a Actual) -> BTreeSet<&'a ResourceName> {
         match self {
             Scope::Whole => desired.networks.keys().collect(),
-            Scope::Narrow(_) => {
+            Scope::Narrow { networks, .. } => {
+                let named = desired.networks.keys().filter(|name| networks.contains(*name));
                 let present = actual.containers.values().map(|container| &container.record);
                 let present = present.filter(|r| r.project == desired.project && self.holds(&r.instance.container));
-                self.specs(desired).chain(present.map(|record| &record.spec)).flat_map(attached).collect()
+                self.specs(desired).chain(present.map(|record| &record.spec)).flat_map(attached).chain(named).collect()
             }
+        }
+    }
+
+    /// Whether a network goes that is not declared any more.
+    pub fn lets_go(&self, network: &ResourceName) -> bool {
+        match self {
+            Scope::Whole => true,
+            Scope::Narrow { networks, .. } => networks.contains(network),
         }
     }
 
@@ -59,7 +72,7 @@ impl Scope {
     pub fn volumes<'a>(&self, desired: &'a Desired) -> BTreeSet<&'a ResourceName> {
         match self {
             Scope::Whole => desired.volumes.keys().collect(),
-            Scope::Narrow(_) => self.specs(desired).flat_map(ContainerSpec::volumes).collect(),
+            Scope::Narrow { .. } => self.specs(desired).flat_map(ContainerSpec::volumes).collect(),
         }
     }
 

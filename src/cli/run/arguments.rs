@@ -1,6 +1,7 @@
 //! The options of `run` and `create`, named as Docker's users know them. What they mean is said by the manifest's keys
 //! that they become: see [`super::declaration`].
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -103,6 +104,10 @@ pub struct ProcessArguments {
     /// A label
     #[arg(short, long = "label", value_name = "KEY[=VALUE]")]
     pub labels: Vec<String>,
+
+    /// A file of labels, one a line; `-l` wins over it
+    #[arg(long = "label-file", value_name = "FILE")]
+    pub label_files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -138,9 +143,25 @@ pub struct NetworkArguments {
     #[arg(short, long = "publish", value_name = "[[ADDRESS:]HOST:]PORT[/udp]")]
     pub publish: Vec<String>,
 
-    /// default, none, host, container:NAME, or a network of a project: PROJECT/NETWORK
+    /// Publish every port that the image exposes, each at a free port of 127.0.0.1: `evenkeel port` tells which
+    #[arg(short = 'P', long)]
+    pub publish_all: bool,
+
+    /// A further port for `-P`; on its networks every port is reachable anyway
+    #[arg(long, value_name = "PORT[-PORT][/udp]", requires = "publish_all")]
+    pub expose: Vec<String>,
+
+    /// default, none, host, container:NAME, a network of `evenkeel network create`, or one of a project: PROJECT/NETWORK
     #[arg(long = "network", visible_alias = "net", value_name = "NETWORK")]
     pub networks: Vec<String>,
+
+    /// Its address on its network, which needs a declared subnet: `evenkeel network create --subnet`
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip: Option<Ipv4Addr>,
+
+    /// Its IPv6 address there
+    #[arg(long, value_name = "ADDRESS")]
+    pub ip6: Option<Ipv6Addr>,
 
     /// A further name by which the others on its networks find it
     #[arg(long, value_name = "NAME")]
@@ -250,6 +271,10 @@ pub struct LifeArguments {
     #[arg(long, value_name = "POLICY")]
     pub restart: Option<String>,
 
+    /// How its output is kept: max-size=SIZE, a file of which is rotated, and max-file=NUMBER of them
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub log_opt: Vec<String>,
+
     /// The signal that asks it to end
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,
@@ -277,6 +302,10 @@ pub struct LifeArguments {
     /// Failures within this time after the start do not count
     #[arg(long, value_name = "TIME", requires = "health_cmd")]
     pub health_start_period: Option<String>,
+
+    /// How often until the first success within the start period [default: 1s]
+    #[arg(long, value_name = "TIME", requires = "health_cmd")]
+    pub health_start_interval: Option<String>,
 
     /// Without the image's health check
     #[arg(long)]

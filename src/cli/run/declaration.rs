@@ -4,6 +4,7 @@
 //! [`crate::manifest`] reads the result. Here only Docker's forms of lists and pairs are taken apart.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 
 use toml::{Table, Value};
 
@@ -14,7 +15,9 @@ use super::arguments::{
 use super::mounts::{self, Mounts};
 use crate::cli::context::variable;
 use crate::cli::failure::Failure;
+use crate::model::network::Attachment;
 use crate::model::paths::Paths;
+use crate::model::port::HostPort;
 
 /// What the project is called in it; the container belongs to none.
 pub const PROJECT: &str = "run";
@@ -25,8 +28,8 @@ const IMAGE: &str = "image";
 pub enum Network {
     /// As the manifest has it.
     Declared,
-    /// `PROJECT/NETWORK`, or only the latter, as they were written.
-    OfProjects(Vec<String>),
+    /// Networks that are there, as they were written, and how it takes part in them.
+    Named { words: Vec<String>, attachment: Attachment },
     /// The namespace of this container.
     Container(String),
 }
@@ -77,7 +80,7 @@ pub fn declare(
     let network = declare_network(network, &mut container)?;
     declare_limits(limits, &mut container)?;
     declare_security(security, &mut container)?;
-    declare_life(life, &mut container);
+    declare_life(life, &mut container)?;
 
     let mut manifest = Table::new();
     manifest.insert("project".into(), text(PROJECT));
@@ -115,7 +118,8 @@ fn check_platform(wanted: Option<&str>) -> Result<(), Failure> {
 }
 
 fn declare_process(arguments: &ProcessArguments, container: &mut Table) -> Result<(), Failure> {
-    let ProcessArguments { environment, env_files, user, group_add, workdir, entrypoint, init, labels } = arguments;
+    let ProcessArguments { environment, env_files, user, group_add, workdir, entrypoint, init, labels, label_files } =
+        arguments;
     let mut variables = Table::new();
     for entry in environment {
         match entry.split_once('=') {
@@ -136,9 +140,25 @@ fn declare_process(arguments: &ProcessArguments, container: &mut Table) -> Resul
         container.entry("command").or_insert_with(|| list(&[]));
     }
     flag(container, "init", *init);
-    let labels = labels.iter().map(|label| label.split_once('=').unwrap_or((label, "")));
-    table(container, "labels", labels.map(|(key, value)| (key.to_owned(), text(value))).collect());
+    table(container, "labels", declare_labels(labels, label_files)?);
     Ok(())
+}
+
+fn declare_labels(labels: &[String], files: &[PathBuf]) -> Result<Table, Failure> {
+    let mut lines = Vec::new();
+    for path in files {
+        let content = std::fs::read_to_string(path)
+            .map_err(|error| Failure::from(error).context(format!("cannot read the labels in `{}`", path.display())))?;
+        lines
+            .extend(content.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned));
+    }
+    Ok(label_table(lines.iter().chain(labels)))
+}
+
+/// `KEY=VALUE` or `KEY`, a later one in the place of an earlier one.
+pub fn label_table<'a>(labels: impl IntoIterator<Item = &'a String>) -> Table {
+    let pairs = labels.into_iter().map(|label| label.split_once('=').unwrap_or((label, "")));
+    pairs.map(|(key, value)| (key.to_owned(), text(value))).collect()
 }
 
 fn declare_storage(arguments: &StorageArguments, targets: Table, container: &mut Table) {
@@ -149,7 +169,19 @@ fn declare_storage(arguments: &StorageArguments, targets: Table, container: &mut
 }
 
 fn declare_network(arguments: &NetworkArguments, container: &mut Table) -> Result<Network, Failure> {
-    let NetworkArguments { publish, networks, network_alias, hostname, hosts, dns, dns_search } = arguments;
+    let NetworkArguments {
+        publish,
+        publish_all: _,
+        expose: _,
+        networks,
+        ip,
+        ip6,
+        network_alias,
+        hostname,
+        hosts,
+        dns,
+        dns_search,
+    } = arguments;
     let mut ports = Table::new();
     for published in publish {
         ports.extend(published_ports(published)?);
@@ -173,15 +205,27 @@ fn declare_network(arguments: &NetworkArguments, container: &mut Table) -> Resul
             Network::Declared
         }
         [word] if word.starts_with("container:") => Network::Container(word["container:".len()..].to_owned()),
-        words => Network::OfProjects(words.to_vec()),
-    };
-    if !network_alias.is_empty() {
-        if network != Network::Declared || container.contains_key("network_mode") {
-            return Err(Failure::usage("`--network-alias` is for the network `default`")
-                .hint("on a project's network the container has its own name"));
+        words => {
+            let aliases = network_alias.iter().cloned().collect();
+            let attachment = Attachment { aliases, address: *ip, address6: *ip6 };
+            if words.len() > 1 && attachment != Attachment::default() {
+                return Err(Failure::usage("`--ip`, `--ip6` and `--network-alias` are for one network")
+                    .hint("give one `--network`"));
+            }
+            return Ok(Network::Named { words: words.to_vec(), attachment });
         }
-        let aliases = Table::from_iter([("aliases".to_owned(), list(network_alias))]);
-        let networks = Table::from_iter([("default".to_owned(), Value::Table(aliases))]);
+    };
+    let mut attachment = Table::new();
+    listed(&mut attachment, "aliases", network_alias);
+    option(&mut attachment, "address", &ip.map(|address| address.to_string()));
+    option(&mut attachment, "address6", &ip6.map(|address| address.to_string()));
+    if !attachment.is_empty() {
+        if network != Network::Declared || container.contains_key("network_mode") {
+            return Err(Failure::usage(
+                "`--ip`, `--ip6` and `--network-alias` are for a network of the container's own",
+            ));
+        }
+        let networks = Table::from_iter([("default".to_owned(), Value::Table(attachment))]);
         container.insert("networks".into(), Value::Table(networks));
     }
     Ok(network)
@@ -216,6 +260,17 @@ fn published_ports(written: &str) -> Result<Vec<(String, Value)>, Failure> {
         None => format!("{port}/{protocol}"),
     };
     Ok(host.iter().map(key).zip(inside.iter().map(|port| Value::Integer(i64::from(*port)))).collect())
+}
+
+/// `80`, `80/udp` or `8000-8002/tcp` as ports of free ones on the host, each as [`published_ports`] would read it.
+pub fn exposed_ports(written: &str) -> Result<Vec<(HostPort, u16)>, Failure> {
+    let ports = published_ports(written)?;
+    let pair = |(host, inside): (String, Value)| {
+        let host = host.parse::<HostPort>().map_err(|_| malformed("--expose", written, "PORT[-PORT][/tcp or /udp]"))?;
+        let inside = inside.as_integer().and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
+        Ok((host, inside))
+    };
+    ports.into_iter().map(pair).collect()
 }
 
 fn range(text: &str) -> Option<Vec<u16>> {
@@ -300,9 +355,10 @@ fn declare_security(arguments: &SecurityArguments, container: &mut Table) -> Res
     Ok(())
 }
 
-fn declare_life(arguments: &LifeArguments, container: &mut Table) {
+fn declare_life(arguments: &LifeArguments, container: &mut Table) -> Result<(), Failure> {
     let LifeArguments {
         restart,
+        log_opt,
         stop_signal,
         stop_timeout,
         health_cmd,
@@ -310,9 +366,23 @@ fn declare_life(arguments: &LifeArguments, container: &mut Table) {
         health_retries,
         health_timeout,
         health_start_period,
+        health_start_interval,
         no_healthcheck,
     } = arguments;
     option(container, "restart", restart);
+    let mut logging = Table::new();
+    for written in log_opt {
+        let expected = || malformed("--log-opt", written, "max-size=SIZE or max-file=NUMBER");
+        match written.split_once('=').ok_or_else(expected)? {
+            ("max-size", size) => drop(logging.insert("max_size".into(), text(size))),
+            ("max-file", count) => {
+                let count = count.parse().map_err(|_| expected())?;
+                logging.insert("max_files".into(), Value::Integer(count));
+            }
+            _ => return Err(expected()),
+        }
+    }
+    table(container, "logging", logging);
     option(container, "stop_signal", stop_signal);
     option(container, "stop_grace_period", &stop_timeout.map(|seconds| format!("{seconds}s")));
     if *no_healthcheck {
@@ -324,7 +394,9 @@ fn declare_life(arguments: &LifeArguments, container: &mut Table) {
     number(&mut check, "retries", *health_retries);
     option(&mut check, "timeout", health_timeout);
     option(&mut check, "start_period", health_start_period);
+    option(&mut check, "start_interval", health_start_interval);
     table(container, "healthcheck", check);
+    Ok(())
 }
 
 pub fn malformed(option: &str, written: &str, expected: &str) -> Failure {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::cli::apply::Session;
-use crate::cli::console::{Console, Fate, Outcome, SignalProxy};
+use crate::cli::console::{Console, ConsoleSettings, Fate, Outcome};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::engine::lock::Lock;
@@ -62,7 +62,7 @@ impl Foreground {
         self,
         session: Session,
         lock: Lock,
-        proxy: SignalProxy,
+        settings: ConsoleSettings,
         after_end: AfterEnd,
         output: &Output,
     ) -> Result<Exit, Failure> {
@@ -77,7 +77,7 @@ impl Foreground {
         let input = given.filter(|_| streams.stdin);
         let signals = session.interrupt.into_signals()?;
         let (stdout, stderr) = (Some(seats.stdout), Some(seats.stderr));
-        let console = Console { directory, stdout, stderr, input, terminal, fate, proxy };
+        let console = Console { directory, stdout, stderr, input, terminal, fate, settings };
         match console.run(&signals)? {
             Outcome::Left { signal: None } => {
                 output.remark("left it running");

@@ -18,6 +18,8 @@ pub mod arguments;
 pub mod declaration;
 pub mod foreground;
 mod mounts;
+mod networks;
+pub mod unsupported;
 
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -26,21 +28,23 @@ use std::path::Path;
 use clap::Args;
 
 use super::apply::Session;
-use super::console::SignalProxy;
+use super::console::{ConsoleSettings, SignalProxy};
 use super::context::{Context, variable};
+use super::detach_keys::{self, DetachKeys};
 use super::failure::{Exit, Failure};
 use super::output::{Format, Output};
-use super::{by_hand, planning, select};
+use super::{by_hand, planning};
+use crate::engine::Engine;
+use crate::engine::image::store::Store;
 use crate::manifest::{self, Source};
 use crate::model::action::Action;
 use crate::model::actual::Actual;
 use crate::model::container::{AfterEnd, RunState};
 use crate::model::desired::Desired;
-use crate::model::id::{ContainerId, Ids, Instance, NetworkId, ResourceName, VolumeKey, Whose};
-use crate::model::network::{Attachment, NetworkMode};
+use crate::model::id::{ContainerId, Ids, Instance, ResourceName, VolumeKey, Whose};
+use crate::model::image::Pull;
 use crate::plan::{self, Policy};
 use arguments::ContainerArguments;
-use declaration::Network;
 use foreground::{Foreground, Streams};
 
 #[derive(Debug, Args)]
@@ -52,6 +56,10 @@ pub struct RunArguments {
     /// Keep signals to this command instead of passing them on
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     sig_proxy: bool,
+
+    /// The keys that leave its terminal and let it go on
+    #[arg(long, value_name = "KEYS", default_value = detach_keys::DEFAULT)]
+    detach_keys: DetachKeys,
 
     #[command(flatten)]
     container: ContainerArguments,
@@ -86,7 +94,8 @@ pub fn run(arguments: &RunArguments, context: &Context, output: &Output) -> Resu
         write_new(path, id)?;
     }
     let proxy = if arguments.sig_proxy { SignalProxy::On } else { SignalProxy::Off };
-    foreground.go(session, lock, proxy, after_end, output)
+    let settings = ConsoleSettings { proxy, detach_keys: arguments.detach_keys.clone() };
+    foreground.go(session, lock, settings, after_end, output)
 }
 
 pub fn create(arguments: &CreateArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
@@ -143,7 +152,10 @@ impl Proposal {
                 *spec = volume.record.spec.clone();
             }
         }
-        lend(&declaration.network, &before, &name, &mut desired, context)?;
+        networks::lend(&declaration.network, &before, &name, &mut desired, context)?;
+        if arguments.network.publish_all {
+            publish_all(arguments, &name, &mut desired, session, context)?;
+        }
         for container in desired.containers.values_mut() {
             container.spec.state = state;
             container.after_end = if arguments.rm { AfterEnd::Remove } else { AfterEnd::Keep };
@@ -197,69 +209,32 @@ fn name(arguments: &ContainerArguments, unique: &str, actual: &Actual) -> Result
     }
 }
 
-/// Networks of projects, and another container's, as they are.
-fn lend(
-    network: &Network,
-    actual: &Actual,
+/// Every port that the image exposes, and those that the options add, at free ports of the host. What `-p` published
+/// stays where it is.
+fn publish_all(
+    arguments: &ContainerArguments,
     name: &ResourceName,
     desired: &mut Desired,
+    session: &Session,
     context: &Context,
 ) -> Result<(), Failure> {
-    let mode = match network {
-        Network::Declared => return Ok(()),
-        Network::Container(word) => {
-            let records: Vec<_> = actual.containers.values().map(|container| container.record.clone()).collect();
-            let lender = select::one(&records, word, &|| context.tie_break())?;
-            let shared = lender.instance.container.clone();
-            desired.borrowed.containers.insert(shared.clone(), lender.id.clone());
-            NetworkMode::Container(shared)
-        }
-        Network::OfProjects(words) => {
-            let mut attachments = std::collections::BTreeMap::new();
-            for word in words {
-                let (network, id) = find_network(word, actual)?;
-                if desired.borrowed.networks.insert(network.clone(), id).is_some() {
-                    return Err(Failure::usage(format!("two of the networks are called {network}"))
-                        .hint("a container is on one network of a name"));
-                }
-                attachments.insert(network, Attachment::default());
+    let Some(container) = desired.containers.get_mut(name) else { return Ok(()) };
+    let source = &container.spec.image;
+    let store = Store::new(&context.paths.root);
+    if store.find(source)?.is_none() && desired.images.get(source) != Some(&Pull::Never) {
+        session.host.perform(&Action::FetchImage { source: source.clone() }).map_err(Failure::engine)?;
+    }
+    // One that must not be pulled and is not there is refused by the plan.
+    let image = store.find(source)?;
+    let exposed = image.iter().flat_map(|image| &image.config.exposed_ports).chain(&arguments.network.expose);
+    for written in exposed {
+        for (host, inside) in declaration::exposed_ports(written)? {
+            let ports = &mut container.spec.ports;
+            let is_published = ports.iter().any(|(h, port)| h.protocol == host.protocol && *port == inside);
+            if !is_published {
+                ports.insert(host, inside);
             }
-            NetworkMode::Networks(attachments)
         }
-    };
-    desired.networks.clear();
-    if let Some(container) = desired.containers.get_mut(name) {
-        if matches!(mode, NetworkMode::Container(_)) && !container.spec.ports.is_empty() {
-            return Err(Failure::usage("a container that shares another's network publishes no ports"));
-        }
-        container.spec.network = mode;
     }
     Ok(())
-}
-
-/// `PROJECT/NETWORK`, or only the latter where one project has it.
-fn find_network(word: &str, actual: &Actual) -> Result<(ResourceName, NetworkId), Failure> {
-    let (project, name) = word.split_once('/').map_or((None, word), |(project, name)| (Some(project), name));
-    let records = actual.networks.values().map(|network| &network.record);
-    let of_projects: Vec<_> = records.filter(|record| record.project != Whose::Nobody).collect();
-    let is_meant = |record: &&&crate::model::record::NetworkRecord| {
-        record.name.as_str() == name && project.is_none_or(|project| record.project.as_str() == project)
-    };
-    let found: Vec<_> = of_projects.iter().filter(is_meant).collect();
-    let listed = |records: &[String]| records.join(", ");
-    match found.as_slice() {
-        [record] => Ok((record.name.clone(), record.id.clone())),
-        [] => {
-            let names: Vec<_> = of_projects.iter().map(|r| format!("{}/{}", r.project, r.name)).collect();
-            let hint = match names.is_empty() {
-                true => "no project has a network on this host; `default`, `none` and `host` are always there".into(),
-                false => format!("there are default, none, host, {}", listed(&names)),
-            };
-            Err(Failure::new(format!("there is no network `{word}`")).hint(hint))
-        }
-        several => {
-            let names: Vec<_> = several.iter().map(|r| format!("{}/{}", r.project, r.name)).collect();
-            Err(Failure::new(format!("`{word}` means several networks: {}", listed(&names))))
-        }
-    }
 }

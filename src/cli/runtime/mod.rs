@@ -59,7 +59,7 @@ pub const NAME: &str = "runtime";
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,
-        Err(error) => return super::usage(&error, Exit::Usage),
+        Err(error) => return super::told(&error, Exit::Usage),
     };
     let log = Log::new(&parsed.global);
     match dispatch(parsed, &log) {

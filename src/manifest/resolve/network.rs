@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::model::id::ResourceName;
-use crate::model::network::{Attachment, NetworkMode, NetworkSpec, Subnet};
+use crate::model::network::{Attachment, DEFAULT, NetworkMode, NetworkSpec, Subnet};
 
 use super::declared::{self, Declared, Kind};
 use super::{entries, value_of};
@@ -16,7 +16,7 @@ use crate::manifest::shape::project::Network;
 
 /// The network of containers that name none.
 pub(super) fn default_name() -> ResourceName {
-    "default".parse().expect("`default` is a name: lower-case letters only")
+    DEFAULT.parse().expect("`default` is a name: lower-case letters only")
 }
 
 pub(super) fn relies_on_default(mode: &NetworkMode) -> bool {

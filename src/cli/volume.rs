@@ -1,0 +1,257 @@
+//! `evenkeel volume`: the volumes of this state root, and those that nobody declares.
+//!
+//! # Decisions
+//! A volume of a project is its manifest's: it is shown here, and neither made nor removed. One that nobody declares goes
+//! to the trash like any other, and is gone for good only when that expires (`--keep-removed`).
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::apply::Session;
+use super::by_hand;
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::output::{Format, Output};
+use super::run::declaration::label_table;
+use super::table::Table;
+use super::terminal;
+use crate::engine::{Engine, records};
+use crate::model::action::Action;
+use crate::model::id::{ResourceName, VolumeKey, Whose};
+use crate::model::record::{ContainerRecord, RECORD_VERSION, VolumeRecord};
+use crate::model::volume::VolumeSpec;
+
+#[derive(Debug, Args)]
+pub struct VolumeArguments {
+    #[command(subcommand)]
+    command: VolumeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum VolumeCommand {
+    /// List volumes: those of projects, and those that nobody declares
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Only the names, one a line
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Show everything that is known of volumes, as JSON
+    Inspect {
+        /// NAME, or PROJECT/NAME
+        #[arg(value_name = "VOLUME", required = true)]
+        names: Vec<String>,
+    },
+    /// Make a volume for containers of `run`
+    Create {
+        /// A label
+        #[arg(short, long = "label", value_name = "KEY[=VALUE]")]
+        labels: Vec<String>,
+
+        #[arg(value_name = "VOLUME")]
+        name: String,
+    },
+    /// Move volumes that no container uses and nobody declares to the trash
+    #[command(visible_alias = "remove")]
+    Rm {
+        #[arg(value_name = "VOLUME", required = true)]
+        names: Vec<String>,
+    },
+    /// Remove volumes that were made for containers which are gone
+    Prune {
+        /// Also those that have a name
+        #[arg(short, long)]
+        all: bool,
+
+        #[command(flatten)]
+        consent: PruneArguments,
+    },
+}
+
+/// How a `prune` is agreed to.
+#[derive(Debug, Args)]
+pub struct PruneArguments {
+    /// Do not ask
+    #[arg(short, long, visible_alias = "yes")]
+    force: bool,
+}
+
+/// What is to be agreed to.
+#[derive(Debug)]
+pub struct Consent {
+    pub what: &'static str,
+    pub names: Vec<String>,
+}
+
+impl PruneArguments {
+    /// Asks on a terminal. Elsewhere there is nobody to ask, and no answer is a no.
+    pub fn ensure_consent(&self, consent: Consent) -> Result<(), Failure> {
+        let Consent { what, names } = consent;
+        if self.force || names.is_empty() {
+            return Ok(());
+        }
+        let refused = || Failure::new(format!("the {what} {} stay", names.join(", "))).exit(Exit::Refused);
+        if !terminal::is_interactive() {
+            return Err(refused().hint("add `--force` to remove them without being asked"));
+        }
+        let mut stderr = std::io::stderr();
+        write!(stderr, "Remove the {what} {}? Type `yes`: ", names.join(", "))?;
+        stderr.flush()?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        if answer.trim() == "yes" { Ok(()) } else { Err(refused()) }
+    }
+}
+
+/// One volume as `--json` shows it.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    #[serde(flatten)]
+    record: &'a VolumeRecord,
+    /// Where its data is on this host.
+    path: PathBuf,
+    /// The containers that mount it.
+    used_by: Vec<String>,
+}
+
+pub fn run(arguments: &VolumeArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    match &arguments.command {
+        VolumeCommand::Ls { quiet } => list(*quiet, context, output),
+        VolumeCommand::Inspect { names } => inspect(names, context, output),
+        VolumeCommand::Create { labels, name } => create(name, labels, context, output),
+        VolumeCommand::Rm { names } => remove(names, context, output),
+        VolumeCommand::Prune { all, consent } => prune(*all, consent, context, output),
+    }
+}
+
+fn list(quiet: bool, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let (volumes, containers) = read(context, output)?;
+    let names: Vec<String> = volumes.iter().map(VolumeRecord::full_name).collect();
+    let rows: Vec<Row<'_>> = volumes.iter().map(|record| row(record, &containers, context)).collect();
+    match (quiet, output.format()) {
+        (true, Format::Text) => output.text(&names.iter().map(|name| format!("{name}\n")).collect::<String>())?,
+        (true, Format::Json) => output.document(&names)?,
+        (false, Format::Json) => output.document(&rows)?,
+        (false, Format::Text) => output.text(&table(&rows))?,
+    }
+    Ok(Exit::Done)
+}
+
+fn inspect(names: &[String], context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let (volumes, containers) = read(context, output)?;
+    let chosen = names.iter().map(|name| one(&volumes, name)).collect::<Result<Vec<_>, Failure>>()?;
+    output.document(&chosen.into_iter().map(|record| row(record, &containers, context)).collect::<Vec<_>>())?;
+    Ok(Exit::Done)
+}
+
+fn read(context: &Context, output: &Output) -> Result<(Vec<VolumeRecord>, Vec<ContainerRecord>), Failure> {
+    let found = records::volumes(&context.paths)?;
+    found.unreadable.iter().for_each(|record| output.warning(&record.to_string()));
+    let mut volumes = found.records;
+    volumes.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok((volumes, records::containers(&context.paths)?.records))
+}
+
+fn row<'a>(record: &'a VolumeRecord, containers: &[ContainerRecord], context: &Context) -> Row<'a> {
+    Row { record, path: context.paths.volume_data(&record.key), used_by: users(record, containers, context) }
+}
+
+/// By name, as containers of its own project have it, or by place, as `run -v PROJECT/NAME` has it.
+fn users(record: &VolumeRecord, containers: &[ContainerRecord], context: &Context) -> Vec<String> {
+    let data = context.paths.volume_data(&record.key);
+    let uses = |container: &&ContainerRecord| {
+        let by_name =
+            container.project == record.key.project && container.spec.volumes().any(|name| *name == record.key.name);
+        by_name || container.spec.binds().any(|source| source == data)
+    };
+    containers.iter().filter(uses).map(ContainerRecord::full_name).collect()
+}
+
+fn table(rows: &[Row<'_>]) -> String {
+    let mut table = Table::new(&["NAME", "USED BY", "PATH"]);
+    for row in rows {
+        let used_by = if row.used_by.is_empty() { "-".to_owned() } else { row.used_by.join(", ") };
+        table.row(vec![row.record.full_name(), used_by, row.path.display().to_string()]);
+    }
+    table.render()
+}
+
+fn create(name: &str, labels: &[String], context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let parsed: ResourceName =
+        name.parse().map_err(|error| Failure::from(error).context(format!("`{name}` is not a name")))?;
+    let labels = label_table(labels).into_iter();
+    let labels = labels.filter_map(|(key, value)| Some((key, value.as_str()?.replace("$$", "$")))).collect();
+    let key = VolumeKey { project: Whose::Nobody, name: parsed };
+    let session = Session::open(context)?;
+    let _lock = by_hand::lock(&session, output)?;
+    if records::volumes(&context.paths)?.records.iter().any(|record| record.key == key) {
+        return Err(Failure::new(format!("there is a volume `{name}` already")));
+    }
+    let record = VolumeRecord { version: RECORD_VERSION, key, spec: VolumeSpec { owner: None, labels } };
+    session.host.perform(&Action::EnsureVolume { record }).map_err(Failure::engine)?;
+    answer(&[name.to_owned()], output)
+}
+
+fn remove(names: &[String], context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let session = Session::open(context)?;
+    let _lock = by_hand::lock(&session, output)?;
+    let (volumes, containers) = read(context, output)?;
+    // All or nothing: a list of which some cannot go was not meant so.
+    let mut leaving = Vec::new();
+    for name in names {
+        let record = one(&volumes, name)?;
+        if let Whose::Project(project) = &record.key.project {
+            return Err(Failure::new(format!("volume `{name}` belongs to project {project}")).hint(format!(
+                "take it out of the manifest, and `evenkeel apply --remove-volume {}`",
+                record.key.name
+            )));
+        }
+        if let Some(user) = users(record, &containers, context).first() {
+            return Err(Failure::new(format!("container {user} uses volume `{name}`"))
+                .hint(format!("`evenkeel rm {user}` removes it")));
+        }
+        leaving.push(record);
+    }
+    go(&leaving, &session, output)
+}
+
+fn prune(all: bool, consent: &PruneArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let session = Session::open(context)?;
+    let _lock = by_hand::lock(&session, output)?;
+    let (volumes, containers) = read(context, output)?;
+    let is_unused = |record: &&VolumeRecord| {
+        record.key.project == Whose::Nobody
+            && (all || record.spec.is_anonymous())
+            && users(record, &containers, context).is_empty()
+    };
+    let leaving: Vec<&VolumeRecord> = volumes.iter().filter(is_unused).collect();
+    let names = leaving.iter().map(|record| record.full_name()).collect();
+    consent.ensure_consent(Consent { what: "volumes", names })?;
+    go(&leaving, &session, output)
+}
+
+fn go(leaving: &[&VolumeRecord], session: &Session, output: &Output) -> Result<Exit, Failure> {
+    for record in leaving {
+        let action = Action::RemoveVolume { key: record.key.clone() };
+        session.host.perform(&action).map_err(Failure::engine)?;
+    }
+    answer(&leaving.iter().map(|record| record.full_name()).collect::<Vec<_>>(), output)
+}
+
+fn answer(names: &[String], output: &Output) -> Result<Exit, Failure> {
+    match output.format() {
+        Format::Json => output.document(&names)?,
+        Format::Text => output.text(&names.iter().map(|name| format!("{name}\n")).collect::<String>())?,
+    }
+    Ok(Exit::Done)
+}
+
+fn one<'a>(volumes: &'a [VolumeRecord], word: &str) -> Result<&'a VolumeRecord, Failure> {
+    volumes.iter().find(|record| record.full_name() == word).ok_or_else(|| {
+        Failure::new(format!("there is no volume `{word}`"))
+            .hint("`evenkeel volume ls` lists them; one of a project is PROJECT/NAME")
+    })
+}

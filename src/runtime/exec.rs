@@ -3,8 +3,9 @@
 //! ```text
 //! parent                                   child (born in the container's pid namespace; in version 2 in its cgroup)
 //!  setns(pidfd, pid); clone3; setns back    new session, no descriptors but its own, not dumpable
-//!  place in the cgroup (version 1)          setns(pidfd): mount, network, IPC, UTS and cgroup namespaces at once
-//!  Placed, Start  ------------------------> from here on as the first process: see steps 16 to 24 in `init`
+//!                                           join the cgroup (version 1)
+//!                                           setns(pidfd): mount, network, IPC, UTS and cgroup namespaces at once
+//!  Start  --------------------------------> from here on as the first process: see steps 16 to 24 in `init`
 //! ```
 //!
 //! While the child is still this program, it already lives beside the container's processes. It is not dumpable, so
@@ -19,7 +20,7 @@ use oci_spec::runtime::{Process as ProcessSpec, Spec};
 use rustix::fs::{Mode, OFlags, fstatfs, open};
 use rustix::process::Pid;
 
-use super::cgroup::{self, Cgroup};
+use super::cgroup::{self, Cgroup, Entrance};
 use super::error::{Context, RuntimeError, invalid};
 use super::handshake::{self, Channel, Word};
 use super::launch::{Child, ChildrenIn, Inheritance, Process, Stdio, become_child};
@@ -70,10 +71,6 @@ pub fn exec(request: &Request<'_>) -> Result<Process, RuntimeError> {
         None => None,
     };
     let child = clone_child(request, &program, cgroup.as_ref())?;
-    if let Some(cgroup) = &cgroup {
-        cgroup.place(child.pid())?;
-    }
-    child.tell(Word::Placed)?;
     child.tell(Word::Start)?;
     let terminal = child.created()?;
     Ok(Process { terminal, warnings: program.warnings, ..child.executed()? })
@@ -99,9 +96,12 @@ fn clone_child(request: &Request<'_>, program: &Program, cgroup: Option<&Cgroup>
     let joined = ChildrenIn::join(request.target.pidfd, format_args!("of process {}", request.target.pid))?;
     let copy = clone3(0, birthplace.as_ref().map(OwnedFd::as_fd)).during("make", "a process");
     match copy {
-        Ok(Copy::Child(_)) => {
+        Ok(Copy::Child(one_thread)) => {
             drop(ours);
-            become_child(&theirs, || run(request, program, &theirs))
+            become_child(&theirs, || {
+                Entrance::open(cgroup)?.enter(&one_thread)?;
+                run(request, program, &theirs)
+            })
         }
         Ok(Copy::Parent { pid, pidfd }) => {
             let child = Child::new(pid, pidfd, ours);
@@ -124,7 +124,6 @@ fn run(request: &Request<'_>, program: &Program, channel: &Channel) -> Result<In
         Stdio::Terminal => Some(open_terminal(program)?),
         Stdio::Descriptors { .. } => None,
     };
-    channel.expect(Word::Placed).during("wait for", "the cgroups")?;
     let command = init::get_ready(program, request.stdio, terminal.as_ref())?;
     channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
     drop(terminal);

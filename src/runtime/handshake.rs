@@ -5,7 +5,6 @@
 //! ```text
 //! parent                                child
 //!   | <----- Born(pid) [+pidfd] --------- |   where a process in between made the first process (see `init`)
-//!   | -- Placed ------------------------> |   it is in its cgroups
 //!   | <--------------------- Assembled -- |   (where hooks run before pivot_root: all is mounted)
 //!   | -- Hooked ------------------------> |   (the parent's hooks have run)
 //!   | <------------- Created [+terminal]- |   all is set up; only execve is left
@@ -29,7 +28,6 @@ use rustix::process::Pid;
 
 use super::error::{Context, RuntimeError};
 
-const PLACED: u8 = b'P';
 const ASSEMBLED: u8 = b'A';
 const HOOKED: u8 = b'H';
 const CREATED: u8 = b'C';
@@ -63,7 +61,6 @@ pub(super) enum Report {
 /// What the parent says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Word {
-    Placed,
     Hooked,
     Start,
 }
@@ -88,7 +85,6 @@ impl Channel {
 
     pub(super) fn tell(&self, word: Word) -> io::Result<()> {
         let tag = match word {
-            Word::Placed => PLACED,
             Word::Hooked => HOOKED,
             Word::Start => START,
         };
@@ -99,7 +95,7 @@ impl Channel {
     pub(super) fn expect(&self, word: Word) -> io::Result<()> {
         let (packet, _) = self.receive()?;
         match (packet.first(), word) {
-            (Some(&PLACED), Word::Placed) | (Some(&HOOKED), Word::Hooked) | (Some(&START), Word::Start) => Ok(()),
+            (Some(&HOOKED), Word::Hooked) | (Some(&START), Word::Start) => Ok(()),
             _ => Err(io::Error::from_raw_os_error(libc::EPIPE)),
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //!  in the host's tree                      in the container's tree
 //!   1 signals as new; no file mode mask     13 pivot_root; the host's tree is gone
-//!   2 new session, new session keyring      14 wait: the parent has placed us in our cgroups
+//!   2 new session, new session keyring      14 join our cgroups
 //!   3 OOM score; not dumpable               15 new cgroup namespace
 //!   4 join namespaces given by path;        16 look up user; enter the working directory
 //!     close what is not ours                17 standard descriptors, controlling terminal
@@ -23,15 +23,14 @@
 //! process, whose other namespaces then belong to that user namespace. The parent hears of that process from it, and
 //! is its parent all the same (clone(2), `CLONE_PARENT`).
 //!
-//! Step 14 is late on purpose: moving a process into a version 1 cgroup waits 6 to 15 ms for an RCU grace period
-//! (measured), and the parent does that while the child mounts. Hooks of creation bring steps 14 and 15 before 13.
+//! Step 14 is late on purpose: what it takes to build the container does not count against its limits of memory and
+//! processes. Hooks of creation bring steps 14 and 15 before 13. In version 2 the process is born in its cgroup.
 //!
 //! Nothing below the container's /proc is opened, and nothing of its /dev by name (CVE-2025-31133, CVE-2025-52565,
 //! CVE-2025-52881). An error at any step goes to the parent as data; then the child ends.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 
 use rustix::fs::{FileType, Mode, Uid, fchown, fstat};
 use rustix::process::{
@@ -41,6 +40,7 @@ use rustix::system::{setdomainname, sethostname};
 use rustix::thread::set_no_new_privs;
 
 use super::capabilities;
+use super::cgroup::{Cgroup, Entrance};
 use super::command::{self, Command};
 use super::error::{Context, RuntimeError, invalid};
 use super::handshake::{Channel, Word};
@@ -61,7 +61,7 @@ use crate::sys::clone::{Copy, OneThread, clone_sibling};
 pub(super) fn run(
     setup: &Setup<'_>,
     users: &Users,
-    cgroups: &[PathBuf],
+    cgroup: Option<&Cgroup>,
     channel: &Channel,
     one_thread: &OneThread,
 ) -> Result<Infallible, RuntimeError> {
@@ -77,7 +77,7 @@ pub(super) fn run(
     let gate = setup.caller.gate.map(|gate| gate.as_fd());
     let kept: Vec<BorrowedFd<'_>> = users.descriptors().chain(pid_namespace).map(OwnedFd::as_fd).chain(gate).collect();
     keep_only(channel, setup.stdio, inheritance, &kept)?;
-    let outside = outside::open(setup, users, cgroups)?;
+    let outside = outside::open(setup, users, cgroup)?;
     match setup.namespaces.need_a_process_between() {
         true => hand_over(setup, users, outside, channel, one_thread),
         false => go_on(setup, outside, channel, one_thread),
@@ -138,7 +138,7 @@ fn go_on(
         sys::loopback::raise().during("raise the interface", "lo")?;
     }
     name_host(setup)?;
-    let terminal = build_tree(setup, outside, channel)?;
+    let terminal = build_tree(setup, outside, channel, one_thread)?;
     let program = &setup.program;
     let command = get_ready(program, setup.stdio, terminal.as_ref())?;
     channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
@@ -236,8 +236,13 @@ fn name_host(setup: &Setup<'_>) -> Result<(), RuntimeError> {
 }
 
 /// Steps 8 to 15.
-fn build_tree(setup: &Setup<'_>, outside: Outside, channel: &Channel) -> Result<Option<Terminal>, RuntimeError> {
-    let Outside { root, sources, nodes, own } = outside;
+fn build_tree(
+    setup: &Setup<'_>,
+    outside: Outside,
+    channel: &Channel,
+    one_thread: &OneThread,
+) -> Result<Option<Terminal>, RuntimeError> {
+    let Outside { root, sources, nodes, entrance, own } = outside;
     rootfs::attach_root(root.as_fd())?;
     let mut devpts = None;
     for (mount, source) in setup.mounts.iter().zip(sources) {
@@ -258,17 +263,21 @@ fn build_tree(setup: &Setup<'_>, outside: Outside, channel: &Channel) -> Result<
     sysctl::apply(&setup.sysctls, |sysctl| own & sysctl.namespace as u64 != 0)?;
     masks::make_read_only(root.as_fd(), &setup.read_only)?;
     masks::mask(root.as_fd(), &setup.masked)?;
-    if let (true, Some(state)) = (setup.is_hooked, setup.caller.state) {
-        wait_for_cgroups(setup, channel)?;
-        channel.assembled().during("report to", "the parent")?;
-        channel.expect(Word::Hooked).during("wait for", "the hooks")?;
-        fchdir(&root).during("enter", "the root filesystem")?;
-        umask(Mode::from_raw_mode(setup.program.umask));
-        hooks::run(setup.spec, Moment::CreateContainer, state, Some(getpid()))?;
-    }
+    let entrance = match setup.caller.state.filter(|_| setup.is_hooked) {
+        Some(state) => {
+            join_cgroups(setup, entrance, one_thread)?;
+            channel.assembled().during("report to", "the parent")?;
+            channel.expect(Word::Hooked).during("wait for", "the hooks")?;
+            fchdir(&root).during("enter", "the root filesystem")?;
+            umask(Mode::from_raw_mode(setup.program.umask));
+            hooks::run(setup.spec, Moment::CreateContainer, state, Some(getpid()))?;
+            None
+        }
+        None => Some(entrance),
+    };
     rootfs::enter(root.as_fd(), setup.access, setup.propagation)?;
-    if !setup.is_hooked {
-        wait_for_cgroups(setup, channel)?;
+    if let Some(entrance) = entrance {
+        join_cgroups(setup, entrance, one_thread)?;
     }
     Ok(terminal)
 }
@@ -291,8 +300,8 @@ fn open_terminal(setup: &Setup<'_>, root: BorrowedFd<'_>, devpts: Option<OwnedFd
 }
 
 /// Steps 14 and 15.
-fn wait_for_cgroups(setup: &Setup<'_>, channel: &Channel) -> Result<(), RuntimeError> {
-    channel.expect(Word::Placed).during("wait for", "the cgroups")?;
+fn join_cgroups(setup: &Setup<'_>, entrance: Entrance, one_thread: &OneThread) -> Result<(), RuntimeError> {
+    entrance.enter(one_thread)?;
     if setup.namespaces.fresh_cgroup {
         sys::namespace::unshare(libc::CLONE_NEWCGROUP).during("make", "a cgroup namespace")?;
     }

@@ -1,6 +1,6 @@
 //! Starting the first process of a container.
 //!
-//! The parent's side: prepare, make the cgroup, clone3(2), place the child, listen. The child's side is `init`.
+//! The parent's side: prepare, make the cgroup, clone3(2), listen. The child's side is `init`.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -123,7 +123,6 @@ pub fn create(request: &Request<'_>) -> Result<Created, RuntimeError> {
 /// A container whose first process exists and builds the rest. Dropped, the process ends and is waited for.
 pub struct Begun<'a> {
     child: Child,
-    cgroup: Option<Cgroup>,
     /// Of which hooks are to be run on the way.
     hooked: Option<(&'a Spec, &'a State)>,
     warnings: Vec<Warning>,
@@ -136,7 +135,7 @@ pub fn begin<'a>(request: &Request<'a>) -> Result<Begun<'a>, RuntimeError> {
     let users = Users::ensure(&setup)?;
     let child = clone_child(&setup, &users, cgroup.as_ref())?;
     let hooked = request.caller.state.filter(|_| setup.is_hooked).map(|state| (request.spec, state));
-    Ok(Begun { child, cgroup, hooked, warnings: setup.program.warnings })
+    Ok(Begun { child, hooked, warnings: setup.program.warnings })
 }
 
 impl Begun<'_> {
@@ -147,11 +146,7 @@ impl Begun<'_> {
 
     /// The second half of [`create`].
     pub fn finish(self) -> Result<Created, RuntimeError> {
-        let Begun { child, cgroup, hooked, warnings } = self;
-        if let Some(cgroup) = &cgroup {
-            cgroup.place(child.pid)?;
-        }
-        child.tell(Word::Placed)?;
+        let Begun { child, hooked, warnings } = self;
         if let Some((spec, state)) = hooked {
             child.assembled()?;
             hooks::run(spec, Moment::Prestart, state, Some(child.pid))?;
@@ -295,14 +290,13 @@ fn clone_child(setup: &Setup<'_>, users: &Users, cgroup: Option<&Cgroup>) -> Res
         Some((namespace, path)) if !is_between => Some(ChildrenIn::join(namespace.as_fd(), path.display())?),
         _ => None,
     };
-    let directories = cgroup.map(Cgroup::directories).unwrap_or_default();
     let (ours, theirs) = handshake::pair()?;
     let copy =
         clone3(kinds, birthplace.as_ref().map(OwnedFd::as_fd)).during("make", "the container's first process")?;
     match copy {
         Copy::Child(one_thread) => {
             drop(ours);
-            become_child(&theirs, || init::run(setup, users, &directories, &theirs, &one_thread))
+            become_child(&theirs, || init::run(setup, users, cgroup, &theirs, &one_thread))
         }
         Copy::Parent { pid, pidfd } => {
             drop(theirs);

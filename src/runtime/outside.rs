@@ -6,8 +6,8 @@
 //! container gets is made into mounts that are attached nowhere, and only attached inside.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 
+use super::cgroup::{Cgroup, Entrance};
 use super::error::{Context, RuntimeError};
 use super::mounts::{self, Source};
 use super::prepare::{MountPoint, Namespaces, Owners, Setup};
@@ -29,6 +29,7 @@ pub(super) struct Outside {
     pub sources: Vec<Source>,
     /// One for each of `devices::wanted`, where nodes cannot be made inside.
     pub nodes: Option<Vec<OwnedFd>>,
+    pub entrance: Entrance,
     /// As [`Users::own`].
     pub own: u64,
 }
@@ -82,12 +83,13 @@ fn owned_kinds(namespaces: &Namespaces, users: &OwnedFd) -> Result<u64, RuntimeE
 }
 
 /// Opens and makes it all. This process needs a mount namespace of its own, and cuts it off from the host's.
-/// `cgroups` are the directories of the container's cgroup.
-pub(super) fn open(setup: &Setup<'_>, users: &Users, cgroups: &[PathBuf]) -> Result<Outside, RuntimeError> {
+pub(super) fn open(setup: &Setup<'_>, users: &Users, cgroup: Option<&Cgroup>) -> Result<Outside, RuntimeError> {
+    let entrance = Entrance::open(cgroup)?;
+    let directories = cgroup.map(Cgroup::directories).unwrap_or_default();
     // A source has the propagation that `rslave` and `rshared` need only while the host's tree is not cut off.
     let mut sources = Vec::with_capacity(setup.mounts.len());
     for mount in &setup.mounts {
-        sources.push(mounts::open_source(mount, users.of(mount), cgroups)?);
+        sources.push(mounts::open_source(mount, users.of(mount), &directories)?);
     }
     rootfs::detach_from_host()?;
     for (mount, source) in setup.mounts.iter().zip(&mut sources) {
@@ -99,7 +101,7 @@ pub(super) fn open(setup: &Setup<'_>, users: &Users, cgroups: &[PathBuf]) -> Res
     let root = rootfs::assemble(setup.root, container.map(|container| container.fd.as_fd()))?;
     let nodes =
         container.map(|container| devices::make_outside(&devices::wanted(setup)?, setup.root, &container.mapping));
-    Ok(Outside { root, sources, nodes: nodes.transpose()?, own: users.own })
+    Ok(Outside { root, sources, nodes: nodes.transpose()?, entrance, own: users.own })
 }
 
 /// Whether the container's own root may make such a filesystem: what shows a namespace needs power over that

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxBuilder, Spec};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cli::failure::Failure;
@@ -38,11 +39,19 @@ pub fn read(path: &Path, id: &str) -> Result<Bundle, Failure> {
 /// The configuration, and the properties in it that are not known.
 pub fn parse(text: &str, id: &str) -> Result<(Spec, Vec<String>), Failure> {
     let value: Value = serde_json::from_str(text)?;
-    let mut spec: Spec = serde_json::from_value(value.clone())?;
+    let mut spec = Spec::deserialize(&value)?;
     let mut unknown = Vec::new();
     collect_unknown("", &value, &serde_json::to_value(&spec)?, &mut unknown);
     place(&mut spec, id)?;
     Ok((spec, unknown))
+}
+
+/// The configuration of the container `id`, once it has been [`parse`]d: who looks for what is not known reads it three
+/// times.
+pub fn parse_again(text: &str, id: &str) -> Result<Spec, Failure> {
+    let mut spec = serde_json::from_str(text)?;
+    place(&mut spec, id)?;
+    Ok(spec)
 }
 
 /// Without `linux.cgroupsPath` the container's cgroup has its id as name, as with runc.

@@ -54,9 +54,17 @@ use store::Store;
 /// Under `evenkeel`, the command that stands in front.
 pub const NAME: &str = "runtime";
 
+/// The commands that start processes. Elsewhere one of these words may be a container's id, which does no harm.
+const STARTERS: [&str; 3] = ["create", "run", "exec"];
+
 /// Reads the arguments, the program's name first, runs the command, and says with which code to exit. A command that
 /// starts processes first executes this program again, through a mount that nobody can write to.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if STARTERS.iter().any(|name| arguments.iter().any(|argument| argument == name)) {
+        // Early, so that nothing is done twice. Where it fails, the command itself tries again, and knows the log.
+        let _ = handover::get_ready();
+    }
     let parsed = match Arguments::try_parse_from(arguments) {
         Ok(parsed) => parsed,
         Err(error) => return super::told(&error, Exit::Usage),

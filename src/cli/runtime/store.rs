@@ -291,7 +291,7 @@ impl Container {
         let path = self.directory.join(CONFIG);
         let cannot = |failure: Failure| failure.context(format!("cannot read `{}`", path.display()));
         let text = fs::read_to_string(&path).map_err(|error| cannot(error.into()))?;
-        Ok(bundle::parse(&text, &self.record.id).map_err(cannot)?.0)
+        bundle::parse_again(&text, &self.record.id).map_err(cannot)
     }
 
     /// As hooks are told of it, but for status and process.

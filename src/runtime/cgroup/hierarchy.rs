@@ -55,14 +55,19 @@ const BUILT_IN: [Controller; 3] = [Controller::Cpuacct, Controller::Devices, Con
 
 /// Linux, magic.h: what statfs(2) says of a version 2 tree.
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
+/// And of a version 1 hierarchy.
+const CGROUP_MAGIC: i64 = 0x0027_e0eb;
 
 const USUAL_PLACE: &str = "/sys/fs/cgroup";
 
-/// Looks at this process's mounts.
+/// Looks at the usual places, then at this process's mounts: their table can be long, and the kernel writes it anew for
+/// each reader.
 pub fn detect() -> Result<Hierarchy, RuntimeError> {
-    // The usual place of a version 2 host needs no table of mounts, which can be long.
-    if rustix::fs::statfs(USUAL_PLACE).is_ok_and(|found| found.f_type == CGROUP2_MAGIC) {
+    if is_of(Path::new(USUAL_PLACE), CGROUP2_MAGIC) {
         return unified(Path::new(USUAL_PLACE));
+    }
+    if let Some(controllers) = at_usual_places() {
+        return Ok(Hierarchy { layout: Layout::V1, controllers, unified: PathBuf::from(USUAL_PLACE) });
     }
     let table = files::read(Path::new("/proc/self"), "mountinfo")?;
     let mounts: Vec<(PathBuf, String, BTreeSet<String>)> = table.lines().filter_map(mount).collect();
@@ -82,6 +87,21 @@ pub fn detect() -> Result<Hierarchy, RuntimeError> {
         // Nothing is mounted: nothing can be limited, and who asks for it is told so.
         None => Ok(Hierarchy { layout: Layout::V1, controllers, unified: PathBuf::from(USUAL_PLACE) }),
     }
+}
+
+fn is_of(path: &Path, filesystem: i64) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type == filesystem)
+}
+
+/// A directory of the controller's name for each; a link where several share a hierarchy (`cpu` to `cpu,cpuacct`).
+/// `None` where one is missing: it may be elsewhere.
+fn at_usual_places() -> Option<BTreeMap<Controller, PathBuf>> {
+    let place = |(controller, name): (Controller, &str)| {
+        let path = Path::new(USUAL_PLACE).join(name);
+        let point = fs::read_link(&path).map_or_else(|_| path.clone(), |target| Path::new(USUAL_PLACE).join(target));
+        is_of(&point, CGROUP_MAGIC).then_some((controller, point))
+    };
+    NAMES.into_iter().map(place).collect()
 }
 
 fn unified(point: &Path) -> Result<Hierarchy, RuntimeError> {

@@ -13,13 +13,14 @@ use crate::sys::seccomp::{self, Instruction};
 
 /// A compiled profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::runtime) struct Filter {
+pub struct Filter {
     pub(super) program: Vec<Instruction>,
     flags: u64,
 }
 
 impl Filter {
-    pub(in crate::runtime) fn install(&self) -> Result<(), RuntimeError> {
+    /// Filters the system calls of this thread, and of what it executes, from here on.
+    pub fn install(&self) -> Result<(), RuntimeError> {
         seccomp::install(&self.program, self.flags).map(drop).during("install", "the seccomp filter")
     }
 }
@@ -44,7 +45,7 @@ const AARCH64: Abi = Abi { column: 3, audit: 0xc000_00b7, first: 0 };
 type Verdicts = BTreeMap<u32, Verdict>;
 
 /// Compiles `profile`.
-pub(in crate::runtime) fn compile(profile: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
+pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
     if profile.listener_path().is_some() || profile.listener_metadata().is_some() {
         return Err(unsupported("linux.seccomp.listenerPath", "notifications are not handed on"));
     }

@@ -21,6 +21,6 @@ mod parity;
 mod profile;
 mod table;
 
-pub(super) use compile::{Filter, compile};
+pub use compile::{Filter, compile};
 pub use docker::{Surroundings, from_docker};
 pub use profile::default_profile;

@@ -165,9 +165,30 @@ fn every_manifest_of_the_readme_is_valid() {
 }
 
 #[test]
+fn validate_checks_the_host_file_beside_the_manifest() {
+    let host_file = "[registries.\"docker.io\"]\nmirors = []\n";
+    let files = [("evenkeel.toml", VALID), ("wrong.toml", "projct = 1\n"), ("host.toml", host_file), ("good.toml", "")];
+    let good = run(&files, &["validate", "--host-config", "good.toml"]);
+    assert_eq!(code(&good), 0, "{}", stderr(&good));
+    assert!(stdout(&good).ends_with("host file good.toml is valid\n"), "{}", stdout(&good));
+    let both = run(&files, &["validate", "-f", "wrong.toml", "--host-config", "host.toml"]);
+    let told = stderr(&both);
+    assert_eq!(code(&both), 1);
+    for part in ["host.toml:2:1", "did you mean `mirrors`?", "wrong.toml:1:1", "1 problem in the host file, "] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let json = run(&files, &["validate", "-f", "wrong.toml", "--host-config", "host.toml", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&stderr(&json)).unwrap();
+    let files: Vec<_> = document["problems"].as_array().unwrap().iter().map(|problem| &problem["file"]).collect();
+    assert!(files.contains(&&"host.toml".into()) && files.contains(&&"wrong.toml".into()), "{document}");
+}
+
+#[test]
 fn the_schema_is_the_one_that_is_kept() {
     let kept = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/manifest.schema.json")).unwrap();
     assert_eq!(stdout(&run(&[], &["schema"])), kept);
+    let kept = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/host.schema.json")).unwrap();
+    assert_eq!(stdout(&run(&[], &["schema", "--host"])), kept);
 }
 
 #[test]

@@ -16,6 +16,8 @@ mod login;
 mod made;
 #[path = "host_image/mirrors.rs"]
 mod mirrors;
+#[path = "host_image/push.rs"]
+mod push;
 #[path = "host_image/registry.rs"]
 mod registry;
 #[path = "host_image/secure.rs"]

@@ -78,13 +78,14 @@ struct Account {
     label: &'static str,
     hints: Vec<String>,
     /// What is wrong in manifests, each with its place.
-    problems: Option<Problems>,
+    problems: Vec<Problems>,
 }
 
 impl Failure {
     pub fn new(message: impl Into<String>) -> Failure {
         let message = message.into();
-        let account = Account { message, causes: Vec::new(), label: "caused by: ", hints: Vec::new(), problems: None };
+        let account =
+            Account { message, causes: Vec::new(), label: "caused by: ", hints: Vec::new(), problems: Vec::new() };
         Failure { exit: Exit::Error, account: Box::new(account) }
     }
 
@@ -92,15 +93,22 @@ impl Failure {
     pub fn problems(problems: Problems) -> Failure {
         let count = super::phrase::counted(problems.count() as u64, "problem");
         let mut failure = Failure::new(format!("{count} in the manifest"));
-        failure.account.problems = Some(problems);
+        failure.account.problems.push(problems);
         failure
+    }
+
+    /// Two files of which neither says something that can be done.
+    pub fn and(mut self, other: Failure) -> Failure {
+        self.account.message = format!("{}, {}", self.account.message, other.account.message);
+        self.account.problems.extend(other.account.problems);
+        self
     }
 
     /// The host file does not say something that can be done.
     pub fn host_problems(problems: Problems) -> Failure {
         let count = super::phrase::counted(problems.count() as u64, "problem");
         let mut failure = Failure::new(format!("{count} in the host file"));
-        failure.account.problems = Some(problems);
+        failure.account.problems.push(problems);
         failure
     }
 
@@ -188,16 +196,16 @@ impl Failure {
 impl Account {
     fn render(&self, format: Format) -> String {
         if format == Format::Json {
-            let problems = self.problems.as_ref().map(Problems::located).unwrap_or_default();
+            let problems = self.problems.iter().flat_map(Problems::located).collect();
             let document = Document { error: &self.message, causes: &self.causes, hints: &self.hints, problems };
             // Strings and lists of strings always serialise.
             return serde_json::to_string(&document).unwrap_or_default() + "\n";
         }
         let (red, bold) = (super::output::ERROR, super::output::STRONG);
         let mut text = String::new();
-        if let Some(problems) = &self.problems {
+        for problems in &self.problems {
             // Styles that stderr does not show are taken out when it is written.
-            text = problems.render(Colour::Ansi) + "\n\n";
+            text += &(problems.render(Colour::Ansi) + "\n\n");
         }
         // Writing to a String does not fail.
         let _ = writeln!(text, "{red}error:{red:#} {}", self.message);

@@ -66,7 +66,12 @@ fn building(event: Event<'_>) -> String {
         Event::Step { line, instruction, cached: false } => format!("line {line}: {instruction}"),
         Event::Step { line, instruction, cached: true } => format!("line {line}: {instruction}  (built before)"),
         Event::Output { line } => format!("  | {line}"),
-        Event::Present { .. } | Event::Read { .. } | Event::Unpacked { .. } | Event::Retrying { .. } => String::new(),
+        Event::Present { .. }
+        | Event::Read { .. }
+        | Event::Unpacked { .. }
+        | Event::Sent { .. }
+        | Event::Stored { .. }
+        | Event::Retrying { .. } => String::new(),
     }
 }
 
@@ -78,7 +83,11 @@ impl Progress for Logged {
         match event {
             Event::Step { .. } | Event::Output { .. } => tracing::info!("{}", building(event)),
             Event::Retrying { layer, reason } => tracing::warn!("layer {layer}: {reason}, trying again"),
-            Event::Present { .. } | Event::Read { .. } | Event::Unpacked { .. } => {}
+            Event::Present { .. }
+            | Event::Read { .. }
+            | Event::Unpacked { .. }
+            | Event::Sent { .. }
+            | Event::Stored { .. } => {}
         }
     }
 }
@@ -88,7 +97,8 @@ impl Progress for Layers {
         match event {
             Event::Present { .. } => {}
             Event::Read { layer, bytes, total } => self.bar(layer, total).set_position(bytes),
-            Event::Unpacked { layer } => {
+            Event::Sent { layer, bytes, total } => self.bar(layer, Some(total)).set_position(bytes),
+            Event::Unpacked { layer } | Event::Stored { layer, .. } => {
                 let bar = self.bars.lock().unwrap_or_else(PoisonError::into_inner).remove(layer);
                 if let Some(bar) = bar {
                     bar.finish_and_clear();

@@ -23,8 +23,11 @@ struct Document {
 }
 
 pub fn run(context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let (_, host_file) = context.host_config()?;
-    let desired = context.load()?.desired;
+    let (host_file, desired) = match (context.host_config(), context.load()) {
+        (Ok((_, host_file)), Ok(loaded)) => (host_file, loaded.desired),
+        (Err(host_file), Err(manifest)) => return Err(host_file.and(manifest)),
+        (Err(failure), Ok(_)) | (Ok(_), Err(failure)) => return Err(failure),
+    };
     let document = Document {
         valid: true,
         project: desired.project,

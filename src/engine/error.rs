@@ -50,6 +50,12 @@ pub enum EngineError {
         #[source]
         source: Box<super::image::ImageError>,
     },
+    #[error("cannot push `{destination}`")]
+    Push {
+        destination: String,
+        #[source]
+        source: Box<super::image::ImageError>,
+    },
     #[error("image `{0}` is not on this host")]
     NoImage(String),
     #[error("cannot {operation} {subject}")]
@@ -103,7 +109,9 @@ impl EngineError {
             EngineError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room on the disk, then apply again: nothing half-made was kept".into())
             }
-            EngineError::Image { source, .. } | EngineError::Images { source } => source.hint(),
+            EngineError::Image { source, .. } | EngineError::Push { source, .. } | EngineError::Images { source } => {
+                source.hint()
+            }
             EngineError::Start { source, .. } | EngineError::Monitor { source, .. } => {
                 source.downcast_ref::<MonitorError>().and_then(MonitorError::hint).map(str::to_owned)
             }

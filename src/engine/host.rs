@@ -16,6 +16,7 @@ use super::container::oci::cgroup_parent;
 use super::container::{create, inside, lifecycle};
 use super::error::{At, EngineError};
 use super::files::{self, Durability};
+use super::image::push::{Push, Pushed};
 use super::image::{self, Store};
 use super::lock::{self, Lock};
 use super::network::link::Links;
@@ -172,6 +173,17 @@ impl Host {
     pub fn ensure_image(&self, source: &ImageSource) -> Result<Image, EngineError> {
         let fetched = image::ensure(&self.store, source, &self.images, &*self.progress);
         fetched.map_err(|error| EngineError::Image { source_name: source.to_string(), source: Box::new(error) })
+    }
+
+    /// What this host knows of images.
+    pub fn images(&self) -> &Store {
+        &self.store
+    }
+
+    /// Gives an image of this host to a registry.
+    pub fn push_image(&self, push: &Push<'_>) -> Result<Pushed, EngineError> {
+        let pushed = image::push::push(&self.store, push, &self.images, &*self.progress);
+        pushed.map_err(|error| EngineError::Push { destination: push.destination.to_string(), source: Box::new(error) })
     }
 
     fn remove_volume(&self, key: &crate::model::id::VolumeKey) -> Result<(), EngineError> {

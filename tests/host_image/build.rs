@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use evenkeel::engine::image::progress::Event;
-use evenkeel::engine::image::{self, ImageError, Progress};
+use evenkeel::engine::image::push::{Push, push};
+use evenkeel::engine::image::{self, ImageError, Progress, Silent};
 use evenkeel::model::build::{BuildNetwork, BuildSpec};
 use evenkeel::model::image::{Image, ImageSource, Pull};
 
+use crate::debian_registry::DebianRegistry;
 use crate::support::*;
 
 /// Everything a command needs.
@@ -389,4 +391,22 @@ fn wait_until(what: &str, holds: impl Fn() -> bool) {
         assert!(std::time::Instant::now() < deadline, "{what}");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+}
+
+/// What an instruction wrote has no recipe: its stream is written as it was for its digest.
+#[test]
+fn what_was_built_can_be_given_away() {
+    let build = Build::new(
+        "RUN [\"/bin/sh\", \"-c\", \"rm /bin/ls; mkdir -p /x/y; echo hi > /x/y/z; ln /x/y/z /x/w\"]\n\
+         RUN [\"/bin/sh\", \"-c\", \"rm -r /x; mkdir /x; chmod 1777 /x\"]\n",
+    );
+    let image = build.told().0.unwrap();
+    let registry = DebianRegistry::open();
+    let reference = format!("{}/built:1", registry.address);
+    let destination = reference.parse().unwrap();
+    let source = build.source();
+    let what = Push { source: &source, image: &image, destination: &destination };
+    push(&build.host.store, &what, &build.host.options, &Silent).unwrap();
+    let pulled = Host::new().ensure(&ImageSource::Reference(reference)).unwrap();
+    assert_eq!((pulled.id, pulled.config), (image.id, image.config));
 }

@@ -80,6 +80,31 @@ fn what_cannot_be_checked_is_not_kept() {
     assert_eq!(wrong.code, Some(64), "{}", wrong.stderr);
 }
 
+/// Where tokens are wanted, the one for a login is for nothing in particular.
+#[test]
+fn a_server_of_tokens_decides_for_its_registry() {
+    let tokens = HandMade::serve(|asked| match asked.headers.get("authorization").map(String::as_str) {
+        // user:secret
+        Some("Basic dXNlcjpzZWNyZXQ=") => (200, vec![], br#"{"token":"t"}"#.to_vec()),
+        _ => (401, vec![], br#"{"details":"incorrect username or password"}"#.to_vec()),
+    });
+    let realm = format!(r#"Bearer realm="http://{}/token",service="here""#, tokens.address);
+    let registry = HandMade::serve(move |asked| match asked.headers.get("authorization").map(String::as_str) {
+        Some("Bearer t") => (200, vec![], b"{}".to_vec()),
+        _ => (401, vec![("www-authenticate".to_owned(), realm.clone())], vec![]),
+    });
+    let host = Host::new();
+    let refused = login(&host, &registry.address, "wrong");
+    assert!(refused.stderr.contains("incorrect username or password"), "{}", refused.stderr);
+    assert!(!auth_file(&host).exists());
+    login(&host, &registry.address, "secret").ok();
+    assert!(
+        tokens.asked().iter().all(|asked| asked.line == "GET /token?service=here HTTP/1.1"),
+        "{:?}",
+        tokens.asked()
+    );
+}
+
 /// `pass` and its like: a program that keeps what it is told on standard input.
 #[test]
 fn helpers_keep_what_the_file_does_not() {

@@ -67,6 +67,16 @@ fn who_has_failed_is_named_with_the_reason() {
 }
 
 #[test]
+fn what_leads_nowhere_is_followed_for_a_while_and_asked_once() {
+    let server = HandMade::serve(|asked| {
+        (302, vec![("location".to_owned(), format!("http://{}/on", asked.headers["host"]))], vec![])
+    });
+    let error = Host::new().ensure(&reference(&server.address, "a:latest")).unwrap_err();
+    assert!(matches!(error, ImageError::Redirect { .. }), "{error:?}");
+    assert_eq!(server.asked().len(), 6);
+}
+
+#[test]
 fn a_blocked_registry_is_never_asked() {
     let made = small(LAYER_GZIP);
     let (origin, mirror) = (serving(&made, "/v2/a/"), serving(&made, "/v2/a/"));

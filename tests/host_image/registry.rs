@@ -330,6 +330,28 @@ fn several_who_want_one_image_share_one_pull() {
 }
 
 #[test]
+fn two_processes_who_want_one_image_share_one_pull() {
+    let made = small(LAYER_GZIP);
+    let all = answers(&all_of(&made));
+    let server = HandMade::serve(move |asked| answer(&all, asked));
+    let host = Host::new();
+    let pull = || {
+        let mut command = crate::cli::evenkeel(&host);
+        command.args(["--json", "image", "pull", &format!("{}/a", server.address)]);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let both = [pull(), pull()];
+    for child in both {
+        let ran = crate::cli::Ran::of(&child.wait_with_output().unwrap()).ok();
+        let pulled: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(pulled[0]["id"], made.config.digest().to_string());
+    }
+    for layer in &made.layers {
+        assert_eq!(server.count(&format!("GET /v2/a/blobs/{}", layer.blob.digest())), 1, "each layer once");
+    }
+}
+
+#[test]
 fn images_with_a_common_base_transfer_it_once() {
     let base = layer(LAYER_GZIP, tar(&[file("base", &noise(100_000))]));
     let images: Vec<Made> = (0..3)

@@ -139,3 +139,74 @@ impl BreakingLine {
         String::from_utf8_lossy(&self.sent.lock().unwrap()).to_ascii_lowercase()
     }
 }
+
+/// A line that breaks once, after so many bytes of requests.
+pub struct CutLine {
+    pub address: String,
+    cut: Arc<AtomicU64>,
+}
+
+impl CutLine {
+    pub fn to(server: &str, after: u64) -> CutLine {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let cut = Arc::new(AtomicU64::new(0));
+        let (flag, server) = (cut.clone(), server.to_owned());
+        let passed = Arc::new(AtomicU64::new(0));
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(&server) else { continue };
+                let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                thread::spawn(move || {
+                    let _ = std::io::copy(&mut from_server, &mut to_client);
+                    let _ = to_client.shutdown(Shutdown::Both);
+                });
+                let (flag, passed) = (flag.clone(), passed.clone());
+                thread::spawn(move || {
+                    let (mut client, mut server) = (client, server);
+                    let mut buffer = [0; 16 << 10];
+                    while let Ok(count @ 1..) = client.read(&mut buffer) {
+                        let passed = passed.fetch_add(count as u64, Ordering::SeqCst);
+                        if passed > after && flag.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+                            break;
+                        }
+                        if server.write_all(&buffer[..count]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = client.shutdown(Shutdown::Both);
+                    let _ = server.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        CutLine { address, cut }
+    }
+
+    pub fn has_cut(&self) -> bool {
+        self.cut.load(Ordering::SeqCst) == 1
+    }
+}
+
+/// What another server answers to the same request; in its headers `from` becomes `to`.
+pub fn forward(server: &str, asked: &Asked, from: &str, to: &str) -> Answer {
+    let mut stream = TcpStream::connect(server).unwrap();
+    let mut head = asked.line.clone() + "\r\nconnection: close\r\n";
+    for (name, value) in asked.headers.iter().filter(|(name, _)| *name != "connection") {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(b"\r\n").unwrap();
+    stream.write_all(&asked.body).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    let text = String::from_utf8(answer[..end].to_vec()).unwrap();
+    let mut lines = text.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers = lines.filter_map(|line| line.split_once(": "));
+    let ours = ["content-length", "connection", "transfer-encoding"];
+    let headers = headers.filter(|(name, _)| !ours.contains(&name.to_ascii_lowercase().as_str()));
+    let rewritten = |value: &str| if from.is_empty() { value.to_owned() } else { value.replace(from, to) };
+    let headers = headers.map(|(name, value)| (name.to_owned(), rewritten(value))).collect();
+    (status, headers, answer[end + 4..].to_vec())
+}

@@ -26,9 +26,10 @@ impl Progress for Lines {
         let line = match event {
             Event::Present { layer } => format!("layer {layer}: already here"),
             Event::Unpacked { layer } => format!("layer {layer}: done"),
+            Event::Stored { layer, how } => format!("layer {layer}: {how}"),
             Event::Retrying { layer, reason } => format!("layer {layer}: {reason}, trying again"),
             Event::Output { line } => line.to_owned(),
-            Event::Read { .. } | Event::Step { .. } => return,
+            Event::Read { .. } | Event::Sent { .. } | Event::Step { .. } => return,
         };
         anstream::eprintln!("{line}");
     }

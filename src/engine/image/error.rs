@@ -26,6 +26,8 @@ pub enum ImageError {
         #[source]
         source: io::Error,
     },
+    #[error("the registry `{registry}` leads us {problem}")]
+    Redirect { registry: String, problem: String },
     #[error("the host file blocks the registry `{registry}`")]
     Blocked { registry: String },
     #[error("the registry `{registry}` wants to be asked less{}", with_detail(detail))]
@@ -41,8 +43,16 @@ pub enum ImageError {
     Login { registry: String, detail: String },
     #[error("`{subject}` is not in the registry `{registry}`")]
     NotFound { subject: String, registry: String },
-    #[error("the registry `{registry}` does not let us read `{repository}`{}", with_detail(detail))]
-    Unauthorized { registry: String, repository: String, detail: String },
+    #[error("the registry `{registry}` does not let us {verb} `{repository}`{}", with_detail(detail))]
+    Unauthorized {
+        registry: String,
+        repository: String,
+        /// What for: `read` or `write`.
+        verb: &'static str,
+        /// 401 for a question that was not answered well enough, 403 for a no.
+        status: u16,
+        detail: String,
+    },
     #[error("the registry answered {status} to `{url}`{}", with_detail(detail))]
     Refused { url: String, status: u16, detail: String },
 
@@ -61,6 +71,8 @@ pub enum ImageError {
     Ambiguous { path: PathBuf, names: Vec<String> },
     #[error("cannot unpack the layer `{layer}`: {problem}")]
     Layer { layer: String, problem: String },
+    #[error("the layer `{layer}` cannot be made again as it was")]
+    Unrepeatable { layer: String },
     #[error("the file system of `{path}` is full")]
     DiskFull { path: PathBuf },
     #[error("cannot start the unpacking process `{path}`")]
@@ -183,6 +195,11 @@ impl ImageError {
                  `[registries.\"{registry}\"]` of the host file"
             )),
             ImageError::Mirrors { source, .. } => source.hint(),
+            ImageError::Unrepeatable { .. } => Some(
+                "it was unpacked by an earlier version, or has two members with one name; fetch the image again, or copy \
+                 it between registries"
+                    .to_owned(),
+            ),
             ImageError::Login { .. } => Some("nothing was kept".to_owned()),
             ImageError::NotFound { .. } => Some("is the name spelt right, and was this tag pushed?".to_owned()),
             ImageError::Unauthorized { registry, .. } => Some(format!(

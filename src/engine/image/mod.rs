@@ -8,6 +8,7 @@
 //!
 //! * [`store`]: what is on disk. [`ensure()`] makes a source whole there, [`observe()`] looks whether it still is.
 //! * `registry`: the OCI distribution protocol. `archive` and `rootfs`: the sources that are files.
+//! * [`push`]: the way back to a registry. `export`: the stream of a layer, made again from its tree.
 //! * [`build`]: images made here, as a Dockerfile says.
 //! * [`unpack`]: the child that turns a layer into a directory and can reach nothing else.
 //!
@@ -18,6 +19,7 @@ pub mod build;
 mod config;
 pub mod ensure;
 pub mod error;
+mod export;
 mod implied;
 mod layer;
 mod manifest;
@@ -25,6 +27,7 @@ pub mod observe;
 pub mod options;
 pub mod progress;
 mod pull;
+pub mod push;
 pub mod registry;
 mod rootfs;
 pub mod store;

@@ -13,6 +13,10 @@ pub enum Event<'a> {
     Step { line: usize, instruction: &'a str, cached: bool },
     /// A line that the command of a build wrote.
     Output { line: &'a str },
+    /// So many bytes of the layer have been given to a registry.
+    Sent { layer: &'a str, bytes: u64, total: u64 },
+    /// The registry has the layer: `already there`, `mounted` from another repository, or `sent`.
+    Stored { layer: &'a str, how: &'a str },
     /// The connection broke; reading goes on after a pause.
     Retrying { layer: &'a str, reason: &'a str },
 }

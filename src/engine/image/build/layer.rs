@@ -40,17 +40,35 @@ pub fn dress_root(upper: &Path, below: &Path) -> Result<(), ImageError> {
 /// Finishes the layer whose upper directory is `staged`. Nothing writes to it any more.
 pub fn finish(staged: StagedLayer) -> Result<FinishedLayer, ImageError> {
     let root = staged.tree();
-    let mut stream = tar::Builder::new(Hashing { hasher: Sha256::new(), size: 0 });
-    let mut linked = HashMap::new();
+    let mut hashing = Hashing { hasher: Sha256::new(), size: 0 };
     let mut record = LayerRecord::default();
-    walk(&root, &mut |entry| {
+    write_each(&root, &mut hashing, &mut |entry| {
         record.entries += 1;
+        let is_file = entry.metadata.is_file();
+        record.content_size += if is_file { entry.metadata.size() } else { 0 };
+        if is_whiteout(entry.metadata) { Ok(()) } else { forget(entry.path) }
+    })?;
+    record.tar_size = hashing.size;
+    Ok(FinishedLayer { diff_id: Digest::from_sha256(&hashing.hasher.finalize().into()), staged, record })
+}
+
+/// The tar stream of a layer that was finished here.
+pub fn write(root: &Path, out: &mut dyn Write) -> Result<(), ImageError> {
+    write_each(root, out, &mut |_| Ok(()))
+}
+
+fn write_each(
+    root: &Path,
+    out: &mut dyn Write,
+    before: &mut dyn FnMut(&Entry<'_>) -> Result<(), ImageError>,
+) -> Result<(), ImageError> {
+    let mut stream = tar::Builder::new(out);
+    let mut linked = HashMap::new();
+    walk(root, &mut |entry| {
+        before(&entry)?;
         if is_whiteout(entry.metadata) {
             return write_marker(&mut stream, &entry, &whiteout_name(entry.relative));
         }
-        forget(entry.path)?;
-        let is_file = entry.metadata.is_file();
-        record.content_size += if is_file { entry.metadata.size() } else { 0 };
         let opaque = entry.metadata.is_dir() && is_opaque(entry.path)?;
         write_member(&mut stream, &mut linked, &entry)?;
         match opaque {
@@ -58,9 +76,7 @@ pub fn finish(staged: StagedLayer) -> Result<FinishedLayer, ImageError> {
             false => Ok(()),
         }
     })?;
-    let Hashing { hasher, size } = stream.into_inner().map_err(ImageError::file("read", &root))?;
-    record.tar_size = size;
-    Ok(FinishedLayer { diff_id: Digest::from_sha256(&hasher.finalize().into()), staged, record })
+    stream.into_inner().map(drop).map_err(ImageError::file("read", root))
 }
 
 fn is_whiteout(metadata: &Metadata) -> bool {

@@ -28,7 +28,7 @@ mod config;
 mod copy;
 mod files;
 mod inputs;
-mod layer;
+pub(super) mod layer;
 mod mounts;
 mod run;
 pub mod sandbox;

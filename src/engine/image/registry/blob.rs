@@ -163,3 +163,18 @@ fn starts_at(response: &Response, first: u64) -> bool {
     let range = response.header("content-range").and_then(|range| range.strip_prefix("bytes "));
     range.and_then(|range| range.split_once('-')).is_some_and(|(start, _)| start.parse() == Ok(first))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_drips_is_a_dead_one() {
+        let past = Instant::now().checked_sub(MINUTE).unwrap();
+        let line = |since| Connection { reader: Box::new(std::io::empty()), at: 0, since, bytes: 0 };
+        assert!(line(Instant::now()).flows(1), "a minute has not passed");
+        assert!(!line(past).flows(LEAST_A_MINUTE - 1));
+        let mut enough = line(past);
+        assert!(enough.flows(LEAST_A_MINUTE) && enough.bytes == 0, "each minute is counted for itself");
+    }
+}

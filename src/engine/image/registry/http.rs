@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::{HeaderMap, Uri};
 use ureq::tls::TlsConfig;
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, SendBody};
 
 use super::{date, tls};
 use crate::engine::image::error::ImageError;
@@ -79,6 +79,13 @@ pub struct Payload<'a> {
     pub kind: &'a str,
     /// Its first and last byte within a whole that is sent in parts.
     pub range: Option<(u64, u64)>,
+}
+
+/// What is sent once, from its beginning.
+pub struct Stream<'a> {
+    pub length: u64,
+    pub kind: &'a str,
+    pub reader: &'a mut dyn Read,
 }
 
 impl<'a> Request<'a> {
@@ -167,15 +174,43 @@ impl Http {
         self.follow(request).map_err(|error| self.failure(error))
     }
 
+    /// Sends a body that is read while it is sent. A redirect is not followed.
+    pub fn send_stream(
+        &self,
+        method: Method,
+        url: &str,
+        authorization: Option<&str>,
+        stream: Stream<'_>,
+    ) -> Result<Response, ImageError> {
+        let mut builder = ureq::http::Request::builder().method(method.name()).uri(url);
+        builder = builder.header("content-type", stream.kind).header("content-length", stream.length);
+        if let Some(authorization) = authorization {
+            builder = builder.header("authorization", authorization);
+        }
+        let body = builder.body(SendBody::from_reader(stream.reader)).map_err(|error| self.failure(error.into()))?;
+        let (head, body) = self.agent(url).run(body).map_err(|error| self.failure(error))?.into_parts();
+        Ok(Response { head, body, is_elsewhere: false })
+    }
+
+    /// Whether a URL leads to the registry itself, and not to another server.
+    pub fn is_home(&self, url: &str) -> bool {
+        origin(url) == origin(&self.base)
+    }
+
+    fn agent(&self, url: &str) -> &Agent {
+        if self.is_home(url) { &self.home } else { &self.elsewhere }
+    }
+
     /// What a failure of the connection means.
     pub fn failure(&self, error: ureq::Error) -> ImageError {
         let registry = self.registry.clone();
+        let leads = |problem: String| ImageError::Redirect { registry: registry.clone(), problem };
         let source = match error {
             ureq::Error::Rustls(error) => io::Error::other(error),
             // The message would show the whole address, which may be a key of its own.
-            ureq::Error::RequireHttpsOnly(url) => {
-                io::Error::other(format!("it leads away from TLS, to `{}`", bare(&url)))
-            }
+            ureq::Error::RequireHttpsOnly(url) => return leads(format!("away from TLS, to `{}`", bare(&url))),
+            ureq::Error::TooManyRedirects => return leads(format!("on and on, more than {REDIRECTS} times")),
+            ureq::Error::RedirectFailed => return leads("to no address".to_owned()),
             error => error.into_io(),
         };
         match tls::insecurity(&source) {
@@ -227,7 +262,7 @@ impl Http {
         if let Some(authorization) = request.authorization {
             builder = builder.header("authorization", authorization);
         }
-        let agent = if origin(request.url) == origin(&self.base) { &self.home } else { &self.elsewhere };
+        let agent = self.agent(request.url);
         let response = match request.payload {
             None if matches!(request.method, Method::Get | Method::Head) => agent.run(builder.body(())?),
             // Without a length some registries answer 411.

@@ -1,9 +1,9 @@
 //! A registry (OCI distribution-spec).
 //!
-//! * [`http`]: one request: redirects, pauses and repeats, what a failure means. [`tls`]: whom to trust.
-//! * [`challenge`], [`credentials`], [`scope`] and [`token`]: how to be let in.
+//! * `http`: one request: redirects, pauses and repeats, what a failure means. `tls`: whom to trust.
+//! * `challenge`, [`credentials`], `scope` and `token`: how to be let in. `rate`: how often.
 //! * [`login`]: whether credentials are good. [`sources`]: a registry and its mirrors, one after the other.
-//! * [`blob`]: a layer's bytes, across broken connections.
+//! * `blob`: a layer's bytes, across broken connections. [`upload`]: the other way.
 //!
 //! Blocking, one connection a thread: a pull is bound by inflating and by the disk.
 
@@ -18,6 +18,7 @@ mod scope;
 pub mod sources;
 mod tls;
 mod token;
+pub mod upload;
 
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use challenge::Challenge;
 use credentials::Credential;
-use http::{Http, Method, Request, Response};
+use http::{Http, Method, Request, Response, Stream};
 use scope::Scopes;
 use sha2::{Digest as _, Sha256};
 pub use token::Tokens;
@@ -36,6 +37,7 @@ use super::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use super::options::Options;
 use crate::model::host_config::RegistryConfig;
 use crate::model::id::Digest;
+use crate::model::reference::Reference;
 
 /// The specification asks registries to take manifests of 4 MiB, and clients not to count on more.
 const MANIFEST_MAX: u64 = 4 << 20;
@@ -54,6 +56,8 @@ pub struct Registry {
     credential: Option<Credential>,
     tokens: Arc<Tokens>,
     scopes: Scopes,
+    /// What it is opened for, for errors: `read` or `write`.
+    verb: &'static str,
     /// How the registry lets us in: as it said the first time that it did not.
     entrance: Mutex<Option<Entrance>>,
 }
@@ -75,6 +79,16 @@ impl Registry {
     fn open(name: &str, repository: &str, scopes: Scopes, options: &Options) -> Result<Registry, ImageError> {
         let credential = credentials::find(&options.credentials, name, repository)?;
         Registry::with_credential(name, repository, scopes, credential, options)
+    }
+
+    /// The repository of `destination`, to write to it; and to take blobs from the repository `from`.
+    pub fn to_push(destination: &Reference, from: Option<&str>, options: &Options) -> Result<Registry, ImageError> {
+        let mut scopes = Scopes::push(&destination.repository);
+        if let Some(from) = from {
+            scopes = scopes.with(&format!("repository:{from}:pull"));
+        }
+        let opened = Registry::open(&destination.registry, &destination.repository, scopes, options)?;
+        Ok(Registry { verb: "write", ..opened })
     }
 
     fn with_credential(
@@ -105,6 +119,7 @@ impl Registry {
             credential,
             tokens: options.tokens.clone(),
             scopes,
+            verb: "read",
             entrance: Mutex::new(None),
         })
     }
@@ -185,6 +200,22 @@ impl Registry {
         self.judge(response, request, subject)
     }
 
+    /// Sends a request once.
+    fn send_once(&self, request: &Request<'_>, subject: &str) -> Result<Response, ImageError> {
+        let response = self.admitted(request, |request| self.http.send_once(request))?;
+        self.judge(response, request, subject)
+    }
+
+    /// Sends what cannot be sent twice, with what the registry took last.
+    fn send_stream(&self, method: Method, url: &str, stream: Stream<'_>) -> Result<Response, ImageError> {
+        let known = self.entrance.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = match known {
+            Some(entrance) if self.http.is_home(url) => Some(self.authorization(&entrance, None)?),
+            _ => None,
+        };
+        self.http.send_stream(method, url, known.as_deref(), stream)
+    }
+
     /// Sends, answering the registry's challenge if it makes one: at the first request, and again when it takes a token
     /// no longer.
     fn admitted(
@@ -192,6 +223,10 @@ impl Registry {
         request: &Request<'_>,
         send: impl Fn(&Request<'_>) -> Result<Response, ImageError>,
     ) -> Result<Response, ImageError> {
+        if !self.http.is_home(request.url) {
+            // A place for an upload that is somewhere else is owed nothing either.
+            return send(request);
+        }
         let known = self.entrance.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let known = known.map(|entrance| self.authorization(&entrance, None)).transpose()?;
         let response = send(&Request { authorization: known.as_deref(), ..*request })?;
@@ -220,7 +255,7 @@ impl Registry {
         rate::warn(&self.name, &response);
         match response.status() {
             200..=299 => Ok(response),
-            401 | 403 => Err(self.unauthorized(response.into_detail())),
+            status @ (401 | 403) => Err(self.unauthorized(status, response.into_detail())),
             404 => Err(ImageError::NotFound { subject: subject.to_owned(), registry: self.name.clone() }),
             429 => Err(rate::refused(&self.name, response)),
             status => {
@@ -239,10 +274,13 @@ impl Registry {
             (None, Some(_), Some(Credential::Basic { user, password })) => {
                 Ok(Entrance::Basic(credentials::basic(user, password)))
             }
-            _ => Err(self.unauthorized(match self.credential {
-                None => "it asks for credentials".to_owned(),
-                Some(_) => "it takes no credentials of the kind that we have".to_owned(),
-            })),
+            _ => Err(self.unauthorized(
+                401,
+                match self.credential {
+                    None => "it asks for credentials".to_owned(),
+                    Some(_) => "it takes no credentials of the kind that we have".to_owned(),
+                },
+            )),
         }
     }
 
@@ -260,14 +298,15 @@ impl Registry {
             credential: self.credential.as_ref(),
         };
         self.tokens.authorization(&wanted, refused).map_err(|error| match error {
-            token::TokenError::Refused(detail) => self.unauthorized(detail),
+            token::TokenError::Refused(detail) => self.unauthorized(403, detail),
             token::TokenError::Other(error) => error,
         })
     }
 
-    fn unauthorized(&self, detail: String) -> ImageError {
+    fn unauthorized(&self, status: u16, detail: String) -> ImageError {
         let detail = self.without_secrets(detail);
-        ImageError::Unauthorized { registry: self.name.clone(), repository: self.repository.clone(), detail }
+        let (registry, repository) = (self.name.clone(), self.repository.clone());
+        ImageError::Unauthorized { registry, repository, verb: self.verb, status, detail }
     }
 
     fn without_secrets(&self, text: String) -> String {

@@ -8,7 +8,9 @@
 //!   built/<hex>.json             one record an instruction of a build: see `build::cache`
 //!   ids/<hex>.json             one image each, so that one whose name has moved on can still be looked up
 //!   busy  claims               locks; layers/.claims is the third
-//! layers/<diff id>/tree/       one unpacked layer each, in overlayfs's own form; layer.json beside it
+//! layers/<diff id>/tree/       one unpacked layer each, in overlayfs's own form; beside it
+//!                  layer.json  recipe.zst  packed.json   what is known of it, how its stream is made again, and as
+//!                              what it was last packed for a registry
 //! layers/.tmp-*                what is being unpacked; removed by the next pull if its maker died
 //! ```
 //!
@@ -31,9 +33,14 @@ use serde::de::DeserializeOwned;
 
 use super::build::cache::Built;
 use super::error::ImageError;
+use super::push::Packed;
+use super::unpack::recipe::RECIPE;
 use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
 use record::{LayerRecord, SourceRecord, source_key};
+
+/// Beside a layer's tree: as what it was packed.
+const PACKED: &str = "packed.json";
 
 /// The images of one state root. Costs nothing until it is asked.
 #[derive(Debug, Clone)]
@@ -66,6 +73,41 @@ impl Store {
     /// The directory to mount for a layer.
     pub fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.layers.join(diff_id.hex()).join("tree")
+    }
+
+    /// How the layer's tar stream is made again: see [`super::unpack::recipe`]. Layers that were built here have none.
+    pub(super) fn recipe_path(&self, diff_id: &Digest) -> PathBuf {
+        self.layers.join(diff_id.hex()).join(RECIPE)
+    }
+
+    /// As what the layer was packed last, if it was.
+    pub(super) fn packed(&self, diff_id: &Digest) -> Result<Option<Packed>, ImageError> {
+        read_json(&self.layers.join(diff_id.hex()).join(PACKED))
+    }
+
+    pub(super) fn remember_packed(&self, diff_id: &Digest, packed: &Packed) -> Result<(), ImageError> {
+        session::replace_json(&self.layers.join(diff_id.hex()).join(PACKED), packed)
+    }
+
+    /// While what is returned lives, nothing is removed from the store.
+    pub fn hold(&self) -> Result<fs::File, ImageError> {
+        let path = self.images.join("busy");
+        let busy = lock::open(&path)?;
+        busy.lock_shared().map_err(ImageError::file("lock", &path))?;
+        Ok(busy)
+    }
+
+    /// A file without a name on the store's file system.
+    pub fn spool(&self) -> Result<fs::File, ImageError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let opened =
+            fs::File::options().read(true).write(true).custom_flags(libc::O_TMPFILE).mode(0o600).open(&self.layers);
+        opened.map_err(ImageError::file("make a file in", &self.layers))
+    }
+
+    /// The failure of `action` on such a file.
+    pub(super) fn spool_failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> ImageError {
+        ImageError::file(action, &self.layers)
     }
 
     /// The bytes of a manifest or a configuration.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -132,9 +132,7 @@ impl Session<'_> {
 
     /// A file without a name, for what is needed only while this session lasts.
     pub fn spool(&self) -> Result<File, ImageError> {
-        let directory = &self.store.layers;
-        let opened = File::options().read(true).write(true).custom_flags(libc::O_TMPFILE).mode(0o600).open(directory);
-        opened.map_err(ImageError::file("make a file in", directory))
+        self.store.spool()
     }
 
     /// Makes a layer visible before its image is: what a build has done so far, for the next one.
@@ -258,7 +256,7 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<File, ImageError> {
 }
 
 /// Replaces a file so that a reader, or a power cut, finds the old or the new one.
-fn replace_json(path: &Path, value: &impl Serialize) -> Result<(), ImageError> {
+pub(super) fn replace_json(path: &Path, value: &impl Serialize) -> Result<(), ImageError> {
     let temporary = path.with_file_name(temporary_name());
     let file = write_json(&temporary, value)?;
     file.sync_all().map_err(ImageError::file("sync", &temporary))?;

@@ -20,6 +20,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -32,6 +33,7 @@ use super::Limits;
 use super::compression::decoder;
 use super::extract::Extractor;
 use super::members::{Kind, Members, Stream};
+use super::recipe::Recipe;
 use super::report::{Listed, Problem, Report};
 use super::tree::Tree;
 use crate::model::id::Digest;
@@ -62,10 +64,13 @@ fn run(args: &[&str]) -> Result<Report, Problem> {
     let usage = || Problem::new("internal-unpack is Evenkeel's own");
     let number = |text: &str| text.parse::<u64>().map_err(|_| usage());
     match args {
-        ["layer", directory, memory, content, entries] => {
+        ["layer", directory, memory, content, entries, recipe] => {
             let limits = Limits { memory: number(memory)?, content: number(content)?, entries: number(entries)? };
+            // Before the way to it is gone.
+            let recipe = File::options().write(true).create_new(true).mode(0o600).open(recipe);
+            let recipe = recipe.and_then(Recipe::new).map_err(|error| unwritable(&error))?;
             confine(Path::new(directory), limits.memory)?;
-            unpack(limits)
+            unpack(limits, recipe)
         }
         ["list", empty, memory] => {
             confine(Path::new(empty), number(memory)?)?;
@@ -115,27 +120,35 @@ fn confine(root: &Path, memory: u64) -> Result<(), Problem> {
     rustix::thread::set_capabilities(None, sets).map_err(step("give up capabilities"))
 }
 
-fn unpack(limits: Limits) -> Result<Report, Problem> {
+fn unpack(limits: Limits, recipe: Recipe) -> Result<Report, Problem> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty()).map_err(|errno| Problem::on("open", b"", errno))?;
     let (send, receive) = sync_channel(BUFFERS);
     let inflating = std::thread::Builder::new().spawn(move || hash_and_send(&send));
     let inflating = inflating.map_err(|error| Problem::new(format!("cannot start a thread: {error}")))?;
-    let mut members = Members::new(Buffers { receive, current: Vec::new(), at: 0 });
+    let mut members = Members::new(Buffers { receive, current: Vec::new(), at: 0, recipe, left_out: 0 });
     let extracted = Extractor::new(Tree::new(root), limits).extract(&mut members);
     // What follows the archive's end is padding, but part of the digest. A failed extraction stops the thread by
     // hanging up.
     let extracted = extracted.and_then(|record| members.drain().map(|size| (record, size)));
-    drop(members);
+    let recipe = members.into_stream().recipe;
     let read = inflating.join().map_err(|_| Problem::new("the inflating thread died"))?;
     match (extracted, read) {
         (Ok((mut record, size)), Ok(diff_id)) => {
             record.tar_size = size;
+            recipe.finish();
             Ok(Report::Unpacked { diff_id, record })
         }
         // Why the stream broke says more than that it did.
         (_, Err(error)) => Err(broken(&error)),
         (Err(problem), Ok(_)) => Err(problem),
+    }
+}
+
+fn unwritable(error: &io::Error) -> Problem {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Problem::DiskFull,
+        _ => Problem::new(format!("cannot write beside the tree: {error}")),
     }
 }
 
@@ -184,9 +197,20 @@ struct Buffers {
     receive: Receiver<Vec<u8>>,
     current: Vec<u8>,
     at: usize,
+    recipe: Recipe,
+    /// Bytes that follow and are the contents of a file.
+    left_out: u64,
 }
 
 impl Buffers {
+    /// Passes over bytes of the current buffer, of which the recipe gets those that are no file's contents.
+    fn pass(&mut self, count: usize) {
+        let contents = count.min(usize::try_from(self.left_out).unwrap_or(usize::MAX));
+        self.left_out -= contents as u64;
+        self.recipe.bytes(&self.current[self.at + contents..self.at + count]);
+        self.at += count;
+    }
+
     /// Whether there is a byte at the current place.
     fn advance(&mut self) -> bool {
         while self.at == self.current.len() {
@@ -206,7 +230,7 @@ impl Read for Buffers {
         }
         let count = into.len().min(self.current.len() - self.at);
         into[..count].copy_from_slice(&self.current[self.at..self.at + count]);
-        self.at += count;
+        self.pass(count);
         Ok(count)
     }
 }
@@ -218,10 +242,15 @@ impl Stream for Buffers {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             let count = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.current.len() - self.at);
-            self.at += count;
+            self.pass(count);
             bytes -= count as u64;
         }
         Ok(())
+    }
+
+    fn become_contents(&mut self, bytes: u64, path: &[u8]) {
+        self.recipe.contents(bytes, path);
+        self.left_out = bytes;
     }
 }
 
@@ -263,10 +292,7 @@ fn inflate() -> Result<Report, Problem> {
     loop {
         match fill(&mut input, &mut buffer).map_err(|error| broken(&error))? {
             0 => return Ok(Report::Listed { members: Vec::new() }),
-            count => output.write_all(&buffer[..count]).map_err(|error| match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Problem::DiskFull,
-                _ => Problem::new(format!("cannot write what was inflated: {error}")),
-            })?,
+            count => output.write_all(&buffer[..count]).map_err(|error| unwritable(&error))?,
         }
     }
 }

@@ -163,6 +163,9 @@ impl Extractor {
         if self.record.content_size > self.limits.content {
             return Err(Problem::new(format!("its files have more than the {} bytes allowed", self.limits.content)));
         }
+        if member.sparse.is_none() && member.size > 0 {
+            members.body_becomes(&parent.join(name));
+        }
         let whole = [Segment { offset: 0, length: member.size }];
         let segments = member.sparse.as_ref().map_or(whole.as_slice(), |(segments, _)| segments);
         for segment in segments {

@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use super::recipe::RECIPE;
 use super::report::{Listed, Problem, Report};
 use super::{ARGUMENT, Limits};
 use crate::engine::image::error::ImageError;
@@ -33,13 +34,14 @@ pub struct Unpacked {
 }
 
 impl Unpacking {
-    /// Starts `helper` to unpack into the empty directory `tree`.
+    /// Starts `helper` to unpack into the empty directory `tree`. Beside it comes how the stream can be made again.
     pub fn start(helper: &Path, layer: &str, tree: &Path, limits: Limits) -> Result<Unpacking, ImageError> {
         let Limits { memory, content, entries } = limits;
         let numbers = [memory, content, entries].map(|number| number.to_string());
         let child = Command::new(helper)
             .args([OsStr::new(ARGUMENT), OsStr::new("layer"), tree.as_os_str()])
             .args(numbers)
+            .arg(tree.with_file_name(RECIPE))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

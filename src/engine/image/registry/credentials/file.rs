@@ -130,7 +130,7 @@ fn change(path: &Path, edit: impl FnOnce(&mut Map<String, Value>) -> Option<bool
     // Who keeps his settings elsewhere has a link here, which stays one.
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed("make the directory of"))?;
+    DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(failed("make the directory of"))?;
     let lock = File::open(directory).map_err(failed("open the directory of"))?;
     lock.lock().map_err(failed("lock the directory of"))?;
     let text = bytes(path)?.unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Credentials, where Docker, Podman and `evenkeel login` keep them.
 //!
 //! * [`file`]: the files (containers-auth.json(5)), read and written.
-//! * [`helper`]: the programs that such a file may name, which keep secrets elsewhere.
+//! * `helper`: the programs that such a file may name, which keep secrets elsewhere.
 //!
 //! A helper that is named for the registry goes before the file's own entries; among these the one with the longest path
 //! that begins the repository's decides. Credentials are never logged and have no `Debug`.

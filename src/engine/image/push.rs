@@ -1,0 +1,320 @@
+//! Pushing: from an image of this host to a repository.
+//!
+//! ```text
+//! layer: what it was pulled as ── there, or mountable ──────────────────────────────┐
+//!        └─ what it was packed as before ── there ──────────────────────────────────┤
+//!               └─ tree ─ recipe ─> tar = diff id ─ gzip ─> file without name ─ PUT ┤
+//! configuration, unchanged: the image keeps its identifier                          ├─> manifest by tag
+//! ```
+//!
+//! # Decisions
+//! * Blobs of layers are not kept: a second copy of every image for the few that are pushed on. Their tar streams are
+//!   made again byte by byte, packed with gzip, always at the same level and without a time, so that one layer packed
+//!   twice is one blob. Its digest is remembered beside the layer, and so it is packed only where it is missing.
+//! * An image whose layers are all there as they were pulled keeps its manifest, too, byte by byte. One that had to be
+//!   packed gets a new manifest of the same kind; its identifier, the configuration's digest, stays.
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use flate2::{Compression, GzBuilder};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::config;
+use super::error::ImageError;
+use super::manifest::{self, DOCKER_MANIFEST, Descriptor, Document, Manifest, OCI_MANIFEST};
+use super::options::Options;
+use super::progress::{Event, Progress};
+use super::registry::Registry;
+use super::registry::upload::{Mounted, Upload};
+use super::store::Store;
+use super::store::record::sha256;
+use crate::model::id::Digest;
+use crate::model::image::{Image, ImageSource};
+use crate::model::reference::Reference;
+
+const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+/// Layers at once.
+const WORKERS: usize = 3;
+
+/// What to push and where to.
+pub struct Push<'a> {
+    pub source: &'a ImageSource,
+    pub image: &'a Image,
+    pub destination: &'a Reference,
+}
+
+/// What the repository has now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    pub manifest: Digest,
+    pub size: u64,
+}
+
+/// A layer as it is in a registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packed {
+    pub digest: Digest,
+    pub size: u64,
+}
+
+/// Makes the repository have the image, under the tag or digest of the destination.
+pub fn push(store: &Store, push: &Push<'_>, options: &Options, progress: &dyn Progress) -> Result<Pushed, ImageError> {
+    let Push { source, image, destination } = push;
+    let _held = store.hold()?;
+    let config = store.blob(&image.id)?.ok_or_else(|| missing(image, "its configuration is not on this host"))?;
+    let configuration = config::parse(&format!("the configuration of {source}"), &config)?;
+    let original = original(store, image)?;
+    // Where it came from, if that is another repository of the same registry.
+    let from = match source {
+        ImageSource::Reference(text) => text.parse::<Reference>().ok().filter(|reference| {
+            reference.registry == destination.registry && reference.repository != destination.repository
+        }),
+        _ => None,
+    };
+    let from = from.map(|reference| reference.repository);
+    let registry = Registry::to_push(destination, from.as_deref(), options)?;
+    let failed = AtomicBool::new(false);
+    let work = Work { store, registry: &registry, from: from.as_deref(), progress, failed: &failed };
+    let layers = original.as_ref().map(|original| original.manifest.layers.as_slice()).unwrap_or_default();
+    let placed = work.place_all(&configuration.diff_ids, layers)?;
+    work.place_bytes(&image.id, &config)?;
+    let unchanged = placed.iter().all(|placed| matches!(placed, Placed::AsItWas));
+    let (kind, bytes) = match &original {
+        Some(original) if unchanged => (original.kind.clone(), original.bytes.clone()),
+        original => {
+            let docker = original.as_ref().is_some_and(|original| original.kind == DOCKER_MANIFEST);
+            compose(&image.id, config.len(), layers, &placed, docker)
+        }
+    };
+    let manifest = sha256([bytes.as_slice()]);
+    let version = match &destination.digest {
+        Some(digest) if *digest != manifest => {
+            return Err(ImageError::WrongDigest {
+                subject: destination.to_string(),
+                expected: digest.clone(),
+                actual: manifest,
+            });
+        }
+        _ => destination.version(),
+    };
+    registry.put_manifest(version, &kind, &bytes)?;
+    Ok(Pushed { manifest, size: bytes.len() as u64 })
+}
+
+fn missing(image: &Image, problem: &str) -> ImageError {
+    ImageError::Malformed { subject: image.id.to_string(), problem: problem.to_owned() }
+}
+
+/// The manifest that the image was pulled by.
+struct Original {
+    kind: String,
+    bytes: Vec<u8>,
+    manifest: Manifest,
+}
+
+/// That of this host's platform, where an index was pulled; none for an image that no registry has given.
+fn original(store: &Store, image: &Image) -> Result<Option<Original>, ImageError> {
+    let Some(mut bytes) = image.manifest.as_ref().map(|digest| store.blob(digest)).transpose()?.flatten() else {
+        return Ok(None);
+    };
+    let subject = image.id.to_string();
+    if let Document::Index(manifests) = manifest::parse(&subject, &bytes)? {
+        let mut of_image = None;
+        for descriptor in manifests {
+            // Of those for other platforms only the index is here.
+            let Some(candidate) = store.blob(&descriptor.digest)? else { continue };
+            if let Ok(Document::Manifest(manifest)) = manifest::parse(&subject, &candidate)
+                && manifest.config.digest == image.id
+            {
+                of_image = Some(candidate);
+            }
+        }
+        match of_image {
+            Some(found) => bytes = found,
+            None => return Ok(None),
+        }
+    }
+    match manifest::parse(&subject, &bytes)? {
+        Document::Manifest(manifest) => Ok(Some(Original { kind: manifest::media_type(&bytes), bytes, manifest })),
+        Document::Index(_) => Ok(None),
+    }
+}
+
+/// What the repository has of a layer now.
+enum Placed {
+    /// The blob that the manifest names.
+    AsItWas,
+    Anew(Packed),
+}
+
+/// A manifest for layers of which some were packed anew.
+fn compose(
+    id: &Digest,
+    config_size: usize,
+    original: &[Descriptor],
+    placed: &[Placed],
+    docker: bool,
+) -> (String, Vec<u8>) {
+    let (kind, config, layer) = match docker {
+        true => (DOCKER_MANIFEST, DOCKER_CONFIG, DOCKER_LAYER),
+        false => (OCI_MANIFEST, OCI_CONFIG, OCI_LAYER),
+    };
+    let layers: Vec<serde_json::Value> = placed
+        .iter()
+        .enumerate()
+        .map(|(at, placed)| match (placed, original.get(at)) {
+            (Placed::AsItWas, Some(was)) => {
+                json!({ "mediaType": was.media_type, "digest": was.digest, "size": was.size })
+            }
+            (Placed::AsItWas, None) => json!({}),
+            (Placed::Anew(packed), _) => {
+                json!({ "mediaType": layer, "digest": packed.digest, "size": packed.size })
+            }
+        })
+        .collect();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": kind,
+        "config": { "mediaType": config, "digest": id, "size": config_size },
+        "layers": layers,
+    });
+    (kind.to_owned(), manifest.to_string().into_bytes())
+}
+
+struct Work<'a> {
+    store: &'a Store,
+    registry: &'a Registry,
+    from: Option<&'a str>,
+    progress: &'a dyn Progress,
+    failed: &'a AtomicBool,
+}
+
+impl Work<'_> {
+    /// Several layers at once. The first failure ends the others.
+    fn place_all(&self, diff_ids: &[Digest], original: &[Descriptor]) -> Result<Vec<Placed>, ImageError> {
+        let queue = Mutex::new(diff_ids.iter().enumerate());
+        let done = Mutex::new(Ok(Vec::new()));
+        let work = || {
+            loop {
+                // A poisoned lock means that another worker panicked, and the scope will say so.
+                let Some((at, diff_id)) = queue.lock().ok().and_then(|mut queue| queue.next()) else { return };
+                if self.failed.load(Ordering::Relaxed) {
+                    return;
+                }
+                let placed = self.place(diff_id, original.get(at));
+                let Ok(mut done) = done.lock() else { return };
+                match (placed, &mut *done) {
+                    (Ok(placed), Ok(all)) => all.push((at, placed)),
+                    (Err(error), Ok(_)) => {
+                        self.failed.store(true, Ordering::Relaxed);
+                        *done = Err(error);
+                    }
+                    (_, Err(_)) => return,
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..WORKERS.min(diff_ids.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let mut all = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)?;
+        all.sort_by_key(|(at, _)| *at);
+        Ok(all.into_iter().map(|(_, placed)| placed).collect())
+    }
+
+    fn place(&self, diff_id: &Digest, original: Option<&Descriptor>) -> Result<Placed, ImageError> {
+        let name = diff_id.short();
+        let mut session = None;
+        if let Some(original) = original {
+            if self.registry.has_blob(&original.digest)? {
+                self.progress.report(Event::Stored { layer: name, how: "already there" });
+                return Ok(Placed::AsItWas);
+            }
+            if let Some(from) = self.from {
+                match self.registry.mount(&original.digest, from)? {
+                    Mounted::Done => {
+                        self.progress.report(Event::Stored { layer: name, how: "mounted" });
+                        return Ok(Placed::AsItWas);
+                    }
+                    Mounted::Instead(begun) => session = Some(begun),
+                }
+            }
+        }
+        if let Some(packed) = self.store.packed(diff_id)?
+            && self.registry.has_blob(&packed.digest)?
+        {
+            self.progress.report(Event::Stored { layer: name, how: "already there" });
+            return Ok(Placed::Anew(packed));
+        }
+        let (packed, file) = pack(self.store, diff_id)?;
+        self.store.remember_packed(diff_id, &packed)?;
+        let how = match self.registry.has_blob(&packed.digest)? {
+            true => "already there",
+            false => {
+                let (digest, size) = (&packed.digest, packed.size);
+                let (progress, stopped) = (self.progress, self.failed);
+                self.registry.upload(&Upload { digest, size, file: &file, name, progress, stopped }, session)?;
+                "sent"
+            }
+        };
+        self.progress.report(Event::Stored { layer: name, how });
+        // A registry may happen to be sent just what the image was pulled as.
+        Ok(match original {
+            Some(original) if original.digest == packed.digest => Placed::AsItWas,
+            _ => Placed::Anew(packed),
+        })
+    }
+
+    fn place_bytes(&self, digest: &Digest, bytes: &[u8]) -> Result<(), ImageError> {
+        if self.registry.has_blob(digest)? {
+            return Ok(());
+        }
+        let mut file = self.store.spool()?;
+        file.write_all(bytes).map_err(self.store.spool_failed("write"))?;
+        let (size, name) = (bytes.len() as u64, digest.short());
+        let (progress, stopped) = (self.progress, self.failed);
+        self.registry.upload(&Upload { digest, size, file: &file, name, progress, stopped }, None)
+    }
+}
+
+/// A layer as a gzip stream (RFC 1952) that depends on nothing but its bytes: no name, no time, one level.
+pub fn pack(store: &Store, diff_id: &Digest) -> Result<(Packed, File), ImageError> {
+    let file = store.spool()?;
+    let counting = Counting { file: &file, hasher: Sha256::new(), size: 0 };
+    let mut gzip = GzBuilder::new().mtime(0).operating_system(255).write(counting, Compression::default());
+    store.write_layer(diff_id, &mut gzip)?;
+    let counted = gzip.finish().map_err(store.spool_failed("write"))?;
+    let packed = Packed { digest: Digest::from_sha256(&counted.hasher.finalize().into()), size: counted.size };
+    let mut file = file;
+    file.rewind().map_err(store.spool_failed("read"))?;
+    Ok((packed, file))
+}
+
+struct Counting<'a> {
+    file: &'a File,
+    hasher: Sha256,
+    size: u64,
+}
+
+impl Write for Counting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}

@@ -61,6 +61,15 @@ impl Printer {
         written.map_err(|error| Failure::stdout(&error))
     }
 
+    /// Puts out what was printed, so that something else can be said between two lines; whose log it is about.
+    pub fn make_room(&mut self, number: usize) -> Result<&str, Failure> {
+        if self.open.take().is_some() {
+            self.stdout.write_all(b"\n").map_err(|error| Failure::stdout(&error))?;
+        }
+        self.flush()?;
+        Ok(&self.names[number])
+    }
+
     pub fn flush(&mut self) -> Result<(), Failure> {
         self.stdout.flush().map_err(|error| Failure::stdout(&error))
     }

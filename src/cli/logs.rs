@@ -21,7 +21,7 @@ use super::select;
 use crate::model::actual::Liveness;
 use crate::model::record::ContainerRecord;
 use crate::model::units::Timespan;
-use crate::monitor::logs::{Entry, Reader, Selection};
+use crate::monitor::logs::{Lost, Passage, Reader, Selection};
 
 #[derive(Debug, Args)]
 pub struct LogsArguments {
@@ -78,14 +78,14 @@ fn since(text: &str) -> Result<SystemTime, String> {
     Ok(SystemTime::now().checked_sub(ago.to_duration()).unwrap_or(SystemTime::UNIX_EPOCH))
 }
 
-/// The log of one container, with the entry that is next.
+/// The log of one container, with what is next in it.
 struct Source<'a> {
     record: &'a ContainerRecord,
     reader: Reader,
     until: Option<SystemTime>,
     /// What was read ahead because only the last of it is wanted. Nothing is read behind it.
-    last: Option<VecDeque<Entry>>,
-    next: Option<Entry>,
+    last: Option<VecDeque<Passage>>,
+    next: Option<Passage>,
 }
 
 impl<'a> Source<'a> {
@@ -100,10 +100,12 @@ impl<'a> Source<'a> {
         let mut source = Source { record, reader, until: arguments.until, last: None, next: None };
         if let (Some(count), Some(_)) = (tail, arguments.until) {
             let mut last = VecDeque::new();
-            while let Some(entry) = source.read()? {
-                last.push_back(entry);
-                if last.len() > count {
-                    last.pop_front();
+            let mut entries = 0;
+            while let Some(passage) = source.read()? {
+                entries += usize::from(matches!(passage, Passage::Entry(_)));
+                last.push_back(passage);
+                while entries > count {
+                    entries -= usize::from(matches!(last.pop_front(), Some(Passage::Entry(_))));
                 }
             }
             source.last = Some(last);
@@ -111,10 +113,10 @@ impl<'a> Source<'a> {
         Ok(source)
     }
 
-    fn read(&mut self) -> Result<Option<Entry>, Failure> {
+    fn read(&mut self) -> Result<Option<Passage>, Failure> {
         match &mut self.last {
             Some(last) => Ok(last.pop_front()),
-            None => Ok(self.reader.next()?.filter(|entry| self.until.is_none_or(|until| entry.time < until))),
+            None => Ok(self.reader.next()?.filter(|passage| self.until.is_none_or(|until| passage.time() < until))),
         }
     }
 }
@@ -128,8 +130,11 @@ pub fn run(arguments: &LogsArguments, context: &Context, output: &Output) -> Res
     let mut printer = Printer::new(names, Look { timestamps: arguments.timestamps, format: output.format() });
     let bell = if arguments.follow { Some(Bell::of(&chosen, context)?) } else { None };
     loop {
-        while let Some((number, entry)) = earliest(&mut sources)? {
-            printer.print(number, &entry)?;
+        while let Some((number, passage)) = earliest(&mut sources)? {
+            match passage {
+                Passage::Entry(entry) => printer.print(number, &entry)?,
+                Passage::Lost(lost) => output.warning(&gap(printer.make_room(number)?, &lost)),
+            }
         }
         printer.flush()?;
         match &bell {
@@ -143,22 +148,35 @@ pub fn run(arguments: &LogsArguments, context: &Context, output: &Output) -> Res
     }
 }
 
-/// The entry that was written first among those that come next, and whose it is.
-fn earliest(sources: &mut [Source<'_>]) -> Result<Option<(usize, Entry)>, Failure> {
+/// What was written first among what comes next, and whose it is.
+fn earliest(sources: &mut [Source<'_>]) -> Result<Option<(usize, Passage)>, Failure> {
     has_more(sources)?;
     let first = (0..sources.len())
-        .filter_map(|number| sources[number].next.as_ref().map(|entry| (entry.time, number)))
+        .filter_map(|number| sources[number].next.as_ref().map(|passage| (passage.time(), number)))
         .min()
         .map(|(_, number)| number);
-    Ok(first.and_then(|number| sources[number].next.take().map(|entry| (number, entry))))
+    Ok(first.and_then(|number| sources[number].next.take().map(|passage| (number, passage))))
 }
 
-/// Fetches the next entry of every source that has none at hand.
+/// Fetches what comes next of every source that has nothing at hand.
 fn has_more(sources: &mut [Source<'_>]) -> Result<bool, Failure> {
     for source in sources.iter_mut().filter(|source| source.next.is_none()) {
         source.next = source.read()?;
     }
     Ok(sources.iter().any(|source| source.next.is_some()))
+}
+
+/// That files were rotated away before they could be read.
+fn gap(name: &str, lost: &Lost) -> String {
+    let files = match lost.files {
+        1 => "a log file was".to_owned(),
+        files => format!("{files} log files were"),
+    };
+    let (from, to) = (humantime::format_rfc3339_millis(lost.from), humantime::format_rfc3339_millis(lost.to));
+    format!(
+        "{files} rotated away unread: what `{name}` wrote between {from} and {to} is missing here; \
+         `logging.max_size` and `logging.max_files` say how much is kept"
+    )
 }
 
 /// Whether none of them will write any more: no monitor runs. One that waits for its restart has a monitor.

@@ -23,7 +23,7 @@ use crate::model::image::Image;
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, Refused};
 use crate::model::status::Phase;
-use crate::monitor::logs::{Reader, Selection};
+use crate::monitor::logs::{Passage, Reader, Selection};
 use crate::monitor::{self, MonitorError};
 use crate::runtime::cgroup::{self, Hierarchy};
 
@@ -155,7 +155,8 @@ pub fn refuse_update(
 fn last_words(logs: &Path) -> Result<Vec<String>, MonitorError> {
     let mut reader = Reader::open(logs, &Selection { tail: Some(LAST_WORDS), since: None })?;
     let mut words: Vec<String> = Vec::new();
-    while let Some(entry) = reader.next()? {
+    while let Some(passage) = reader.next()? {
+        let Passage::Entry(entry) = passage else { continue };
         let line: String = entry.text.trim().chars().filter(|c| !c.is_control()).take(LONGEST_LINE).collect();
         if !line.is_empty() && words.last() != Some(&line) {
             words.push(line);

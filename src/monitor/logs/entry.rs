@@ -50,6 +50,24 @@ pub fn prefix(time: SystemTime, stream: Stream) -> String {
     format!(r#"{{"time":"{time}","stream":"{}","log":""#, stream.as_str())
 }
 
+/// What the first line of a log file begins with, in place of its brace: which file of this log it is, counted from 1.
+/// So a reader knows whether there were others between two that it read.
+pub fn file_mark(number: u64) -> String {
+    format!("{FILE_MARK}{number},")
+}
+
+const FILE_MARK: &str = r#"{"file":"#;
+
+/// No mark is longer.
+pub const LONGEST_FILE_MARK: usize = FILE_MARK.len() + 21;
+
+/// The number in a mark, if this beginning of a file has one.
+pub fn marked_number(beginning: &[u8]) -> Option<u64> {
+    let number = beginning.strip_prefix(FILE_MARK.as_bytes())?;
+    let end = number.iter().position(|byte| *byte == b',')?;
+    std::str::from_utf8(&number[..end]).ok()?.parse().ok()
+}
+
 /// Appends one whole line to `out`: `prefix`, `text` as the inside of a JSON string, and the end of the object.
 pub fn append(out: &mut Vec<u8>, prefix: &str, text: &[u8]) {
     out.reserve(prefix.len() + text.len() + 8);
@@ -139,6 +157,20 @@ mod tests {
     fn bytes_that_are_no_text_become_replacement_characters() {
         let entry = parse(&line(b"a\xff\xfeb \xe2\x82 \xf0\x9f\x98\x80")).unwrap();
         assert_eq!(entry.text, "a\u{fffd}\u{fffd}b \u{fffd} \u{1f600}");
+    }
+
+    #[test]
+    fn the_first_line_of_a_file_says_which_file_it_is_and_stays_an_entry() {
+        let plain = line(b"text\n");
+        for number in [1, u64::MAX] {
+            let mark = file_mark(number);
+            assert!(mark.len() <= LONGEST_FILE_MARK);
+            let marked = [mark.as_bytes(), &plain[1..]].concat();
+            assert_eq!(marked_number(&marked[..LONGEST_FILE_MARK]), Some(number));
+            assert_eq!(parse(&marked), parse(&plain));
+        }
+        assert_eq!(marked_number(&plain), None);
+        assert_eq!(marked_number(br#"{"file":1"#), None);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
-use super::entry::{self, Stream};
-use super::log_file;
+use super::entry::{self, LONGEST_FILE_MARK, Stream};
+use super::{log_file, number_of};
 use crate::model::container::Logging;
 use crate::monitor::clock::Now;
 
@@ -25,6 +25,8 @@ pub struct Writer {
     /// `None` until the first entry, and while it cannot be opened.
     file: Option<File>,
     size: u64,
+    /// Which file of this log that is; `None` until one was opened.
+    number: Option<u64>,
     /// Whole lines that are not written yet.
     batch: Vec<u8>,
     lost: Option<Lost>,
@@ -49,7 +51,8 @@ impl Batch<'_> {
         let writer = &mut *self.writer;
         let start = writer.batch.len();
         entry::append(&mut writer.batch, &self.prefix, text);
-        let full = writer.size + writer.batch.len() as u64 > writer.logging.max_size.0;
+        let mark = if writer.size == 0 { LONGEST_FILE_MARK } else { 0 };
+        let full = writer.size + (writer.batch.len() + mark) as u64 > writer.logging.max_size.0;
         if full && writer.size + start as u64 > 0 {
             let entry = writer.batch.split_off(start);
             writer.flush(self.now);
@@ -67,7 +70,7 @@ impl Batch<'_> {
 
 impl Writer {
     pub fn new(directory: PathBuf, logging: Logging) -> Writer {
-        Writer { directory, logging, file: None, size: 0, batch: Vec::new(), lost: None }
+        Writer { directory, logging, file: None, size: 0, number: None, batch: Vec::new(), lost: None }
     }
 
     /// Takes effect with the next entry.
@@ -109,12 +112,25 @@ impl Writer {
         self.batch.clear();
     }
 
-    /// Writes the batch. On an error, the number of bytes that stay in the file: whole lines.
+    /// Writes the batch. On an error, the number of its bytes that are in the file: whole lines.
     fn write_batch(&mut self) -> Result<(), (usize, io::Error)> {
-        let mut file = match self.file.take() {
+        let file = match self.file.take() {
             Some(file) => file,
             None => self.open().map_err(|reason| (0, reason))?,
         };
+        // The first line of a file carries the file's number: the mark takes the place of its brace.
+        let mark = if self.size == 0 { entry::file_mark(self.number.unwrap_or(1)) } else { String::new() };
+        self.batch.splice(..usize::from(!mark.is_empty()), mark.bytes());
+        let written = self.write_to(file);
+        written.map_err(|(kept, reason)| {
+            if !mark.is_empty() {
+                self.batch.splice(..mark.len(), *b"{");
+            }
+            (kept.saturating_sub(mark.len().saturating_sub(1)), reason)
+        })
+    }
+
+    fn write_to(&mut self, mut file: File) -> Result<(), (usize, io::Error)> {
         let mut done = 0;
         while done < self.batch.len() {
             let result = match file.write(&self.batch[done..]) {
@@ -144,6 +160,8 @@ impl Writer {
         let path = log_file(&self.directory, 0);
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         self.size = file.seek(SeekFrom::End(0))?;
+        let before = || File::open(log_file(&self.directory, 1)).ok().and_then(|file| number_of(&file));
+        self.number = number_of(&file).or(self.number).or_else(|| before().map(|number| number + 1)).or(Some(1));
         if self.size > 0 {
             let mut last = [0];
             file.seek(SeekFrom::End(-1))?;
@@ -158,6 +176,9 @@ impl Writer {
 
     /// Makes room: every file ages by one, the oldest goes.
     fn rotate(&mut self) {
+        if self.size > 0 {
+            self.number = self.number.map(|number| number + 1);
+        }
         let files = self.logging.max_files.max(1);
         let mut result = Ok(());
         if files == 1 {
@@ -193,7 +214,7 @@ fn lines_in(batch: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use crate::model::units::ByteSize;
-    use crate::monitor::logs::{Reader, Selection};
+    use crate::monitor::logs::{Passage, Reader, Selection};
     use std::path::Path;
 
     fn log(writer: &mut Writer, lines: impl IntoIterator<Item = String>) {
@@ -204,7 +225,12 @@ mod tests {
 
     fn texts(directory: &Path) -> Vec<String> {
         let mut reader = Reader::open(directory, &Selection::default()).unwrap();
-        std::iter::from_fn(|| reader.next().unwrap()).map(|entry| entry.text).collect()
+        std::iter::from_fn(|| reader.next().unwrap())
+            .map(|passage| match passage {
+                Passage::Entry(entry) => entry.text,
+                Passage::Lost(lost) => panic!("{lost:?}"),
+            })
+            .collect()
     }
 
     fn logging(max_size: u64, max_files: u32) -> Logging {
@@ -237,6 +263,25 @@ mod tests {
         log(&mut writer, (30..40).map(|n| format!("line {n}\n")));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
         assert_eq!(texts(directory.path()).last().unwrap(), "line 39\n");
+    }
+
+    #[test]
+    fn files_are_numbered_on_by_the_next_monitor() {
+        let directory = tempfile::tempdir().unwrap();
+        let numbers = || [0, 1].map(|age| number_of(&File::open(log_file(directory.path(), age)).unwrap()).unwrap());
+        let mut writer = Writer::new(directory.path().to_owned(), logging(300, 3));
+        log(&mut writer, (0..30).map(|n| format!("line {n}\n")));
+        let [newest, before] = numbers();
+        assert!(newest > 5 && before == newest - 1, "{newest} {before}");
+        // It ends, once between two entries, once in the middle of a rotation.
+        let mut writer = Writer::new(directory.path().to_owned(), logging(300, 3));
+        log(&mut writer, ["after\n".to_owned()]);
+        assert!(numbers()[0] == newest || numbers() == [newest + 1, newest]);
+        let [newest, _] = numbers();
+        writer.rotate();
+        let mut writer = Writer::new(directory.path().to_owned(), logging(300, 3));
+        log(&mut writer, ["after\n".to_owned()]);
+        assert_eq!(numbers(), [newest + 1, newest]);
     }
 
     #[test]

@@ -644,3 +644,35 @@ fn watch_applies_edits_keeps_the_last_good_manifest_and_ends_without_touching_co
         assert!(is_running("other"));
     });
 }
+
+#[test]
+fn a_volume_that_is_a_disk_of_its_own_is_filled_from_the_image() {
+    Shell::with(|shell| {
+        let site = shell.path("rootfs/site/sub");
+        fs::create_dir_all(&site).unwrap();
+        fs::write(site.join("page"), "of the image").unwrap();
+        shell.manifest("[volumes.site]\n");
+        shell.ok(&["apply"]);
+        let data = shell.path("root/volumes/shop.site/data");
+        let data = data.to_str().unwrap();
+        run(&["mount", "-t", "tmpfs", "-o", "size=1m", "none", data]);
+        // As mke2fs(8) makes it.
+        fs::create_dir(format!("{data}/lost+found")).unwrap();
+        let filled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let container = "[containers.web]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\n";
+            shell.manifest(&format!("[volumes.site]\n{container}mounts = {{ \"/site\" = \"site\" }}\n"));
+            shell.ok(&["apply"]);
+            let read = shell.ok(&["exec", "web", "--", "cat", "/site/sub/page"]);
+            assert_eq!(read.stdout, "of the image");
+            let names = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.collect();
+            names.sort();
+            assert_eq!(names, ["lost+found", "sub"]);
+            assert!(!shell.path("root/volumes/shop.site/image").exists());
+            shell.ok(&["down"]);
+        }));
+        run(&["umount", data]);
+        filled.unwrap();
+        assert_eq!(fs::read_dir(data).unwrap().count(), 0, "nothing below the mount point");
+    });
+}

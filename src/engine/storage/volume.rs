@@ -10,6 +10,8 @@
 //! A volume is filled from the image at its mount point the first time that a container with it is created,
 //! as Docker does. The image's files are copied aside, the copy is renamed to `image/`, and from there each entry is
 //! renamed into `data/`: a crash leaves the volume empty, or with an `image/` that the next filling goes on with.
+//! Where `data/` is a file system of its own (somebody mounted a disk there), they are first copied to
+//! `data/.evenkeel-filling/`, so that each still appears there whole, by a rename.
 //!
 //! A removed volume is whole, its record with it: renamed to `volumes/<project>.<name>` it is back. Once it has expired it
 //! gets a dotted name before it is deleted, so nobody brings back a part.
@@ -38,6 +40,12 @@ use crate::model::paths::{self, Paths};
 use crate::model::record::VolumeRecord;
 use crate::model::units::FileMode;
 use crate::model::volume::Owner;
+
+/// Inside a volume that is a file system of its own, what is about to be moved into its place.
+const FILLING: &str = ".evenkeel-filling";
+
+/// What mke2fs(8) makes in every new file system, for fsck(8).
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// How long removed volumes are kept where nobody says otherwise: a week, so that whoever was away finds them.
 pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -189,6 +197,35 @@ fn copy_out(root: BorrowedFd<'_>, target: &str, aside: &Path) -> io::Result<bool
 /// Moves every entry, and then owner, mode and times of the directory itself. What a container that runs already has
 /// written there meanwhile stays as it is.
 fn move_in(image: &Path, data: &Path) -> io::Result<()> {
+    match move_entries(image, data) {
+        // Also between two subvolumes of one btrfs, which is why the kernel is asked and not stat(2).
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => move_over(image, data)?,
+        moved => moved?,
+    }
+    let (from, to) = (fs::File::open(image)?, fs::File::open(data)?);
+    copy::copy_root(from.as_fd(), to.as_fd())?;
+    to.sync_all()
+}
+
+/// To another file system: a copy, durable before the first of it appears in its place. One that was cut short is
+/// made anew, for `image` is whole until all of it has arrived.
+fn move_over(image: &Path, data: &Path) -> io::Result<()> {
+    let filling = data.join(FILLING);
+    let forget = || match fs::remove_dir_all(&filling) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    forget()?;
+    fs::create_dir(&filling)?;
+    let (from, to) = (fs::File::open(image)?, fs::File::open(&filling)?);
+    let copied = copy::copy_tree(from.as_fd(), to.as_fd()).and_then(|()| Ok(rustix::fs::syncfs(&to)?));
+    let moved = copied.and_then(|()| move_entries(&filling, data));
+    // Whatever became of it, the container shall not see it; the first error is the one to tell.
+    let forgotten = forget();
+    moved.and(forgotten)
+}
+
+fn move_entries(image: &Path, data: &Path) -> io::Result<()> {
     let (from, to) = (fs::File::open(image)?, fs::File::open(data)?);
     for name in
         fs::read_dir(image)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()?
@@ -198,12 +235,25 @@ fn move_in(image: &Path, data: &Path) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    copy::copy_root(from.as_fd(), to.as_fd())?;
-    to.sync_all()
+    Ok(())
 }
 
-fn is_empty(directory: &Path) -> io::Result<bool> {
-    Ok(fs::read_dir(directory)?.next().is_none())
+/// Whether nobody has put anything there. A new file system is empty, although mke2fs(8) has made `lost+found` in it.
+fn is_empty(data: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(data)? {
+        let entry = entry?;
+        if entry.file_name() != LOST_AND_FOUND || !is_mount_point(data)? || fs::read_dir(entry.path())?.next().is_some()
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// As far as another device tells it.
+fn is_mount_point(data: &Path) -> io::Result<bool> {
+    let volume = data.parent().unwrap_or(data);
+    Ok(fs::metadata(data)?.dev() != fs::metadata(volume)?.dev())
 }
 
 fn own(data: &Path, Owner { uid, gid, mode }: Owner) -> Result<(), EngineError> {

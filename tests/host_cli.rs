@@ -676,3 +676,72 @@ fn a_volume_that_is_a_disk_of_its_own_is_filled_from_the_image() {
         assert_eq!(fs::read_dir(data).unwrap().count(), 0, "nothing below the mount point");
     });
 }
+
+#[test]
+fn a_terminal_that_is_closed_takes_nothing_with_it() {
+    Shell::with(|shell| {
+        shell.manifest(WEB);
+        let nix::pty::OpenptyResult { master, slave } = nix::pty::openpty(None, None).unwrap();
+        // Nobody else may hold its other side open.
+        let close_on_exec = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
+        nix::fcntl::fcntl(&master, close_on_exec).unwrap();
+        let mut session = Command::new("setsid");
+        session.args(["--ctty", "sh", "-c", "\"$0\" apply --wait; exec sleep 1000", env!("CARGO_BIN_EXE_evenkeel")]);
+        session.current_dir(shell.directory.path());
+        session.env("EVENKEEL_ROOT", shell.path("root")).env("EVENKEEL_RUN", shell.path("run"));
+        let output = || slave.try_clone().unwrap();
+        let mut login = session.stdin(output()).stdout(output()).stderr(output()).spawn().unwrap();
+        drop((session, slave));
+        eventually("it is started", || shell.json(&["ps"])[0]["state"] == "running");
+        eventually("apply has ended", || {
+            fs::read_to_string(format!("/proc/{}/comm", login.id())).is_ok_and(|name| name == "sleep\n")
+        });
+        let pid = shell.pid("web");
+        // Parent, group, session and terminal: proc_pid_stat(5).
+        let stat = |pid: u64| -> Vec<i64> {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            let fields = stat.rsplit_once(") ").unwrap().1.split(' ');
+            fields.skip(1).take(4).map(|field| field.parse().unwrap()).collect()
+        };
+        let monitor = stat(pid)[0];
+        assert_eq!(stat(monitor as u64)[1..], [monitor, monitor, 0], "a session of its own without a terminal");
+
+        drop(master);
+        let ended = login.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(1), "SIGHUP ended who sat there");
+        assert_eq!((shell.pid("web"), stat(pid)[0]), (pid, monitor));
+        assert!(shell.plan_is_empty());
+    });
+}
+
+#[test]
+fn what_a_monitor_of_another_version_cannot_take_over_is_a_restart_and_nothing_else_is() {
+    Shell::with(|shell| {
+        shell.manifest(WEB);
+        shell.ok(&["apply", "--wait"]);
+        let pid = shell.pid("web");
+        // As a monitor of the version before would have written it.
+        let id = shell.json(&["ps", "web"])[0]["id"].as_str().unwrap().to_owned();
+        let status = shell.path("run").join("containers").join(id).join("status.json");
+        let mut said: Value = serde_json::from_slice(&fs::read(&status).unwrap()).unwrap();
+        let version = said["launch_version"].as_u64().unwrap();
+        said["launch_version"] = (version - 1).into();
+        fs::write(&status, said.to_string()).unwrap();
+
+        assert!(shell.plan_is_empty(), "an upgrade alone touches no container");
+        shell.manifest(&format!("{WEB}labels = {{ tier = \"front\" }}\nresources = {{ pids = 64 }}\n"));
+        shell.ok(&["apply"]);
+        assert_eq!(shell.pid("web"), pid, "what needs no monitor stays live");
+        assert!(shell.plan_is_empty());
+
+        shell.manifest(&WEB.replace("\"always\"", "\"on-failure\""));
+        let plan = shell.ok(&["plan"]).stdout;
+        assert!(plan.contains("\"always\" -> \"on-failure\"  (restart)"), "{plan}");
+        assert!(plan.contains("its monitor, of another version, cannot take that over"), "{plan}");
+        shell.ok(&["apply", "--wait"]);
+        assert_ne!(shell.pid("web"), pid);
+        assert!(shell.plan_is_empty());
+        let said: Value = serde_json::from_slice(&fs::read(&status).unwrap()).unwrap();
+        assert_eq!(said["launch_version"].as_u64(), Some(version));
+    });
+}

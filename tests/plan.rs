@@ -8,7 +8,7 @@
 //!                                    hard-limit NAME N
 //! apply before.toml [first N steps]  through the fake engine
 //! apply after.toml while NAME fails  its new container cannot be started
-//! reboot                             also: stop NAME, exit NAME CODE, lose-monitor NAME, cut-link NAME,
+//! reboot                             also: stop NAME, exit NAME CODE, lose-monitor NAME, age-monitor NAME, cut-link NAME,
 //!                                    damage-files NAME, limit-memory NAME SIZE, forget NAME, give-up NAME RESTARTS,
 //!                                    change-contexts, move-image IMAGE, lose-image IMAGE, silence-registry-of IMAGE, drop-firewall, break-network NAME,
 //!                                    remove-record NAME, remove-network-record NAME, damage-record NAME, damage-volume-record NAME
@@ -30,7 +30,7 @@ use std::sync::atomic::AtomicBool;
 use evenkeel::engine::fake::Fake;
 use evenkeel::manifest::{self, Colour, FileKind, Source, Surroundings};
 use evenkeel::model::action::Action;
-use evenkeel::model::actual::{Actual, ActualContainer, Drift};
+use evenkeel::model::actual::{Actual, ActualContainer, Drift, Liveness};
 use evenkeel::model::desired::Desired;
 use evenkeel::model::id::{ContainerId, Ids};
 use evenkeel::model::image::ImageSource;
@@ -192,6 +192,10 @@ impl Case<'_> {
             ["stop", name] => self.happen_to(name, &Event::StopByHand(0)),
             ["exit", name, code] => self.happen_to(name, &Event::Exit(0, code.parse().unwrap())),
             ["lose-monitor", name] => self.happen_to(name, &Event::LoseMonitor(0)),
+            ["age-monitor", name] => match &mut self.container(name).liveness {
+                Liveness::Monitored(status) => status.launch_version -= 1,
+                other => panic!("{name} has no monitor: {other:?}"),
+            },
             ["cut-link", name] => self.happen_to(name, &Event::DamageLinks(0)),
             ["damage-files", name] => self.happen_to(name, &Event::DamageFiles(0)),
             ["remove-record", name] => self.happen_to(name, &Event::RemoveRecord(0, false)),
@@ -204,7 +208,7 @@ impl Case<'_> {
                 let container = self.container(name);
                 let mut status = status(&container.record.id, Phase::Exited, Some(Exit::Code(1)));
                 status.restarts = restarts.parse().unwrap();
-                container.liveness = evenkeel::model::actual::Liveness::Ended(status);
+                container.liveness = Liveness::Ended(status);
                 container.limits = None;
             }
             ["move-image", image] => {

@@ -116,6 +116,7 @@ fn history(status: &Status) -> String {
 mod tests {
     use super::*;
     use crate::model::health::Health;
+    use crate::model::launch::LAUNCH_VERSION;
     use crate::model::status::{HealthStatus, STATUS_VERSION};
     use crate::model::units::Signal;
 
@@ -126,6 +127,7 @@ mod tests {
     fn status(phase: Phase) -> Status {
         Status {
             version: STATUS_VERSION,
+            launch_version: LAUNCH_VERSION,
             id: "0123456789ab".parse().unwrap(),
             phase,
             pid: None,

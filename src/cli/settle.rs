@@ -98,12 +98,14 @@ fn is_steady(status: &Status, now: SystemTime) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::launch::LAUNCH_VERSION;
     use crate::model::status::STATUS_VERSION;
 
     fn verdict_of(restarts: u32, seconds: u64) -> Verdict {
         let started = SystemTime::UNIX_EPOCH;
         let status = Status {
             version: STATUS_VERSION,
+            launch_version: LAUNCH_VERSION,
             id: "0123456789ab".parse().unwrap(),
             phase: Phase::Running,
             pid: Some(1),

@@ -14,6 +14,7 @@ use super::container::Condition;
 use super::health::{Health, Probe};
 use super::id::{ContainerId, Digest};
 use super::image::{Image, ImageConfig, ImageSource};
+use super::launch::LAUNCH_VERSION;
 use super::names::NameTable;
 use super::orphan::Orphan;
 use super::record::{ContainerRecord, NetworkRecord, Refused};
@@ -303,6 +304,7 @@ fn await_condition(container: &mut ActualContainer, condition: Condition) -> Res
 fn status(id: &ContainerId, phase: Phase) -> Status {
     Status {
         version: STATUS_VERSION,
+        launch_version: LAUNCH_VERSION,
         id: id.clone(),
         phase,
         pid: None,

@@ -68,10 +68,18 @@ pub struct HealthStatus {
     pub log: Vec<ProbeResult>,
 }
 
+/// The first monitors did not say it.
+fn first_launch_version() -> u32 {
+    1
+}
+
 /// The status file. The monitor is its only writer; it writes on every change of phase, health or process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     pub version: u32,
+    /// The version of the launch files that this monitor reads ([`super::launch::LAUNCH_VERSION`] when it was built).
+    #[serde(default = "first_launch_version")]
+    pub launch_version: u32,
     pub id: ContainerId,
     pub phase: Phase,
     /// The first process, seen from the host, while there is one.

@@ -53,11 +53,13 @@ pub fn read_status(directory: &Path) -> Result<Option<Status>, MonitorError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::launch::LAUNCH_VERSION;
     use crate::model::status::Exit;
 
     fn write_status(directory: &Path, phase: Phase) {
         let status = Status {
             version: STATUS_VERSION,
+            launch_version: LAUNCH_VERSION,
             id: "0123456789ab".parse().unwrap(),
             phase,
             pid: None,

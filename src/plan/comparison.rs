@@ -14,9 +14,10 @@ use super::networks::Networks;
 use super::notation::Notation;
 use super::scope::attached;
 use super::{ChangeClass, FieldChange, World, cause_of, diff};
-use crate::model::actual::ActualContainer;
+use crate::model::actual::{ActualContainer, Liveness};
 use crate::model::container::ContainerSpec;
 use crate::model::id::{ContainerId, Instance, ResourceName, Whose};
+use crate::model::launch::LAUNCH_VERSION;
 use crate::model::network::NetworkMode;
 use crate::model::record::ContainerRecord;
 
@@ -112,6 +113,9 @@ impl<'a> Standard<'_, 'a> {
                 causes.push(format!("container {owner}, whose network it shares, is replaced"));
             }
         }
+        if speaks_otherwise(container) {
+            restart_instead(&mut changes, &mut causes);
+        }
         Comparison { container, changes, causes }
     }
 
@@ -153,6 +157,28 @@ impl<'a> Standard<'_, 'a> {
                 None => {}
             }
         }
+    }
+}
+
+/// Whether its monitor cannot read the launch files that this Evenkeel writes.
+fn speaks_otherwise(container: &ActualContainer) -> bool {
+    matches!(&container.liveness, Liveness::Monitored(status) if status.launch_version != LAUNCH_VERSION)
+}
+
+/// What cannot be told to the monitor needs another monitor, and so another process. Nothing else is touched for it.
+fn restart_instead(changes: &mut [FieldChange], causes: &mut Vec<String>) {
+    let is_untold =
+        |change: &FieldChange| change.class == ChangeClass::Live && diff::is_taken_over_by_monitor(&change.field);
+    let untold: Vec<&mut FieldChange> = changes.iter_mut().filter(|change| is_untold(change)).collect();
+    if untold.is_empty() {
+        return;
+    }
+    let cause = cause_of(untold.iter().map(|change| &**change));
+    for change in untold {
+        change.class = ChangeClass::Restart;
+    }
+    if changes.iter().all(|change| change.class <= ChangeClass::Restart) {
+        causes.push(format!("{cause}, and its monitor, of another version, cannot take that over"));
     }
 }
 

@@ -9,9 +9,13 @@
 //! | live | `resources` | the cgroup's files are written |
 //! | live | `ports`, aliases | firewall and name tables are replaced |
 //! | live | `extra_hosts` | the container's hosts file is rewritten in place |
-//! | live | `labels`, `state` | the record; starting and stopping make nothing new |
+//! | live | `labels` | the record alone |
+//! | start, stop | `state` | what it says; the container stays what it is made of |
 //! | restart | `security.seccomp`, `ulimits`, `oom_score_adj`, `init`, `tty`, `stdin_open`, `dns*` | given to the first process when it starts; files and addresses stay |
 //! | replace | everything else | part of what the container was made of |
+//!
+//! A monitor of another version than this Evenkeel cannot read its launch file again: there, what it would take over is
+//! of class restart (`comparison`).
 //!
 //! Values of environment variables whose names look like secrets are not shown: [`is_secret`].
 
@@ -20,7 +24,7 @@ use std::fmt::Display;
 
 use super::notation::Notation;
 use super::{ChangeClass, FieldChange};
-use crate::model::container::{Capabilities, ContainerSpec, Logging, Update};
+use crate::model::container::{Capabilities, ContainerSpec, Logging, RunState, Update};
 use crate::model::health::Healthcheck;
 use crate::model::id::ResourceName;
 use crate::model::network::{Attachment, NetworkMode, NetworkSpec};
@@ -78,7 +82,7 @@ impl<T: Notation> Notation for &T {
 
 /// What differs between two specs of a container.
 pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<FieldChange> {
-    use ChangeClass::{Live, None as Nothing, Replace, Restart};
+    use ChangeClass::{Live, None as Nothing, Replace, Restart, Start, Stop};
     let ContainerSpec {
         image,
         entrypoint,
@@ -160,8 +164,18 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<FieldChange> {
     changes.value(Nothing, "update.order", &old.update.order, order);
     changes.value(Nothing, "update.failure_action", &old.update.failure_action, failure_action);
     changes.value(Nothing, "update.monitor", &old.update.monitor, monitor);
-    changes.value(Live, "state", &old.state, state);
+    let state_class = match state {
+        RunState::Running => Start,
+        RunState::Stopped => Stop,
+    };
+    changes.value(state_class, "state", &old.state, state);
     changes.0
+}
+
+/// Whether it is the monitor that a live change of this field is told to: the first row of `live` in the table above.
+pub fn is_taken_over_by_monitor(field: &str) -> bool {
+    let field = field.split_once('.').map_or(field, |(field, _)| field);
+    matches!(field, "restart" | "healthcheck" | "stop_signal" | "stop_grace_period" | "logging")
 }
 
 /// Everything that a spec declares beyond the defaults: what a plan shows of a new container.

@@ -174,12 +174,14 @@ pub(super) fn controller_of(field: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::launch::LAUNCH_VERSION;
     use crate::model::status::STATUS_VERSION;
     use std::time::SystemTime;
 
     fn ended(phase: Phase, exit: Option<u8>, restarts: u32) -> Liveness {
         Liveness::Ended(Status {
             version: STATUS_VERSION,
+            launch_version: LAUNCH_VERSION,
             id: "0123456789ab".parse().unwrap(),
             phase,
             pid: None,

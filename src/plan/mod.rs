@@ -80,6 +80,10 @@ pub enum ChangeClass {
     None,
     /// Applied to the running process.
     Live,
+    /// What is stopped is started: there is no process yet that it could cost anything.
+    Start,
+    /// The process is stopped, and stays so.
+    Stop,
     /// The same container is stopped and started.
     Restart,
     /// A new container.

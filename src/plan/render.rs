@@ -239,6 +239,8 @@ fn field(change: &FieldChange, mark: Mark) -> Line {
         (_, Mark::Create) => "",
         (ChangeClass::None, _) => "  (none)",
         (ChangeClass::Live, _) => "  (live)",
+        (ChangeClass::Start, _) => "  (start)",
+        (ChangeClass::Stop, _) => "  (stop)",
         (ChangeClass::Restart, _) => "  (restart)",
         (ChangeClass::Replace, _) => "  (replace)",
         (ChangeClass::Data, _) => "  (data)",

@@ -121,7 +121,7 @@ impl Container {
 
     pub fn log(&self) -> Vec<String> {
         let mut reader = Reader::open(&self.launch.logs, &Selection::default()).unwrap();
-        std::iter::from_fn(|| reader.next().unwrap()).map(|entry| entry.text).collect()
+        std::iter::from_fn(|| reader.next().unwrap()).map(|passage| passage.into_entry().unwrap().text).collect()
     }
 
     pub fn await_log(&self, line: &str) {

@@ -13,7 +13,8 @@ fn both_streams_are_logged_with_their_last_words() {
     container.start();
     container.await_phase(Phase::Exited);
     let mut reader = Reader::open(&container.launch.logs, &Selection::default()).unwrap();
-    let mut entries: Vec<_> = std::iter::from_fn(|| reader.next().unwrap()).map(|e| (e.stream, e.text)).collect();
+    let entries = std::iter::from_fn(|| reader.next().unwrap()).map(|passage| passage.into_entry().unwrap());
+    let mut entries: Vec<_> = entries.map(|entry| (entry.stream, entry.text)).collect();
     entries.sort();
     let expected = [(Stream::Stdout, "no newline"), (Stream::Stdout, "out\n"), (Stream::Stderr, "err\n")];
     assert_eq!(entries, expected.map(|(stream, text)| (stream, text.to_owned())));
@@ -29,8 +30,8 @@ fn logs_are_bounded_and_followed_over_rotations() {
     let reader = std::cell::RefCell::new(&mut reader);
     wait_for(
         || {
-            while let Some(entry) = reader.borrow_mut().next().unwrap() {
-                seen.borrow_mut().push(entry.text.trim().parse::<u32>().unwrap());
+            while let Some(passage) = reader.borrow_mut().next().unwrap() {
+                seen.borrow_mut().push(passage.into_entry().unwrap().text.trim().parse::<u32>().unwrap());
             }
             (seen.borrow().last() == Some(&20_000)).then_some(())
         },
@@ -42,7 +43,8 @@ fn logs_are_bounded_and_followed_over_rotations() {
     }
     let tail = Selection { tail: Some(3), since: None };
     let mut tail = Reader::open(&container.launch.logs, &tail).unwrap();
-    let last: Vec<_> = std::iter::from_fn(|| tail.next().unwrap()).map(|entry| entry.text).collect();
+    let last: Vec<_> =
+        std::iter::from_fn(|| tail.next().unwrap()).map(|passage| passage.into_entry().unwrap().text).collect();
     assert_eq!(last, ["19998\n", "19999\n", "20000\n"]);
 }
 

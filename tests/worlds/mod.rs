@@ -15,6 +15,7 @@ use evenkeel::model::firewall::Ruleset;
 use evenkeel::model::health::{Healthcheck, Probe};
 use evenkeel::model::id::{ContainerId, Ids, ResourceName, Whose};
 use evenkeel::model::image::{ImageSource, Pull};
+use evenkeel::model::launch::LAUNCH_VERSION;
 use evenkeel::model::names::NameTable;
 use evenkeel::model::network::{Attachment, NetworkMode, NetworkSpec};
 use evenkeel::model::orphan::{self, Orphan, Remains};
@@ -428,6 +429,7 @@ pub fn event() -> impl Strategy<Value = Event> {
 pub fn status(id: &ContainerId, phase: Phase, exit: Option<Exit>) -> Status {
     Status {
         version: STATUS_VERSION,
+        launch_version: LAUNCH_VERSION,
         id: id.clone(),
         phase,
         pid: None,

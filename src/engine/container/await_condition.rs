@@ -159,11 +159,13 @@ fn wait(watch: &OwnedFd, left: Duration) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::launch::LAUNCH_VERSION;
     use crate::model::status::{HealthStatus, STATUS_VERSION};
 
     fn status(phase: Phase, exit: Option<Exit>, health: Option<Health>) -> Status {
         Status {
             version: STATUS_VERSION,
+            launch_version: LAUNCH_VERSION,
             id: "0123456789ab".parse().unwrap(),
             phase,
             pid: None,

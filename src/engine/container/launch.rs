@@ -80,6 +80,12 @@ pub fn prepare(on: &Surroundings<'_>, record: &ContainerRecord, image: &Image) -
 impl Prepared {
     /// Writes everything that a start needs.
     pub fn write(&self, on: &Surroundings<'_>, record: &ContainerRecord) -> Result<(), EngineError> {
+        self.write_config(on, record)?;
+        self.write_launch()
+    }
+
+    /// What a start needs beside the launch file: no monitor reads it while its container runs.
+    pub fn write_config(&self, on: &Surroundings<'_>, record: &ContainerRecord) -> Result<(), EngineError> {
         etc::write(&on.paths.container(&record.id), record)?;
         let inputs = oci::Inputs {
             record,
@@ -94,8 +100,7 @@ impl Prepared {
         // The control socket is in it.
         let private = fs::Permissions::from_mode(0o700);
         fs::set_permissions(&self.directory, private).at("set the mode of", &self.directory)?;
-        files::write_json(&self.directory.join(run::CONFIG), &config, Durability::Volatile)?;
-        self.write_launch()
+        files::write_json(&self.directory.join(run::CONFIG), &config, Durability::Volatile)
     }
 
     /// Writes the launch file alone: what a running monitor takes over.

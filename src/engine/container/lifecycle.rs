@@ -19,11 +19,11 @@ use crate::engine::error::{At, EngineError};
 use crate::engine::files::{self, Durability};
 use crate::model::actual::Liveness;
 use crate::model::id::ContainerId;
-use crate::model::image::Image;
+use crate::model::launch::LAUNCH_VERSION;
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, Refused};
 use crate::model::status::Phase;
-use crate::monitor::logs::{Passage, Reader, Selection};
+use crate::monitor::logs::{Reader, Selection};
 use crate::monitor::{self, MonitorError};
 use crate::runtime::cgroup::{self, Hierarchy};
 
@@ -87,29 +87,29 @@ pub fn update(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRe
     if !directory.exists() {
         return Err(EngineError::NoContainer(record.id.clone()));
     }
-    if matches!(liveness(on, hierarchy, record)?, Liveness::Monitored(_)) {
-        update_live(on, hierarchy, record, &image)?;
+    if let Liveness::Monitored(status) = liveness(on, hierarchy, record)? {
+        let prepared = prepare(on, record, &image)?;
+        prepared.write_config(on, record)?;
+        update_limits(on, hierarchy, record)?;
+        // A monitor of another version goes on with the launch file that it knows. What it would have to take over
+        // from this one was planned as a restart.
+        if status.launch_version == LAUNCH_VERSION {
+            prepared.write_launch()?;
+            let reloaded = monitor::client::Client::connect(&prepared.directory).and_then(|client| client.reload());
+            reloaded.map_err(failed("update", record))?;
+        }
     }
     files::write_json(&paths::record(&directory), record, Durability::Durable)
 }
 
-fn update_live(
-    on: &Surroundings<'_>,
-    hierarchy: &Hierarchy,
-    record: &ContainerRecord,
-    image: &Image,
-) -> Result<(), EngineError> {
-    let prepared = prepare(on, record, image)?;
-    prepared.write(on, record)?;
+fn update_limits(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
     let limits = oci::resources(&record.spec.resources);
     let group = cgroup::open(hierarchy, &oci::cgroup_path(on.tag, &record.id));
     group.update(&limits).map_err(|source| EngineError::Monitor {
         operation: "set the limits of",
         name: record.full_name(),
         source: Box::new(source),
-    })?;
-    let reloaded = monitor::client::Client::connect(&prepared.directory).and_then(|client| client.reload());
-    reloaded.map_err(failed("update", record))
+    })
 }
 
 /// Removes what is left of a stopped container, apart from its network. The record goes with the files, last.
@@ -156,7 +156,7 @@ fn last_words(logs: &Path) -> Result<Vec<String>, MonitorError> {
     let mut reader = Reader::open(logs, &Selection { tail: Some(LAST_WORDS), since: None })?;
     let mut words: Vec<String> = Vec::new();
     while let Some(passage) = reader.next()? {
-        let Passage::Entry(entry) = passage else { continue };
+        let Some(entry) = passage.into_entry() else { continue };
         let line: String = entry.text.trim().chars().filter(|c| !c.is_control()).take(LONGEST_LINE).collect();
         if !line.is_empty() && words.last() != Some(&line) {
             words.push(line);

@@ -30,6 +30,14 @@ pub enum Passage {
 }
 
 impl Passage {
+    /// The entry, if it is none of a gap.
+    pub fn into_entry(self) -> Option<Entry> {
+        match self {
+            Passage::Entry(entry) => Some(entry),
+            Passage::Lost(_) => None,
+        }
+    }
+
     /// Where it belongs among those of other logs.
     pub fn time(&self) -> SystemTime {
         match self {

@@ -101,7 +101,7 @@ fn find_newline(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::model::container::Logging;
-    use crate::monitor::logs::{Passage, Reader, Selection};
+    use crate::monitor::logs::{Reader, Selection};
     use proptest::prelude::*;
 
     /// What is logged of a stream that arrives in these chunks.
@@ -115,10 +115,7 @@ mod tests {
         splitter.finish(Now::read(), &mut writer);
         let mut reader = Reader::open(directory.path(), &Selection::default()).unwrap();
         std::iter::from_fn(|| reader.next().unwrap())
-            .map(|passage| match passage {
-                Passage::Entry(entry) => entry.text,
-                Passage::Lost(lost) => panic!("{lost:?}"),
-            })
+            .map(|passage| passage.into_entry().expect("nothing is lost").text)
             .collect()
     }
 

@@ -214,7 +214,7 @@ fn lines_in(batch: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use crate::model::units::ByteSize;
-    use crate::monitor::logs::{Passage, Reader, Selection};
+    use crate::monitor::logs::{Reader, Selection};
     use std::path::Path;
 
     fn log(writer: &mut Writer, lines: impl IntoIterator<Item = String>) {
@@ -226,10 +226,7 @@ mod tests {
     fn texts(directory: &Path) -> Vec<String> {
         let mut reader = Reader::open(directory, &Selection::default()).unwrap();
         std::iter::from_fn(|| reader.next().unwrap())
-            .map(|passage| match passage {
-                Passage::Entry(entry) => entry.text,
-                Passage::Lost(lost) => panic!("{lost:?}"),
-            })
+            .map(|passage| passage.into_entry().expect("nothing is lost").text)
             .collect()
     }
 

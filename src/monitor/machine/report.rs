@@ -3,6 +3,7 @@
 use super::fold::Fold;
 use super::state::{Life, Machine};
 use crate::model::id::ContainerId;
+use crate::model::launch::LAUNCH_VERSION;
 use crate::model::status::{HealthStatus, Phase, STATUS_VERSION, Status};
 
 /// Ends in a row that make a crash loop.
@@ -32,6 +33,7 @@ impl Machine {
     pub fn status(&self, id: &ContainerId) -> Status {
         Status {
             version: STATUS_VERSION,
+            launch_version: LAUNCH_VERSION,
             id: id.clone(),
             phase: self.phase(),
             pid: match self.life {

@@ -78,7 +78,7 @@ pub(super) fn decide<'a>(
     let mut containers = Containers { declared, removed: removed(world), images };
     wake_dependencies(&mut containers.declared);
     clear_the_way(networks, &mut containers.declared);
-    fallback::choose(world, &mut containers.declared);
+    fallback::choose(world, &mut containers.declared, findings);
     let kept = containers.declared.iter().filter(|d| d.start.is_none()).filter_map(|d| d.kept);
     findings.warnings.extend(kept.filter_map(remark));
     containers

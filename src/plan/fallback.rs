@@ -19,6 +19,7 @@
 //!
 //! * the old one does not run well itself;
 //! * the old one has to make way, since somebody needs its address or its network's subnet;
+//! * another container gets a port that the old one publishes: it would have two publishers, or neither;
 //! * the container shares its network namespace with others that are replaced with it: theirs goes with the old one;
 //!   or it shares the namespace of one that goes;
 //! * the record of a network is gone that the old one is on.
@@ -27,25 +28,49 @@
 //! The way back is part of the plan, so that a reader sees it in advance and a service that is down is up again before
 //! anything else is waited for. What follows from it for others (their steps were skipped) is the next plan's.
 
-use super::World;
 use super::comparison::{Comparison, Standard};
 use super::decision::{Decision, Turnover};
 use super::images::{Images, Knowledge};
 use super::liveness::is_up;
 use super::scope::shared_network;
+use super::{Findings, World};
 use crate::model::actual::{ActualContainer, Liveness};
 use crate::model::container::{ContainerSpec, FailureAction, RunState};
 use crate::model::health::Health;
-use crate::model::id::{ContainerId, NetworkId, ResourceName};
+use crate::model::id::{ContainerId, Instance, NetworkId, ResourceName};
+use crate::model::port::HostPort;
 use crate::model::record::Refused;
 use crate::model::status::Phase;
 
 /// Says of every decision what it goes back to when it fails.
-pub(super) fn choose(world: &World<'_>, declared: &mut [Decision<'_>]) {
-    let chosen: Vec<bool> = declared.iter().map(|decision| goes_back(world, decision, declared)).collect();
-    for (decision, goes_back) in declared.iter_mut().zip(chosen) {
-        decision.fallback = decision.leaving.first().copied().filter(|_| goes_back);
+pub(super) fn choose(world: &World<'_>, declared: &mut [Decision<'_>], findings: &mut Findings) {
+    let fallbacks: Vec<_> = declared
+        .iter()
+        .map(|decision| {
+            let old = decision.leaving.first().copied().filter(|_| goes_back(world, decision, declared))?;
+            let Some((port, heir)) = port_taken(decision, old, declared) else { return Some(old) };
+            findings.warn(format!(
+                "container {}: if this update fails there is no way back, since {heir} gets port {port} of what runs now",
+                decision.record.instance
+            ));
+            None
+        })
+        .collect();
+    for (decision, fallback) in declared.iter_mut().zip(fallbacks) {
+        decision.fallback = fallback;
     }
+}
+
+/// A port that `old` publishes and that another container will publish, and which one that is.
+fn port_taken<'d>(
+    decision: &Decision<'_>,
+    old: &ActualContainer,
+    declared: &'d [Decision<'_>],
+) -> Option<(&'d HostPort, &'d Instance)> {
+    let others = declared.iter().filter(|other| other.name() != decision.name());
+    let running = others.filter(|other| other.spec().state == RunState::Running);
+    let mut ports = running.flat_map(|other| other.spec().ports.keys().map(|port| (port, &other.record.instance)));
+    ports.find(|(port, _)| old.record.spec.ports.keys().any(|own| own.conflicts(port)))
 }
 
 fn goes_back(world: &World<'_>, decision: &Decision<'_>, declared: &[Decision<'_>]) -> bool {

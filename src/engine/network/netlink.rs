@@ -25,6 +25,8 @@ const ATTEMPTS: usize = 8;
 pub(super) struct Netlink {
     socket: Socket,
     sequence: u32,
+    /// What was received last.
+    answer: Vec<u8>,
 }
 
 /// Requests that travel together. Each is acknowledged.
@@ -47,7 +49,7 @@ impl Netlink {
             socket.set_netlink_get_strict_chk(true)?;
         }
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
-        Ok(Netlink { socket, sequence: 1 })
+        Ok(Netlink { socket, sequence: 1, answer: Vec::with_capacity(RECEIVE) })
     }
 
     /// Room for batches and their acknowledgements beyond the host's limits; needs CAP_NET_ADMIN (socket(7)).
@@ -67,10 +69,9 @@ impl Netlink {
         self.sequence = next;
         self.socket.send(&bytes, 0)?;
         let mut open = next - first;
-        let mut answer = Vec::new();
         while open > 0 {
-            self.receive(&mut answer)?;
-            for frame in frames(&answer) {
+            self.receive()?;
+            for frame in frames(&self.answer) {
                 let frame = frame?;
                 if frame.sequence_number() < first || frame.message_type() != NLMSG_ERROR {
                     continue;
@@ -98,10 +99,9 @@ impl Netlink {
     /// The one message that answers a request.
     pub fn get(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<u8>> {
         let sequence = self.request(kind, 0, body)?;
-        let mut answer = Vec::new();
         loop {
-            self.receive(&mut answer)?;
-            for frame in frames(&answer) {
+            self.receive()?;
+            for frame in frames(&self.answer) {
                 let frame = frame?;
                 if frame.sequence_number() != sequence {
                     continue;
@@ -117,10 +117,9 @@ impl Netlink {
     /// Waits until the one request is acknowledged.
     pub fn command(&mut self, kind: u16, body: &[u8]) -> io::Result<()> {
         let sequence = self.request(kind, NLM_F_ACK, body)?;
-        let mut answer = Vec::new();
         loop {
-            self.receive(&mut answer)?;
-            for frame in frames(&answer) {
+            self.receive()?;
+            for frame in frames(&self.answer) {
                 let frame = frame?;
                 if frame.sequence_number() == sequence && frame.message_type() == NLMSG_ERROR {
                     return refusal(&frame).map_or(Ok(()), Err);
@@ -148,10 +147,9 @@ impl Netlink {
     fn collect(&mut self, sequence: u32) -> io::Result<Option<Frames>> {
         let mut kept = Vec::new();
         let mut whole = true;
-        let mut answer = Vec::new();
         loop {
-            self.receive(&mut answer)?;
-            for frame in frames(&answer) {
+            self.receive()?;
+            for frame in frames(&self.answer) {
                 let frame = frame?;
                 if frame.sequence_number() != sequence {
                     continue;
@@ -166,10 +164,9 @@ impl Netlink {
         }
     }
 
-    fn receive(&self, into: &mut Vec<u8>) -> io::Result<()> {
-        into.clear();
-        into.reserve(RECEIVE);
-        self.socket.recv(into, 0)?;
+    fn receive(&mut self) -> io::Result<()> {
+        self.answer.clear();
+        self.socket.recv(&mut self.answer, 0)?;
         Ok(())
     }
 }

@@ -86,7 +86,7 @@ fn children(directory: &Path) -> Result<Vec<std::path::PathBuf>, RuntimeError> {
         .collect())
 }
 
-fn is_gone(error: &RuntimeError) -> bool {
+pub(super) fn is_gone(error: &RuntimeError) -> bool {
     let RuntimeError::Cgroup { source, .. } = error else { return false };
     matches!(source.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }

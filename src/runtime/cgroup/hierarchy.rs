@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::runtime::error::RuntimeError;
 
@@ -29,13 +30,13 @@ pub enum Layout {
     V2,
 }
 
-/// The cgroup hierarchies of this host.
+/// The cgroup hierarchies of this host. Cheap to clone: every [`Cgroup`](super::Cgroup) has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
     layout: Layout,
     /// Where each controller is mounted: in version 2 the same place for all.
-    controllers: BTreeMap<Controller, PathBuf>,
-    unified: PathBuf,
+    controllers: Arc<BTreeMap<Controller, PathBuf>>,
+    unified: Arc<Path>,
 }
 
 /// By the names of version 1, with that of version 2 where it has another.
@@ -80,12 +81,12 @@ pub fn detect() -> Result<Hierarchy, RuntimeError> {
         }
     }
     if !controllers.is_empty() {
-        return Ok(Hierarchy { layout: Layout::V1, controllers, unified: PathBuf::from(USUAL_PLACE) });
+        return Ok(Hierarchy::new(Layout::V1, controllers, Path::new(USUAL_PLACE)));
     }
     match mounts.iter().find(|(_, kind, _)| kind == "cgroup2") {
         Some((point, ..)) => unified(point),
         // Nothing is mounted: nothing can be limited, and who asks for it is told so.
-        None => Ok(Hierarchy { layout: Layout::V1, controllers, unified: PathBuf::from(USUAL_PLACE) }),
+        None => Ok(Hierarchy::new(Layout::V1, controllers, Path::new(USUAL_PLACE))),
     }
 }
 
@@ -115,7 +116,7 @@ fn unified(point: &Path) -> Result<Hierarchy, RuntimeError> {
         })
         .map(|(controller, _)| (controller, point.to_owned()))
         .collect();
-    Ok(Hierarchy { layout: Layout::V2, controllers, unified: point.to_owned() })
+    Ok(Hierarchy::new(Layout::V2, controllers, point))
 }
 
 /// Mount point, filesystem type and superblock options of a line of mountinfo (proc(5)).
@@ -129,6 +130,10 @@ fn mount(line: &str) -> Option<(PathBuf, String, BTreeSet<String>)> {
 }
 
 impl Hierarchy {
+    fn new(layout: Layout, controllers: BTreeMap<Controller, PathBuf>, unified: &Path) -> Hierarchy {
+        Hierarchy { layout, controllers: Arc::new(controllers), unified: Arc::from(unified) }
+    }
+
     pub fn layout(&self) -> Layout {
         self.layout
     }

@@ -138,8 +138,12 @@ impl Cgroup {
 
     /// The directory of `controller`, if it exists.
     fn directory(&self, controller: Controller) -> Option<PathBuf> {
-        let directory = self.hierarchy.mount(controller)?.join(&self.path);
-        directory.is_dir().then_some(directory)
+        self.place_in(controller).filter(|directory| directory.is_dir())
+    }
+
+    /// Where the directory of `controller` is or would be.
+    fn place_in(&self, controller: Controller) -> Option<PathBuf> {
+        Some(self.hierarchy.mount(controller)?.join(&self.path))
     }
 
     /// The directory whose list of processes is complete.

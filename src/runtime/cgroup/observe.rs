@@ -38,7 +38,7 @@ impl Cgroup {
     pub fn stats(&self) -> Result<Stats, RuntimeError> {
         let mut stats = Stats::default();
         let is_v1 = self.hierarchy.layout() == Layout::V1;
-        if let Some(directory) = self.directory(Controller::Memory) {
+        if let Some(directory) = self.place_in(Controller::Memory) {
             let (usage, cache, limit) = match is_v1 {
                 true => ("memory.usage_in_bytes", "total_inactive_file", "memory.limit_in_bytes"),
                 false => ("memory.current", "inactive_file", "memory.max"),
@@ -47,13 +47,13 @@ impl Cgroup {
             stats.memory = number(&directory, usage)?.unwrap_or(0).saturating_sub(cache);
             stats.memory_limit = number(&directory, limit)?.filter(|limit| *limit < NO_LIMIT_V1);
         }
-        if let Some(directory) = self.directory(Controller::Cpuacct) {
+        if let Some(directory) = self.place_in(Controller::Cpuacct) {
             stats.cpu_nanoseconds = match is_v1 {
                 true => number(&directory, "cpuacct.usage")?.unwrap_or(0),
                 false => keyed(&directory, "cpu.stat", "usage_usec")?.unwrap_or(0).saturating_mul(1000),
             };
         }
-        if let Some(directory) = self.directory(Controller::Pids) {
+        if let Some(directory) = self.place_in(Controller::Pids) {
             stats.pids = number(&directory, "pids.current")?.unwrap_or(0);
             stats.pids_limit = number(&directory, "pids.max")?;
         }
@@ -62,7 +62,7 @@ impl Cgroup {
 
     /// How many processes of this cgroup the kernel killed for lack of memory, since it exists.
     pub fn oom_kills(&self) -> Result<u64, RuntimeError> {
-        let Some(directory) = self.directory(Controller::Memory) else { return Ok(0) };
+        let Some(directory) = self.place_in(Controller::Memory) else { return Ok(0) };
         let file = match self.hierarchy.layout() {
             Layout::V1 => "memory.oom_control",
             Layout::V2 => "memory.events",
@@ -72,18 +72,18 @@ impl Cgroup {
 
     fn observe_v1(&self) -> Result<Resources, RuntimeError> {
         let mut found = Resources::default();
-        if let Some(directory) = self.directory(Controller::Memory) {
+        if let Some(directory) = self.place_in(Controller::Memory) {
             let bytes = |file| Ok(number(&directory, file)?.filter(|bytes| *bytes < NO_LIMIT_V1).map(ByteSize));
             found.memory = bytes("memory.limit_in_bytes")?;
             found.memory_swap = bytes("memory.memsw.limit_in_bytes")?;
             found.memory_reservation = bytes("memory.soft_limit_in_bytes")?;
         }
-        if let Some(directory) = self.directory(Controller::Cpu) {
+        if let Some(directory) = self.place_in(Controller::Cpu) {
             let quota = number(&directory, "cpu.cfs_quota_us")?;
             found.cpus = quota.zip(number(&directory, "cpu.cfs_period_us")?).and_then(cpus);
             found.cpu_shares = number(&directory, "cpu.shares")?.filter(|shares| *shares != DEFAULT_SHARES);
         }
-        if let Some(directory) = self.directory(Controller::Cpuset) {
+        if let Some(directory) = self.place_in(Controller::Cpuset) {
             found.cpuset = cpuset(&directory)?;
         }
         found.pids = self.pids_limit()?;
@@ -92,20 +92,20 @@ impl Cgroup {
 
     fn observe_v2(&self) -> Result<Resources, RuntimeError> {
         let mut found = Resources::default();
-        if let Some(directory) = self.directory(Controller::Memory) {
+        if let Some(directory) = self.place_in(Controller::Memory) {
             found.memory = number(&directory, "memory.max")?.map(ByteSize);
             let swap = number(&directory, "memory.swap.max")?;
             found.memory_swap = found.memory.zip(swap).map(|(memory, swap)| ByteSize(memory.0 + swap));
             found.memory_reservation = number(&directory, "memory.low")?.filter(|low| *low != 0).map(ByteSize);
         }
-        if let Some(directory) = self.directory(Controller::Cpu) {
+        if let Some(directory) = self.place_in(Controller::Cpu) {
             let text = optional(&directory, "cpu.max")?.unwrap_or_default();
             let mut parts = text.split_whitespace().map(|part| part.parse().ok());
             found.cpus = parts.next().flatten().zip(parts.next().flatten()).and_then(cpus);
             let weight = number(&directory, "cpu.weight")?;
             found.cpu_shares = weight.filter(|weight| *weight != DEFAULT_WEIGHT).map(shares);
         }
-        if let Some(directory) = self.directory(Controller::Cpuset) {
+        if let Some(directory) = self.place_in(Controller::Cpuset) {
             found.cpuset = cpuset(&directory)?;
         }
         found.pids = self.pids_limit()?;
@@ -113,7 +113,7 @@ impl Cgroup {
     }
 
     fn pids_limit(&self) -> Result<Option<u64>, RuntimeError> {
-        match self.directory(Controller::Pids) {
+        match self.place_in(Controller::Pids) {
             Some(directory) => number(&directory, "pids.max"),
             None => Ok(None),
         }
@@ -197,9 +197,9 @@ fn keyed(directory: &Path, file: &str, key: &str) -> Result<Option<u64>, Runtime
 }
 
 fn optional(directory: &Path, file: &str) -> Result<Option<String>, RuntimeError> {
-    match directory.join(file).exists() {
-        true => files::read(directory, file).map(Some),
-        false => Ok(None),
+    match files::read(directory, file) {
+        Err(error) if files::is_gone(&error) => Ok(None),
+        text => text.map(Some),
     }
 }
 

@@ -6,6 +6,7 @@ mod world;
 
 use std::time::{Duration, Instant};
 
+use evenkeel::engine::network::observe::Outside;
 use evenkeel::engine::network::{firewall, host, netns};
 use nix::sys::resource::{UsageWho, getrusage};
 
@@ -22,7 +23,7 @@ fn main() {
         timed("ensure_attachment again, each of 100", 100, |n| world.connect_only(n));
         timed("ensure_bridge again", 20, |_| world.repair_bridges());
         timed("observe 1 network, 100 attachments", 20, |_| assert!(world.drift().is_empty()));
-        timed("host_routes", 20, |_| drop(host::host_routes(&world.tag).unwrap()));
+        timed("look at the host", 20, |_| drop(Outside::look().unwrap()));
         timed("listening_ports", 20, |_| drop(host::listening_ports().unwrap()));
         for ports in [3, 100, 300] {
             (0..ports).for_each(|port| world.publish(port % 100, &format!("*:{}", 1000 + port), 80));

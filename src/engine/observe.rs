@@ -4,75 +4,112 @@
 //! opened beyond its record, and every kernel table is read once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::Path;
 
 use super::container::{lifecycle, oci};
 use super::error::EngineError;
 use super::host::{Host, network_error};
 use super::network::attachment::Attachment;
-use super::network::observe::Connected;
+use super::network::observe::{Connected, Inside, Outside};
 use super::records::{self, Records};
 use super::storage::volume;
 use super::{Scope, connect, image, network, orphans};
 use crate::model::actual::{Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, HostFacts, Liveness};
-use crate::model::id::{ContainerId, Digest};
+use crate::model::firewall::Ruleset;
+use crate::model::id::{Digest, VolumeKey};
 use crate::model::image::{ImageSource, Pull};
+use crate::model::orphan::Orphan;
 use crate::model::record::ContainerRecord;
 use crate::model::resources::Resources;
 use crate::model::status::Phase;
 use crate::monitor::protocol::chain;
 use crate::runtime::cgroup;
 
-/// Containers that are looked at by one thread.
-const PER_THREAD: usize = 50;
+/// A thread has at least so many containers to look at: it costs as much as looking at a few.
+const PER_THREAD: usize = 8;
+
+/// What a thread saw of a container.
+struct Looked {
+    container: ActualContainer,
+    network: Option<(Connected, Inside)>,
+}
+
+/// What is looked at beside containers.
+struct Around {
+    outside: Outside,
+    facts: HostFacts,
+    images: BTreeMap<ImageSource, ActualImage>,
+    volumes: BTreeMap<VolumeKey, ActualVolume>,
+    firewall: Option<Ruleset>,
+    orphans: BTreeSet<Orphan>,
+}
 
 pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError> {
     let records = records::read_all(&host.paths)?;
-    let mut containers = look_at_containers(host, &records)?;
-    let look = |subject: &str| network_error("look at", subject.to_owned());
+    let missing = missing_images(host, &records)?;
+    let all: Vec<&ContainerRecord> = records.containers.values().collect();
+    let look = |record: &&ContainerRecord| look_at(host, record, &missing, &records);
+    let (around, looked) = std::thread::scope(|threads| {
+        let visit = |some| move || <[_]>::iter(some).map(look).collect::<Result<Vec<Looked>, EngineError>>();
+        let visits: Vec<_> = all.chunks(share(all.len())).map(|some| threads.spawn(visit(some))).collect();
+        let around = look_around(host, scope, &records);
+        let looked = visits.into_iter().map(|visit| visit.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        (around, looked.collect::<Result<Vec<_>, _>>())
+    });
+    let Around { outside, facts, images, volumes, firewall, orphans } = around?;
 
-    let connected: Vec<Connected> = containers
-        .values()
-        .filter(|container| connect::has_namespace(&container.record) && is_up(&container.liveness))
-        .map(|container| connected(host, &container.record, &records))
-        .collect();
-    let mut drift =
-        network::observe::observe(&host.tag, records.networks.values(), &connected).map_err(look("the networks"))?;
-    for (id, drift) in drift.containers {
-        if let Some(container) = containers.get_mut(&id) {
-            container.network_drift = drift;
-        }
+    let (mut containers, mut insides) = (BTreeMap::new(), Vec::new());
+    for Looked { container, network } in looked?.into_iter().flatten() {
+        containers.insert(container.record.id.clone(), container);
+        insides.extend(network);
+    }
+    let mut drift = network::observe::observe(&host.tag, records.networks.values(), &outside, &insides);
+    for (id, container) in &mut containers {
+        container.network_drift = drift.containers.remove(id).unwrap_or_default();
     }
     let mut networks = BTreeMap::new();
-    for (id, record) in records.networks.clone() {
-        let names = network::names::read(&host.paths.names(&id)).map_err(look("the names"))?;
+    for (id, record) in records.networks {
+        let names =
+            network::names::read(&host.paths.names(&id)).map_err(network_error("look at", "the names".into()))?;
         let drift = drift.networks.remove(&id).unwrap_or_default();
         networks.insert(id, ActualNetwork { record, drift, names });
     }
-    let orphans = orphans::observe(host, &records, &drift.own_links)?;
-    Ok(Actual {
-        host: facts(host)?,
-        images: images(host, scope, &records)?,
-        networks,
-        volumes: volumes(host, &records),
-        containers,
+    let unreadable = records.unreadable;
+    Ok(Actual { host: facts, images, networks, volumes, containers, firewall, orphans, unreadable })
+}
+
+fn look_around(host: &Host, scope: &Scope, records: &Records) -> Result<Around, EngineError> {
+    let look = |subject: &str| network_error("look at", subject.to_owned());
+    let outside = Outside::look().map_err(look("the networks"))?;
+    Ok(Around {
+        facts: facts(host, &outside)?,
+        images: images(host, scope, records)?,
+        volumes: volumes(host, records),
         firewall: network::firewall::observe(&host.tag).map_err(look("the firewall"))?,
-        orphans,
-        unreadable: records.unreadable,
+        orphans: orphans::observe(host, records, &outside.own_links(&host.tag))?,
+        outside,
     })
 }
 
-fn facts(host: &Host) -> Result<HostFacts, EngineError> {
+/// How many of `all` containers one thread looks at, so that every processor has some.
+fn share(all: usize) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    all.div_ceil(processors).max(PER_THREAD)
+}
+
+fn facts(host: &Host, outside: &Outside) -> Result<HostFacts, EngineError> {
     let failed = || network_error("look at", "the host's network".into());
     Ok(HostFacts {
-        routes: network::host::host_routes(&host.tag).map_err(failed())?,
+        routes: outside.foreign_routes(&host.tag),
         listening: network::host::listening_ports().map_err(failed())?,
         forward_drops: network::host::forward_drops().map_err(failed())?,
         ..host.facts.clone()
     })
 }
 
-fn volumes(host: &Host, records: &Records) -> BTreeMap<crate::model::id::VolumeKey, ActualVolume> {
+fn volumes(host: &Host, records: &Records) -> BTreeMap<VolumeKey, ActualVolume> {
     let volumes = records.volumes.iter().map(|(key, record)| {
         let drift = volume::drift(&host.paths, record);
         (key.clone(), ActualVolume { record: record.clone(), drift })
@@ -100,18 +137,6 @@ fn images(host: &Host, scope: &Scope, records: &Records) -> Result<BTreeMap<Imag
     Ok(images)
 }
 
-fn look_at_containers(host: &Host, records: &Records) -> Result<BTreeMap<ContainerId, ActualContainer>, EngineError> {
-    let missing = missing_images(host, records)?;
-    let all: Vec<&ContainerRecord> = records.containers.values().collect();
-    let look = |record: &&ContainerRecord| look_at(host, record, &missing);
-    let looked: Vec<Result<ActualContainer, EngineError>> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            all.chunks(PER_THREAD).map(|some| scope.spawn(move || some.iter().map(look).collect::<Vec<_>>())).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
-    });
-    looked.into_iter().map(|container| container.map(|c| (c.record.id.clone(), c))).collect()
-}
-
 /// Images that containers were made of and that are not whole any more.
 fn missing_images(host: &Host, records: &Records) -> Result<BTreeSet<Digest>, EngineError> {
     let used: BTreeSet<&Digest> = records.containers.values().filter_map(|record| record.image.as_ref()).collect();
@@ -128,14 +153,29 @@ fn missing_images(host: &Host, records: &Records) -> Result<BTreeSet<Digest>, En
     Ok(missing)
 }
 
-fn look_at(host: &Host, record: &ContainerRecord, missing: &BTreeSet<Digest>) -> Result<ActualContainer, EngineError> {
+/// Leaves the calling thread in the container's network namespace.
+fn look_at(
+    host: &Host,
+    record: &ContainerRecord,
+    missing: &BTreeSet<Digest>,
+    records: &Records,
+) -> Result<Looked, EngineError> {
     let liveness = lifecycle::liveness(&host.surroundings(), &host.hierarchy, record)?;
     let limits = match runs(&liveness) {
         true => Some(limits(host, record)?),
         false => None,
     };
+    let network = match connect::has_namespace(record) && is_up(&liveness) {
+        true => {
+            let connected = connected(host, record, records);
+            let inside = connected.look().map_err(network_error("look at", "the networks".to_owned()))?;
+            Some((connected, inside))
+        }
+        false => None,
+    };
     let broken = broken(&host.paths.container(&record.id), record, missing);
-    Ok(ActualContainer { record: record.clone(), liveness, network_drift: Vec::new(), limits, broken })
+    let container = ActualContainer { record: record.clone(), liveness, network_drift: Vec::new(), limits, broken };
+    Ok(Looked { container, network })
 }
 
 /// The limits in force. Those that the kernel shows as declared, its rounding allowed for, are given as declared.

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use crate::world::{Kind, World, ask, ip, on_a_host};
+use evenkeel::engine::network::observe::Outside;
 use evenkeel::engine::network::{host, netns};
 use evenkeel::model::network::bridge_name;
 
@@ -286,8 +287,8 @@ fn routes_and_listeners_of_others_are_known() {
         world.network(1, Kind::Open);
         ip("route add 198.51.100.0/24 via 192.0.2.2");
         ip("route add default via 192.0.2.2");
-        let routes: Vec<String> =
-            host::host_routes(&world.tag).unwrap().iter().map(|subnet| subnet.to_string()).collect();
+        let routes = Outside::look().unwrap().foreign_routes(&world.tag);
+        let routes: Vec<String> = routes.iter().map(|subnet| subnet.to_string()).collect();
         assert_eq!(routes, ["192.0.2.0/24", "198.51.100.0/24", "2001:db8::/64"]);
         let _sockets = (
             TcpListener::bind("127.0.0.1:1001").unwrap(),

@@ -21,7 +21,7 @@ use evenkeel::engine::network::attachment::Attachment;
 use evenkeel::engine::network::firewall;
 use evenkeel::engine::network::link::Links;
 use evenkeel::engine::network::netns;
-use evenkeel::engine::network::observe::{Connected, Observation, observe};
+use evenkeel::engine::network::observe::{Connected, Inside, Observation, Outside, observe};
 use evenkeel::model::container::ContainerSpec;
 use evenkeel::model::firewall::Ruleset;
 use evenkeel::model::id::RootTag;
@@ -185,7 +185,13 @@ impl World {
     }
 
     pub fn observe(&self) -> Observation {
-        observe(&self.tag, &self.networks, &self.connected()).unwrap()
+        let outside = Outside::look().unwrap();
+        // A thread that looks stays where it looked.
+        let look =
+            || self.connected().into_iter().map(|one| (one.look().unwrap(), one)).map(|(inside, one)| (one, inside));
+        let insides: Vec<(Connected, Inside)> =
+            std::thread::scope(|scope| scope.spawn(|| look().collect()).join().unwrap());
+        observe(&self.tag, &self.networks, &outside, &insides)
     }
 
     pub fn connected(&self) -> Vec<Connected> {
@@ -200,7 +206,7 @@ impl World {
 
     /// Everything that is not as it should be, as `object: found`.
     pub fn drift(&self) -> Vec<String> {
-        let Observation { networks, containers, own_links: _ } = self.observe();
+        let Observation { networks, containers } = self.observe();
         let drift = networks.into_values().flatten().chain(containers.into_values().flatten());
         drift.map(|drift| format!("{}: {}", drift.object, drift.found)).collect()
     }

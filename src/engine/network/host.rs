@@ -1,37 +1,15 @@
-//! What others use of the host: the destinations of its routes, the ports that are listened on, and firewalls that drop
-//! what is forwarded.
+//! What others use of the host: the ports that are listened on, and firewalls that drop what is forwarded. Of its routes
+//! [`Outside`](super::observe::Outside) knows.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_SOCK_DIAG};
 
-use crate::model::id::RootTag;
-use crate::model::network::Subnet;
 use crate::model::port::{HostAddress, HostPort, Protocol};
 
 use super::NetworkError;
 use super::netlink::{Netlink, attributes};
-use super::snapshot::{Snapshot, routes};
-
-/// Destinations of the main table's routes that lead through no bridge of ours, default routes excepted.
-pub fn host_routes(tag: &RootTag) -> Result<BTreeSet<Subnet>, NetworkError> {
-    let failed = |source| NetworkError::Look { place: "the host".to_owned(), source };
-    let ours = format!("ek{tag}b");
-    let mut netlink = Netlink::open(NETLINK_ROUTE).map_err(failed)?;
-    let links = Snapshot::of_links(&mut netlink).map_err(failed)?.links;
-    let ours: BTreeSet<u32> =
-        links.iter().filter(|(name, _)| name.starts_with(&ours)).map(|(_, link)| link.index).collect();
-    let mut destinations = BTreeSet::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        let routes = routes(&mut netlink, family as u8).map_err(failed)?;
-        let foreign = routes.into_iter().filter(|route| !ours.contains(&route.link));
-        destinations.extend(foreign.filter_map(|route| Subnet::holding(route.destination?, route.prefix)));
-    }
-    // Every link has the link-local network of its own; it is never a choice for a subnet.
-    destinations.retain(|subnet| !matches!(subnet.address(), IpAddr::V6(v6) if v6.is_unicast_link_local()));
-    Ok(destinations)
-}
 
 /// The ports that sockets of this namespace listen on (TCP) or are bound to (UDP). By sock_diag(7), because reading
 /// /proc/net/tcp walks the table of all connections.

@@ -1,18 +1,20 @@
 //! What of networks and attachments is not as recorded.
 //!
-//! The host's namespace is read once. Each container's namespace is read by a thread that goes from one to the next:
-//! entering it, opening a socket and three small dumps are some tens of microseconds.
+//! The host's namespace is read once ([`Outside`]). Each container's is read by a thread that goes from one to the next
+//! ([`Connected::look`]): entering it, opening a socket and four small dumps are some tens of microseconds, which many
+//! threads may do side by side. [`observe`] then compares, and asks the kernel nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::sched::{CloneFlags, setns};
 
 use crate::model::actual::Drift;
 use crate::model::id::{ContainerId, NetworkId, RootTag};
-use crate::model::network::link_prefix;
+use crate::model::network::{Subnet, link_prefix};
 use crate::model::record::NetworkRecord;
 
 use super::NetworkError;
@@ -22,6 +24,10 @@ use super::netlink::Netlink;
 use super::netns;
 use super::snapshot::Snapshot;
 
+/// The host's own namespace at one moment.
+#[derive(Debug)]
+pub struct Outside(Snapshot);
+
 /// A container that should be connected.
 #[derive(Debug, Clone)]
 pub struct Connected {
@@ -30,49 +36,81 @@ pub struct Connected {
     pub attachments: Vec<Attachment>,
 }
 
+/// What is in a container's namespace; nothing where none is pinned.
+#[derive(Debug)]
+pub struct Inside(Option<Snapshot>);
+
 /// What is not as recorded; objects that are have no entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observation {
     pub networks: BTreeMap<NetworkId, Vec<Drift>>,
     pub containers: BTreeMap<ContainerId, Vec<Drift>>,
-    /// Every bridge and pair of the host that has this root's prefix.
-    pub own_links: BTreeSet<String>,
 }
 
-/// Compares the calling thread's namespace, as the host's, and those of the containers with the records.
+impl Outside {
+    /// Looks at the calling thread's namespace.
+    pub fn look() -> Result<Outside, NetworkError> {
+        let looked = Netlink::open(NETLINK_ROUTE).and_then(|mut netlink| Snapshot::of_everything(&mut netlink));
+        looked.map(Outside).map_err(|source| NetworkError::Look { place: "the host".to_owned(), source })
+    }
+
+    /// Every bridge and pair that has this root's prefix.
+    pub fn own_links(&self, tag: &RootTag) -> BTreeSet<String> {
+        let prefix = link_prefix(tag);
+        let is_own = |kind: &str| matches!(kind, "bridge" | "veth");
+        let links = self.0.links.iter().filter(|(name, link)| name.starts_with(&prefix) && is_own(&link.kind));
+        links.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Destinations of the main table's routes that lead through no bridge of this root, default routes excepted.
+    pub fn foreign_routes(&self, tag: &RootTag) -> BTreeSet<Subnet> {
+        let ours = format!("{}b", link_prefix(tag));
+        let ours: BTreeSet<u32> =
+            self.0.links.iter().filter(|(name, _)| name.starts_with(&ours)).map(|(_, link)| link.index).collect();
+        let foreign = self.0.routes.iter().filter(|route| !ours.contains(&route.link));
+        let destinations = foreign.filter_map(|route| Subnet::holding(route.destination?, route.prefix));
+        // Every link has the link-local network of its own; it is never a choice for a subnet.
+        let is_link_local = |subnet: &Subnet| matches!(subnet.address(), IpAddr::V6(v6) if v6.is_unicast_link_local());
+        destinations.filter(|subnet| !is_link_local(subnet)).collect()
+    }
+}
+
+impl Connected {
+    /// Looks into its namespace. **Takes the calling thread there and leaves it there.**
+    pub fn look(&self) -> Result<Inside, NetworkError> {
+        let place = || format!("the network namespace `{}`", self.namespace.display());
+        let looked = enter(&self.namespace).and_then(|is_there| match is_there {
+            true => Snapshot::of_everything(&mut Netlink::open(NETLINK_ROUTE)?).map(Some),
+            false => Ok(None),
+        });
+        looked.map(Inside).map_err(|source| NetworkError::Look { place: place(), source })
+    }
+}
+
+/// Takes the calling thread into a namespace, if it is pinned there.
+fn enter(path: &Path) -> io::Result<bool> {
+    match netns::open(path) {
+        Ok(namespace) => Ok(setns(&namespace, CloneFlags::CLONE_NEWNET).map(|()| true)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Compares what was seen with the records.
 pub fn observe<'a>(
     tag: &RootTag,
     networks: impl IntoIterator<Item = &'a NetworkRecord>,
-    containers: &[Connected],
-) -> Result<Observation, NetworkError> {
-    let host = Netlink::open(NETLINK_ROUTE)
-        .and_then(|mut netlink| Snapshot::of_links(&mut netlink))
-        .map_err(|source| NetworkError::Look { place: "the host".to_owned(), source })?;
-    let mut observation = Observation { own_links: own_links(tag, &host), ..Observation::default() };
-    for record in networks {
-        let drift = Bridge::of(tag, record).drift(&host);
-        if !drift.is_empty() {
-            observation.networks.insert(record.id.clone(), drift);
-        }
+    outside: &Outside,
+    containers: impl IntoIterator<Item = &'a (Connected, Inside)>,
+) -> Observation {
+    let networks = networks.into_iter().map(|record| (record.id.clone(), Bridge::of(tag, record).drift(&outside.0)));
+    let containers = containers
+        .into_iter()
+        .map(|(connected, inside)| (connected.container.clone(), drift_of(connected, &outside.0, inside.0.as_ref())));
+    Observation {
+        networks: networks.filter(|(_, drift)| !drift.is_empty()).collect(),
+        containers: containers.filter(|(_, drift)| !drift.is_empty()).collect(),
     }
-    for (connected, inside) in containers.iter().zip(look_inside(containers)) {
-        let inside = inside.map_err(|source| NetworkError::Look {
-            place: format!("the network namespace `{}`", connected.namespace.display()),
-            source,
-        })?;
-        let drift = drift_of(connected, &host, inside.as_ref());
-        if !drift.is_empty() {
-            observation.containers.insert(connected.container.clone(), drift);
-        }
-    }
-    Ok(observation)
-}
-
-fn own_links(tag: &RootTag, host: &Snapshot) -> BTreeSet<String> {
-    let prefix = link_prefix(tag);
-    let is_own = |kind: &str| matches!(kind, "bridge" | "veth");
-    let links = host.links.iter().filter(|(name, link)| name.starts_with(&prefix) && is_own(&link.kind));
-    links.map(|(name, _)| name.clone()).collect()
 }
 
 fn drift_of(connected: &Connected, host: &Snapshot, inside: Option<&Snapshot>) -> Vec<Drift> {
@@ -86,26 +124,4 @@ fn drift_of(connected: &Connected, host: &Snapshot, inside: Option<&Snapshot>) -
     }
     drift.extend(connected.attachments.iter().flat_map(|attachment| attachment.drift(host, inside)));
     drift
-}
-
-/// One look into each namespace; `None` where nothing is pinned.
-fn look_inside(containers: &[Connected]) -> Vec<io::Result<Option<Snapshot>>> {
-    if containers.is_empty() {
-        return Vec::new();
-    }
-    std::thread::scope(|scope| {
-        let visits = scope.spawn(|| containers.iter().map(visit).collect());
-        visits.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-/// Takes the calling thread into the namespace and leaves it there.
-fn visit(connected: &Connected) -> io::Result<Option<Snapshot>> {
-    let namespace = match netns::open(&connected.namespace) {
-        Ok(namespace) => namespace,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    setns(&namespace, CloneFlags::CLONE_NEWNET)?;
-    Snapshot::of_everything(&mut Netlink::open(NETLINK_ROUTE)?).map(Some)
 }

@@ -68,7 +68,7 @@ pub fn detect() -> Result<Hierarchy, RuntimeError> {
         return unified(Path::new(USUAL_PLACE));
     }
     if let Some(controllers) = at_usual_places() {
-        return Ok(Hierarchy { layout: Layout::V1, controllers, unified: PathBuf::from(USUAL_PLACE) });
+        return Ok(Hierarchy::new(Layout::V1, controllers, Path::new(USUAL_PLACE)));
     }
     let table = files::read(Path::new("/proc/self"), "mountinfo")?;
     let mounts: Vec<(PathBuf, String, BTreeSet<String>)> = table.lines().filter_map(mount).collect();

@@ -1,6 +1,20 @@
 //! Starting the first process of a container.
 //!
 //! The parent's side: prepare, make the cgroup, clone3(2), listen. The child's side is `init`.
+//!
+//! # Where the time goes
+//!
+//! Create, start, exit and delete of `/bin/true` under Docker's default configuration by `evenkeel-runtime` take 0.46
+//! of crun's wall time and 0.37 of its processor time (medians of 25 lives in turns on two busy processors, release
+//! build without LTO: 46 ms and 14.0 ms beside 101 ms and 38.0 ms); `cargo bench --bench runtime` takes the same steps.
+//! Of the 14.0 ms of processor time `create` has 5.9, the container's process itself 3.6, `delete` 2.4, `start` 2.1:
+//!
+//! * About half is the kernel's for the objects that the configuration asks for, whoever asks (the benchmark's floor,
+//!   0.2 of crun's): clone3(2) with five namespaces, some twenty mounts, pivot_root(2), which looks at every process of
+//!   the host, the end of the host's tree and of the container's, and five cgroups (see `cgroup`).
+//! * Two are four executions of a program: `create` has one more, through a read-only mount (see [`super::binary`]).
+//! * The rest is this program's own: relocation and first touch of its pages, the tree of options, the configuration,
+//!   which is compared with what was understood of it to find what is not known.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

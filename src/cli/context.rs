@@ -58,11 +58,12 @@ impl Context {
 
     /// How images are fetched; `helper` is the own binary.
     pub fn images(&self, helper: PathBuf) -> Result<image::Options, Failure> {
-        Ok(image::Options {
+        let options = image::Options {
             credentials: credentials::files(&|name| std::env::var_os(name)),
-            registries: self.host_config()?.0.registries,
             ..image::Options::new(helper)
-        })
+        };
+        options.registries.replace(self.host_config()?.0.registries);
+        Ok(options)
     }
 
     /// The engine of this host.

@@ -15,7 +15,7 @@ use super::layers::Logged;
 use super::planning;
 use crate::engine::host::Host;
 use crate::engine::network::events::Events;
-use crate::manifest;
+use crate::manifest::{self, host};
 use crate::model::desired::Desired;
 use crate::model::units::Timespan;
 use crate::reconcile::report::causes;
@@ -51,7 +51,7 @@ pub fn run(arguments: &WatchArguments, context: &Context) -> Result<Exit, Failur
     wake::on_kernel(Events::open()?, to)?;
 
     let surroundings = Surroundings {
-        load: &|| load(context, &inputs, &watched),
+        load: &|| load(context, &host, &inputs, &watched),
         recall: &|| recall(&host, &inputs),
         remember: &|desired| remember(&host, &inputs, desired),
         lock: &|patience| lock(&host, patience),
@@ -81,10 +81,16 @@ fn inputs(context: &Context) -> Result<Vec<PathBuf>, Failure> {
     Ok(inputs.iter().map(std::path::absolute).collect::<Result<_, _>>()?)
 }
 
-fn load(context: &Context, inputs: &[PathBuf], watched: &Watched) -> Result<Desired, String> {
-    let loaded = manifest::load(&context.files, &super::context::variable)
-        .map_err(|problems| problems.render(manifest::Colour::Plain))?;
-    let files: Vec<PathBuf> = inputs.iter().chain(&loaded.files).cloned().collect();
+/// The manifests as they are now, and with them the host file: of either the last good one goes on.
+fn load(context: &Context, host: &Host, inputs: &[PathBuf], watched: &Watched) -> Result<Desired, String> {
+    let wrong = |problems: manifest::Problems| problems.render(manifest::Colour::Plain);
+    let (config, _) = host::load_host(context.host_config.as_deref(), &super::context::variable).map_err(wrong)?;
+    let loaded = manifest::load(&context.files, &super::context::variable).map_err(wrong)?;
+    host.registries().replace(config.registries);
+    let host_file = context.host_config.clone().unwrap_or_else(|| PathBuf::from(host::DEFAULT));
+    // Where there is no such directory, nothing in it can be edited.
+    let host_file = Some(host_file).filter(|file| file.parent().is_none_or(|directory| directory.is_dir()));
+    let files: Vec<PathBuf> = inputs.iter().chain(&loaded.files).chain(&host_file).cloned().collect();
     if let Err(failure) = watched.look_at(&files) {
         tracing::warn!("edits may go unnoticed until SIGHUP: {failure}");
     }

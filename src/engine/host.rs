@@ -16,6 +16,7 @@ use super::container::oci::cgroup_parent;
 use super::container::{create, inside, lifecycle};
 use super::error::{At, EngineError};
 use super::files::{self, Durability};
+use super::image::options::Registries;
 use super::image::push::{Push, Pushed};
 use super::image::{self, Store};
 use super::lock::{self, Lock};
@@ -173,6 +174,11 @@ impl Host {
     pub fn ensure_image(&self, source: &ImageSource) -> Result<Image, EngineError> {
         let fetched = image::ensure(&self.store, source, &self.images, &*self.progress);
         fetched.map_err(|error| EngineError::Image { source_name: source.to_string(), source: Box::new(error) })
+    }
+
+    /// How registries are reached, for whoever reads the host file again.
+    pub fn registries(&self) -> &Registries {
+        &self.images.registries
     }
 
     /// What this host knows of images.

@@ -28,11 +28,11 @@ fn mirrors_are_asked_in_their_order_and_the_registry_last() {
     let empty = HandMade::serve(|_| (404, vec![], vec![]));
     let full = serving(&made, "/v2/cache/hub/a/");
     let unused = serving(&made, "/v2/a/");
-    let mut host = Host::new();
+    let host = Host::new();
     let below = format!("{}/cache/hub", full.address);
     host.options
         .registries
-        .insert(origin.address.parse().unwrap(), with(&[&dead, &empty.address, &below, &unused.address]));
+        .replace([(origin.address.parse().unwrap(), with(&[&dead, &empty.address, &below, &unused.address]))].into());
     let source = reference(&origin.address, "a:latest");
     assert_eq!(host.ensure(&source).unwrap().id, made.config.digest());
     assert_eq!((origin.asked().len(), unused.asked().len()), (0, 0));
@@ -49,8 +49,8 @@ fn what_a_mirror_has_not_comes_from_the_next() {
         true => (404, vec![], vec![]),
         false => answer(&all, asked),
     });
-    let mut host = Host::new();
-    host.options.registries.insert(origin.address.parse().unwrap(), with(&[&partial.address]));
+    let host = Host::new();
+    host.options.registries.replace([(origin.address.parse().unwrap(), with(&[&partial.address]))].into());
     host.ensure(&reference(&origin.address, "a:latest")).unwrap();
     assert_eq!((partial.count("GET /v2/a/manifests/"), origin.count("GET /v2/a/manifests/")), (1, 0));
     assert_eq!(origin.count("GET /v2/a/blobs/"), 3);
@@ -59,8 +59,8 @@ fn what_a_mirror_has_not_comes_from_the_next() {
 #[test]
 fn who_has_failed_is_named_with_the_reason() {
     let (mirror, origin) = (HandMade::serve(|_| (403, vec![], vec![])), HandMade::serve(|_| (404, vec![], vec![])));
-    let mut host = Host::new();
-    host.options.registries.insert(origin.address.parse().unwrap(), with(&[&mirror.address]));
+    let host = Host::new();
+    host.options.registries.replace([(origin.address.parse().unwrap(), with(&[&mirror.address]))].into());
     let error = host.ensure(&reference(&origin.address, "a:latest")).unwrap_err();
     assert!(error.to_string().contains(&format!("`{}`: the registry", mirror.address)), "{error}");
     assert!(matches!(error, ImageError::Mirrors { source, .. } if matches!(*source, ImageError::NotFound { .. })));

@@ -112,8 +112,8 @@ impl Authority {
     }
 }
 
-fn pull(host: &mut Host, address: &str, config: RegistryConfig) -> Result<evenkeel::model::image::Image, ImageError> {
-    host.options.registries.insert(address.parse().unwrap(), config);
+fn pull(host: &Host, address: &str, config: RegistryConfig) -> Result<evenkeel::model::image::Image, ImageError> {
+    host.options.registries.replace([(address.parse().unwrap(), config)].into());
     host.ensure(&ImageSource::Reference(format!("{address}/web:1")))
 }
 
@@ -126,7 +126,7 @@ fn why(error: &ImageError) -> Insecurity {
 
 #[test]
 fn an_authority_of_the_host_file_is_trusted_for_its_registry() {
-    let mut host = Host::new();
+    let host = Host::new();
     let authority = Authority::new(&host);
     let (certificate, key) = authority.sign("server", "IP:127.0.0.1", 2);
     let registry = DebianRegistry::with_certificate("127.0.0.1".parse().unwrap(), &certificate, &key);
@@ -135,40 +135,40 @@ fn an_authority_of_the_host_file_is_trusted_for_its_registry() {
     let trusting = RegistryConfig { ca: Some(authority.certificate.clone()), ..Default::default() };
 
     let secure = RegistryConfig { plain_http: Some(false), ..Default::default() };
-    let error = pull(&mut host, &registry.address, secure).unwrap_err();
+    let error = pull(&host, &registry.address, secure).unwrap_err();
     assert_eq!(why(&error), Insecurity::UnknownAuthority, "{error}");
     assert!(error.hint().unwrap().contains("`ca = "), "{:?}", error.hint());
-    assert_eq!(pull(&mut host, &registry.address, trusting.clone()).unwrap().id, image.config.digest());
+    assert_eq!(pull(&host, &registry.address, trusting.clone()).unwrap().id, image.config.digest());
     // The same server under a name that its certificate has not.
     let port = registry.address.rsplit(':').next().unwrap();
-    let error = pull(&mut host, &format!("localhost:{port}"), trusting.clone()).unwrap_err();
+    let error = pull(&host, &format!("localhost:{port}"), trusting.clone()).unwrap_err();
     assert_eq!(why(&error), Insecurity::OtherName, "{error}");
 
     let (certificate, key) = authority.sign("late", "IP:127.0.0.1", -1);
     let expired = DebianRegistry::with_certificate("127.0.0.1".parse().unwrap(), &certificate, &key);
-    let error = pull(&mut host, &expired.address, trusting.clone()).unwrap_err();
+    let error = pull(&host, &expired.address, trusting.clone()).unwrap_err();
     assert_eq!(why(&error), Insecurity::Expired, "{error}");
     assert!(error.hint().unwrap().contains("renew"), "{:?}", error.hint());
 
     let plain = DebianRegistry::open();
-    let error = pull(&mut host, &plain.address, trusting).unwrap_err();
+    let error = pull(&host, &plain.address, trusting).unwrap_err();
     assert_eq!(why(&error), Insecurity::NoTls, "{error}");
     assert!(error.hint().unwrap().contains("plain_http = true"), "{:?}", error.hint());
 }
 
 #[test]
 fn a_registry_that_wants_to_know_who_comes_is_told() {
-    let mut host = Host::new();
+    let host = Host::new();
     let authority = Authority::new(&host);
     let (certificate, key) = authority.sign("server", "IP:127.0.0.1", 2);
     let registry = DebianRegistry::for_known_clients(&certificate, &key, &authority.certificate);
     let (certificate, key) = authority.sign("client", "DNS:client", 2);
     let stranger = RegistryConfig { ca: Some(authority.certificate.clone()), ..Default::default() };
     let known = RegistryConfig { client: Some(ClientCertificate { certificate, key }), ..stranger.clone() };
-    let error = pull(&mut host, &registry.address, stranger).unwrap_err();
+    let error = pull(&host, &registry.address, stranger).unwrap_err();
     assert_eq!(why(&error), Insecurity::ClientCertificate, "{error:?}");
     assert!(error.hint().unwrap().contains("`client_certificate` and `client_key`"), "{:?}", error.hint());
     // Nothing was pushed there: whoever hears that was let in.
-    let error = pull(&mut host, &registry.address, known).unwrap_err();
+    let error = pull(&host, &registry.address, known).unwrap_err();
     assert!(matches!(error, ImageError::NotFound { .. }), "{error:?}");
 }

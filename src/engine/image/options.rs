@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::registry::Tokens;
 use super::unpack::Limits;
@@ -51,10 +51,27 @@ pub struct Options {
     /// Files with credentials: see [`super::registry::credentials::files`].
     pub credentials: Vec<PathBuf>,
     /// How registries are reached, as the host file says; those that it does not name as their names say.
-    pub registries: BTreeMap<RegistryName, RegistryConfig>,
+    pub registries: Registries,
     /// What registries gave to be let in. Copies of these options share them.
     pub tokens: Arc<Tokens>,
     pub limits: Limits,
+}
+
+/// How registries are reached. Copies share it, so that a service can read its host file again.
+#[derive(Debug, Clone, Default)]
+pub struct Registries(Arc<RwLock<BTreeMap<RegistryName, RegistryConfig>>>);
+
+impl Registries {
+    /// What is said of the registry that references call so; what holds where nothing is said.
+    pub fn of(&self, name: &str) -> RegistryConfig {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        name.parse().ok().and_then(|name| known.get(&name).cloned()).unwrap_or_default()
+    }
+
+    /// From now on this holds, and nothing else.
+    pub fn replace(&self, all: BTreeMap<RegistryName, RegistryConfig>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = all;
+    }
 }
 
 impl Options {
@@ -64,7 +81,7 @@ impl Options {
             platform: Platform::host(),
             helper,
             credentials: Vec::new(),
-            registries: BTreeMap::new(),
+            registries: Registries::default(),
             tokens: Arc::default(),
             limits: Limits::default(),
         }

@@ -86,12 +86,12 @@ pub fn push(store: &Store, push: &Push<'_>, options: &Options, progress: &dyn Pr
     let layers = original.as_ref().map(|original| original.manifest.layers.as_slice()).unwrap_or_default();
     let placed = work.place_all(&configuration.diff_ids, layers)?;
     work.place_bytes(&image.id, &config)?;
-    let unchanged = placed.iter().all(|placed| matches!(placed, Placed::AsItWas));
+    let unchanged = placed.iter().all(|placed| placed.was.is_some());
     let (kind, bytes) = match &original {
         Some(original) if unchanged => (original.kind.clone(), original.bytes.clone()),
         original => {
             let docker = original.as_ref().is_some_and(|original| original.kind == DOCKER_MANIFEST);
-            compose(&image.id, config.len(), layers, &placed, docker)
+            compose(&image.id, config.len(), &placed, docker)
         }
     };
     let manifest = sha256([bytes.as_slice()]);
@@ -149,42 +149,34 @@ fn original(store: &Store, image: &Image) -> Result<Option<Original>, ImageError
 }
 
 /// What the repository has of a layer now.
-enum Placed {
-    /// The blob that the manifest names.
-    AsItWas,
-    Anew(Packed),
+struct Placed {
+    packed: Packed,
+    /// Its media type in the manifest that the image was pulled by, if it is the blob of that.
+    was: Option<String>,
+}
+
+impl Placed {
+    fn as_it_was(original: &Descriptor) -> Placed {
+        let packed = Packed { digest: original.digest.clone(), size: original.size };
+        Placed { packed, was: Some(original.media_type.clone()) }
+    }
 }
 
 /// A manifest for layers of which some were packed anew.
-fn compose(
-    id: &Digest,
-    config_size: usize,
-    original: &[Descriptor],
-    placed: &[Placed],
-    docker: bool,
-) -> (String, Vec<u8>) {
+fn compose(id: &Digest, config_size: usize, placed: &[Placed], docker: bool) -> (String, Vec<u8>) {
     let (kind, config, layer) = match docker {
         true => (DOCKER_MANIFEST, DOCKER_CONFIG, DOCKER_LAYER),
         false => (OCI_MANIFEST, OCI_CONFIG, OCI_LAYER),
     };
-    let layers: Vec<serde_json::Value> = placed
-        .iter()
-        .enumerate()
-        .map(|(at, placed)| match (placed, original.get(at)) {
-            (Placed::AsItWas, Some(was)) => {
-                json!({ "mediaType": was.media_type, "digest": was.digest, "size": was.size })
-            }
-            (Placed::AsItWas, None) => json!({}),
-            (Placed::Anew(packed), _) => {
-                json!({ "mediaType": layer, "digest": packed.digest, "size": packed.size })
-            }
-        })
-        .collect();
+    let descriptor = |placed: &Placed| {
+        let kind = placed.was.as_deref().filter(|kind| !kind.is_empty()).unwrap_or(layer);
+        json!({ "mediaType": kind, "digest": placed.packed.digest, "size": placed.packed.size })
+    };
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": kind,
         "config": { "mediaType": config, "digest": id, "size": config_size },
-        "layers": layers,
+        "layers": placed.iter().map(descriptor).collect::<Vec<_>>(),
     });
     (kind.to_owned(), manifest.to_string().into_bytes())
 }
@@ -238,13 +230,13 @@ impl Work<'_> {
         if let Some(original) = original {
             if self.registry.has_blob(&original.digest)? {
                 self.progress.report(Event::Stored { layer: name, how: "already there" });
-                return Ok(Placed::AsItWas);
+                return Ok(Placed::as_it_was(original));
             }
             if let Some(from) = self.from {
                 match self.registry.mount(&original.digest, from)? {
                     Mounted::Done => {
                         self.progress.report(Event::Stored { layer: name, how: "mounted" });
-                        return Ok(Placed::AsItWas);
+                        return Ok(Placed::as_it_was(original));
                     }
                     Mounted::Instead(begun) => session = Some(begun),
                 }
@@ -254,7 +246,7 @@ impl Work<'_> {
             && self.registry.has_blob(&packed.digest)?
         {
             self.progress.report(Event::Stored { layer: name, how: "already there" });
-            return Ok(Placed::Anew(packed));
+            return Ok(Placed { packed, was: None });
         }
         let (packed, file) = pack(self.store, diff_id)?;
         self.store.remember_packed(diff_id, &packed)?;
@@ -268,11 +260,9 @@ impl Work<'_> {
             }
         };
         self.progress.report(Event::Stored { layer: name, how });
-        // A registry may happen to be sent just what the image was pulled as.
-        Ok(match original {
-            Some(original) if original.digest == packed.digest => Placed::AsItWas,
-            _ => Placed::Anew(packed),
-        })
+        // It may have been packed to just what the image was pulled as.
+        let was = original.filter(|original| original.digest == packed.digest).map(|was| was.media_type.clone());
+        Ok(Placed { packed, was })
     }
 
     fn place_bytes(&self, digest: &Digest, bytes: &[u8]) -> Result<(), ImageError> {

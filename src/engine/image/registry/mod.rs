@@ -35,7 +35,6 @@ use super::error::ImageError;
 use super::layer::check_digest;
 use super::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use super::options::Options;
-use crate::model::host_config::RegistryConfig;
 use crate::model::id::Digest;
 use crate::model::reference::Reference;
 
@@ -98,8 +97,7 @@ impl Registry {
         credential: Option<Credential>,
         options: &Options,
     ) -> Result<Registry, ImageError> {
-        let default = RegistryConfig::default();
-        let config = name.parse().ok().and_then(|name| options.registries.get(&name)).unwrap_or(&default);
+        let config = options.registries.of(name);
         if config.blocked {
             return Err(ImageError::Blocked { registry: name.to_owned() });
         }
@@ -112,7 +110,7 @@ impl Registry {
         let scheme = if config.plain_http.unwrap_or(is_local) { "http" } else { "https" };
         let base = format!("{scheme}://{host}");
         Ok(Registry {
-            http: Http::new(name, &base, config)?,
+            http: Http::new(name, &base, &config)?,
             base,
             name: name.to_owned(),
             repository: repository.to_owned(),

@@ -23,9 +23,8 @@ pub struct Sources {
 impl Sources {
     /// Where a reference may be pulled from. Asks nobody yet.
     pub fn of(reference: &Reference, options: &Options) -> Result<Sources, ImageError> {
-        let config = reference.registry.parse().ok().and_then(|name| options.registries.get(&name));
         let mut all = Vec::new();
-        for mirror in config.iter().flat_map(|config| &config.mirrors) {
+        for mirror in &options.registries.of(&reference.registry).mirrors {
             let repository = match mirror.path.as_str() {
                 "" => reference.repository.clone(),
                 path => format!("{path}/{}", reference.repository),

@@ -17,9 +17,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::Registry;
 use super::http::{self, Method, Pauses, Payload, Request, Response, Stream};
 use super::token::encode;
-use super::{Fetched, Registry};
 use crate::engine::image::error::ImageError;
 use crate::engine::image::progress::{Event, Progress};
 use crate::engine::image::store::record::sha256;
@@ -196,15 +196,6 @@ impl Registry {
                 Err(ImageError::WrongDigest { subject: self.named(version), expected, actual })
             }
             _ => Ok(()),
-        }
-    }
-
-    /// What the repository has under this version, if it has something.
-    pub fn find_manifest(&self, version: &str) -> Result<Option<Fetched>, ImageError> {
-        match self.manifest(version) {
-            Ok(fetched) => Ok(Some(fetched)),
-            Err(ImageError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
         }
     }
 

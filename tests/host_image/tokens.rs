@@ -106,6 +106,10 @@ fn nothing_secret_is_told() {
         if !shown.starts_with("Bearer") {
             return (401, vec![("www-authenticate".to_owned(), realm.clone())], vec![]);
         }
+        if asked.line.contains("/manifests/often") {
+            let headers = vec![("retry-after".to_owned(), "999".to_owned())];
+            return (429, headers, format!("too often, {shown}").into_bytes());
+        }
         if asked.line.contains("/manifests/echo") {
             return (400, vec![], format!(r#"{{"errors":[{{"message":"no pa55word here, {shown}"}}]}}"#).into_bytes());
         }
@@ -120,7 +124,9 @@ fn nothing_secret_is_told() {
     let host = Host::new();
     let entry = format!(r#"{{"auths":{{"{}":{{"username":"user","password":"pa55word"}}}}}}"#, server.address);
     fs::write(auth_file(&host), entry).unwrap();
-    for (tag, shape) in [("latest", None), ("latest", Some("--json")), ("echo", None), ("echo", Some("--json"))] {
+    for (tag, shape) in
+        [("latest", None), ("latest", Some("--json")), ("echo", None), ("echo", Some("--json")), ("often", None)]
+    {
         let mut command = evenkeel(&host);
         command.args(["--log-level", "trace"]).args(shape);
         let ran = run(command.args(["image", "pull", &format!("{}/a:{tag}", server.address)]));

@@ -255,7 +255,10 @@ impl Registry {
             200..=299 => Ok(response),
             status @ (401 | 403) => Err(self.unauthorized(status, response.into_detail())),
             404 => Err(ImageError::NotFound { subject: subject.to_owned(), registry: self.name.clone() }),
-            429 => Err(rate::refused(&self.name, response)),
+            429 => Err(ImageError::TooMany {
+                registry: self.name.clone(),
+                detail: self.without_secrets(rate::refused(response)),
+            }),
             status => {
                 let url = http::bare(request.url).to_owned();
                 Err(ImageError::Refused { url, status, detail: self.without_secrets(response.into_detail()) })
@@ -297,6 +300,9 @@ impl Registry {
         };
         self.tokens.authorization(&wanted, refused).map_err(|error| match error {
             token::TokenError::Refused(detail) => self.unauthorized(403, detail),
+            token::TokenError::Other(ImageError::Refused { url, status, detail }) => {
+                ImageError::Refused { url, status, detail: self.without_secrets(detail) }
+            }
             token::TokenError::Other(error) => error,
         })
     }

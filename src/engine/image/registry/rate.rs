@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use super::http::Response;
-use crate::engine::image::error::ImageError;
 
 /// A limit, what is left of it, and for how long it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +47,13 @@ pub fn warn(registry: &str, response: &Response) {
 }
 
 /// What a 429 means that no patience has changed.
-pub fn refused(registry: &str, response: Response) -> ImageError {
+pub fn refused(response: Response) -> String {
     let mut facts: Vec<String> = of(&response).iter().map(Rate::text).collect();
     if let Some(pause) = response.retry_after() {
         facts.push(format!("it can be asked again in {}", humantime::format_duration(pause)));
     }
     facts.extend(Some(response.into_detail()).filter(|detail| !detail.is_empty()));
-    ImageError::TooMany { registry: registry.to_owned(), detail: facts.join("; ") }
+    facts.join("; ")
 }
 
 #[cfg(test)]

@@ -55,6 +55,10 @@ fn controller_name(controller: Controller) -> &'static str {
         Controller::Devices => "devices",
         Controller::Freezer => "freezer",
         Controller::Io => "io",
+        Controller::Hugetlb => "hugetlb",
+        Controller::NetCls => "net_cls",
+        Controller::NetPrio => "net_prio",
+        Controller::Rdma => "rdma",
     }
 }
 

@@ -210,6 +210,7 @@ fn exec_here(launch: &Launch, request: &ExecSpec, stdio: Stdio<'_>, target: Pid)
         target: exec::Target { pid: target, pidfd: pidfd.as_fd() },
         inheritance: Inheritance::default(),
         cgroup: None,
+        state: None,
     };
     exec::exec(&request).map_err(|error| StartFailure::of(&error))
 }

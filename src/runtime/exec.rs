@@ -16,7 +16,7 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
-use oci_spec::runtime::{Process as ProcessSpec, Spec};
+use oci_spec::runtime::{ContainerState, Process as ProcessSpec, Spec, State};
 use rustix::fs::{Mode, OFlags, fstatfs, open};
 use rustix::process::Pid;
 
@@ -44,6 +44,8 @@ pub struct Request<'a> {
     pub inheritance: Inheritance,
     /// A cgroup below the container's own, which exists, for this process.
     pub cgroup: Option<&'a Path>,
+    /// The container as the agent of its seccomp filter is told of it; a filter that notifies needs it.
+    pub state: Option<&'a State>,
 }
 
 /// A process of the container, usually its first one.
@@ -65,12 +67,15 @@ const DEVPTS_MAGIC: i64 = 0x1cd1;
 /// process is a child of the caller, which must wait for it.
 pub fn exec(request: &Request<'_>) -> Result<Process, RuntimeError> {
     let linux = request.spec.linux().as_ref();
-    let program = program::prepare(request.process, request.identity, linux)?;
+    let mut program = program::prepare(request.process, request.identity, linux)?;
+    program.reach_agent(request.state, ContainerState::Running)?;
     let cgroup = match linux.and_then(|linux| linux.cgroups_path().as_ref()) {
         Some(path) => Some(find_cgroup(path, request.cgroup)?),
         None => None,
     };
+    let elsewhere = program.placement.begin()?;
     let child = clone_child(request, &program, cgroup.as_ref())?;
+    drop(elsewhere);
     child.tell(Word::Start)?;
     let terminal = child.created()?;
     Ok(Process { terminal, warnings: program.warnings, ..child.executed()? })
@@ -118,12 +123,14 @@ fn clone_child(request: &Request<'_>, program: &Program, cgroup: Option<&Cgroup>
 fn run(request: &Request<'_>, program: &Program, channel: &Channel) -> Result<Infallible, RuntimeError> {
     let target = request.target.pidfd;
     init::begin(program, request.inheritance)?;
-    init::keep_only(channel, request.stdio, request.inheritance, &[target])?;
+    let kept: Vec<BorrowedFd<'_>> = [target].into_iter().chain(program.agent_descriptor()).collect();
+    init::keep_only(channel, request.stdio, request.inheritance, &kept)?;
     join(request, program)?;
     let terminal = match request.stdio {
         Stdio::Terminal => Some(open_terminal(program)?),
         Stdio::Descriptors { .. } => None,
     };
+    program.placement.end()?;
     let command = init::get_ready(program, request.stdio, terminal.as_ref())?;
     channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
     drop(terminal);

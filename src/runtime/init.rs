@@ -51,6 +51,7 @@ use super::outside::{self, Outside, Users};
 use super::prepare::{Namespaces, Setup};
 use super::program::{Privileges, Program};
 use super::reaper::{self, Role};
+use super::seccomp::Agent;
 use super::terminal::{self, Terminal};
 use super::user_namespace::{self, UserNamespace};
 use super::{devices, masks, mounts, paths, rootfs, sysctl, time_namespace};
@@ -75,7 +76,9 @@ pub(super) fn run(
     }
     let pid_namespace = setup.namespaces.join_pid.iter().map(|(namespace, _)| namespace);
     let gate = setup.caller.gate.map(|gate| gate.as_fd());
-    let kept: Vec<BorrowedFd<'_>> = users.descriptors().chain(pid_namespace).map(OwnedFd::as_fd).chain(gate).collect();
+    let others = gate.into_iter().chain(setup.program.agent_descriptor());
+    let kept: Vec<BorrowedFd<'_>> =
+        users.descriptors().chain(pid_namespace).map(OwnedFd::as_fd).chain(others).collect();
     keep_only(channel, setup.stdio, inheritance, &kept)?;
     let outside = outside::open(setup, users, cgroup)?;
     match setup.namespaces.need_a_process_between() {
@@ -111,6 +114,7 @@ fn hand_over(
         Copy::Child(one_thread) => {
             setsid().during("begin", "a session")?;
             hide()?;
+            tell_agent(&setup.program)?;
             go_on(setup, outside, channel, &one_thread)
         }
     }
@@ -189,7 +193,12 @@ pub(super) fn begin(program: &Program, inheritance: Inheritance) -> Result<(), R
     if let Some(score) = program.oom_score_adj {
         std::fs::write("/proc/self/oom_score_adj", score.to_string()).during("set oom_score_adj to", score)?;
     }
+    tell_agent(program)?;
     hide()
+}
+
+fn tell_agent(program: &Program) -> Result<(), RuntimeError> {
+    program.agent.as_ref().map_or(Ok(()), Agent::serve_this_process)
 }
 
 /// Until execve nobody in the container may trace this process or look into it (prctl(2), CVE-2016-9962).
@@ -314,6 +323,7 @@ pub(super) fn get_ready(
     stdio: Stdio<'_>,
     terminal: Option<&Terminal>,
 ) -> Result<Command, RuntimeError> {
+    program.placement.bind_memory()?;
     let user = identity::look_up(&program.user)?;
     enter_directory(program, &user, Attempt::AsRoot)?;
     set_stdio(stdio, terminal, user.uid)?;
@@ -324,7 +334,7 @@ pub(super) fn get_ready(
     capabilities::limit_bounding(&program.capabilities)?;
     if let (Privileges::MayGrow, Some(filter)) = (program.privileges, &program.seccomp) {
         // Needs CAP_SYS_ADMIN, which is about to go (seccomp(2)).
-        filter.install()?;
+        filter.install_for(program.agent.as_ref())?;
     }
     program.scheduling.apply()?;
     if let Some(personality) = program.personality {
@@ -344,7 +354,7 @@ pub(super) fn protect(program: &Program, inheritance: Inheritance) -> Result<(),
     if program.privileges == Privileges::NoNew {
         set_no_new_privs(true).during("refuse", "new privileges")?;
         if let Some(filter) = &program.seccomp {
-            filter.install()?;
+            filter.install_for(program.agent.as_ref())?;
         }
     }
     Ok(())

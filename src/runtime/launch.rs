@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxResources, Spec, State};
+use oci_spec::runtime::{ContainerState, LinuxResources, Spec, State};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
@@ -33,6 +33,7 @@ use super::hooks::{self, Moment};
 use super::init;
 use super::outside::Users;
 use super::prepare::{Setup, prepare};
+use super::program::Privileges;
 use crate::model::launch::{Identity, RootFilesystem};
 use crate::sys::clone::{Copy, clone3, exit_now};
 use crate::sys::namespace::setns;
@@ -144,7 +145,12 @@ pub struct Begun<'a> {
 
 /// The first half of [`create`]: who has to remember the process can do so before anything takes its time.
 pub fn begin<'a>(request: &Request<'a>) -> Result<Begun<'a>, RuntimeError> {
-    let setup = prepare(request)?;
+    let mut setup = prepare(request)?;
+    let status = match setup.program.privileges {
+        Privileges::NoNew => ContainerState::Created,
+        Privileges::MayGrow => ContainerState::Creating,
+    };
+    setup.program.reach_agent(request.caller.state, status)?;
     let cgroup = make_cgroup(request.spec)?;
     let users = Users::ensure(&setup)?;
     let child = clone_child(&setup, &users, cgroup.as_ref())?;

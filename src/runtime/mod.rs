@@ -33,6 +33,7 @@ mod mount_options;
 mod mounts;
 mod outside;
 mod paths;
+mod placement;
 mod prepare;
 mod program;
 mod reaper;

@@ -180,7 +180,6 @@ fn refuse_unsupported_linux(linux: &Linux) -> Result<(), RuntimeError> {
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "devices are not moved"),
         ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()), "SELinux is not used"),
         ("linux.intelRdt", linux.intel_rdt().is_some(), "Intel RDT is not set up"),
-        ("linux.memoryPolicy", linux.memory_policy().is_some(), "NUMA policies are not set"),
     ];
     first_set(fields)
 }

@@ -4,19 +4,21 @@
 //! holds for the other.
 
 use std::collections::HashSet;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    Capability as OciCapability, Linux, LinuxNamespaceType, LinuxPersonality, LinuxPersonalityDomain, PosixRlimit,
-    PosixRlimitType, Process as ProcessSpec,
+    Capability as OciCapability, ContainerState, Linux, LinuxNamespaceType, LinuxPersonality, LinuxPersonalityDomain,
+    PosixRlimit, PosixRlimitType, Process as ProcessSpec, State,
 };
 use rustix::process::{Resource, Rlimit, getrlimit};
 use rustix::termios::Winsize;
 
 use super::capabilities::{self, Sets};
 use super::error::{RuntimeError, Warning, invalid, unsupported};
+use super::placement::{self, Placement};
 use super::scheduling::{self, Scheduling};
-use super::seccomp::{self, Filter};
+use super::seccomp::{self, Agent, Filter};
 use crate::model::launch::Identity;
 use crate::model::security::Capability;
 
@@ -31,9 +33,12 @@ pub(super) struct Program {
     pub limits: Vec<(Resource, Rlimit)>,
     pub privileges: Privileges,
     pub seccomp: Option<Filter>,
+    /// Who answers the filter's notifications, from [`Program::reach_agent`] on.
+    pub agent: Option<Agent>,
     pub oom_score_adj: Option<i32>,
     pub personality: Option<u64>,
     pub scheduling: Scheduling,
+    pub placement: Placement,
     pub terminal_size: Option<Winsize>,
     /// What falls away.
     pub warnings: Vec<Warning>,
@@ -94,9 +99,11 @@ pub(super) fn prepare(
             _ => Privileges::MayGrow,
         },
         seccomp: seccomp.map(seccomp::compile).transpose()?,
+        agent: None,
         oom_score_adj: process.oom_score_adj(),
         personality: personality.map(persona).transpose()?,
         scheduling: scheduling::prepare(process)?,
+        placement: placement::prepare(process, linux)?,
         terminal_size: process.console_size().map(|size| Winsize {
             ws_row: size.height() as u16,
             ws_col: size.width() as u16,
@@ -107,12 +114,30 @@ pub(super) fn prepare(
     })
 }
 
+impl Program {
+    /// Connects to who answers the filter's notifications, where it makes any. `state` is the container's; `status`
+    /// what it is when the program is executed.
+    pub(super) fn reach_agent(&mut self, state: Option<&State>, status: ContainerState) -> Result<(), RuntimeError> {
+        let Some(address) = self.seccomp.as_ref().and_then(Filter::agent) else { return Ok(()) };
+        let Some(state) = state else {
+            let reason = "notifications need a bundle: they are handed on by `evenkeel runtime`";
+            return Err(unsupported("linux.seccomp.listenerPath", reason));
+        };
+        self.agent = Some(Agent::reach(address, state, status)?);
+        Ok(())
+    }
+
+    /// Where the process must keep it open.
+    pub(super) fn agent_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.agent.as_ref().map(Agent::as_fd)
+    }
+}
+
 fn refuse_unsupported(process: &ProcessSpec) -> Result<(), RuntimeError> {
     let is_set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     let fields = [
         ("process.apparmorProfile", is_set(process.apparmor_profile()), "AppArmor profiles are not applied"),
         ("process.selinuxLabel", is_set(process.selinux_label()), "SELinux labels are not applied"),
-        ("process.execCPUAffinity", process.exec_cpu_affinity().is_some(), "use `linux.resources.cpu.cpus`"),
         ("process.commandLine", process.command_line().is_some(), "it belongs to Windows"),
         ("process.user.username", process.user().username().is_some(), "it belongs to Windows"),
     ];

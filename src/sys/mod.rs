@@ -13,6 +13,7 @@ pub mod loopback;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
+pub mod numa;
 pub mod path;
 pub mod scheduling;
 pub mod seccomp;

@@ -13,6 +13,18 @@ pub struct Instruction {
     pub operand: u32,
 }
 
+/// A notified call can be interrupted by nothing but a fatal signal (Linux 5.19; linux/seccomp.h).
+pub const FLAG_WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
+
+/// Whether this kernel has all of `flags`. Nothing is installed.
+pub fn knows(flags: u64) -> bool {
+    // SAFETY: without a program the kernel reads no memory and installs nothing: it fails with EFAULT, or before that
+    // with EINVAL where it does not have a flag.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::null::<u8>()) };
+    result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
+}
+
 /// Filters the system calls of this thread from here on. `flags` are `SECCOMP_FILTER_FLAG_*`; with
 /// `SECCOMP_FILTER_FLAG_NEW_LISTENER` the result is the notification descriptor.
 pub fn install(program: &[Instruction], flags: u64) -> io::Result<Option<OwnedFd>> {

@@ -189,6 +189,7 @@ impl Bundle {
                 target,
                 inheritance: Inheritance::default(),
                 cgroup: None,
+                state: None,
             })
         })
     }

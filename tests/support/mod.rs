@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
+pub mod oci;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

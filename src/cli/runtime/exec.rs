@@ -97,6 +97,7 @@ pub fn run(arguments: &ExecArguments, store: &Store, log: &Log) -> Result<Exit, 
     container.require("execute in", allowed)?;
     let Some(pid) = container.live_process() else { return Err(cannot(Failure::new("container not running"))) };
     let spec = container.spec()?;
+    let state = container.state()?;
     let (process, identity) = process(arguments, &spec).map_err(cannot)?;
     let attendance = if arguments.detach { Attendance::Detached } else { Attendance::Attended };
     handover::check_terminal(Some(&process), &arguments.handover, attendance).map_err(cannot)?;
@@ -111,6 +112,7 @@ pub fn run(arguments: &ExecArguments, store: &Store, log: &Log) -> Result<Exit, 
         target: Target { pid, pidfd: pidfd.as_fd() },
         inheritance,
         cgroup: arguments.cgroup.as_deref(),
+        state: Some(&state),
     };
     if attendance == Attendance::Attended && !arguments.no_subreaper {
         set_child_subreaper(Some(rustix::process::getpid()))?;

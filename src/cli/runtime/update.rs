@@ -72,7 +72,7 @@ struct Limits {
     /// Memory of the kernel: not supported, as in kernels since 5.16
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = size)]
     kernel_memory: Option<i64>,
-    /// Memory of TCP buffers: not supported
+    /// Memory of TCP buffers, in cgroups of version 1
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_parser = size)]
     kernel_memory_tcp: Option<i64>,
     /// Processes and threads

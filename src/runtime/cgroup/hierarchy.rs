@@ -21,6 +21,11 @@ pub enum Controller {
     Freezer,
     /// `blkio` in version 1.
     Io,
+    Hugetlb,
+    /// Version 1 only, as [`Controller::NetPrio`].
+    NetCls,
+    NetPrio,
+    Rdma,
 }
 
 /// Which version has the controllers.
@@ -40,7 +45,7 @@ pub struct Hierarchy {
 }
 
 /// By the names of version 1, with that of version 2 where it has another.
-const NAMES: [(Controller, &str); 8] = [
+const NAMES: [(Controller, &str); 12] = [
     (Controller::Cpu, "cpu"),
     (Controller::Cpuacct, "cpuacct"),
     (Controller::Cpuset, "cpuset"),
@@ -49,6 +54,10 @@ const NAMES: [(Controller, &str); 8] = [
     (Controller::Devices, "devices"),
     (Controller::Freezer, "freezer"),
     (Controller::Io, "blkio"),
+    (Controller::Hugetlb, "hugetlb"),
+    (Controller::NetCls, "net_cls"),
+    (Controller::NetPrio, "net_prio"),
+    (Controller::Rdma, "rdma"),
 ];
 
 /// Version 2 has these without a controller of that name: bandwidth accounting, a BPF program, `cgroup.freeze`.

@@ -21,6 +21,7 @@ mod freeze;
 mod hierarchy;
 mod observe;
 mod pressure;
+mod settings;
 mod v1;
 mod v2;
 
@@ -28,7 +29,7 @@ use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxResources, LinuxThrottleDevice};
+use oci_spec::runtime::LinuxResources;
 use rustix::process::Pid;
 
 pub(super) use self::entrance::Entrance;
@@ -152,43 +153,24 @@ impl Cgroup {
     }
 }
 
-/// Docker writes an object without limits, and a weight of 0, for "not set".
-fn limits_disk(limits: &LinuxBlockIo) -> bool {
-    let is_filled = |list: &Option<Vec<LinuxThrottleDevice>>| list.as_ref().is_some_and(|list| !list.is_empty());
-    let throttles = [
-        limits.throttle_read_bps_device(),
-        limits.throttle_write_bps_device(),
-        limits.throttle_read_iops_device(),
-        limits.throttle_write_iops_device(),
-    ];
-    [limits.weight(), limits.leaf_weight()].into_iter().flatten().any(|weight| weight != 0)
-        || limits.weight_device().as_ref().is_some_and(|list| !list.is_empty())
-        || throttles.into_iter().any(is_filled)
-}
-
 fn refuse_unsupported(resources: &LinuxResources) -> Result<(), RuntimeError> {
     let memory = resources.memory();
     // 0 is what Docker writes for "not set", -1 asks for none.
     let is_limit = |value: Option<i64>| value.is_some_and(|value| value > 0);
     let fields = [
-        ("linux.resources.blockIO", resources.block_io().as_ref().is_some_and(limits_disk)),
-        ("linux.resources.hugepageLimits", resources.hugepage_limits().as_ref().is_some_and(|list| !list.is_empty())),
-        ("linux.resources.network", resources.network().is_some()),
-        ("linux.resources.rdma", resources.rdma().as_ref().is_some_and(|map| !map.is_empty())),
-        ("linux.resources.memory.kernel", memory.as_ref().is_some_and(|memory| is_limit(memory.kernel()))),
-        // The kernel counts what is below a cgroup with it, always (since Linux 5.11).
+        (
+            "linux.resources.memory.kernel",
+            memory.as_ref().is_some_and(|memory| is_limit(memory.kernel())),
+            "kernels since 5.16 set no such limit; `limit` counts the kernel's memory too",
+        ),
         (
             "linux.resources.memory.useHierarchy",
             memory.as_ref().is_some_and(|memory| memory.use_hierarchy() == Some(false)),
+            "kernels since 5.11 count what is below a cgroup with it, always",
         ),
-        (
-            "linux.resources.memory.checkBeforeUpdate",
-            memory.as_ref().is_some_and(|memory| memory.check_before_update() == Some(true)),
-        ),
-        ("linux.resources.memory.kernelTCP", memory.as_ref().is_some_and(|memory| is_limit(memory.kernel_tcp()))),
     ];
-    match fields.into_iter().find(|(_, set)| *set) {
-        Some((field, _)) => Err(unsupported(field, "this limit is not set")),
+    match fields.into_iter().find(|(_, set, _)| *set) {
+        Some((field, _, reason)) => Err(unsupported(field, reason)),
         None => Ok(()),
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::hierarchy::inherited;
-use super::{Cgroup, Controller, files};
+use super::{Cgroup, Controller, Layout, files, settings};
 use crate::runtime::error::{RuntimeError, invalid};
 
 /// Joined wherever they exist; see the module's head.
@@ -71,12 +71,17 @@ fn limit(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), RuntimeError
             files::write(&directory, "pids.max", &value)?;
         }
     }
+    for setting in settings::of(resources, Layout::V1)? {
+        if let Some(directory) = join(cgroup, setting.controller, need(!setting.lifts, setting.field))? {
+            setting.write(&directory)?;
+        }
+    }
     Ok(())
 }
 
 fn limit_memory(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), RuntimeError> {
     let is_limit = |value: Option<i64>| value.is_some_and(|value| value > 0);
-    let limits = is_limit(memory.limit()) || is_limit(memory.swap()) || is_limit(memory.reservation());
+    let limits = [memory.limit(), memory.swap(), memory.reservation(), memory.kernel_tcp()].into_iter().any(is_limit);
     let Some(directory) = join(cgroup, Controller::Memory, need(limits, "linux.resources.memory"))? else {
         return Ok(());
     };
@@ -103,6 +108,7 @@ fn limit_memory(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), RuntimeErro
         }
     }
     set("memory.soft_limit_in_bytes", memory.reservation())?;
+    set("memory.kmem.tcp.limit_in_bytes", memory.kernel_tcp())?;
     if let Some(swappiness) = memory.swappiness() {
         files::write(&directory, "memory.swappiness", &swappiness.to_string())?;
     }
@@ -123,11 +129,17 @@ fn limit_cpu(cgroup: &Cgroup, cpu: &LinuxCpu) -> Result<(), RuntimeError> {
         || cpu.realtime_runtime().is_some_and(|runtime| runtime > 0)
         || cpu.idle().is_some_and(|idle| idle != 0);
     let Some(directory) = join(cgroup, Controller::Cpu, need(limits, "linux.resources.cpu"))? else { return Ok(()) };
+    let quota = cpu.quota().filter(|quota| *quota != 0).map(|quota| quota.to_string());
+    let burst = cpu.burst().map(|burst| burst.to_string());
+    let (quota, burst) = (("cpu.cfs_quota_us", quota), ("cpu.cfs_burst_us", burst));
+    // The burst must never be above the quota, in between neither: what is saved up of a quota that goes down goes
+    // first.
+    let [first, second] = if is_below(cpu.quota(), &directory)? { [burst, quota] } else { [quota, burst] };
     let values = [
         ("cpu.shares", shares.map(|shares| shares.to_string())),
         ("cpu.cfs_period_us", cpu.period().filter(|period| *period != 0).map(|period| period.to_string())),
-        ("cpu.cfs_quota_us", cpu.quota().filter(|quota| *quota != 0).map(|quota| quota.to_string())),
-        ("cpu.cfs_burst_us", cpu.burst().map(|burst| burst.to_string())),
+        first,
+        second,
         ("cpu.rt_period_us", cpu.realtime_period().map(|period| period.to_string())),
         ("cpu.rt_runtime_us", cpu.realtime_runtime().map(|runtime| runtime.to_string())),
         ("cpu.idle", cpu.idle().map(|idle| idle.to_string())),
@@ -136,6 +148,14 @@ fn limit_cpu(cgroup: &Cgroup, cpu: &LinuxCpu) -> Result<(), RuntimeError> {
         .into_iter()
         .filter_map(|(file, value)| value.map(|value| (file, value)))
         .try_for_each(|(file, value)| files::write(&directory, file, &value))
+}
+
+/// Whether `quota` is less than what may be saved up now.
+fn is_below(quota: Option<i64>, directory: &Path) -> Result<bool, RuntimeError> {
+    let Some(quota) = quota.filter(|quota| *quota > 0) else { return Ok(false) };
+    let file = "cpu.cfs_burst_us";
+    Ok(directory.join(file).exists()
+        && files::read(directory, file)?.trim().parse::<i64>().is_ok_and(|burst| quota < burst))
 }
 
 fn limit_cpuset(cgroup: &Cgroup, cpu: &LinuxCpu) -> Result<(), RuntimeError> {

@@ -10,7 +10,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::hierarchy::inherited;
-use super::{Cgroup, Controller, files};
+use super::{Cgroup, Controller, Layout, files, settings};
 use crate::runtime::error::{RuntimeError, invalid};
 
 /// Enabled where there are any: limits may come later, and statistics are always wanted.
@@ -19,8 +19,13 @@ const WANTED: [Controller; 4] = [Controller::Memory, Controller::Pids, Controlle
 /// Makes the directory, enables the controllers above it, and sets the limits.
 pub(super) fn make(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), RuntimeError> {
     let directory = cgroup.hierarchy.unified().join(&cgroup.path);
+    let settings = settings::of(resources, Layout::V2)?;
+    let unified = unified(resources)?;
+    let mut wanted: BTreeSet<&str> = WANTED.iter().filter_map(|controller| controller.unified_name()).collect();
+    wanted.extend(settings.iter().filter_map(|setting| setting.controller.unified_name()));
+    wanted.extend(unified.iter().filter_map(|(controller, ..)| *controller));
     files::make(&directory, &mut |_| Ok(()))?;
-    enable_controllers(cgroup)?;
+    enable_controllers(cgroup, &wanted)?;
     let controllers = Enabled { directory: &directory, names: words(&files::read(&directory, "cgroup.controllers")?) };
     if let Some(memory) = resources.memory() {
         limit_memory(&controllers, memory)?;
@@ -32,16 +37,46 @@ pub(super) fn make(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Ru
         let value = (pids.limit() > 0).then(|| pids.limit().to_string());
         controllers.set(Controller::Pids, "pids.max", &Value::of_limit(value))?;
     }
-    for (file, value) in resources.unified().iter().flatten() {
-        if file.contains('/') {
-            return Err(invalid("linux.resources.unified", format!("`{file}` is not the name of a file")));
+    for setting in settings {
+        match controllers.names.contains(setting.controller.unified_name().unwrap_or_default()) {
+            true => setting.write(&directory)?,
+            false if setting.lifts => {}
+            false => return Err(missing(setting.controller.name(), setting.field.to_owned())),
         }
-        files::write(&directory, file, value)?;
+    }
+    for (controller, file, value) in unified {
+        if let Some(controller) = controller.filter(|controller| !controllers.names.contains(*controller)) {
+            let reason = format!("this host's cgroups have no controller `{controller}`");
+            return Err(invalid(format!("linux.resources.unified.{file}"), reason));
+        }
+        // Files about devices take one at a time.
+        value.lines().try_for_each(|line| files::write(&directory, file, line))?;
     }
     Ok(())
 }
 
-fn enable_controllers(cgroup: &Cgroup) -> Result<(), RuntimeError> {
+/// What is to be written as it is: the controller, the file and its lines, in the order of the files' names.
+type Unified<'a> = (Option<&'a str>, &'a str, &'a str);
+
+fn unified(resources: &LinuxResources) -> Result<Vec<Unified<'_>>, RuntimeError> {
+    let mut all = Vec::new();
+    for (file, value) in resources.unified().iter().flatten() {
+        if file.contains('/') || !file.contains('.') {
+            return Err(invalid("linux.resources.unified", format!("`{file}` is not the name of a cgroup's file")));
+        }
+        // The kernel's own files begin with `cgroup`, pressure's with the resource.
+        let controller = file.split('.').next().filter(|name| *name != "cgroup" && !file.ends_with(".pressure"));
+        all.push((controller, file.as_str(), value.as_str()));
+    }
+    all.sort_unstable();
+    Ok(all)
+}
+
+fn missing(controller: &'static str, field: String) -> RuntimeError {
+    RuntimeError::Controller { controller, field }
+}
+
+fn enable_controllers(cgroup: &Cgroup, wanted: &BTreeSet<&str>) -> Result<(), RuntimeError> {
     let mut directory = cgroup.hierarchy.unified().to_owned();
     let parents: Vec<_> = cgroup.path.parent().into_iter().flat_map(Path::components).collect();
     for step in 0..=parents.len() {
@@ -50,11 +85,8 @@ fn enable_controllers(cgroup: &Cgroup) -> Result<(), RuntimeError> {
         }
         let available = words(&files::read(&directory, "cgroup.controllers")?);
         let enabled = words(&files::read(&directory, "cgroup.subtree_control")?);
-        let missing: Vec<&str> = WANTED
-            .iter()
-            .filter_map(|controller| controller.unified_name())
-            .filter(|name| available.contains(*name) && !enabled.contains(*name))
-            .collect();
+        let missing: Vec<&str> =
+            wanted.iter().copied().filter(|name| available.contains(*name) && !enabled.contains(*name)).collect();
         if !missing.is_empty() {
             hand_on(&directory, &missing)?;
         }
@@ -102,9 +134,7 @@ impl Enabled<'_> {
             (Value::Limit(text), true) => files::write(self.directory, file, text),
             (Value::NoLimit(text), true) => files::write(self.directory, file, text),
             (Value::NoLimit(_), false) => Ok(()),
-            (Value::Limit(_), false) => {
-                Err(RuntimeError::Controller { controller: controller.name(), field: format!("`{file}`") })
-            }
+            (Value::Limit(_), false) => Err(missing(controller.name(), format!("`{file}`"))),
         }
     }
 }
@@ -113,11 +143,15 @@ fn limit_memory(controllers: &Enabled<'_>, memory: &LinuxMemory) -> Result<(), R
     let fields = [
         ("linux.resources.memory.swappiness", memory.swappiness().is_some()),
         ("linux.resources.memory.disableOOMKiller", memory.disable_oom_killer() == Some(true)),
+        ("linux.resources.memory.kernelTCP", memory.kernel_tcp().is_some_and(|bytes| bytes > 0)),
     ];
     if let Some((field, _)) = fields.into_iter().find(|(_, set)| *set) {
         return Err(invalid(field, "cgroups of version 2 have no such setting"));
     }
     let value = |bytes: i64| Value::of_limit((bytes > 0).then(|| bytes.to_string()));
+    if memory.check_before_update() == Some(true) {
+        refuse_less_than_is_used(controllers, memory)?;
+    }
     if let Some(limit) = memory.limit().filter(|limit| *limit != 0) {
         controllers.set(Controller::Memory, "memory.max", &value(limit))?;
     }
@@ -128,6 +162,20 @@ fn limit_memory(controllers: &Enabled<'_>, memory: &LinuxMemory) -> Result<(), R
         None | Some(0) => Ok(()),
         Some(bytes) if bytes > 0 => controllers.set(Controller::Memory, "memory.low", &Value::Limit(bytes.to_string())),
         Some(_) => controllers.set(Controller::Memory, "memory.low", &Value::NoLimit("0")),
+    }
+}
+
+/// The kernel would end processes to come below the limit (config-linux.md, "Memory", `checkBeforeUpdate`).
+fn refuse_less_than_is_used(controllers: &Enabled<'_>, memory: &LinuxMemory) -> Result<(), RuntimeError> {
+    let file = "memory.current";
+    let Some(limit) = memory.limit().filter(|limit| *limit > 0) else { return Ok(()) };
+    if !controllers.directory.join(file).exists() {
+        return Ok(());
+    }
+    let used: i64 = files::read(controllers.directory, file)?.trim().parse().unwrap_or(0);
+    match used > limit {
+        true => Err(invalid("linux.resources.memory.limit", format!("{used} bytes are in use, more than {limit}"))),
+        false => Ok(()),
     }
 }
 
@@ -151,10 +199,16 @@ fn limit_cpu(controllers: &Enabled<'_>, cpu: &LinuxCpu) -> Result<(), RuntimeErr
         let value = if weight == weight_default() { Value::NoLimit("100") } else { Value::Limit(weight.to_string()) };
         controllers.set(Controller::Cpu, "cpu.weight", &value)?;
     }
+    let period = cpu.period().filter(|period| *period != 0);
     if let Some(quota) = cpu.quota().filter(|quota| *quota != 0) {
-        let period = cpu.period().filter(|period| *period != 0).unwrap_or(DEFAULT_PERIOD);
+        let period = period.unwrap_or(DEFAULT_PERIOD);
         let value = Value::of_limit((quota > 0).then(|| format!("{quota} {period}")));
         controllers.set(Controller::Cpu, "cpu.max", &value)?;
+    } else if let Some(period) = period {
+        // It is written with its quota, which stays. Where there can be none, a period limits nothing.
+        if let Some(quota) = current_quota(controllers)? {
+            controllers.set(Controller::Cpu, "cpu.max", &Value::Limit(format!("{quota} {period}")))?;
+        }
     }
     if let Some(burst) = cpu.burst().filter(|burst| *burst != 0) {
         controllers.set(Controller::Cpu, "cpu.max.burst", &Value::Limit(burst.to_string()))?;
@@ -170,6 +224,14 @@ fn limit_cpu(controllers: &Enabled<'_>, cpu: &LinuxCpu) -> Result<(), RuntimeErr
         }
     }
     Ok(())
+}
+
+fn current_quota(controllers: &Enabled<'_>) -> Result<Option<String>, RuntimeError> {
+    let file = "cpu.max";
+    match controllers.directory.join(file).exists() {
+        true => Ok(files::read(controllers.directory, file)?.split_whitespace().next().map(str::to_owned)),
+        false => Ok(None),
+    }
 }
 
 /// A list may not become empty while there are processes (ENOSPC); then the parent's is written.

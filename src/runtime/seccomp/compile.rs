@@ -1,10 +1,15 @@
 //! From `linux.seccomp` to a program and its flags.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::os::fd::AsFd;
 
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator, LinuxSyscall,
 };
+
+use super::agent::{Address, Agent};
+use serde_json::{Value, json};
 
 use super::bpf::{self, Comparison, Test, Verdict};
 use super::table;
@@ -16,12 +21,29 @@ use crate::sys::seccomp::{self, Instruction};
 pub struct Filter {
     pub(super) program: Vec<Instruction>,
     flags: u64,
+    /// Who answers, where something is notified.
+    agent: Option<Address>,
 }
 
 impl Filter {
     /// Filters the system calls of this thread, and of what it executes, from here on.
     pub fn install(&self) -> Result<(), RuntimeError> {
-        seccomp::install(&self.program, self.flags).map(drop).during("install", "the seccomp filter")
+        self.install_for(None)
+    }
+
+    /// Who has to be connected to before [`Filter::install_for`].
+    pub(in crate::runtime) fn agent(&self) -> Option<&Address> {
+        self.agent.as_ref()
+    }
+
+    /// As [`Filter::install`], with who answers what the filter notifies of.
+    pub(in crate::runtime) fn install_for(&self, agent: Option<&Agent>) -> Result<(), RuntimeError> {
+        let message = agent.map(Agent::message).transpose()?;
+        let notifications = seccomp::install(&self.program, self.flags).during("install", "the seccomp filter")?;
+        match (agent, message, notifications) {
+            (Some(agent), Some(message), Some(notifications)) => agent.send(&message, notifications.as_fd()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -41,19 +63,36 @@ pub(super) const I386: Abi = Abi { column: 1, audit: 0x4000_0003, first: 0 };
 pub(super) const X32: Abi = Abi { column: 2, audit: 0xc000_003e, first: X32_BIT };
 const AARCH64: Abi = Abi { column: 3, audit: 0xc000_00b7, first: 0 };
 
+/// Those whose numbers are known here.
+const ARCHITECTURES: [(Arch, Abi); 4] = [
+    (Arch::ScmpArchAarch64, AARCH64),
+    (Arch::ScmpArchX32, X32),
+    (Arch::ScmpArchX86, I386),
+    (Arch::ScmpArchX86_64, X86_64),
+];
+
+impl Abi {
+    /// Whether a processor of this one executes the other's programs.
+    fn executes(self, other: Abi) -> bool {
+        self == other || (self == X86_64 && [I386, X32].contains(&other))
+    }
+}
+
 /// What happens to each number on one architecture.
 type Verdicts = BTreeMap<u32, Verdict>;
 
 /// Compiles `profile`.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
-    if profile.listener_path().is_some() || profile.listener_metadata().is_some() {
-        return Err(unsupported("linux.seccomp.listenerPath", "notifications are not handed on"));
-    }
     let default = action(profile.default_action(), profile.default_errno_ret())?;
     refuse_unknown_names(profile)?;
     let abis = abis(profile);
+    let verdicts = verdicts(profile, &abis, default)?;
+    let agent = address(profile)?;
+    if agent.is_some() {
+        refuse_to_wait_for_itself(abis[0], &verdicts[0], default)?;
+    }
     let mut architectures: Vec<(u32, Vec<(u32, Verdict)>)> = Vec::new();
-    for (abi, verdicts) in abis.iter().zip(verdicts(profile, &abis, default)?) {
+    for (abi, verdicts) in abis.iter().zip(verdicts) {
         let verdicts = intervals(*abi, verdicts, default);
         match architectures.iter_mut().find(|(audit, _)| *audit == abi.audit) {
             Some((_, known)) => known.extend(verdicts),
@@ -70,21 +109,51 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
             verdicts.push((X32_BIT, Verdict::always(libc::SECCOMP_RET_KILL_PROCESS)));
         }
     }
-    Ok(Filter { program: bpf::program(&architectures, libc::SECCOMP_RET_KILL_PROCESS), flags: flags(profile)? })
+    let flags = flags(profile, agent.is_some())?;
+    Ok(Filter { program: bpf::program(&architectures, libc::SECCOMP_RET_KILL_PROCESS), flags, agent })
+}
+
+/// Where notifications go, if there are any.
+fn address(profile: &LinuxSeccomp) -> Result<Option<Address>, RuntimeError> {
+    let path = profile.listener_path().as_ref().filter(|path| !path.as_os_str().is_empty());
+    let metadata = profile.listener_metadata().clone().filter(|metadata| !metadata.is_empty());
+    if metadata.is_some() && path.is_none() {
+        return Err(invalid("linux.seccomp.listenerMetadata", "it needs `linux.seccomp.listenerPath`"));
+    }
+    let is_notify = |action| action == LinuxSeccompAction::ScmpActNotify;
+    let mut rules = profile.syscalls().iter().flatten();
+    if !is_notify(profile.default_action()) && !rules.any(|rule| is_notify(rule.action())) {
+        return Ok(None);
+    }
+    match path {
+        Some(path) if path.is_absolute() => Ok(Some(Address { path: path.clone(), metadata })),
+        Some(_) => Err(invalid("linux.seccomp.listenerPath", "it must be an absolute path")),
+        None => Err(invalid("linux.seccomp.listenerPath", "the action `SCMP_ACT_NOTIFY` needs it")),
+    }
+}
+
+/// The calls by which the agent gets the descriptor must neither wait for the agent nor fail.
+fn refuse_to_wait_for_itself(native: Abi, verdicts: &Verdicts, default: u32) -> Result<(), RuntimeError> {
+    for name in Agent::CALLS {
+        let number = table::numbers(name).and_then(|row| u32::try_from(row[native.column]).ok());
+        let verdict = number.and_then(|number| verdicts.get(&number)).cloned().unwrap_or(Verdict::always(default));
+        let mut actions = verdict.conditional.iter().map(|(_, action)| *action).chain([verdict.otherwise]);
+        if !actions.all(|action| matches!(action, libc::SECCOMP_RET_ALLOW | libc::SECCOMP_RET_LOG)) {
+            let reason =
+                format!("`{name}` hands notifications to the agent: with `SCMP_ACT_NOTIFY` it must be allowed");
+            return Err(unsupported("linux.seccomp.syscalls", reason));
+        }
+    }
+    Ok(())
 }
 
 /// Architectures that this processor can never execute are left out: a profile may list them all.
 fn abis(profile: &LinuxSeccomp) -> Vec<Abi> {
     let native = if cfg!(target_arch = "aarch64") { AARCH64 } else { X86_64 };
-    let listed = profile.architectures().as_deref().unwrap_or_default();
     let mut abis = vec![native];
-    for architecture in listed {
-        let abi = match architecture {
-            Arch::ScmpArchX86 if native == X86_64 => I386,
-            Arch::ScmpArchX32 if native == X86_64 => X32,
-            _ => continue,
-        };
-        if !abis.contains(&abi) {
+    for listed in profile.architectures().iter().flatten() {
+        let found = ARCHITECTURES.iter().find(|(known, _)| known == listed).map(|(_, abi)| *abi);
+        if let Some(abi) = found.filter(|abi| native.executes(*abi) && !abis.contains(abi)) {
             abis.push(abi);
         }
     }
@@ -95,6 +164,9 @@ fn abis(profile: &LinuxSeccomp) -> Vec<Abi> {
 fn verdicts(profile: &LinuxSeccomp, abis: &[Abi], default: u32) -> Result<Vec<Verdicts>, RuntimeError> {
     let mut all = vec![Verdicts::new(); abis.len()];
     for rule in profile.syscalls().iter().flatten() {
+        if rule.names().is_empty() {
+            return Err(invalid("linux.seccomp.syscalls", "a rule without names"));
+        }
         let action = action(rule.action(), rule.errno_ret())?;
         let conditions = conditions(rule)?;
         // Found once for all of them: looking names up is most of the work.
@@ -124,6 +196,16 @@ fn conditions(rule: &LinuxSyscall) -> Result<Vec<Vec<Test>>, RuntimeError> {
         (false, false) => tests.into_iter().map(|test| vec![test]).collect(),
     })
 }
+
+const OPERATORS: [LinuxSeccompOperator; 7] = [
+    LinuxSeccompOperator::ScmpCmpEq,
+    LinuxSeccompOperator::ScmpCmpGe,
+    LinuxSeccompOperator::ScmpCmpGt,
+    LinuxSeccompOperator::ScmpCmpLe,
+    LinuxSeccompOperator::ScmpCmpLt,
+    LinuxSeccompOperator::ScmpCmpMaskedEq,
+    LinuxSeccompOperator::ScmpCmpNe,
+];
 
 fn test(argument: &LinuxSeccompArg) -> Result<Test, RuntimeError> {
     let value = argument.value();
@@ -182,38 +264,71 @@ fn refuse_unknown_names(profile: &LinuxSeccomp) -> Result<(), RuntimeError> {
     }
 }
 
+/// Every action, and what the filter returns for it (seccomp(2)).
+const ACTIONS: [(LinuxSeccompAction, u32); 9] = [
+    (LinuxSeccompAction::ScmpActAllow, libc::SECCOMP_RET_ALLOW),
+    (LinuxSeccompAction::ScmpActErrno, libc::SECCOMP_RET_ERRNO),
+    (LinuxSeccompAction::ScmpActKill, libc::SECCOMP_RET_KILL_THREAD),
+    (LinuxSeccompAction::ScmpActKillProcess, libc::SECCOMP_RET_KILL_PROCESS),
+    (LinuxSeccompAction::ScmpActKillThread, libc::SECCOMP_RET_KILL_THREAD),
+    (LinuxSeccompAction::ScmpActLog, libc::SECCOMP_RET_LOG),
+    (LinuxSeccompAction::ScmpActNotify, libc::SECCOMP_RET_USER_NOTIF),
+    (LinuxSeccompAction::ScmpActTrace, libc::SECCOMP_RET_TRACE),
+    (LinuxSeccompAction::ScmpActTrap, libc::SECCOMP_RET_TRAP),
+];
+
 fn action(action: LinuxSeccompAction, data: Option<u32>) -> Result<u32, RuntimeError> {
-    Ok(match action {
-        LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => libc::SECCOMP_RET_KILL_THREAD,
-        LinuxSeccompAction::ScmpActKillProcess => libc::SECCOMP_RET_KILL_PROCESS,
-        LinuxSeccompAction::ScmpActTrap => libc::SECCOMP_RET_TRAP,
-        LinuxSeccompAction::ScmpActErrno => {
-            libc::SECCOMP_RET_ERRNO | (data.unwrap_or(libc::EPERM as u32) & libc::SECCOMP_RET_DATA)
+    let refuse = |reason: &str| Err(invalid("linux.seccomp", format!("the action `{action}` {reason}")));
+    match (ACTIONS.iter().find(|(known, _)| *known == action), data) {
+        (Some((_, value @ (libc::SECCOMP_RET_ERRNO | libc::SECCOMP_RET_TRACE))), data) => {
+            Ok(value | (data.unwrap_or(libc::EPERM as u32) & libc::SECCOMP_RET_DATA))
         }
-        LinuxSeccompAction::ScmpActTrace => {
-            libc::SECCOMP_RET_TRACE | (data.unwrap_or(libc::EPERM as u32) & libc::SECCOMP_RET_DATA)
-        }
-        LinuxSeccompAction::ScmpActLog => libc::SECCOMP_RET_LOG,
-        LinuxSeccompAction::ScmpActAllow => libc::SECCOMP_RET_ALLOW,
-        LinuxSeccompAction::ScmpActNotify => {
-            return Err(unsupported("linux.seccomp", "the action `SCMP_ACT_NOTIFY`"));
-        }
-    })
+        (Some((_, value)), None) => Ok(*value),
+        (Some(_), Some(_)) => refuse("has no errno to return"),
+        (None, _) => refuse("is not known"),
+    }
 }
 
-fn flags(profile: &LinuxSeccomp) -> Result<u64, RuntimeError> {
+/// Every flag, and its bit. How a notified call waits (Linux 5.19) is a question only where something is notified; the
+/// kernel refuses that flag elsewhere.
+const FLAGS: [(LinuxSeccompFilterFlag, u64); 4] = [
+    (LinuxSeccompFilterFlag::SeccompFilterFlagLog, libc::SECCOMP_FILTER_FLAG_LOG),
+    (LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW),
+    (LinuxSeccompFilterFlag::SeccompFilterFlagTsync, libc::SECCOMP_FILTER_FLAG_TSYNC),
+    (LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv, seccomp::FLAG_WAIT_KILLABLE_RECV),
+];
+
+fn flags(profile: &LinuxSeccomp, notifies: bool) -> Result<u64, RuntimeError> {
     let mut bits = 0;
     for flag in profile.flags().iter().flatten() {
-        bits |= match flag {
-            LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
-            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => libc::SECCOMP_FILTER_FLAG_TSYNC,
-            LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
-                return Err(unsupported("linux.seccomp.flags", "notifications are not handed on"));
-            }
-        };
+        bits |= FLAGS.iter().find(|(known, _)| known == flag).map_or(0, |(_, bit)| *bit);
     }
-    Ok(bits)
+    match notifies {
+        // A call that returns a descriptor cannot return a thread too: then ESRCH tells of one.
+        true if bits & libc::SECCOMP_FILTER_FLAG_TSYNC != 0 => {
+            bits |= libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH;
+        }
+        true => bits |= libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+        false => bits &= !seccomp::FLAG_WAIT_KILLABLE_RECV,
+    }
+    match bits == 0 || seccomp::knows(bits) {
+        true => Ok(bits),
+        false => Err(unsupported("linux.seccomp.flags", "this host's kernel does not have all of them")),
+    }
+}
+
+/// What `features` tells of all this.
+pub(in crate::runtime) fn features() -> Value {
+    let text = |name: &dyn Display| Value::from(name.to_string());
+    let flags: Vec<Value> = FLAGS.iter().map(|(flag, _)| text(flag)).collect();
+    json!({
+        "enabled": true,
+        "actions": ACTIONS.iter().map(|(action, _)| text(action)).collect::<Vec<_>>(),
+        "operators": OPERATORS.iter().map(|operator| text(operator)).collect::<Vec<_>>(),
+        "archs": ARCHITECTURES.iter().map(|(architecture, _)| text(architecture)).collect::<Vec<_>>(),
+        "knownFlags": flags,
+        "supportedFlags": flags,
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! * [`default_profile`] has the coverage of Docker's default profile.
 //! * [`from_docker`] reads profiles in Docker's own format.
+//! * `agent` hands the notifications of a filter to who answers them.
 //! * `compile` turns a profile into one program for all its architectures; `bpf` knows the instructions, `table` the
 //!   numbers of the system calls.
 //!
@@ -13,6 +14,7 @@
 //! * A call whose number is above every one that the profile names, on that architecture, fails with ENOSYS in place
 //!   of the default errno, as with runc: a C library then takes an older call, where EPERM would make it give up.
 
+mod agent;
 mod bpf;
 mod compile;
 mod docker;
@@ -21,6 +23,8 @@ mod parity;
 mod profile;
 mod table;
 
+pub(super) use agent::Agent;
+pub(super) use compile::features;
 pub use compile::{Filter, compile};
 pub use docker::{Surroundings, from_docker};
 pub use profile::default_profile;

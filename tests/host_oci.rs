@@ -454,6 +454,56 @@ fn run_stays_until_the_end_and_its_status_is_the_commands() {
 }
 
 #[test]
+fn signals_reach_the_command_of_who_stands_in_front_of_it() {
+    // The shell's waits are interrupted by what it traps.
+    let line = "for s in HUP INT QUIT USR1 USR2 ALRM TERM CONT URG WINCH IO PWR XCPU VTALRM; do \
+        trap \"echo $s >> /tmp/caught\" $s; done; touch /tmp/ready; while :; do sleep 0.05; done";
+    let bundle = Bundle::of(&["sh", "-c", line]);
+    let mut front = bundle.command(&["run", "box"]).spawn().unwrap();
+    until("the traps", || bundle.path("rootfs/tmp/ready").exists());
+    let names = "HUP INT QUIT USR1 USR2 ALRM TERM CONT URG WINCH IO PWR XCPU VTALRM";
+    for name in names.split(' ') {
+        support::run(&["kill", "-s", if name == "IO" { "POLL" } else { name }, &front.id().to_string()]);
+        until(name, || bundle.text("rootfs/tmp/caught").lines().any(|line| line == name));
+    }
+    bundle.ok(&["kill", "box", "KILL"]);
+    assert_eq!(front.wait().unwrap().code(), Some(137));
+}
+
+#[test]
+fn a_terminal_in_front_goes_on_after_a_signal_and_follows_the_window() {
+    let line = "trap 'echo caught' USR1; stty size; touch /tmp/ready; while [ ! -e /tmp/end ]; do sleep 0.05; done; \
+        stty size; echo last";
+    let mut bundle = Bundle::of(&["sh", "-c", line]);
+    bundle.config["process"]["terminal"] = json!(true);
+    let size = |ws_row, ws_col| rustix::termios::Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+    let master = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).unwrap();
+    rustix::pty::grantpt(&master).unwrap();
+    rustix::pty::unlockpt(&master).unwrap();
+    rustix::termios::tcsetwinsize(&master, size(20, 40)).unwrap();
+    let slave = rustix::pty::ptsname(&master, Vec::new()).unwrap();
+    let slave = File::options().read(true).write(true).open(slave.to_str().unwrap()).unwrap();
+    let mut front = bundle.command(&["run", "box"]);
+    front.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave);
+    let mut child = front.spawn().unwrap();
+    // Its copies of the slave side would keep the terminal open.
+    drop(front);
+    until("the trap", || bundle.path("rootfs/tmp/ready").exists());
+    let pid = child.id().to_string();
+    support::run(&["kill", "-s", "USR1", &pid]);
+    rustix::termios::tcsetwinsize(&master, size(33, 66)).unwrap();
+    support::run(&["kill", "-s", "WINCH", &pid]);
+    let inside = format!("/proc/{}/fd/0", bundle.pid());
+    let terminal = || rustix::termios::tcgetwinsize(File::open(&inside).unwrap()).unwrap();
+    until("the new size", || terminal().ws_row == 33);
+    fs::write(bundle.path("rootfs/tmp/end"), "").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let said = said_on(master);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines, ["20 40", "caught", "33 66", "last"], "{said}");
+}
+
+#[test]
 fn a_command_that_cannot_be_executed_is_told_to_who_starts_it() {
     let bundle = Bundle::of(&["/script"]);
     fs::write(bundle.path("rootfs/script"), "#!/nowhere\n").unwrap();
@@ -507,6 +557,21 @@ fn what_is_not_supported_or_not_known_is_said() {
     bundle.config["process"]["shoeSize"] = json!(43);
     let said = bundle.call(&["create", "box"]);
     assert!(said.code == 0 && said.err.contains("`process.shoeSize`"), "{said:?}");
+    bundle.ok(&["delete", "--force", "box"]);
+    for set in ["bounding", "effective", "permitted"] {
+        bundle.config["process"]["capabilities"][set] = json!(["CAP_KILL", "CAP_LEVITATE"]);
+    }
+    let said = bundle.call(&["create", "box"]);
+    assert!(said.code == 0 && said.err.contains("CAP_LEVITATE"), "{said:?}");
+    let status = fs::read_to_string(format!("/proc/{}/status", bundle.pid())).unwrap();
+    assert!(status.contains("CapBnd:\t0000000000000020\n"), "{status}");
+    let text = bundle.config.to_string();
+    fs::write(bundle.path("twice.json"), text.replacen('{', "{\"ociVersion\": \"1.0.0\", ", 1)).unwrap();
+    let twice = Bundle::of(&["true"]);
+    let command = twice.command(&["create", "box"]);
+    fs::copy(bundle.path("twice.json"), twice.path("config.json")).unwrap();
+    let said = twice.finish(command);
+    assert!(said.code == 1 && said.err.contains("`ociVersion` stands there twice"), "{said:?}");
     let same = Bundle::of(&["true"]);
     fs::remove_dir_all(same.path("rootfs")).unwrap();
     assert!(same.error(&["create", "box"]).contains("rootfs"));

@@ -78,11 +78,36 @@ const WATCHED: [Signal; 7] = [
     Signal::SIGUSR2,
 ];
 
+/// Not for who stands in front of a process: those that tell of our own children and faults, those by which a terminal
+/// stops us, and those that cannot be caught (signal(7)).
+const OURS: [Signal; 12] = [
+    Signal::SIGCHLD,
+    Signal::SIGKILL,
+    Signal::SIGSTOP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGFPE,
+    Signal::SIGILL,
+    Signal::SIGTRAP,
+    Signal::SIGSYS,
+    Signal::SIGPIPE,
+];
+
 impl Signals {
-    /// From now on these signals wait to be read. Must be called before other threads are started, since they
-    /// inherit the mask.
+    /// From now on SIGWINCH and the signals that end a process wait to be read. Must be called before other threads are
+    /// started, since they inherit the mask.
     pub fn take() -> io::Result<Signals> {
-        let watched: SigSet = WATCHED.into_iter().collect();
+        Signals::of(WATCHED.into_iter().collect())
+    }
+
+    /// As [`Signals::take`], with every signal that means the process that we stand for.
+    pub fn take_all() -> io::Result<Signals> {
+        Signals::of(Signal::iterator().filter(|signal| !OURS.contains(signal)).collect())
+    }
+
+    fn of(watched: SigSet) -> io::Result<Signals> {
         let mut before = SigSet::empty();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&watched), Some(&mut before))?;
         let descriptor = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;

@@ -1,8 +1,8 @@
 //! What an image has at the target of a tmpfs goes into the tmpfs (`tmpcopyup`, an option of runc's): the directory is
 //! then writable and lost with the container, whatever the root filesystem is.
 //!
-//! Both sides are walked by descriptors and no link is followed. Owners, modes and kinds of files are kept; extended
-//! attributes are not.
+//! Both sides are walked by descriptors and no link is followed. Owners, modes, kinds and times of files are kept, and
+//! the extended attributes that a tmpfs can hold.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -10,8 +10,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, fchmod, fchown, fstat, mkdirat, mknodat, openat,
-    readlinkat, statat, symlinkat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown,
+    fgetxattr, flistxattr, fsetxattr, fstat, futimens, mkdirat, mknodat, openat, readlinkat, statat, symlinkat,
+    utimensat,
 };
 
 /// Whether the copy's own directory gets the mode of the original.
@@ -26,7 +27,7 @@ pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, own_mode: OwnMode) 
     let (from, to) = (open_directory(from, c".")?, open_directory(to, c".")?);
     copy_entries(&from, &to)?;
     if own_mode == OwnMode::Copied {
-        give(&to, &fstat(&from)?)?;
+        give(&to, &from)?;
     }
     Ok(())
 }
@@ -54,8 +55,9 @@ fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> io::Result<()> {
         FileType::Directory => {
             mkdirat(to, name, Mode::RWXU)?;
             let made = open_directory(to, name)?;
-            copy_entries(&open_directory(from, name)?, &made)?;
-            give(&made, &found)
+            let original = open_directory(from, name)?;
+            copy_entries(&original, &made)?;
+            give(&made, &original)
         }
         FileType::RegularFile => {
             let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -63,23 +65,62 @@ fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> io::Result<()> {
             let mut source = File::from(openat(from, name, read, Mode::empty())?);
             let mut made = File::from(openat(to, name, write, Mode::RUSR | Mode::WUSR)?);
             io::copy(&mut source, &mut made)?;
-            give(&made.into(), &found)
+            give(&made.into(), &source.into())
         }
         FileType::Symlink => {
             symlinkat(&*readlinkat(from, name, Vec::new())?, to, name)?;
-            Ok(chownat(to, name, Some(user(&found)), Some(group(&found)), AtFlags::SYMLINK_NOFOLLOW)?)
+            give_by_name(to, name, &found)
         }
         _ => {
             mknodat(to, name, kind, Mode::from_raw_mode(found.st_mode), found.st_rdev)?;
-            Ok(chownat(to, name, Some(user(&found)), Some(group(&found)), AtFlags::SYMLINK_NOFOLLOW)?)
+            give_by_name(to, name, &found)
         }
     }
 }
 
-/// The owner first: chown(2) takes set-user-ID bits away.
-fn give(file: &OwnedFd, like: &Stat) -> io::Result<()> {
-    fchown(file, Some(user(like)), Some(group(like)))?;
-    Ok(fchmod(file, Mode::from_raw_mode(like.st_mode))?)
+/// The owner first: chown(2) takes set-user-ID bits and file capabilities away. The times last.
+fn give(file: &OwnedFd, original: &OwnedFd) -> io::Result<()> {
+    let like = fstat(original)?;
+    fchown(file, Some(user(&like)), Some(group(&like)))?;
+    fchmod(file, Mode::from_raw_mode(like.st_mode))?;
+    give_attributes(file, original)?;
+    Ok(futimens(file, &times(&like))?)
+}
+
+fn give_by_name(to: &OwnedFd, name: &CStr, like: &Stat) -> io::Result<()> {
+    chownat(to, name, Some(user(like)), Some(group(like)), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(utimensat(to, name, &times(like), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// xattr(7): a name or a value has 64 KiB at most.
+const LONGEST_ATTRIBUTE: usize = 64 * 1024;
+
+fn give_attributes(file: &OwnedFd, original: &OwnedFd) -> io::Result<()> {
+    let mut names = vec![0_u8; LONGEST_ATTRIBUTE];
+    let length = match flistxattr(original, &mut names) {
+        // A filesystem without any.
+        Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
+        other => other?,
+    };
+    names.truncate(length);
+    let mut value = vec![0_u8; LONGEST_ATTRIBUTE];
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let length = fgetxattr(original, name, &mut value)?;
+        match fsetxattr(file, name, &value[..length], XattrFlags::empty()) {
+            // A tmpfs has none of the user's before Linux 6.6, and none of an overlay's own.
+            Err(rustix::io::Errno::OPNOTSUPP) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn times(like: &Stat) -> Timestamps {
+    let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+    Timestamps {
+        last_access: time(like.st_atime as i64, like.st_atime_nsec as i64),
+        last_modification: time(like.st_mtime as i64, like.st_mtime_nsec as i64),
+    }
 }
 
 fn user(found: &Stat) -> Uid {
@@ -97,11 +138,17 @@ mod tests {
 
     use super::*;
 
+    /// Root's: others have no trusted attributes.
     #[test]
-    fn files_directories_and_links_arrive_with_their_modes() {
+    fn files_directories_and_links_arrive_with_all_that_they_have() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::create_dir(from.path().join("d")).unwrap();
         fs::write(from.path().join("d/f"), "text").unwrap();
+        fs::set_permissions(from.path().join("d/f"), fs::Permissions::from_mode(0o4751)).unwrap();
+        let file = File::options().write(true).open(from.path().join("d/f")).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(86_400)).unwrap();
+        // Any that a tmpfs of every kernel has.
+        fsetxattr(&file, c"trusted.colour", b"blue", XattrFlags::empty()).unwrap();
         fs::set_permissions(from.path().join("d/f"), fs::Permissions::from_mode(0o4751)).unwrap();
         symlink("/etc/passwd", from.path().join("l")).unwrap();
         fs::set_permissions(from.path(), fs::Permissions::from_mode(0o1777)).unwrap();
@@ -109,6 +156,11 @@ mod tests {
         copy(open(from.path()).as_fd(), open(to.path()).as_fd(), OwnMode::Copied).unwrap();
         assert_eq!(fs::read_to_string(to.path().join("d/f")).unwrap(), "text");
         assert_eq!(fs::metadata(to.path().join("d/f")).unwrap().mode() & 0o7777, 0o4751);
+        assert_eq!(fs::metadata(to.path().join("d/f")).unwrap().mtime(), 86_400);
+        let mut colour = [0_u8; 8];
+        let copy = File::open(to.path().join("d/f")).unwrap();
+        let length = fgetxattr(&copy, c"trusted.colour", &mut colour[..]).unwrap();
+        assert_eq!(&colour[..length], b"blue");
         assert_eq!(fs::read_link(to.path().join("l")).unwrap().to_str(), Some("/etc/passwd"));
         assert_eq!(fs::metadata(to.path()).unwrap().mode() & 0o7777, 0o1777);
     }

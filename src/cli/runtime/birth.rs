@@ -69,9 +69,7 @@ pub fn create(
         return Err(cannot(failure.hint("put the root filesystem on something else than the initial ramfs")));
     }
     let mut bundle = bundle::read(&arguments.bundle, id).map_err(cannot)?;
-    for property in &bundle.unknown {
-        log.warn(&format!("`{property}` in config.json is not known and has no effect"));
-    }
+    bundle.warnings.iter().for_each(|warning| log.warn(warning));
     handover::check_terminal(bundle.spec.process().as_ref(), &arguments.handover, attendance).map_err(cannot)?;
     let keyring = if arguments.no_new_keyring { Keyring::Inherited } else { Keyring::New };
     let (inheritance, variables) = handover::inheritance(&arguments.handover, keyring)?;

@@ -1,13 +1,15 @@
 //! A bundle: a directory with config.json and, usually, the root filesystem (runtime-spec, bundle.md).
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxBuilder, Spec};
-use serde::Deserialize;
-use serde_json::Value;
+use oci_spec::runtime::{LinuxBuilder, Process, Spec};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 use crate::cli::failure::Failure;
+use crate::model::security::Capability;
 
 /// What a bundle says, read once: later changes of its files have no effect on the container.
 pub struct Bundle {
@@ -16,8 +18,9 @@ pub struct Bundle {
     pub text: String,
     pub spec: Spec,
     pub root: PathBuf,
-    /// Properties that this runtime does not know, and passes over as config.md ("Extensibility") demands.
-    pub unknown: Vec<String>,
+    /// What has no effect, as the specification demands: properties that this runtime does not know (config.md,
+    /// "Extensibility"), and capabilities that no kernel has ("Linux Process").
+    pub warnings: Vec<String>,
 }
 
 /// Reads the bundle at `path` for the container `id`.
@@ -27,29 +30,125 @@ pub fn read(path: &Path, id: &str) -> Result<Bundle, Failure> {
     let config = path.join("config.json");
     let text = fs::read_to_string(&config)
         .map_err(|error| within(Failure::from(error).context(format!("cannot read `{}`", config.display()))))?;
-    let (spec, unknown) = parse(&text, id).map_err(|failure| within(failure.context("config.json is not valid")))?;
+    let (spec, warnings) = parse(&text, id).map_err(|failure| within(failure.context("config.json is not valid")))?;
     let Some(root) = spec.root() else { return Err(within(Failure::new("`root` is missing in config.json"))) };
     let root = path.join(root.path());
     let root = root.canonicalize().map_err(|error| {
         within(Failure::from(error).context(format!("cannot open the root filesystem `{}`", root.display())))
     })?;
-    Ok(Bundle { path, text, spec, root, unknown })
+    Ok(Bundle { path, text, spec, root, warnings })
 }
 
-/// The configuration, and the properties in it that are not known.
+/// The configuration, and a warning for each thing in it that has no effect.
 pub fn parse(text: &str, id: &str) -> Result<(Spec, Vec<String>), Failure> {
-    let value: Value = serde_json::from_str(text)?;
+    let Unique(mut value) = serde_json::from_str(text)?;
+    let mut warnings = Vec::new();
+    if let Some(process) = value.get_mut("process") {
+        drop_unknown_capabilities(process, &mut warnings);
+    }
     let mut spec = Spec::deserialize(&value)?;
     let mut unknown = Vec::new();
     collect_unknown("", &value, &serde_json::to_value(&spec)?, &mut unknown);
+    warnings
+        .extend(unknown.iter().map(|property| format!("`{property}` in config.json is not known and has no effect")));
     place(&mut spec, id)?;
-    Ok((spec, unknown))
+    Ok((spec, warnings))
+}
+
+/// `process` as `exec` reads it from a file, with the same warnings.
+pub fn parse_process(text: &str) -> Result<(Process, Vec<String>), Failure> {
+    let Unique(mut value) = serde_json::from_str(text)?;
+    let mut warnings = Vec::new();
+    drop_unknown_capabilities(&mut value, &mut warnings);
+    Ok((serde_json::from_value(value)?, warnings))
+}
+
+/// "Any value which cannot be mapped to a relevant kernel interface" is to be warned of, and not to fail (config.md,
+/// "Linux Process", `capabilities`).
+fn drop_unknown_capabilities(process: &mut Value, warnings: &mut Vec<String>) {
+    let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) else { return };
+    for (set, names) in sets {
+        let Some(names) = names.as_array_mut() else { continue };
+        names.retain(|name| {
+            // What is no string is no name: that is said when the whole is read.
+            let is_known = name.as_str().is_none_or(|name| name.parse::<Capability>().is_ok());
+            if !is_known {
+                warnings.push(format!("`process.capabilities.{set}`: {name} is not a capability and is not granted"));
+            }
+            is_known
+        });
+    }
+}
+
+/// A JSON value, none of whose objects has a name twice: which one is meant nobody can know (RFC 8259, section 4).
+struct Unique(Value);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Unique, D::Error> {
+        deserializer.deserialize_any(Reader).map(Unique)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Unique(value)) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Value, A::Error> {
+        let mut values = Map::new();
+        while let Some((name, Unique(value))) = object.next_entry::<String, _>()? {
+            if values.contains_key(&name) {
+                return Err(serde::de::Error::custom(format!("the property `{name}` stands there twice")));
+            }
+            values.insert(name, value);
+        }
+        Ok(Value::Object(values))
+    }
 }
 
 /// The configuration of the container `id`, once it has been [`parse`]d: who looks for what is not known reads it three
 /// times.
 pub fn parse_again(text: &str, id: &str) -> Result<Spec, Failure> {
-    let mut spec = serde_json::from_str(text)?;
+    let Ok(mut spec) = serde_json::from_str(text) else {
+        // Something in it has no effect.
+        return Ok(parse(text, id)?.0);
+    };
     place(&mut spec, id)?;
     Ok(spec)
 }
@@ -116,9 +215,30 @@ mod tests {
     fn properties_that_are_not_known_are_found_wherever_they_stand() {
         let text = r#"{"ociVersion": "1.2.0", "colour": 1, "process": {"cwd": "/", "user": {"uid": 0, "gid": 0, "shoe": 3}},
             "mounts": [{"destination": "/a", "width": 2}], "linux": {"devices": []}}"#;
-        let (_, mut unknown) = parse(text, "a").unwrap();
-        unknown.sort();
-        assert_eq!(unknown, ["colour", "mounts[0].width", "process.user.shoe"]);
+        let (_, mut warnings) = parse(text, "a").unwrap();
+        warnings.sort();
+        let named: Vec<&str> = warnings.iter().filter_map(|warning| warning.split('`').nth(1)).collect();
+        assert_eq!(named, ["colour", "mounts[0].width", "process.user.shoe"]);
+    }
+
+    #[test]
+    fn a_capability_that_is_not_known_is_a_warning_and_is_not_granted() {
+        let text = r#"{"ociVersion": "1.2.0", "linux": {}, "process": {"cwd": "/", "user": {"uid": 0, "gid": 0},
+            "capabilities": {"bounding": ["CAP_KILL", "CAP_LEVITATE"]}}}"#;
+        let (spec, warnings) = parse(text, "a").unwrap();
+        assert!(warnings.len() == 1 && warnings[0].contains("CAP_LEVITATE"), "{warnings:?}");
+        let process = spec.process().as_ref().unwrap();
+        assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 1);
+        assert_eq!(parse_again(text, "a").unwrap(), spec);
+        assert!(parse(&text.replace("\"CAP_KILL\"", "7"), "a").is_err());
+    }
+
+    #[test]
+    fn a_property_that_stands_there_twice_is_an_error_wherever_it_is() {
+        for text in [r#"{"linux": {}, "linux": {}}"#, r#"{"annotations": {"a": "1", "a": "2"}}"#] {
+            let Err(failure) = parse(text, "a") else { panic!("{text}") };
+            assert!(failure.line().contains("twice"), "{}", failure.line());
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `exec ID COMMAND..`: a further process in a container, from options or from a file with OCI's `process`.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process as ProcessSpec, Spec, UserBuilder};
@@ -10,7 +10,7 @@ use rustix::process::set_child_subreaper;
 use super::handover::{self, Attendance, HandoverArguments, Standard};
 use super::log::{Log, failure};
 use super::store::{Status, Store};
-use super::{death, foreground};
+use super::{bundle, death, foreground};
 use crate::cli::failure::{Exit, Failure};
 use crate::model::launch::Identity;
 use crate::runtime::exec::{Request, Target};
@@ -98,7 +98,10 @@ pub fn run(arguments: &ExecArguments, store: &Store, log: &Log) -> Result<Exit, 
     let Some(pid) = container.live_process() else { return Err(cannot(Failure::new("container not running"))) };
     let spec = container.spec()?;
     let state = container.state()?;
-    let (process, identity) = process(arguments, &spec).map_err(cannot)?;
+    let (process, identity) = match &arguments.process {
+        Some(path) => (read_process(path, arguments, log).map_err(cannot)?, None),
+        None => process(arguments, &spec).map_err(cannot)?,
+    };
     let attendance = if arguments.detach { Attendance::Detached } else { Attendance::Attended };
     handover::check_terminal(Some(&process), &arguments.handover, attendance).map_err(cannot)?;
     let (inheritance, _) = handover::inheritance(&arguments.handover, Keyring::New)?;
@@ -133,17 +136,20 @@ pub fn run(arguments: &ExecArguments, store: &Store, log: &Log) -> Result<Exit, 
     }
 }
 
-/// What to execute: the file's, or the container's own `process` with what the options change.
-fn process(arguments: &ExecArguments, spec: &Spec) -> Result<(ProcessSpec, Option<Identity>), Failure> {
-    if let Some(path) = &arguments.process {
-        let within = |failure: Failure| failure.context(format!("cannot read the process `{}`", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| within(error.into()))?;
-        let mut process: ProcessSpec = serde_json::from_str(&text).map_err(|error| within(error.into()))?;
-        if arguments.tty {
-            process.set_terminal(Some(true));
-        }
-        return Ok((process, None));
+/// What to execute, from a file.
+fn read_process(path: &Path, arguments: &ExecArguments, log: &Log) -> Result<ProcessSpec, Failure> {
+    let within = |failure: Failure| failure.context(format!("cannot read the process `{}`", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| within(error.into()))?;
+    let (mut process, warnings) = bundle::parse_process(&text).map_err(within)?;
+    warnings.iter().for_each(|warning| log.warn(warning));
+    if arguments.tty {
+        process.set_terminal(Some(true));
     }
+    Ok(process)
+}
+
+/// The container's own `process` with what the options change.
+fn process(arguments: &ExecArguments, spec: &Spec) -> Result<(ProcessSpec, Option<Identity>), Failure> {
     let mut process = spec.process().clone().unwrap_or_default();
     process.set_args(Some(arguments.command.clone())).set_terminal(Some(arguments.tty));
     if let Some(directory) = &arguments.cwd {

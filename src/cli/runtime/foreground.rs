@@ -15,7 +15,7 @@ use crate::runtime::launch::Process;
 
 /// Must be called before the process is started: a signal that comes earlier would end us alone.
 pub fn watch() -> Result<Signals, Failure> {
-    Ok(Signals::take()?)
+    Ok(Signals::take_all()?)
 }
 
 /// Waits for the end of `process`, our child. Its status becomes ours: 128 and the number for a signal.
@@ -26,7 +26,7 @@ pub fn attend(process: Process, signals: &Signals) -> Result<Exit, Failure> {
             let _ = tcsetwinsize(master, size);
         }
         let _raw = std::io::stdin().is_terminal().then(RawMode::enter).transpose()?;
-        if let End::Signalled(number) = converse(&process.pidfd, master, signals, Keyboard::Heard)? {
+        while let End::Signalled(number) = converse(&process.pidfd, master, signals, Keyboard::Heard)? {
             pass_on(number, &process.pidfd);
         }
     }

@@ -504,8 +504,12 @@ random 666 character special file 1:8\nurandom 666 character special file 1:9\nt
             ("process.selinuxLabel", |config| config["process"]["selinuxLabel"] = json!("x")),
             ("linux.intelRdt", |config| config["linux"]["intelRdt"] = json!({"closID": "x"})),
             ("hooks.poststop[0]", |config| config["hooks"] = json!({"poststop": [{"path": "/bin/true"}]})),
-            ("linux.resources.blockIO", |config| config["linux"]["resources"] = json!({"blockIO": {"weight": 10}})),
-            ("linux.seccomp.listenerPath", |config| config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"})),
+            ("linux.resources.memory.kernel", |config| config["linux"]["resources"] = json!({"memory": {"kernel": 4096}})),
+            ("linux.seccomp.listenerPath", |config| {
+                let rule = json!({"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"});
+                config["linux"]["seccomp"] =
+                    json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x", "syscalls": [rule]});
+            }),
             ("ociVersion", |config| config["ociVersion"] = json!("2.0.0")),
         ];
         for (field, change) in change {

@@ -118,8 +118,8 @@ fn give_attributes(file: &OwnedFd, original: &OwnedFd) -> io::Result<()> {
 fn times(like: &Stat) -> Timestamps {
     let time = |seconds, nanoseconds| Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
     Timestamps {
-        last_access: time(like.st_atime as i64, like.st_atime_nsec as i64),
-        last_modification: time(like.st_mtime as i64, like.st_mtime_nsec as i64),
+        last_access: time(like.st_atime, like.st_atime_nsec as i64),
+        last_modification: time(like.st_mtime, like.st_mtime_nsec as i64),
     }
 }
 

@@ -60,6 +60,9 @@ const NAMES: [(Controller, &str); 12] = [
     (Controller::Rdma, "rdma"),
 ];
 
+/// So many at the end are not mounted on most hosts.
+const RARE: usize = 4;
+
 /// Version 2 has these without a controller of that name: bandwidth accounting, a BPF program, `cgroup.freeze`.
 const BUILT_IN: [Controller; 3] = [Controller::Cpuacct, Controller::Devices, Controller::Freezer];
 
@@ -104,14 +107,16 @@ fn is_of(path: &Path, filesystem: i64) -> bool {
 }
 
 /// A directory of the controller's name for each; a link where several share a hierarchy (`cpu` to `cpu,cpuacct`).
-/// `None` where one is missing: it may be elsewhere.
+/// `None` where one is missing: it may be elsewhere. Those that few hosts have, and few containers ask for, may be.
 fn at_usual_places() -> Option<BTreeMap<Controller, PathBuf>> {
     let place = |(controller, name): (Controller, &str)| {
         let path = Path::new(USUAL_PLACE).join(name);
         let point = fs::read_link(&path).map_or_else(|_| path.clone(), |target| Path::new(USUAL_PLACE).join(target));
         is_of(&point, CGROUP_MAGIC).then_some((controller, point))
     };
-    NAMES.into_iter().map(place).collect()
+    let (usual, rare) = NAMES.split_at(NAMES.len() - RARE);
+    let usual: Option<BTreeMap<Controller, PathBuf>> = usual.iter().copied().map(place).collect();
+    Some(usual?.into_iter().chain(rare.iter().copied().filter_map(place)).collect())
 }
 
 fn unified(point: &Path) -> Result<Hierarchy, RuntimeError> {

@@ -8,11 +8,35 @@ mod bundles;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use bundles::{Bundle, chain, until};
 use evenkeel::runtime::{RuntimeError, binary, capabilities, seccomp};
 use serde_json::json;
+
+/// Names every call that does not fail with EPERM.
+const PROBE: &str = r#"
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define TRY(call, ...) if (syscall(SYS_##call, __VA_ARGS__) != -1 || errno != EPERM) puts(#call)
+
+int main(void) {
+    TRY(keyctl, 0, -3, 0);
+    TRY(add_key, "user", "name", "x", 1, -2);
+    TRY(request_key, "user", "name", 0, 0);
+    TRY(userfaultfd, 1);
+    TRY(io_uring_setup, 1, 0);
+    TRY(kexec_load, 0, 0, 0, 0);
+    if (socket(38, SOCK_SEQPACKET, 0) != -1 || errno != EPERM) puts("AF_ALG");
+    return 0;
+}
+"#;
 
 /// A bundle as a container without any declaration gets it: the default filter on the default capabilities.
 fn locked() -> Bundle {
@@ -63,6 +87,12 @@ host_tests! {
         open.sort();
         assert_eq!(open, ["0", "1", "2"]);
         process.kill();
+        // Nor is it open while the first process waits for its start, when others of the container can see it.
+        let created = bundle.create(&["/bin/true"]);
+        let links = fs::read_dir(format!("/proc/{}/fd", created.pid())).unwrap();
+        let links: Vec<_> = links.map(|fd| fs::read_link(fd.unwrap().path()).unwrap()).collect();
+        assert!(!links.is_empty() && links.iter().all(|link| link != Path::new("/etc")), "{links:?}");
+        drop(leak);
     };
 
     a_further_process_begins_in_no_directory_of_the_hosts => || {
@@ -89,8 +119,13 @@ host_tests! {
     };
 
     mount_targets_stay_inside_the_root => || {
-        // CVE-2021-30465: links in the image lead nowhere but into the image.
+        // CVE-2021-30465: links in the image lead nowhere but into the image. What they name is there on the host, so that
+        // a walk that went astray would find it.
         let outside = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            fs::write(outside.path().join(name), "host").unwrap();
+        }
+        fs::create_dir(outside.path().join("c")).unwrap();
         let mut bundle = Bundle::new();
         symlink(outside.path(), bundle.lower("absolute")).unwrap();
         symlink(format!("../../../../../../..{}", outside.path().display()), bundle.lower("relative")).unwrap();
@@ -102,9 +137,10 @@ host_tests! {
         let inside = outside.path().display();
         let script = format!("cat {inside}/a {inside}/b /d /new/directory/e");
         assert_eq!(bundle.run(&["sh", "-c", &script]), ("datadatadatadata", 0));
-        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 3);
+        assert_eq!(fs::read_to_string(outside.path().join("a")).unwrap(), "host");
         // Before pivot_root(2) the root of process 1 is still the host's.
-        symlink("/proc/1/root/tmp", bundle.lower("magic")).unwrap();
+        symlink(format!("/proc/1/root{inside}"), bundle.lower("magic")).unwrap();
         bundle.mount("/magic/c", "tmpfs", "tmpfs", &[]);
         assert!(chain(&bundle.error(&["/bin/true"])).contains("/magic/c"));
     };
@@ -130,9 +166,12 @@ host_tests! {
         bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| {
             !["/dev", "/dev/shm", "/dev/mqueue"].contains(&mount["destination"].as_str().unwrap())
         });
-        symlink("/proc/sysrq-trigger", bundle.lower("dev/console")).unwrap();
-        let error = chain(&bundle.error(&["/bin/true"]));
-        assert!(error.contains("/dev/console"), "{error}");
+        for target in ["/proc/sysrq-trigger", "/etc/passwd"] {
+            symlink(target, bundle.lower("dev/console")).unwrap();
+            let error = chain(&bundle.error(&["/bin/true"]));
+            assert!(error.contains("/dev/console"), "{error}");
+            fs::remove_file(bundle.lower("dev/console")).unwrap();
+        }
     };
 
     a_parameter_is_written_where_it_belongs_whatever_covers_it => || {
@@ -184,8 +223,22 @@ host_tests! {
     };
 
     the_hosts_keys_and_log_are_out_of_reach => || {
-        // CVE-2016-0728 among others came by keyctl(2).
+        // CVE-2016-0728 among others came by keyctl(2), CVE-2022-29582 by io_uring(7), CVE-2019-8912 by AF_ALG. Without the
+        // filter each of these calls gets as far as to look at its arguments.
         let bundle = locked();
+        let probe = bundle.lower("probe");
+        let source = bundle.directory.path().join("probe.c");
+        fs::write(&source, PROBE).unwrap();
+        let built = Command::new("cc").args(["-static", "-O1", "-o"]).args([&probe, &source]).status().unwrap();
+        assert!(built.success());
+        assert_eq!(bundle.run(&["/probe"]), ("", 0));
+        // With a filter that allows all, it has something to say.
+        let open = Bundle::new();
+        fs::copy(&probe, open.lower("probe")).unwrap();
+        let said = open.run(&["/probe"]).text;
+        for call in ["keyctl", "add_key", "userfaultfd", "AF_ALG"] {
+            assert!(said.contains(call), "{call}: {said}");
+        }
         let outcome = bundle.run(&["sh", "-c", "dmesg | wc -c; cat /proc/kmsg 2>&1 | wc -l; chroot / true && echo chroot"]);
         assert!(outcome.text.contains("ermi"), "{}", outcome.text);
         assert!(outcome.text.contains("chroot\n"), "{}", outcome.text);

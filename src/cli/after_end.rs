@@ -9,6 +9,7 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use crate::model::id::ContainerId;
+use crate::runtime::cgroup;
 
 #[derive(Debug, Args)]
 pub struct AfterEndArguments {
@@ -18,6 +19,9 @@ pub struct AfterEndArguments {
 /// Taking the lock sees to everything that ended; this container is one of those, unless somebody else came first.
 pub fn run(arguments: &AfterEndArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let session = Session::open(context)?;
+    // Where a monitor was, its cgroup cannot go with the last container while we are in it. That this host does not let
+    // us out of it leaves an empty directory for the next command to remove.
+    let _ = cgroup::detect().and_then(|hierarchy| cgroup::leave_shelter(&hierarchy));
     let lock = by_hand::lock(&session, output)?;
     let actual = by_hand::observe(&session.host)?;
     if let Some(container) = actual.containers.get(&arguments.id).filter(|c| !by_hand::is_up(&c.liveness)) {

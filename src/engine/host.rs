@@ -7,12 +7,12 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::container::await_condition::{await_condition, await_steadiness};
 use super::container::changes::{self, Change};
 use super::container::launch::Surroundings;
-use super::container::oci::cgroup_parent;
+use super::container::oci::{cgroup_parent, monitors_path};
 use super::container::{create, inside, lifecycle};
 use super::error::{At, EngineError};
 use super::files::{self, Durability};
@@ -139,8 +139,20 @@ impl Host {
             return Ok(());
         }
         self.end_builds()?;
+        self.clear_monitors();
         let shared = cgroup::open(&self.hierarchy, &cgroup_parent(&self.tag));
         shared.remove_if_empty().map_err(|source| EngineError::Cgroups { source: Box::new(source) })
+    }
+
+    /// The cgroup of the monitors goes with the last of them. A monitor lets go of its lock a moment before it is gone.
+    fn clear_monitors(&self) {
+        let monitors = cgroup::open(&self.hierarchy, &monitors_path(&self.tag));
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while monitors.exists() && Instant::now() < deadline {
+            // What stays is an empty directory, for the next command to remove.
+            let _ = monitors.remove_if_empty();
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Calls `look` with the root directory of a container as it sees it, volumes included. The lock is held where the

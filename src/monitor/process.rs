@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -15,15 +16,21 @@ use super::supervise::{FirstStart, Supervisor};
 use crate::sys::clone::{Copy, clone3, exit_now};
 use crate::sys::{descriptors, memory};
 
-/// What `evenkeel-monitor DIR` does. `arguments` do not contain the program's name. Must be called before any thread is
+/// What `evenkeel-monitor DIR [CGROUP]` does. `arguments` do not contain the program's name. Must be called before any thread is
 /// made. See [`super::spawn`](mod@super::spawn) for how it is started.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
-    let (Some(directory), None) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: evenkeel-monitor DIR\n\n`evenkeel` starts this, one for each container; people do not.");
+    let (Some(directory), cgroup, None) = (arguments.next(), arguments.next(), arguments.next()) else {
+        eprintln!(
+            "usage: evenkeel-monitor DIR [CGROUP]\n\n`evenkeel` starts this, one for each container; people do not."
+        );
         return ExitCode::from(64);
     };
-    match leave_the_caller().and_then(|()| supervise(PathBuf::from(directory))).and_then(|last| become_another(&last)) {
+    let cgroup = cgroup.map(PathBuf::from);
+    match leave_the_caller(cgroup.as_deref())
+        .and_then(|()| supervise(PathBuf::from(directory)))
+        .and_then(|last| become_another(&last))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{}", chain(&error));
@@ -32,9 +39,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Goes on as nobody's child, in a session of its own, with only the standard descriptors, and as the parent of
+/// Goes on as nobody's child, in the cgroup and a session of its own, with only the standard descriptors, and as the parent of
 /// whatever its children leave behind.
-fn leave_the_caller() -> Result<(), MonitorError> {
+fn leave_the_caller(cgroup: Option<&Path>) -> Result<(), MonitorError> {
     let failed = |operation| move |source: std::io::Error| MonitorError::system(operation, "a monitor", source);
     // What the caller left open is not for the container, nor for as long as it lives.
     descriptors::close_from(3).map_err(failed("close descriptors"))?;
@@ -44,10 +51,12 @@ fn leave_the_caller() -> Result<(), MonitorError> {
     // At once out of the caller's process group, which a terminal or a supervisor may signal. It fails for a group
     // leader (setsid(2)); the copy is none.
     let _ = rustix::process::setsid();
-    match clone3(0, None).map_err(failed("copy the process"))? {
+    let birthplace = cgroup.map(File::open).transpose().map_err(failed("open the cgroup of"))?;
+    match clone3(0, birthplace.as_ref().map(AsFd::as_fd)).map_err(failed("copy the process"))? {
         Copy::Parent { .. } => exit_now(0),
         Copy::Child(_) => {}
     }
+    drop(birthplace);
     rustix::process::setsid().map_err(|error| failed("begin a session")(error.into()))?;
     // Any process number switches it on (prctl(2), PR_SET_CHILD_SUBREAPER).
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))

@@ -1,7 +1,7 @@
 //! Starting a monitor.
 //!
 //! ```text
-//! caller                          evenkeel-monitor DIR            its copy: the monitor
+//! caller                          evenkeel-monitor DIR [CGROUP]   its copy: the monitor
 //!   | -- fork, exec -----------------> |
 //!   |                                  | -- clone ------------------> | setsid, lock, status
 //!   | <------------- exit 0 ---------- |                              | starts the container
@@ -12,9 +12,12 @@
 //! # Decisions
 //! * The copy is there so that a monitor is nobody's child: `watch` runs for months and would have to reap, one by
 //!   one, processes that it knows nothing of after its own restart. It costs about 0.2 ms.
-//! * A monitor stays in the control group of whoever started it. Under systemd that is the service of `watch`, whose
-//!   unit says `KillMode=process`; moving to a scope of its own would need a bus and a systemd. The container's own
-//!   processes are in the container's own control group in any case.
+//! * With cgroup version 2 the copy is born in a cgroup that the caller names, beside those of containers
+//!   (`CLONE_INTO_CGROUP`: nobody waits for a move). So it belongs to no service and no login session: systemd neither
+//!   ends it with them (`KillMode=`, logind's `KillUserProcesses=`) nor counts it against their limits, nor warns of it at
+//!   every start of the service. A scope of its own would need a bus and a systemd, for every container one.
+//! * With version 1 a monitor stays in the cgroup of whoever started it: a move waits 6 to 15 ms for the kernel. There the
+//!   unit's `KillMode=process` keeps it alive.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -39,8 +42,9 @@ pub struct Started {
 /// Starts the monitor for a container's run directory, and comes back when the first process runs or could not be
 /// started: then there is no monitor either.
 ///
+/// With `cgroup`, a directory of version 2, the monitor is born there.
 /// The monitor has nothing of the caller's environment, `/` as its directory and a session of its own. Safe with threads.
-pub fn spawn(monitor_binary: &Path, directory: &Path) -> Result<Started, MonitorError> {
+pub fn spawn(monitor_binary: &Path, directory: &Path, cgroup: Option<&Path>) -> Result<Started, MonitorError> {
     let errors_path = directory.join(run::MONITOR_ERRORS);
     let errors = File::create(&errors_path).map_err(|source| MonitorError::file("create", &errors_path, source))?;
     let (mut handshake, stdout) =
@@ -52,6 +56,7 @@ pub fn spawn(monitor_binary: &Path, directory: &Path) -> Result<Started, Monitor
     command
         .arg0(monitor_binary)
         .arg(directory)
+        .args(cgroup)
         .env_clear()
         .env(memory::NO_CACHE.0, memory::NO_CACHE.1)
         .current_dir("/")

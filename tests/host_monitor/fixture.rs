@@ -93,7 +93,7 @@ impl Container {
 
     pub fn try_start(&self) -> Result<Started, MonitorError> {
         self.write_launch();
-        spawn(Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor")), &self.run_directory())
+        spawn(Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor")), &self.run_directory(), None)
     }
 
     pub fn start(&self) -> u32 {

@@ -130,7 +130,7 @@ fn other_names_are_forwarded_from_the_monitors_own_network() {
     container.write_launch();
     let run = container.run_directory();
     let monitor = Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor"));
-    home.run(move || evenkeel::monitor::spawn(monitor, &run)).join().unwrap().unwrap();
+    home.run(move || evenkeel::monitor::spawn(monitor, &run, None)).join().unwrap().unwrap();
     container.await_phase(Phase::Exited);
     let log = container.log().concat();
     assert!(log.contains("192.0.2.1") && log.contains("10.89.0.2"), "{log}");

@@ -136,7 +136,7 @@ fn a_long_path_is_no_obstacle() {
     std::os::unix::fs::symlink(&long, container.run_directory()).unwrap();
     container.launch.config = long.join("config.json");
     container.write_launch();
-    evenkeel::monitor::spawn(Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor")), &long).unwrap();
+    evenkeel::monitor::spawn(Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor")), &long, None).unwrap();
     let client = evenkeel::monitor::Client::connect(&long).unwrap();
     assert_eq!(client.status().unwrap().phase, Phase::Running);
 }

@@ -34,6 +34,8 @@ start_service() {
     systemctl daemon-reload
     systemctl start evenkeel || { journalctl -u evenkeel --no-pager | tail -20; fail "start of the service"; }
 }
+# Whether the guest has cgroup version 2 and nothing else; in namespaces the cgroups are those of the host.
+unified() { [ -e /sys/fs/cgroup/cgroup.controllers ]; }
 main_pid() { systemctl show -P MainPID evenkeel; }
 # field KEY CONTAINER: of `evenkeel ps --json`.
 field() { evenkeel ps --json "$2" | grep -m1 "\"$1\"" | sed 's/^[^:]*: *//; s/,$//; s/"//g'; }

@@ -50,7 +50,9 @@ pub fn start(
     let image = create::image(on.store, record)?;
     let prepared = prepare(on, record, &image)?;
     prepared.write(on, record)?;
-    let started = monitor::spawn(monitor_binary, &prepared.directory);
+    let shelter = cgroup::shelter(hierarchy, &oci::monitors_path(on.tag))
+        .map_err(|source| EngineError::Cgroups { source: Box::new(source) })?;
+    let started = monitor::spawn(monitor_binary, &prepared.directory, shelter.as_deref());
     started.map(drop).map_err(|source| EngineError::Start { name: record.full_name(), source: Box::new(source) })
 }
 

@@ -73,6 +73,11 @@ pub fn cgroup_parent(tag: &RootTag) -> PathBuf {
     PathBuf::from(format!("/evenkeel-{tag}"))
 }
 
+/// Holds the monitors of a state root, with cgroup version 2. No container's: those have names of hexadecimal digits.
+pub fn monitors_path(tag: &RootTag) -> PathBuf {
+    cgroup_parent(tag).join("monitors")
+}
+
 /// The whole configuration (config.json).
 pub fn spec(inputs: &Inputs<'_>) -> Result<Spec, EngineError> {
     let ContainerSpec { privileged, read_only, sysctls, .. } = &inputs.record.spec;

@@ -65,6 +65,33 @@ pub fn open(hierarchy: &Hierarchy, path: &Path) -> Cgroup {
     Cgroup { hierarchy: hierarchy.clone(), path: path.strip_prefix("/").unwrap_or(path).to_owned() }
 }
 
+/// A cgroup for processes of our own that are to outlive whoever starts them: without limits, and the directory in which
+/// they can be born (`CLONE_INTO_CGROUP`). `None` with version 1, where nobody can.
+pub fn shelter(hierarchy: &Hierarchy, path: &Path) -> Result<Option<PathBuf>, RuntimeError> {
+    match hierarchy.layout() {
+        Layout::V1 => Ok(None),
+        Layout::V2 => {
+            let directory = hierarchy.unified().join(&open(hierarchy, path).path);
+            match std::fs::create_dir_all(&directory) {
+                Ok(()) => Ok(Some(directory)),
+                Err(error) => Err(files::failure("create", &directory, error)),
+            }
+        }
+    }
+}
+
+/// Takes this process out of such a cgroup, so that it can be removed: to the root, the one cgroup that may hold
+/// processes beside other cgroups (cgroups(7)). Nothing is done with version 1.
+pub fn leave_shelter(hierarchy: &Hierarchy) -> Result<(), RuntimeError> {
+    match hierarchy.layout() {
+        Layout::V1 => Ok(()),
+        Layout::V2 => {
+            let file = hierarchy.unified().join("cgroup.procs");
+            std::fs::write(&file, "0").map_err(|error| files::failure("write", &file, error))
+        }
+    }
+}
+
 impl Cgroup {
     pub fn exists(&self) -> bool {
         !self.directories().is_empty()

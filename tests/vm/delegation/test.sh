@@ -1,4 +1,4 @@
-# Who owns which cgroup under systemd: containers beside the service's own, monitors in it; and the runtime below the
+# Who owns which cgroup under systemd: containers and monitors beside the service's own; and the runtime below the
 # cgroup that a service of somebody else was given (`Delegate=yes`).
 . /payload/checks.sh
 
@@ -27,7 +27,8 @@ case $g in
     $tree/evenkeel-*) ok "the container is not below the service" ;;
     *) fail "the container is in $g" ;;
 esac
-same "its monitor is in the service's cgroup" "$service" "$(group "$monitor")"
+same "its monitor is beside it, out of the service" "${g%/*}/monitors" "$(group "$monitor")"
+same "the service has the loop alone" "$(main_pid)" "$(cat "$service/cgroup.procs")"
 
 check "daemon-reload" systemctl daemon-reload
 check "daemon-reexec" systemctl daemon-reexec

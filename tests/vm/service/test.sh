@@ -54,10 +54,12 @@ same "a loop that waits is not taken for one that hangs" "$before" "$(restarts)"
 
 check "restart" systemctl restart evenkeel
 check "the page is served after a restart" page
+! unified || refute "systemd finds nothing left over at a start" sh -c 'journalctl -u evenkeel -o cat | grep -iE "left-over|remains running"'
 check "stop" systemctl stop evenkeel
 check "the page is served without the service" page
 same "the process outlived all of it" "$pid" "$(container_pid shop/web)"
 
 check "down" evenkeel down -f /etc/evenkeel
 same "no links are left" "" "$(ip -o link | grep ' ek')"
+! unified || same "no cgroup is left" "" "$(find /sys/fs/cgroup -maxdepth 1 -name 'evenkeel-*')"
 finish

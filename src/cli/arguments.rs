@@ -14,6 +14,7 @@ use super::after_end::AfterEndArguments;
 use super::apply::ApplyArguments;
 use super::attach::AttachArguments;
 use super::completions::CompletionsArguments;
+use super::container::ContainerArguments;
 use super::cp::CpArguments;
 use super::diff::DiffArguments;
 use super::down::DownArguments;
@@ -155,6 +156,8 @@ pub enum Command {
     Logout(LogoutArguments),
     /// Fetch images, and give them away
     Image(ImageArguments),
+    /// Make images and archives of containers
+    Container(ContainerArguments),
     /// Run containers from OCI bundles, as runc does; also the program `evenkeel-runtime`
     Runtime(RuntimeArguments),
     /// Print a completion script for a shell

@@ -14,6 +14,7 @@ mod by_hand;
 mod completions;
 mod config;
 mod console;
+mod container;
 mod context;
 mod conversation;
 mod cp;
@@ -163,6 +164,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Login(arguments) => login::login(&arguments, &context(&[]), output),
         Command::Logout(arguments) => login::logout(&arguments, output),
         Command::Image(arguments) => image::run(&arguments, &context(&[]), output),
+        Command::Container(arguments) => container::run(&arguments, &context(&[]), output),
         Command::Completions(arguments) => completions::run(&arguments, output),
         Command::Man(arguments) => man::run(&arguments, output),
         Command::Version => version::run(output),

@@ -177,7 +177,7 @@ fn table(rows: &[Row<'_>]) -> String {
 }
 
 /// `nginx:1.27` for `docker.io/library/nginx:1.27`: what people write.
-fn familiar(reference: &str) -> &str {
+pub fn familiar(reference: &str) -> &str {
     let hub = reference.strip_prefix("docker.io/").unwrap_or(reference);
     hub.strip_prefix("library/").unwrap_or(hub)
 }

@@ -44,6 +44,13 @@ pub enum EngineError {
         #[source]
         source: Box<super::image::ImageError>,
     },
+    #[error("cannot {operation} container `{name}`")]
+    Commit {
+        operation: &'static str,
+        name: String,
+        #[source]
+        source: Box<super::image::ImageError>,
+    },
     #[error("cannot have image `{source_name}`")]
     Image {
         source_name: String,

@@ -3,6 +3,7 @@
 //! Every operation reads the records that it needs afresh: between two of them another process may have worked
 //! here, and a `kill -9` at any point leaves nothing but what the next run reads.
 
+use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -11,11 +12,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::container::await_condition::{await_condition, await_steadiness};
 use super::container::changes::{self, Change};
+use super::container::commit;
 use super::container::launch::Surroundings;
 use super::container::oci::{cgroup_parent, monitors_path};
 use super::container::{create, inside, lifecycle};
 use super::error::{At, EngineError};
 use super::files::{self, Durability};
+use super::image::commit::Committing;
 use super::image::options::Registries;
 use super::image::push::{Push, Pushed};
 use super::image::{self, Store};
@@ -170,6 +173,21 @@ impl Host {
         let image = create::image(&self.store, record)?;
         let layers: Vec<PathBuf> = image.layers.iter().map(|layer| self.store.layer_path(layer)).collect();
         changes::changes(&self.paths, &layers, record)
+    }
+
+    /// Makes an image of a container. Nothing of the container should run meanwhile.
+    pub fn commit(&self, record: &ContainerRecord, committing: &Committing<'_>) -> Result<Image, EngineError> {
+        commit::commit(&self.paths, &self.store, record, committing, self.image_tools())
+    }
+
+    /// Writes the files of a container as a tar stream, without its volumes.
+    pub fn export(&self, record: &ContainerRecord, to: &mut (dyn Write + Send)) -> Result<(), EngineError> {
+        commit::export(&self.paths, &self.store, record, to)
+    }
+
+    /// What making images of something that somebody hands over needs.
+    pub fn image_tools(&self) -> image::Tools<'_> {
+        image::Tools { options: &self.images, progress: &*self.progress }
     }
 
     pub(super) fn surroundings(&self) -> Surroundings<'_> {

@@ -326,6 +326,59 @@ fn a_bomb_meets_the_limits() {
 }
 
 #[test]
+fn a_layer_is_written_again_to_the_byte() {
+    let host = Host::new();
+    let sparse = {
+        fs::write(host.path("hole"), "begin").unwrap();
+        let hole = fs::File::options().write(true).open(host.path("hole")).unwrap();
+        std::os::unix::fs::FileExt::write_at(&hole, b"end", 10 << 20).unwrap();
+        hole.set_len(20 << 20).unwrap();
+        let packed = std::process::Command::new("tar")
+            .args(["-C", host.directory.path().to_str().unwrap(), "--sparse", "-cf", "-", "hole"])
+            .output()
+            .unwrap();
+        assert!(packed.status.success());
+        packed.stdout
+    };
+    // Files that later members replace, one by one and with their directory, by themselves and by their other names.
+    let members = tar(&[
+        file("a", "first"),
+        hard_link("b", "a"),
+        file("a", "second"),
+        file("b", "third"),
+        file("d/one", "lost with its directory"),
+        hard_link("d/two", "a"),
+        symlink("d", "elsewhere"),
+        file("hole", "this replaces the sparse one"),
+        file("a", "last"),
+        file(".wh.gone", "a whiteout with a body"),
+        file("usr/lib/x", "first"),
+        symlink("lib", "usr/lib"),
+        file("lib/x", "through a link"),
+    ]);
+    // Without what ends an archive: a header and a body.
+    let size = u64::from_str_radix(str::from_utf8(&sparse[124..135]).unwrap(), 8).unwrap() as usize;
+    let stream = [&sparse[..512 + size.next_multiple_of(512)], &members, b"after the end"].concat();
+    let tree = host.unpack(&stream).unwrap();
+    assert_eq!((kind(&tree.join("a")), kind(&tree.join("d"))), ("`last`".to_owned(), "-> elsewhere".to_owned()));
+    let image = host.store.find(&ImageSource::Rootfs(host.path("rootfs.tar"))).unwrap().unwrap();
+    let mut written = Vec::new();
+    let size = host.store.write_layer(&image.layers[0], &mut written).unwrap();
+    assert!(written == stream, "{} bytes of {}", written.len(), stream.len());
+    assert_eq!(size, stream.len() as u64);
+    let recipe = fs::metadata(tree.with_file_name("recipe.zst")).unwrap().len();
+    assert!(recipe < 2000, "what is in the tree is not in the recipe: {recipe} bytes");
+
+    // A tree that somebody changed is not passed off as the layer.
+    fs::write(tree.join("a"), "LAST").unwrap();
+    let error = host.store.write_layer(&image.layers[0], &mut std::io::sink()).unwrap_err();
+    assert!(matches!(error, evenkeel::engine::image::ImageError::Unrepeatable { .. }), "{error}");
+    fs::remove_file(tree.join("a")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", tree.join("a")).unwrap();
+    host.store.write_layer(&image.layers[0], &mut std::io::sink()).unwrap_err();
+}
+
+#[test]
 fn every_compression_gives_the_same_layer() {
     let plain = tar(&[file("a", "n")]);
     let host = Host::new();

@@ -2,6 +2,7 @@
 
 pub(super) mod await_condition;
 pub(super) mod changes;
+pub(super) mod commit;
 pub(super) mod create;
 mod devices;
 pub(super) mod effective;

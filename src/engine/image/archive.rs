@@ -18,15 +18,16 @@ use std::sync::atomic::AtomicBool;
 use serde::Deserialize;
 
 use super::config;
-use super::ensure::{Parts, Tools, check_unchanged, commit, missing_layers};
+use super::ensure::{Parts, Tools, check_unchanged, commit, missing_layers, stack};
 use super::error::ImageError;
 use super::layer::{Bytes, Expected, Workshop, check_digest};
 use super::manifest::{self, Descriptor, Document, Manifest};
 use super::options::Options;
 use super::pull::{check_count, check_platform};
 use super::rootfs;
-use super::store::record::sha256;
-use super::store::session::Session;
+use super::store::lock::Claims;
+use super::store::record::{Stamp, sha256};
+use super::store::session::{FinishedLayer, Session};
 use super::unpack::compression::{Compression, MAGIC};
 use super::unpack::parent;
 use super::unpack::report::Listed;
@@ -50,57 +51,56 @@ pub(super) fn ensure_archive(
     {
         return Ok(record.image);
     }
-    let archive = Archive::open(&session, path, tools.options)?;
-    let found = match archive.members.contains_key("index.json") {
-        true => archive.find_oci(tools.options)?,
-        false => archive.find_docker()?,
-    };
-    let name = path.display().to_string();
-    let configuration = config::parse(&format!("the configuration in {name}"), &found.config)?;
-    check_platform(&name, &configuration, tools.options)?;
-    check_count(&name, found.layers.len(), &configuration)?;
-    let (mut expected, mut places) = (Vec::new(), HashMap::new());
-    for (layer, diff_id) in found.layers.into_iter().zip(&configuration.diff_ids) {
-        places.insert(layer.place.name.clone(), (layer.place.offset, layer.place.size));
-        expected.push(Expected {
-            name: layer.place.name,
-            digest: layer.digest,
-            size: Some(layer.place.size),
-            diff_id: Some(diff_id.clone()),
-        });
-    }
-    let claimed = session.claim_layers(&configuration.diff_ids)?;
-    let missing = missing_layers(&session, tools.progress, expected);
-    let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
-    let failed = AtomicBool::new(false);
-    let unpacked = workshop.unpack_all(&missing, &failed, &|layer| {
-        // Every expected layer was given its place above.
-        let (offset, size) = places.get(&layer.name).copied().unwrap_or_default();
-        Ok(Box::new(Range { archive: &archive, offset, left: size }))
-    })?;
-    check_unchanged(path, &stamp)?;
-    let id = sha256([found.config.as_slice()]);
-    let blobs = [vec![found.config], found.documents].concat();
-    let parts = Parts { id, manifest: found.manifest, configuration, blobs, stamp: Some(stamp) };
-    let image = commit(&workshop, source, unpacked, parts)?;
-    drop(claimed);
-    Ok(image)
+    let file = File::open(path).map_err(ImageError::file("open", path))?;
+    let archive = Archive::open(&session, file, path, tools.options)?;
+    archive.import(&session, archive.only(tools.options)?, Some((source, Some(stamp))), tools)
 }
 
 /// A tar file, uncompressed, and where its files are.
-struct Archive {
+pub(super) struct Archive {
     file: File,
     path: PathBuf,
     members: HashMap<String, Listed>,
 }
 
-/// The image that an archive holds.
-struct Found {
+/// An image that an archive lists.
+pub(super) struct Listing {
+    /// What messages call it.
+    title: String,
+    /// References, as the archive has them.
+    pub names: Vec<String>,
+    what: Described,
+}
+
+/// By what an archive knows an image.
+enum Described {
+    Oci(Descriptor),
+    Docker(DockerEntry),
+}
+
+/// An image that an archive holds.
+pub(super) struct Found {
     manifest: Option<Digest>,
     config: Vec<u8>,
     layers: Vec<FoundLayer>,
     /// Index and manifest.
     documents: Vec<Vec<u8>>,
+}
+
+/// An image whose layers are all there, some of them not in place yet.
+pub(super) struct Unpacked<'a> {
+    workshop: Workshop<'a>,
+    new: Vec<FinishedLayer>,
+    parts: Parts,
+    _claims: Claims,
+}
+
+impl Unpacked<'_> {
+    /// What to mount, lowest first, while this lives.
+    pub fn trees(&mut self) -> Result<Vec<PathBuf>, ImageError> {
+        let diff_ids = &self.parts.configuration.diff_ids;
+        Ok(stack(&self.workshop, &mut self.new, diff_ids)?.into_iter().map(|(_, tree)| tree).collect())
+    }
 }
 
 struct FoundLayer {
@@ -118,8 +118,8 @@ struct DockerEntry {
 }
 
 impl Archive {
-    fn open(session: &Session<'_>, path: &Path, options: &Options) -> Result<Archive, ImageError> {
-        let mut file = File::open(path).map_err(ImageError::file("open", path))?;
+    /// `path` is what errors call it.
+    pub fn open(session: &Session<'_>, mut file: File, path: &Path, options: &Options) -> Result<Archive, ImageError> {
         let mut start = [0; MAGIC];
         let count = file.read_at(&mut start, 0).map_err(ImageError::file("read", path))?;
         // Children work in a directory in which there is nothing.
@@ -149,13 +149,118 @@ impl Archive {
         Ok(Archive { file, path: path.to_owned(), members })
     }
 
-    fn find_oci(&self, options: &Options) -> Result<Found, ImageError> {
+    /// The images in it that can run here, each once; there is at least one.
+    pub fn find(&self, options: &Options) -> Result<Vec<Listing>, ImageError> {
+        match self.members.contains_key("index.json") {
+            true => self.find_oci(options),
+            false => self.find_docker(),
+        }
+    }
+
+    /// Reads the documents of an image.
+    pub fn read(&self, listing: Listing, options: &Options) -> Result<Found, ImageError> {
+        match listing.what {
+            Described::Oci(top) => self.read_oci(&top, options),
+            Described::Docker(entry) => self.read_docker(&entry),
+        }
+    }
+
+    /// The one image in it.
+    pub fn only(&self, options: &Options) -> Result<Found, ImageError> {
+        let mut found = self.find(options)?;
+        match (found.pop(), found.is_empty()) {
+            (Some(only), true) => self.read(only, options),
+            (last, _) => {
+                let names = found.into_iter().chain(last).map(|listing| listing.title).collect();
+                Err(ImageError::Ambiguous { path: self.path.clone(), names })
+            }
+        }
+    }
+
+    /// Unpacks what is missing of an image and puts everything in place. The file must not change meanwhile; where
+    /// there is a stamp of it, that is checked.
+    pub fn import(
+        &self,
+        session: &Session<'_>,
+        found: Found,
+        named: Option<(&ImageSource, Option<Stamp>)>,
+        tools: Tools<'_>,
+    ) -> Result<Image, ImageError> {
+        let Unpacked { workshop, new, mut parts, _claims } = self.unpack(session, found, tools)?;
+        if let Some((_, Some(stamp))) = &named {
+            check_unchanged(&self.path, stamp)?;
+        }
+        let (source, stamp) = named.unzip();
+        parts.stamp = stamp.flatten();
+        commit(&workshop, source, new, parts)
+    }
+
+    /// Unpacks what is missing of an image.
+    pub fn unpack<'s>(
+        &self,
+        session: &'s Session<'s>,
+        found: Found,
+        tools: Tools<'s>,
+    ) -> Result<Unpacked<'s>, ImageError> {
+        let name = self.path.display().to_string();
+        let configuration = config::parse(&format!("the configuration in {name}"), &found.config)?;
+        check_platform(&name, &configuration, tools.options)?;
+        check_count(&name, found.layers.len(), &configuration)?;
+        let (mut expected, mut places) = (Vec::new(), HashMap::new());
+        for (layer, diff_id) in found.layers.into_iter().zip(&configuration.diff_ids) {
+            places.insert(layer.place.name.clone(), (layer.place.offset, layer.place.size));
+            expected.push(Expected {
+                name: layer.place.name,
+                digest: layer.digest,
+                size: Some(layer.place.size),
+                diff_id: Some(diff_id.clone()),
+            });
+        }
+        let _claims = session.claim_layers(&configuration.diff_ids)?;
+        let missing = missing_layers(session, tools.progress, expected);
+        let workshop = Workshop { session, options: tools.options, progress: tools.progress };
+        let failed = AtomicBool::new(false);
+        let new = workshop.unpack_all(&missing, &failed, &|layer| {
+            // Every expected layer was given its place above.
+            let (offset, size) = places.get(&layer.name).copied().unwrap_or_default();
+            Ok(Box::new(Range { archive: self, offset, left: size }))
+        })?;
+        let id = sha256([found.config.as_slice()]);
+        let blobs = [vec![found.config], found.documents].concat();
+        let parts = Parts { id, manifest: found.manifest, configuration, blobs, stamp: None };
+        Ok(Unpacked { workshop, new, parts, _claims })
+    }
+
+    fn find_oci(&self, options: &Options) -> Result<Vec<Listing>, ImageError> {
         let name = self.path.display().to_string();
         let index = self.document("index.json")?;
         let Document::Index(listed) = manifest::parse(&name, &index)? else {
             return Err(self.malformed("its index.json is not an index"));
         };
-        let top = self.choose(&listed, options)?;
+        let fits = |descriptor: &&Descriptor| {
+            descriptor.platform.is_none()
+                || manifest::select("", std::slice::from_ref(*descriptor), &options.platform).is_ok()
+        };
+        let mut fitting: Vec<&Descriptor> = Vec::new();
+        for descriptor in listed.iter().filter(fits) {
+            if fitting.iter().all(|known| known.digest != descriptor.digest) {
+                fitting.push(descriptor);
+            }
+        }
+        if fitting.is_empty() {
+            fitting.push(manifest::select(&name, &listed, &options.platform)?);
+        }
+        let found = fitting.into_iter().map(|top| {
+            let named = listed.iter().filter(|descriptor| descriptor.digest == top.digest);
+            let names: Vec<String> = named.filter_map(annotated_name).collect();
+            let title = names.first().map_or_else(|| top.digest.short().to_owned(), |name| format!("`{name}`"));
+            Listing { title, names, what: Described::Oci(top.clone()) }
+        });
+        Ok(found.collect())
+    }
+
+    fn read_oci(&self, top: &Descriptor, options: &Options) -> Result<Found, ImageError> {
+        let name = self.path.display().to_string();
         let bytes = self.blob(top)?;
         let mut documents = vec![bytes.clone()];
         let manifest = match manifest::parse(&name, &bytes)? {
@@ -180,57 +285,30 @@ impl Archive {
             })
         };
         let layers = layers.into_iter().map(place).collect::<Result<_, _>>()?;
-        Ok(Found { manifest: Some(top.digest.clone()), config: self.blob(&config)?, layers, documents })
+        let config = self.blob(&config)?;
+        Ok(Found { manifest: Some(top.digest.clone()), config, layers, documents })
     }
 
-    /// The one image in the archive that can run here.
-    fn choose<'a>(&self, listed: &'a [Descriptor], options: &Options) -> Result<&'a Descriptor, ImageError> {
-        let fits = |descriptor: &&Descriptor| {
-            descriptor.platform.is_none()
-                || manifest::select("", std::slice::from_ref(descriptor), &options.platform).is_ok()
-        };
-        let mut fitting: Vec<&Descriptor> = listed.iter().filter(fits).collect();
-        fitting.dedup_by(|a, b| a.digest == b.digest);
-        let title = |descriptor: &Descriptor| {
-            let notes = descriptor.annotations.as_ref()?;
-            let keys = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
-            keys.iter().find_map(|key| notes.get(*key)).map(|title| format!("`{title}`"))
-        };
-        match fitting.as_slice() {
-            [only] => Ok(only),
-            [] => manifest::select(&self.path.display().to_string(), listed, &options.platform),
-            several => {
-                let name = |descriptor: &&Descriptor| {
-                    title(descriptor).unwrap_or_else(|| descriptor.digest.short().to_owned())
-                };
-                Err(ImageError::Ambiguous { path: self.path.clone(), names: several.iter().map(name).collect() })
-            }
-        }
-    }
-
-    fn find_docker(&self) -> Result<Found, ImageError> {
+    fn find_docker(&self) -> Result<Vec<Listing>, ImageError> {
         if !self.members.contains_key("manifest.json") {
             return Err(self.malformed(
                 "it has neither an index.json nor a manifest.json; a root filesystem is declared as `rootfs`",
             ));
         }
-        let mut entries: Vec<DockerEntry> = serde_json::from_slice(&self.document("manifest.json")?)
+        let entries: Vec<DockerEntry> = serde_json::from_slice(&self.document("manifest.json")?)
             .map_err(|error| self.malformed(&error.to_string()))?;
-        let entry = match (entries.pop(), entries.is_empty()) {
-            (Some(entry), true) => entry,
-            (None, _) => return Err(self.malformed("its manifest.json lists no image")),
-            (Some(last), false) => {
-                entries.push(last);
-                let name = |entry: &DockerEntry| match entry.repo_tags.as_deref() {
-                    Some([tag, ..]) => format!("`{tag}`"),
-                    _ => entry.config.clone(),
-                };
-                return Err(ImageError::Ambiguous {
-                    path: self.path.clone(),
-                    names: entries.iter().map(name).collect(),
-                });
-            }
+        if entries.is_empty() {
+            return Err(self.malformed("its manifest.json lists no image"));
+        }
+        let listing = |entry: DockerEntry| {
+            let names = entry.repo_tags.clone().unwrap_or_default();
+            let title = names.first().map_or_else(|| entry.config.clone(), |name| format!("`{name}`"));
+            Listing { title, names, what: Described::Docker(entry) }
         };
+        Ok(entries.into_iter().map(listing).collect())
+    }
+
+    fn read_docker(&self, entry: &DockerEntry) -> Result<Found, ImageError> {
         let config = self.document(&entry.config)?;
         // Docker names the configuration for its digest.
         let stem = entry.config.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
@@ -302,6 +380,14 @@ impl Bytes for Range<'_> {
         self.left -= count as u64;
         Ok(count)
     }
+}
+
+/// The reference that a descriptor of an index has: the whole one that containerd and Docker write, or what stands where
+/// often only a tag does.
+fn annotated_name(descriptor: &Descriptor) -> Option<String> {
+    let notes = descriptor.annotations.as_ref()?;
+    let whole = notes.get("io.containerd.image.name");
+    whole.or_else(|| notes.get("org.opencontainers.image.ref.name")).cloned()
 }
 
 fn blob_name(digest: &Digest) -> String {

@@ -113,6 +113,18 @@ pub fn synthesize(platform: &Platform, layer: &Digest) -> Vec<u8> {
     fields.to_string().into_bytes()
 }
 
+/// The configuration with one more line of history, of a step that made what is there.
+pub fn with_history(bytes: &[u8], line: BTreeMap<&str, &str>) -> Vec<u8> {
+    match serde_json::from_slice::<Value>(bytes) {
+        Ok(mut fields) => {
+            fields["history"] = json!([line]);
+            fields.to_string().into_bytes()
+        }
+        // It was written here.
+        Err(_) => bytes.to_vec(),
+    }
+}
+
 /// The last value of a name counts, at the place of its first.
 fn environment(entries: Vec<String>) -> Vec<(String, String)> {
     let mut distinct: Vec<(String, String)> = Vec::with_capacity(entries.len());

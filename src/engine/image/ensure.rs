@@ -1,6 +1,6 @@
 //! Making an image whole on this host.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::archive;
 use super::build;
@@ -13,7 +13,7 @@ use super::progress::{Event, Progress};
 use super::pull;
 use super::rootfs;
 use super::store::Store;
-use super::store::record::{SourceRecord, Stamp, sha256};
+use super::store::record::{Stamp, sha256};
 use super::store::session::{Commit, FinishedLayer, Session};
 use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
@@ -39,7 +39,7 @@ pub fn ensure(
 
 /// What the caller gave besides store and source.
 #[derive(Clone, Copy)]
-pub(super) struct Tools<'a> {
+pub struct Tools<'a> {
     pub options: &'a Options,
     pub progress: &'a dyn Progress,
 }
@@ -67,23 +67,36 @@ pub(super) fn missing_layers(session: &Session<'_>, progress: &dyn Progress, all
     missing
 }
 
-/// Puts everything in place.
+/// Puts everything in place. Without a source the image is there and nothing stands for it.
 pub(super) fn commit(
     workshop: &Workshop<'_>,
-    source: &ImageSource,
+    source: Option<&ImageSource>,
     mut new: Vec<FinishedLayer>,
     parts: Parts,
 ) -> Result<Image, ImageError> {
     let Parts { id, manifest, configuration, blobs, stamp } = parts;
-    let (mut layers, trees) = visible_layers(workshop.session.store(), &new, &configuration.diff_ids)?;
-    if let Some(correction) = implied::correction(workshop, &trees)? {
-        layers.push(correction.diff_id.clone());
+    let layers = stack(workshop, &mut new, &configuration.diff_ids)?.into_iter().map(|(layer, _)| layer).collect();
+    let image = Image { id, manifest, layers, config: configuration.config };
+    let named = source.map(|source| (source.clone(), stamp));
+    workshop.session.commit(Commit { layers: new, blobs, image: image.clone(), named })?;
+    Ok(image)
+}
+
+/// What to mount for an image of these layers, lowest first, and where that is now. A further layer that the image
+/// needs is added to the new ones.
+pub(super) fn stack(
+    workshop: &Workshop<'_>,
+    new: &mut Vec<FinishedLayer>,
+    diff_ids: &[Digest],
+) -> Result<Vec<(Digest, PathBuf)>, ImageError> {
+    let (layers, visible) = visible_layers(workshop.session.store(), new, diff_ids)?;
+    let correction = implied::correction(workshop, &visible)?;
+    let mut all: Vec<_> = layers.into_iter().zip(visible.into_iter().map(|layer| layer.tree)).collect();
+    if let Some(correction) = correction {
+        all.push((correction.diff_id.clone(), correction.staged.tree()));
         new.push(correction);
     }
-    let image = Image { id, manifest, layers, config: configuration.config };
-    let record = SourceRecord { source: source.clone(), image: image.clone(), stamp };
-    workshop.session.commit(Commit { layers: new, blobs, record })?;
-    Ok(image)
+    Ok(all)
 }
 
 /// The layers without those below one whose root is opaque: overlayfs has no such mark for the root of a layer, and
@@ -131,7 +144,7 @@ fn ensure_rootfs(
     let configuration = config::parse(&source.to_string(), &bytes)?;
     let id = sha256([bytes.as_slice()]);
     let parts = Parts { id, manifest: None, configuration, blobs: vec![bytes], stamp: Some(stamp) };
-    commit(&workshop, source, vec![layer], parts)
+    commit(&workshop, Some(source), vec![layer], parts)
 }
 
 /// A file that changes while it is read is neither what it was nor what it will be.

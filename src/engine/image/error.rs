@@ -69,6 +69,12 @@ pub enum ImageError {
 
     #[error("`{path}` holds {} images: {}", names.len(), names.join(", "))]
     Ambiguous { path: PathBuf, names: Vec<String> },
+    #[error("the layer `{diff_id}` is not on this host")]
+    NoLayer { diff_id: Digest },
+    #[error("there is no image `{word}` on this host")]
+    NoImage { word: String },
+    #[error("`{word}` is the beginning of {} images: {}", ids.len(), ids.join(", "))]
+    AmbiguousId { word: String, ids: Vec<String> },
     #[error("cannot unpack the layer `{layer}`: {problem}")]
     Layer { layer: String, problem: String },
     #[error("the layer `{layer}` cannot be made again as it was")]
@@ -81,6 +87,10 @@ pub enum ImageError {
         #[source]
         source: io::Error,
     },
+    #[error("`{path}` is not empty")]
+    NotEmpty { path: PathBuf },
+    #[error("cannot write the output")]
+    Output(#[source] io::Error),
     #[error("cannot {action} `{path}`")]
     File {
         action: &'static str,
@@ -196,7 +206,7 @@ impl ImageError {
             )),
             ImageError::Mirrors { source, .. } => source.hint(),
             ImageError::Unrepeatable { .. } => Some(
-                "it was unpacked by an earlier version, or has two members with one name; fetch the image again, or copy \
+                "it was unpacked by an earlier version, or its tree was changed; fetch the image again, or copy \
                  it between registries"
                     .to_owned(),
             ),
@@ -211,6 +221,10 @@ impl ImageError {
             }
             ImageError::WrongPlatform { .. } => Some("use an image that was built for this host".to_owned()),
             ImageError::Ambiguous { .. } => Some("save one image per archive".to_owned()),
+            ImageError::NotEmpty { .. } => Some("name a directory that is empty or not there".to_owned()),
+            ImageError::NoLayer { .. } => Some("pull or load the image again".to_owned()),
+            ImageError::NoImage { .. } => Some("`evenkeel image ls` shows what there is".to_owned()),
+            ImageError::AmbiguousId { .. } => Some("give more digits".to_owned()),
             ImageError::Instruction { source, .. } => source.hint(),
             ImageError::DiskFull { .. } => {
                 Some("nothing half-made was kept; free some space and apply again".to_owned())

@@ -52,7 +52,7 @@ impl Workshop<'_> {
     pub fn unpack(&self, expected: &Expected, bytes: &mut dyn Bytes) -> Result<FinishedLayer, ImageError> {
         let staged = self.session.stage()?;
         let Options { helper, limits, .. } = self.options;
-        let mut unpacking = Unpacking::start(helper, &expected.name, &staged.tree(), *limits)?;
+        let mut unpacking = Unpacking::start(helper, &expected.name, &staged.tree(), Some(&staged.recipe()), *limits)?;
         let mut hasher = expected.digest.as_ref().map(|_| Sha256::new());
         let mut buffer = vec![0; BUFFER];
         let (mut size, mut wanted) = (0u64, true);

@@ -8,32 +8,40 @@
 //!
 //! * [`store`]: what is on disk. [`ensure()`] makes a source whole there, [`observe()`] looks whether it still is.
 //! * `registry`: the OCI distribution protocol. `archive` and `rootfs`: the sources that are files.
-//! * [`push`]: the way back to a registry. `export`: the stream of a layer, made again from its tree.
-//! * [`build`]: images made here, as a Dockerfile says.
+//! * [`push`]: the way back to a registry. `recipe`: the stream of a layer, made again from its tree.
+//! * [`catalogue`]: every image here with its names, and what a word on a command line means.
+//! * [`build`]: images made here, as a Dockerfile says; [`commit`]: of a container; [`load`]: of what somebody hands over.
+//! * [`save`] and [`flatten`]: images as archives and as directories.
 //! * [`unpack`]: the child that turns a layer into a directory and can reach nothing else.
 //!
 //! This process never parses a tar stream that it has not written itself: every one is read by a child.
 
 mod archive;
 pub mod build;
+pub mod catalogue;
+pub mod commit;
 mod config;
 pub mod ensure;
 pub mod error;
-mod export;
+pub mod flatten;
 mod implied;
 mod layer;
+pub mod load;
 mod manifest;
 pub mod observe;
 pub mod options;
+pub(super) mod pack;
 pub mod progress;
 mod pull;
 pub mod push;
+mod recipe;
 pub mod registry;
 mod rootfs;
+pub mod save;
 pub mod store;
 pub mod unpack;
 
-pub use ensure::ensure;
+pub use ensure::{Tools, ensure};
 pub use error::ImageError;
 pub use observe::observe;
 pub use options::{Options, Platform};

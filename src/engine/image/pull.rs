@@ -62,7 +62,7 @@ pub(super) fn ensure_reference(
     let mut blobs = vec![config.bytes, top.bytes];
     blobs.extend(further.map(|further| further.bytes));
     let parts = Parts { id: config.digest, manifest: Some(top.digest), configuration, blobs, stamp: None };
-    let image = commit(&workshop, source, unpacked, parts)?;
+    let image = commit(&workshop, Some(source), unpacked, parts)?;
     drop(claimed);
     Ok(image)
 }

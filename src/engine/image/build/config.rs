@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::engine::image::commit::CommittedStep;
 use crate::engine::image::error::ImageError;
 use crate::engine::image::options::Platform;
 use crate::model::dockerfile::{CommandLine, Healthcheck};
@@ -172,9 +173,26 @@ impl Config {
         all
     }
 
+    /// Adds a layer that no instruction made.
+    pub fn record_commit(&mut self, step: &CommittedStep<'_>) {
+        let CommittedStep { diff_id, created, author, message } = step;
+        let mut line = json!({ "created_by": "evenkeel container commit" });
+        let words = [("author", author), ("comment", message)];
+        for (name, value) in words.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+            line[name] = json!(value);
+        }
+        if let Some(author) = author {
+            self.set_author(author);
+        }
+        self.add_line(line, &Made::Layer { diff_id, created });
+    }
+
     /// Adds a line to the history, and the layer if one was made.
     pub fn record(&mut self, instruction: &str, made: &Made<'_>) {
-        let mut line = json!({ "created_by": instruction, "comment": "evenkeel" });
+        self.add_line(json!({ "created_by": instruction, "comment": "evenkeel" }), made);
+    }
+
+    fn add_line(&mut self, mut line: Value, made: &Made<'_>) {
         match made {
             Made::Nothing => {
                 line["empty_layer"] = json!(true);

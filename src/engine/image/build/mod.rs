@@ -23,6 +23,7 @@
 //!   no reason to build again: the same plan may be what moves it, and a plan after it must be empty.
 
 pub mod cache;
+mod change;
 pub mod child;
 mod config;
 mod copy;
@@ -46,6 +47,7 @@ use crate::model::build::BuildSpec;
 use crate::model::dockerfile;
 use crate::model::image::{Image, ImageSource, Pull};
 
+pub(super) use change::{changed, committed};
 pub use inputs::moved;
 
 use inputs::Inputs;
@@ -84,5 +86,5 @@ pub(super) fn ensure_build(
     let configuration = configuration::parse(&source.to_string(), &config)?;
     let id = sha256([config.as_slice()]);
     let parts = Parts { id, manifest: None, configuration, blobs: vec![config], stamp: Some(stamp) };
-    commit(&workshop, source, Vec::new(), parts)
+    commit(&workshop, Some(source), Vec::new(), parts)
 }

@@ -59,6 +59,54 @@ impl Stage {
         }
     }
 
+    /// Does an instruction that changes nothing but the configuration; `false` for any other.
+    pub fn configure(&mut self, step: &Step, scope: &Scope<'_>) -> Result<bool, ImageError> {
+        let expand = |stage: &Stage, text: &str| scope.expand(text, &|name| stage.variable(name)).map_err(problem);
+        let pairs = |stage: &Stage, list: &[(String, String)]| -> Result<Vec<(String, String)>, ImageError> {
+            list.iter().map(|(name, value)| Ok((expand(stage, name)?, expand(stage, value)?))).collect()
+        };
+        match step {
+            Step::Run(_) | Step::Copy(_) | Step::Workdir(_) | Step::Arg(_) => return Ok(false),
+            Step::Env(list) => {
+                for (name, value) in pairs(self, list)? {
+                    self.config.set_variable(&name, &value);
+                }
+            }
+            Step::Label(list) => {
+                let labels = pairs(self, list)?;
+                self.config.add("Labels", labels.into_iter().map(|(name, value)| (name, Value::String(value))));
+            }
+            Step::Expose(list) => {
+                for text in list {
+                    let ports = ports(&expand(self, text)?)?;
+                    self.config.add("ExposedPorts", ports.into_iter().map(|port| (port, json!({}))));
+                }
+            }
+            Step::Volume(list) => {
+                for text in list {
+                    let path = self.absolute(&expand(self, text)?);
+                    self.config.add("Volumes", [(path, json!({}))]);
+                }
+            }
+            Step::User(text) => {
+                let user = expand(self, text)?;
+                self.config.set("User", json!(user));
+            }
+            Step::StopSignal(text) => {
+                let signal = expand(self, text)?;
+                signal.parse::<crate::model::units::Signal>().map_err(|error| problem(error.to_string()))?;
+                self.config.set("StopSignal", json!(signal));
+            }
+            Step::Entrypoint(command) => self.config.set_entrypoint(command),
+            Step::Cmd(command) => self.config.set_command(command),
+            Step::Shell(words) => self.config.set("Shell", json!(words)),
+            Step::Healthcheck(check) => self.config.set_healthcheck(check),
+            Step::Maintainer(name) => self.config.set_author(name),
+            Step::OnBuild(text) => self.config.add_trigger(text),
+        }
+        Ok(true)
+    }
+
     pub fn absolute(&self, path: &str) -> String {
         match path.starts_with('/') {
             true => path.to_owned(),
@@ -208,59 +256,21 @@ impl<'a> Builder<'a> {
     }
 
     fn change(&self, stage: &mut Stage, instruction: &Instruction) -> Result<(), ImageError> {
-        let expand = |stage: &Stage, text: &str| self.scope.expand(text, &|name| stage.variable(name)).map_err(problem);
-        let pairs = |stage: &Stage, list: &[(String, String)]| -> Result<Vec<(String, String)>, ImageError> {
-            list.iter().map(|(name, value)| Ok((expand(stage, name)?, expand(stage, value)?))).collect()
-        };
         let mut said = instruction.text.clone();
         match &instruction.step {
             Step::Run(run) => return self.run(stage, instruction, run),
             Step::Copy(copy) => return self.copy(stage, instruction, copy),
             Step::Workdir(path) => {
-                let path = stage.absolute(&expand(stage, path)?);
+                let path = self.scope.expand(path, &|name| stage.variable(name)).map_err(problem)?;
+                let path = stage.absolute(&path);
                 return self.enter(stage, instruction, &path);
             }
-            Step::Arg(arguments) => self.declare(stage, arguments)?,
-            Step::Env(list) => {
-                for (name, value) in pairs(stage, list)? {
-                    stage.config.set_variable(&name, &value);
-                }
+            Step::Arg(arguments) => {
+                self.declare(stage, arguments)?;
+                // What a value is stays out of the image; that there is one is in its history.
+                said = said.split('=').next().unwrap_or_default().to_owned();
             }
-            Step::Label(list) => {
-                let labels = pairs(stage, list)?;
-                stage.config.add("Labels", labels.into_iter().map(|(name, value)| (name, Value::String(value))));
-            }
-            Step::Expose(list) => {
-                for text in list {
-                    let ports = ports(&expand(stage, text)?)?;
-                    stage.config.add("ExposedPorts", ports.into_iter().map(|port| (port, json!({}))));
-                }
-            }
-            Step::Volume(list) => {
-                for text in list {
-                    let path = stage.absolute(&expand(stage, text)?);
-                    stage.config.add("Volumes", [(path, json!({}))]);
-                }
-            }
-            Step::User(text) => {
-                let user = expand(stage, text)?;
-                stage.config.set("User", json!(user));
-            }
-            Step::StopSignal(text) => {
-                let signal = expand(stage, text)?;
-                signal.parse::<crate::model::units::Signal>().map_err(|error| problem(error.to_string()))?;
-                stage.config.set("StopSignal", json!(signal));
-            }
-            Step::Entrypoint(command) => stage.config.set_entrypoint(command),
-            Step::Cmd(command) => stage.config.set_command(command),
-            Step::Shell(words) => stage.config.set("Shell", json!(words)),
-            Step::Healthcheck(check) => stage.config.set_healthcheck(check),
-            Step::Maintainer(name) => stage.config.set_author(name),
-            Step::OnBuild(text) => stage.config.add_trigger(text),
-        }
-        if let Step::Arg(_) = &instruction.step {
-            // What a value is stays out of the image; that there is one is in its history.
-            said = said.split('=').next().unwrap_or_default().to_owned();
+            step => drop(stage.configure(step, &self.scope)?),
         }
         stage.config.record(&said, &Made::Nothing);
         Ok(())

@@ -1,19 +1,47 @@
 //! Removing from the store.
+//!
+//! ```text
+//! records of what goes ─> rename layers and blobs that nothing has any more to .tmp-* ─> remove those, without the lock
+//! ```
+//!
+//! Names before contents: a cut in between leaves contents without a name, never a name without contents. What has a
+//! temporary name and was not removed yet, the next session sweeps.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::lock;
 use super::session::{remove_any, rename, temporary_name};
-use super::{Store, entries, read_json};
+use super::{Store, entries, read_json, trash};
 use crate::engine::image::build::cache::Built;
+use crate::engine::image::config;
 use crate::engine::image::error::ImageError;
 use crate::engine::image::manifest;
 use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
 
+/// What becomes of layers that builds made and that no image has: they make the next build faster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildCache {
+    Keep,
+    Remove,
+}
+
+/// What went.
+#[derive(Debug, Default)]
+pub struct Removed {
+    pub sources: Vec<ImageSource>,
+    pub images: BTreeSet<Digest>,
+    /// Layers that no image has any more, by diff id.
+    pub layers: Vec<Digest>,
+    /// Bytes of the files in them.
+    pub bytes: u64,
+    /// Where they lie until they are removed.
+    pub trash: Vec<PathBuf>,
+}
+
 impl Store {
-    /// Forgets what `source` stands for. The image and its layers stay until [`Store::remove_unused`].
+    /// Forgets what `source` stands for. The image and its layers stay.
     pub fn remove(&self, source: &ImageSource) -> Result<(), ImageError> {
         let path = self.source_path(source);
         if !path.exists() {
@@ -26,59 +54,82 @@ impl Store {
 
     /// Removes every image whose identifier is not in `in_use`, and then the layers and blobs that no image has.
     pub fn remove_unused(&self, in_use: &BTreeSet<Digest>) -> Result<(), ImageError> {
+        let removed = self.remove_where(|image| !in_use.contains(&image.id), BuildCache::Remove)?;
+        trash::remove(&removed.trash)
+    }
+
+    /// Removes the images for which `goes` holds with all their names, and what nothing has any more afterwards.
+    /// Contents are only renamed: the caller sees to [`Removed::trash`], at once or in another process.
+    pub fn remove_where(&self, goes: impl Fn(&Image) -> bool, builds: BuildCache) -> Result<Removed, ImageError> {
+        let mut removed = Removed::default();
         if !self.images.exists() {
-            return Ok(());
+            return Ok(removed);
         }
         let _alone = self.lock_alone()?;
         let (mut kept, mut records) = (Vec::new(), Vec::new());
         for record in self.records()? {
-            match in_use.contains(&record.image.id) {
-                true => kept.push(record.image),
-                false => records.push(self.source_path(&record.source)),
+            if goes(&record.image) {
+                records.push(self.source_path(&record.source));
+                removed.images.insert(record.image.id);
+                removed.sources.push(record.source);
+            } else {
+                kept.push(record.image);
             }
         }
         for path in entries(&self.images.join("ids"))? {
             match read_json::<Image>(&path)? {
-                Some(image) if in_use.contains(&image.id) => kept.push(image),
+                Some(image) if !goes(&image) => kept.push(image),
+                Some(image) => {
+                    removed.images.insert(image.id);
+                    records.push(path);
+                }
+                None => records.push(path),
+            }
+        }
+        let mut layers: BTreeSet<Digest> = BTreeSet::new();
+        for image in &kept {
+            layers.extend(image.layers.iter().cloned());
+            // Those that a higher one hides whole are not mounted, but they are saved and pushed.
+            let configuration = self.blob(&image.id)?.and_then(|bytes| config::parse("", &bytes).ok());
+            layers.extend(configuration.into_iter().flat_map(|configuration| configuration.diff_ids));
+        }
+        for path in entries(&self.images.join("built"))? {
+            let built: Option<Built> = read_json(&path)?;
+            match (built, builds) {
+                (Some(built), BuildCache::Remove) if layers.contains(&built.layer) => {}
+                (Some(built), BuildCache::Keep) => drop(layers.insert(built.layer)),
                 _ => records.push(path),
             }
         }
-        let layers: BTreeSet<&str> = kept.iter().flat_map(|image| &image.layers).map(Digest::hex).collect();
-        for path in entries(&self.images.join("built"))? {
-            let built: Option<Built> = read_json(&path)?;
-            if built.is_none_or(|built| !layers.contains(built.layer.hex())) {
-                records.push(path);
-            }
-        }
-        // Names before contents: a cut in between leaves contents without a name, never a name without contents.
         for path in records {
             remove_any(&path)?;
         }
         self.write_index()?;
+        self.put_away(&kept, &layers, &mut removed)?;
+        Ok(removed)
+    }
+
+    /// Gives temporary names to layers and blobs that are not among these, so that a half-removed layer is never taken
+    /// for a whole one.
+    fn put_away(&self, kept: &[Image], layers: &BTreeSet<Digest>, removed: &mut Removed) -> Result<(), ImageError> {
         let mut blobs = BTreeSet::new();
-        for image in &kept {
+        for image in kept {
             blobs.insert(image.id.clone());
             let Some(digest) = &image.manifest else { continue };
             blobs.extend(self.blob(digest)?.iter().flat_map(|index| manifest::referenced(index)));
             blobs.insert(digest.clone());
         }
-        let blobs: BTreeSet<&str> = blobs.iter().map(Digest::hex).collect();
-        let mut failed = None;
-        let unused = |directory: &Path, used: &BTreeSet<&str>| -> Result<Vec<PathBuf>, ImageError> {
-            let is_used = |path: &PathBuf| {
-                path.file_name().and_then(|name| name.to_str()).is_some_and(|name| used.contains(name))
-            };
-            Ok(entries(directory)?.into_iter().filter(|path| !is_used(path)).collect())
-        };
-        let all = [unused(&self.layers, &layers)?, unused(&self.images.join("blobs/sha256"), &blobs)?].concat();
-        for path in all {
-            // Away under a temporary name first, so that a half-removed layer is never taken for a whole one.
-            let temporary = path.with_file_name(temporary_name());
-            if let Err(error) = rename(&path, &temporary).and_then(|()| remove_any(&temporary)) {
-                failed.get_or_insert(error);
+        for path in unused(&self.layers, layers)? {
+            if let Some(digest) = digest_of(&path) {
+                removed.bytes += self.layer_record(&digest)?.map_or(0, |record| record.content_size);
+                removed.layers.push(digest);
             }
+            removed.trash.push(put_aside(&path)?);
         }
-        failed.map_or(Ok(()), Err)
+        for path in unused(&self.images.join("blobs/sha256"), &blobs)? {
+            removed.trash.push(put_aside(&path)?);
+        }
+        Ok(())
     }
 
     /// Waits until nobody adds or removes.
@@ -88,4 +139,20 @@ impl Store {
         busy.lock().map_err(ImageError::file("lock", &path))?;
         Ok(busy)
     }
+}
+
+fn unused(directory: &Path, used: &BTreeSet<Digest>) -> Result<Vec<PathBuf>, ImageError> {
+    let is_used = |path: &PathBuf| digest_of(path).is_some_and(|digest| used.contains(&digest));
+    Ok(entries(directory)?.into_iter().filter(|path| !is_used(path)).collect())
+}
+
+/// The digest that something in the store is named for.
+fn digest_of(path: &Path) -> Option<Digest> {
+    format!("sha256:{}", path.file_name()?.to_str()?).parse().ok()
+}
+
+fn put_aside(path: &Path) -> Result<PathBuf, ImageError> {
+    let temporary = path.with_file_name(temporary_name());
+    rename(path, &temporary)?;
+    Ok(temporary)
 }

@@ -8,9 +8,11 @@
 //!   built/<hex>.json             one record an instruction of a build: see `build::cache`
 //!   ids/<hex>.json             one image each, so that one whose name has moved on can still be looked up
 //!   busy  claims               locks; layers/.claims is the third
-//! layers/<diff id>/tree/       one unpacked layer each, in overlayfs's own form; beside it
-//!                  layer.json  recipe.zst  packed.json   what is known of it, how its stream is made again, and as
-//!                              what it was last packed for a registry
+//! layers/<diff id>/            one unpacked layer each
+//!   tree/                      its files, in overlayfs's own form
+//!   layer.json                 what is known of it
+//!   recipe.zst                 how its tar stream is made again from the tree; layers of builds need none
+//!   packed.json                as what it was last packed for a registry
 //! layers/.tmp-*                what is being unpacked; removed by the next pull if its maker died
 //! ```
 //!
@@ -20,10 +22,12 @@
 //!
 //! Writers: [`session::Session`] adds, `gc` removes; both hold locks, so that several processes may share a store.
 
-mod gc;
-mod lock;
+pub mod gc;
+pub(super) mod lock;
 pub mod record;
 pub mod session;
+mod stream;
+pub mod trash;
 
 use std::fs;
 use std::io;
@@ -34,7 +38,6 @@ use serde::de::DeserializeOwned;
 use super::build::cache::Built;
 use super::error::ImageError;
 use super::push::Packed;
-use super::unpack::recipe::RECIPE;
 use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
 use record::{LayerRecord, SourceRecord, source_key};
@@ -73,11 +76,6 @@ impl Store {
     /// The directory to mount for a layer.
     pub fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.layers.join(diff_id.hex()).join("tree")
-    }
-
-    /// How the layer's tar stream is made again: see [`super::unpack::recipe`]. Layers that were built here have none.
-    pub(super) fn recipe_path(&self, diff_id: &Digest) -> PathBuf {
-        self.layers.join(diff_id.hex()).join(RECIPE)
     }
 
     /// As what the layer was packed last, if it was.
@@ -120,6 +118,15 @@ impl Store {
         }
     }
 
+    /// Every image that is known here, named or not.
+    pub(super) fn images(&self) -> Result<Vec<Image>, ImageError> {
+        let mut images: Vec<Image> = Vec::new();
+        for path in entries(&self.images.join("ids"))? {
+            images.extend(read_json(&path)?);
+        }
+        Ok(images)
+    }
+
     pub(super) fn find_record(&self, source: &ImageSource) -> Result<Option<SourceRecord>, ImageError> {
         let record: Option<SourceRecord> = read_json(&self.source_path(source))?;
         Ok(record.filter(|record| record.source == *source && self.has_layers(&record.image)))
@@ -140,6 +147,15 @@ impl Store {
         Ok(built.filter(|built| self.has_layer(&built.layer)))
     }
 
+    /// Everything that builds remember.
+    pub(super) fn built(&self) -> Result<Vec<Built>, ImageError> {
+        let mut all: Vec<Built> = Vec::new();
+        for path in entries(&self.images.join("built"))? {
+            all.extend(read_json(&path)?);
+        }
+        Ok(all)
+    }
+
     /// The state root that this is the store of.
     pub(super) fn state_root(&self) -> &Path {
         // It was made by joining a name to it.
@@ -150,7 +166,7 @@ impl Store {
         image.layers.iter().all(|layer| self.has_layer(layer))
     }
 
-    fn records(&self) -> Result<Vec<SourceRecord>, ImageError> {
+    pub(super) fn records(&self) -> Result<Vec<SourceRecord>, ImageError> {
         let mut records: Vec<SourceRecord> = Vec::new();
         for path in entries(&self.images.join("sources"))? {
             records.extend(read_json(&path)?);

@@ -69,6 +69,13 @@ pub struct LayerRecord {
     /// Directories that the layer only mentions as parents, so that it says nothing of their owner and mode.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub implied: Vec<Vec<u8>>,
+    /// Files of the stream that later members of it replaced.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replaced: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The name under which a source's record is kept.

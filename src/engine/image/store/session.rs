@@ -11,11 +11,12 @@ use serde_json::json;
 
 use super::Store;
 use super::lock::{self, Claims};
-use super::record::{LayerRecord, SourceRecord, sha256, source_key};
+use super::record::{LayerRecord, SourceRecord, Stamp, sha256, source_key};
 use crate::engine::image::build::cache::Built;
 use crate::engine::image::error::ImageError;
+use crate::engine::image::recipe;
 use crate::model::id::Digest;
-use crate::model::image::ImageSource;
+use crate::model::image::{Image, ImageSource};
 
 /// The right to add to a store. While it lasts nothing is removed from it.
 pub struct Session<'a> {
@@ -36,18 +37,27 @@ pub struct FinishedLayer {
     pub record: LayerRecord,
 }
 
-/// Everything that makes a source whole.
+/// Everything that makes an image whole.
 pub struct Commit {
     pub layers: Vec<FinishedLayer>,
     /// Manifests and configurations.
     pub blobs: Vec<Vec<u8>>,
-    pub record: SourceRecord,
+    pub image: Image,
+    /// What stands for it from now on, and of a file how that looks.
+    pub named: Option<(ImageSource, Option<Stamp>)>,
 }
 
 impl StagedLayer {
     /// Where the layer's files go.
     pub fn tree(&self) -> PathBuf {
         self.path.join("tree")
+    }
+}
+
+impl StagedLayer {
+    /// Where it is written down how the layer's stream is made again.
+    pub fn recipe(&self) -> PathBuf {
+        self.path.join(recipe::NAME)
     }
 }
 
@@ -117,6 +127,12 @@ impl Session<'_> {
         lock::claim(&self.store.layer_claims(), diff_ids.iter().cloned())
     }
 
+    /// Makes the source stand for an image that is here already, as well as whatever else does.
+    pub fn name(&self, source: &ImageSource, image: &Image) -> Result<(), ImageError> {
+        let named = Some((source.clone(), None));
+        self.commit(Commit { layers: Vec::new(), blobs: Vec::new(), image: image.clone(), named })
+    }
+
     pub fn store(&self) -> &Store {
         self.store
     }
@@ -175,8 +191,12 @@ impl Session<'_> {
         }
         root.sync_all().map_err(ImageError::file("sync", &store.layers))?;
         sync_directory(&store.images.join("blobs/sha256"))?;
-        replace_json(&store.id_path(&commit.record.image.id), &commit.record.image)?;
-        replace_json(&store.source_path(&commit.record.source), &commit.record)?;
+        let image = commit.image;
+        replace_json(&store.id_path(&image.id), &image)?;
+        if let Some((source, stamp)) = commit.named {
+            let place = store.source_path(&source);
+            replace_json(&place, &SourceRecord { source, image, stamp })?;
+        }
         store.write_index()
     }
 }
@@ -211,7 +231,7 @@ impl Store {
     }
 }
 
-const TEMPORARY: &str = ".tmp-";
+pub(super) const TEMPORARY: &str = ".tmp-";
 
 /// A name that no other thread and no other process uses.
 pub(super) fn temporary_name() -> String {

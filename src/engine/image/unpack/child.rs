@@ -11,18 +11,20 @@
 //!
 //! ```text
 //! stdin ─> inflate ─> diff id ─> buffers ─> members ─> files        stdout <─ report, one line of JSON
+//!                                              └─> recipe, opened before
 //! ```
 //!
 //! What it keeps, it needs: CAP_CHOWN, DAC_OVERRIDE, FOWNER, FSETID and MKNOD for files, SETFCAP for
 //! `security.capability`, SYS_ADMIN for `trusted.*` attributes.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rustix::fs::{Mode, OFlags};
@@ -33,9 +35,9 @@ use super::Limits;
 use super::compression::decoder;
 use super::extract::Extractor;
 use super::members::{Kind, Members, Stream};
-use super::recipe::Recipe;
 use super::report::{Listed, Problem, Report};
 use super::tree::Tree;
+use crate::engine::image::recipe::Recipe;
 use crate::model::id::Digest;
 
 const BUFFER: usize = 256 << 10;
@@ -64,11 +66,16 @@ fn run(args: &[&str]) -> Result<Report, Problem> {
     let usage = || Problem::new("internal-unpack is Evenkeel's own");
     let number = |text: &str| text.parse::<u64>().map_err(|_| usage());
     match args {
-        ["layer", directory, memory, content, entries, recipe] => {
+        ["layer", directory, recipe, memory, content, entries] => {
             let limits = Limits { memory: number(memory)?, content: number(content)?, entries: number(entries)? };
-            // Before the way to it is gone.
-            let recipe = File::options().write(true).create_new(true).mode(0o600).open(recipe);
-            let recipe = recipe.and_then(Recipe::new).map_err(|error| unwritable(&error))?;
+            // It may be a device: who wants no recipe gives the one that forgets.
+            let recipe = File::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(recipe)
+                .and_then(|file| Recipe::new(BufWriter::new(file)))
+                .map_err(|error| Problem::writing("begin the recipe", &error))?;
             confine(Path::new(directory), limits.memory)?;
             unpack(limits, recipe)
         }
@@ -120,35 +127,32 @@ fn confine(root: &Path, memory: u64) -> Result<(), Problem> {
     rustix::thread::set_capabilities(None, sets).map_err(step("give up capabilities"))
 }
 
-fn unpack(limits: Limits, recipe: Recipe) -> Result<Report, Problem> {
+fn unpack(limits: Limits, recipe: Recipe<BufWriter<File>>) -> Result<Report, Problem> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty()).map_err(|errno| Problem::on("open", b"", errno))?;
     let (send, receive) = sync_channel(BUFFERS);
     let inflating = std::thread::Builder::new().spawn(move || hash_and_send(&send));
     let inflating = inflating.map_err(|error| Problem::new(format!("cannot start a thread: {error}")))?;
-    let mut members = Members::new(Buffers { receive, current: Vec::new(), at: 0, recipe, left_out: 0 });
-    let extracted = Extractor::new(Tree::new(root), limits).extract(&mut members);
+    let recipe = Rc::new(RefCell::new(recipe));
+    let buffers = Buffers { receive, current: Vec::new(), at: 0 };
+    let mut members = Members::new(Recorded { stream: buffers, recipe: recipe.clone(), limit: limits.content });
+    let extracted = Extractor::new(Tree::new(root), limits, recipe.clone()).extract(&mut members);
     // What follows the archive's end is padding, but part of the digest. A failed extraction stops the thread by
     // hanging up.
     let extracted = extracted.and_then(|record| members.drain().map(|size| (record, size)));
-    let recipe = members.into_stream().recipe;
+    drop(members);
     let read = inflating.join().map_err(|_| Problem::new("the inflating thread died"))?;
     match (extracted, read) {
         (Ok((mut record, size)), Ok(diff_id)) => {
             record.tar_size = size;
-            recipe.finish();
+            // Stream and extractor, which had it too, are gone.
+            let recipe = Rc::into_inner(recipe).ok_or_else(|| Problem::new("the recipe is still in use"))?.into_inner();
+            record.replaced = recipe.finish().map_err(|error| Problem::writing("finish the recipe", &error))?;
             Ok(Report::Unpacked { diff_id, record })
         }
         // Why the stream broke says more than that it did.
         (_, Err(error)) => Err(broken(&error)),
         (Err(problem), Ok(_)) => Err(problem),
-    }
-}
-
-fn unwritable(error: &io::Error) -> Problem {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Problem::DiskFull,
-        _ => Problem::new(format!("cannot write beside the tree: {error}")),
     }
 }
 
@@ -192,25 +196,44 @@ fn stdin_file() -> io::Result<File> {
     Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
 }
 
+/// A stream of which everything that passes is written down.
+struct Recorded<S> {
+    stream: S,
+    recipe: Rc<RefCell<Recipe<BufWriter<File>>>>,
+    /// Of bytes that are in no file of the tree: a stream that is nothing but padding must not fill the disk either.
+    limit: u64,
+}
+
+impl<S: Read> Read for Recorded<S> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(into)?;
+        let mut recipe = self.recipe.borrow_mut();
+        recipe.passed(&into[..count])?;
+        match recipe.own_bytes() > self.limit {
+            true => Err(io::Error::other("it has more bytes beside its files than are allowed")),
+            false => Ok(count),
+        }
+    }
+}
+
+impl<S: Read> Stream for Recorded<S> {
+    /// What is passed over is part of the stream too.
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        match io::copy(&mut self.take(bytes), &mut io::sink())? {
+            count if count == bytes => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
 /// The receiving end of the inflating thread.
 struct Buffers {
     receive: Receiver<Vec<u8>>,
     current: Vec<u8>,
     at: usize,
-    recipe: Recipe,
-    /// Bytes that follow and are the contents of a file.
-    left_out: u64,
 }
 
 impl Buffers {
-    /// Passes over bytes of the current buffer, of which the recipe gets those that are no file's contents.
-    fn pass(&mut self, count: usize) {
-        let contents = count.min(usize::try_from(self.left_out).unwrap_or(usize::MAX));
-        self.left_out -= contents as u64;
-        self.recipe.bytes(&self.current[self.at + contents..self.at + count]);
-        self.at += count;
-    }
-
     /// Whether there is a byte at the current place.
     fn advance(&mut self) -> bool {
         while self.at == self.current.len() {
@@ -230,31 +253,12 @@ impl Read for Buffers {
         }
         let count = into.len().min(self.current.len() - self.at);
         into[..count].copy_from_slice(&self.current[self.at..self.at + count]);
-        self.pass(count);
+        self.at += count;
         Ok(count)
     }
 }
 
-impl Stream for Buffers {
-    fn skip(&mut self, mut bytes: u64) -> io::Result<()> {
-        while bytes > 0 {
-            if !self.advance() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let count = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.current.len() - self.at);
-            self.pass(count);
-            bytes -= count as u64;
-        }
-        Ok(())
-    }
-
-    fn become_contents(&mut self, bytes: u64, path: &[u8]) {
-        self.recipe.contents(bytes, path);
-        self.left_out = bytes;
-    }
-}
-
-impl Members<Buffers> {
+impl<S: Stream> Members<S> {
     /// Reads to the end of the stream and returns its length.
     fn drain(&mut self) -> Result<u64, Problem> {
         let mut buffer = [0; 4096];
@@ -292,7 +296,10 @@ fn inflate() -> Result<Report, Problem> {
     loop {
         match fill(&mut input, &mut buffer).map_err(|error| broken(&error))? {
             0 => return Ok(Report::Listed { members: Vec::new() }),
-            count => output.write_all(&buffer[..count]).map_err(|error| unwritable(&error))?,
+            count => output.write_all(&buffer[..count]).map_err(|error| match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Problem::DiskFull,
+                _ => Problem::new(format!("cannot write what was inflated: {error}")),
+            })?,
         }
     }
 }

@@ -13,6 +13,11 @@
 //! of overlayfs in the archive are dropped: they could redirect a directory to another place (`trusted.overlay.redirect`).
 //! The last of several members with one path stays, as with tar(1).
 
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::BufWriter;
+use std::rc::Rc;
+
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
@@ -22,6 +27,7 @@ use super::members::{Kind, Member, Members, Stream};
 use super::report::{Problem, show};
 use super::sparse::Segment;
 use super::tree::{Attributes, Directory, Tree, clean, split};
+use crate::engine::image::recipe::Recipe;
 use crate::engine::image::store::record::LayerRecord;
 
 const BUFFER: usize = 128 << 10;
@@ -35,12 +41,13 @@ pub struct Extractor {
     limits: Limits,
     record: LayerRecord,
     buffer: Vec<u8>,
+    recipe: Rc<RefCell<Recipe<BufWriter<File>>>>,
 }
 
 impl Extractor {
-    /// Extracts below `tree`, which is empty.
-    pub fn new(tree: Tree, limits: Limits) -> Extractor {
-        Extractor { tree, limits, record: LayerRecord::default(), buffer: vec![0; BUFFER] }
+    /// Extracts below `tree`, which is empty, and tells `recipe` where contents are.
+    pub fn new(tree: Tree, limits: Limits, recipe: Rc<RefCell<Recipe<BufWriter<File>>>>) -> Extractor {
+        Extractor { tree, limits, record: LayerRecord::default(), buffer: vec![0; BUFFER], recipe }
     }
 
     pub fn extract<S: Stream>(mut self, members: &mut Members<S>) -> Result<LayerRecord, Problem> {
@@ -125,7 +132,7 @@ impl Extractor {
             Err(Errno::EXIST) if self.tree.attributes.contains_key(&real) => {}
             Err(Errno::EXIST) => {
                 // It replaces something that is no directory, and that had replaced whatever is below.
-                self.tree.remove(parent, name)?;
+                self.remove(parent, name)?;
                 self.tree.make(parent, name).map_err(failed)?;
                 self.tree.attributes_of(&real).opaque = true;
             }
@@ -163,12 +170,13 @@ impl Extractor {
         if self.record.content_size > self.limits.content {
             return Err(Problem::new(format!("its files have more than the {} bytes allowed", self.limits.content)));
         }
-        if member.sparse.is_none() && member.size > 0 {
-            members.body_becomes(&parent.join(name));
-        }
         let whole = [Segment { offset: 0, length: member.size }];
         let segments = member.sparse.as_ref().map_or(whole.as_slice(), |(segments, _)| segments);
+        let real = parent.join(name);
+        self.recipe.borrow_mut().begin_file(&real, segments, member.sparse.is_none());
         for segment in segments {
+            let told = self.recipe.borrow_mut().contents(&real, *segment);
+            told.map_err(|error| Problem::writing("write the recipe", &error))?;
             let mut at = segment.offset;
             let end = segment.offset + segment.length;
             while at < end {
@@ -229,7 +237,18 @@ impl Extractor {
             _ => self.replacing(parent, name, |d| {
                 rustix::fs::linkat(&target_parent.fd, target_name, &d.fd, name, AtFlags::empty())
             }),
-        }
+        }?;
+        self.recipe.borrow_mut().linked(&real);
+        Ok(())
+    }
+
+    /// Removes what is to be replaced, after its contents have been written down.
+    fn remove(&mut self, parent: &Directory, name: &[u8]) -> Result<(), Problem> {
+        self.tree.keep(parent, name, &mut |path, file| {
+            let kept = self.recipe.borrow_mut().replacing(path, &file);
+            kept.map_err(|error| Problem::writing("write the recipe", &error))
+        })?;
+        self.tree.remove(parent, name)
     }
 
     /// Makes something at `name`, in place of whatever is there.
@@ -241,7 +260,7 @@ impl Extractor {
     ) -> Result<T, Problem> {
         match make(parent) {
             Err(Errno::EXIST) => {
-                self.tree.remove(parent, name)?;
+                self.remove(parent, name)?;
                 make(parent)
             }
             other => other,

@@ -20,9 +20,6 @@ const HEADER_BODY_MAX: u64 = 1 << 20;
 /// Bytes that can be read, and passed over without reading where that is cheaper.
 pub trait Stream: Read {
     fn skip(&mut self, bytes: u64) -> io::Result<()>;
-
-    /// So many bytes that follow become the contents of a file at this path.
-    fn become_contents(&mut self, _bytes: u64, _path: &[u8]) {}
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,15 +88,6 @@ impl Extensions {
 impl<S: Stream> Members<S> {
     pub fn new(stream: S) -> Members<S> {
         Members { stream, remaining: 0, padding: 0, position: 0 }
-    }
-
-    pub fn into_stream(self) -> S {
-        self.stream
-    }
-
-    /// The body that comes next becomes the file at this path, just as it is.
-    pub fn body_becomes(&mut self, path: &[u8]) {
-        self.stream.become_contents(self.remaining, path);
     }
 
     /// Where the next byte of the stream is.
@@ -340,6 +328,8 @@ fn ends_early() -> Problem {
 fn unreadable(error: io::Error) -> Problem {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => Problem::new("the stream ends early"),
+        // Of what is written down of it while it passes.
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Problem::DiskFull,
         _ => Problem::new(format!("the stream cannot be read: {error}")),
     }
 }

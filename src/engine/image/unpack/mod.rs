@@ -3,7 +3,6 @@
 //! * [`parent`]: starting a child, feeding it, and hearing what came of it.
 //! * [`child`]: the child's confinement and its two threads.
 //! * `members`, `fields` and `sparse`: the tar format. [`compression`]: what is around it.
-//! * [`recipe`]: how the stream can be made again.
 //! * `extract` and `tree`: files and directories in overlayfs's form.
 
 pub mod child;
@@ -12,13 +11,13 @@ mod extract;
 mod fields;
 mod members;
 pub mod parent;
-pub mod recipe;
 pub mod report;
 mod sparse;
 mod tree;
 
 pub use child::child_main;
 pub use parent::Unpacking;
+pub use sparse::Segment;
 
 /// The hidden argument by which `evenkeel` becomes the child.
 pub const ARGUMENT: &str = "internal-unpack";

@@ -7,7 +7,6 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use super::recipe::RECIPE;
 use super::report::{Listed, Problem, Report};
 use super::{ARGUMENT, Limits};
 use crate::engine::image::error::ImageError;
@@ -34,14 +33,21 @@ pub struct Unpacked {
 }
 
 impl Unpacking {
-    /// Starts `helper` to unpack into the empty directory `tree`. Beside it comes how the stream can be made again.
-    pub fn start(helper: &Path, layer: &str, tree: &Path, limits: Limits) -> Result<Unpacking, ImageError> {
+    /// Starts `helper` to unpack into the empty directory `tree`, and to write down in `recipe`, a file that it makes, how
+    /// the stream is made again.
+    pub fn start(
+        helper: &Path,
+        layer: &str,
+        tree: &Path,
+        recipe: Option<&Path>,
+        limits: Limits,
+    ) -> Result<Unpacking, ImageError> {
+        let recipe = recipe.unwrap_or(Path::new("/dev/null"));
         let Limits { memory, content, entries } = limits;
         let numbers = [memory, content, entries].map(|number| number.to_string());
         let child = Command::new(helper)
-            .args([OsStr::new(ARGUMENT), OsStr::new("layer"), tree.as_os_str()])
+            .args([OsStr::new(ARGUMENT), OsStr::new("layer"), tree.as_os_str(), recipe.as_os_str()])
             .args(numbers)
-            .arg(tree.with_file_name(RECIPE))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -64,6 +70,20 @@ impl Unpacking {
         }
     }
 
+    /// Gives the child everything that `write` writes, and waits.
+    pub fn feed_all(
+        mut self,
+        write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), ImageError>,
+    ) -> Result<Unpacked, ImageError> {
+        let mut feeding = Feeding { unpacking: &mut self, failure: None };
+        let written = write(&mut feeding);
+        // Why the child stopped reading is better known to the child.
+        match (feeding.failure, written) {
+            (Some(Stop::Failed(error)), _) | (None, Err(error)) => Err(error),
+            (Some(Stop::HungUp), _) | (None, Ok(())) => self.finish(),
+        }
+    }
+
     /// Ends the input and waits.
     pub fn finish(mut self) -> Result<Unpacked, ImageError> {
         drop(self.child.stdin.take());
@@ -71,6 +91,33 @@ impl Unpacking {
             Report::Unpacked { diff_id, record } => Ok(Unpacked { diff_id, record }),
             other => Err(unexpected(&self.layer, &other)),
         }
+    }
+}
+
+/// Why the stream to the child ended before its writer did.
+enum Stop {
+    HungUp,
+    Failed(ImageError),
+}
+
+/// The child as something to write to.
+struct Feeding<'a> {
+    unpacking: &'a mut Unpacking,
+    failure: Option<Stop>,
+}
+
+impl Write for Feeding<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.failure = match self.unpacking.feed(bytes) {
+            Ok(true) => return Ok(bytes.len()),
+            Ok(false) => Some(Stop::HungUp),
+            Err(error) => Some(Stop::Failed(error)),
+        };
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

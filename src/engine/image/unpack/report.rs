@@ -37,6 +37,14 @@ impl Problem {
         Problem::Other(text.into())
     }
 
+    /// A failure to write something that is no member.
+    pub fn writing(what: &str, error: &std::io::Error) -> Problem {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Problem::DiskFull,
+            _ => Problem::Other(format!("cannot {what}: {error}")),
+        }
+    }
+
     /// A failed system call on a member.
     pub fn on(action: &str, path: &[u8], error: rustix::io::Errno) -> Problem {
         match error {

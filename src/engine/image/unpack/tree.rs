@@ -6,6 +6,8 @@
 //! `0700 root`, so that neither set-group-ID bits nor default ACLs nor times are disturbed by what is made inside.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::CString;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -59,6 +61,9 @@ impl Attributes {
         Attributes { mode: 0o755, uid: 0, gid: 0, modified: (0, 0), xattrs: Vec::new(), opaque: false, implied: true }
     }
 }
+
+/// Told of a file that is about to go, by its real path.
+pub type Keep<'k> = dyn FnMut(&[u8], File) -> Result<(), Problem> + 'k;
 
 pub struct Tree {
     root: Rc<Directory>,
@@ -114,6 +119,28 @@ impl Tree {
         self.attributes.remove(&real);
         self.attributes.retain(|path, _| !path.starts_with(&below));
         Ok(())
+    }
+
+    /// Calls `keep` with every file at `name` or below, and its real path.
+    pub fn keep(&self, parent: &Directory, name: &[u8], keep: &mut Keep<'_>) -> Result<(), Problem> {
+        let real = parent.join(name);
+        let failed = |errno| Problem::on("read again", &real, errno);
+        let stat = rustix::fs::statat(&parent.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {
+                let file = rustix::fs::openat(&parent.fd, name, flags, Mode::empty()).map_err(failed)?;
+                keep(&real, file.into())
+            }
+            FileType::Directory => {
+                let flags = flags | OFlags::DIRECTORY;
+                let fd = rustix::fs::openat(&parent.fd, name, flags, Mode::empty()).map_err(failed)?;
+                let names = names(&fd).map_err(failed)?;
+                let directory = Directory { fd, real: real.clone() };
+                names.iter().try_for_each(|name| self.keep(&directory, name.to_bytes(), keep))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// One step of a path: into a directory, through a link, or making what is missing.
@@ -207,17 +234,22 @@ fn remove(parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(parent, name, flags, Mode::empty())?;
     // Names first: removing while reading may pass over some.
+    for name in names(&fd)? {
+        remove(&fd, name.to_bytes())?;
+    }
+    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+}
+
+/// What is in a directory.
+fn names(directory: &OwnedFd) -> Result<Vec<CString>, Errno> {
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(&fd)? {
+    for entry in rustix::fs::Dir::read_from(directory)? {
         let entry = entry?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
             names.push(entry.file_name().to_owned());
         }
     }
-    for name in names {
-        remove(&fd, name.to_bytes())?;
-    }
-    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+    Ok(names)
 }
 
 #[cfg(test)]

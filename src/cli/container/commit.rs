@@ -1,0 +1,76 @@
+//! `evenkeel container commit`: an image of a container's image and what the container changed in it.
+
+use std::time::SystemTime;
+
+use clap::{ArgAction, Args};
+use serde_json::json;
+
+use crate::cli::by_hand::{self, PATIENCE};
+use crate::cli::context::Context;
+use crate::cli::each;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::image;
+use crate::cli::kill::running;
+use crate::cli::output::{Format, Output};
+use crate::engine::image::commit::Committing;
+use crate::model::actual::Liveness;
+use crate::model::status::Phase;
+
+#[derive(Debug, Args)]
+pub struct CommitArguments {
+    /// NAME, NAME.REPLICA, PROJECT/NAME or the beginning of an id
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+
+    /// The name of the image: REPOSITORY[:TAG]
+    #[arg(value_name = "REFERENCE")]
+    name: Option<String>,
+
+    /// Who made it
+    #[arg(short, long, value_name = "NAME")]
+    author: Option<String>,
+
+    /// For the image's history
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
+
+    /// An instruction of a Dockerfile that changes the configuration, such as `CMD ["serve"]`; repeatable
+    #[arg(short, long = "change", value_name = "INSTRUCTION")]
+    changes: Vec<String>,
+
+    /// Whether processes are frozen meanwhile
+    #[arg(short, long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true)]
+    pause: bool,
+}
+
+pub fn run(arguments: &CommitArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let name = arguments.name.as_deref().map(image::name).transpose()?;
+    let record = each::one(&arguments.container, context)?;
+    let host = context.host()?;
+    let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
+    let committing = Committing {
+        name,
+        author: arguments.author.as_deref(),
+        message: arguments.message.as_deref(),
+        changes: &arguments.changes,
+        created: SystemTime::now(),
+    };
+    let liveness = crate::monitor::liveness(&host.paths().container_run(&record.id))?;
+    // One that somebody froze before stays frozen afterwards.
+    let is_frozen = matches!(&liveness, Liveness::Monitored(status) if status.phase == Phase::Paused);
+    let pauses = arguments.pause && by_hand::is_up(&liveness) && !is_frozen;
+    if pauses {
+        running(&record, context)?.pause().map_err(Failure::monitor)?;
+    }
+    let committed = host.commit(&record, &committing).map_err(Failure::engine);
+    if pauses {
+        let resumed = running(&record, context)?.resume().map_err(Failure::monitor);
+        resumed.map_err(|failure| failure.context(format!("`{}` is still paused", record.full_name())))?;
+    }
+    let image = committed?;
+    match output.format() {
+        Format::Json => output.document(&json!({ "id": image.id }))?,
+        Format::Text => output.text(&format!("{}\n", image.id))?,
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,66 @@
+//! Files and streams that images come from and go to. `-` is standard input or output.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use crate::cli::failure::Failure;
+use crate::engine::image::load::{Handed, Input};
+
+/// Calls `work` with what is at the path.
+pub fn with_input<T>(path: &Path, work: impl FnOnce(Input<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+    if path == Path::new("-") {
+        let mut stdin = io::stdin();
+        if stdin.is_terminal() {
+            return Err(
+                Failure::usage("an archive is not typed").hint("redirect standard input, or use `--input FILE`")
+            );
+        }
+        return work(Input { path: Path::new("standard input"), bytes: Handed::Stream(&mut stdin) });
+    }
+    let absolute = std::path::absolute(path)?;
+    let opened = File::open(&absolute);
+    let file = opened.map_err(|error| Failure::from(error).context(format!("cannot open `{}`", path.display())))?;
+    // A pipe cannot be read from any place of it.
+    let is_file = file.metadata()?.is_file();
+    let mut stream = file.try_clone()?;
+    let bytes = if is_file { Handed::File(file) } else { Handed::Stream(&mut stream) };
+    work(Input { path: &absolute, bytes })
+}
+
+/// Calls `work` with where output goes: a file that is there whole or not at all, or else standard output.
+pub fn with_output(
+    path: Option<&PathBuf>,
+    work: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let Some(path) = path.filter(|path| *path != Path::new("-")) else {
+        if io::stdout().is_terminal() {
+            return Err(Failure::usage("an archive is not for a terminal").hint("redirect it, or use `--output FILE`"));
+        }
+        let mut stdout = BufWriter::with_capacity(256 << 10, io::stdout());
+        work(&mut stdout)?;
+        return stdout.flush().map_err(|error| Failure::stdout(&error));
+    };
+    let cannot = |error: io::Error| Failure::from(error).context(format!("cannot write `{}`", path.display()));
+    let is_special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+    if is_special {
+        let mut to = BufWriter::with_capacity(256 << 10, File::options().write(true).open(path).map_err(cannot)?);
+        work(&mut to)?;
+        return to.flush().map_err(cannot);
+    }
+    let name = path.file_name().ok_or_else(|| Failure::usage(format!("`{}` is no file", path.display())))?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}", std::process::id()));
+    let temporary = path.with_file_name(temporary);
+    let written = File::create_new(&temporary).map_err(cannot).and_then(|file| {
+        let mut to = BufWriter::with_capacity(256 << 10, file);
+        work(&mut to)?;
+        to.flush().and_then(|()| std::fs::rename(&temporary, path)).map_err(cannot)
+    });
+    if written.is_err() {
+        // What matters is why it could not be written.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}

@@ -1,0 +1,38 @@
+//! The image that a word on the command line means, and how one is shown.
+
+use crate::cli::failure::Failure;
+use crate::cli::ps;
+use crate::engine::image::ImageError;
+use crate::engine::image::catalogue::{self, Entry, Meaning};
+use crate::model::image::ImageSource;
+
+/// The image that `word` means.
+pub fn find<'a>(entries: &'a [Entry], word: &str) -> Result<Meaning<'a>, Failure> {
+    catalogue::find(entries, word).map_err(failure)
+}
+
+/// An error about an image, with the next step that it knows.
+pub fn failure(error: ImageError) -> Failure {
+    let hint = error.hint();
+    hint.into_iter().fold(Failure::from(error), Failure::hint)
+}
+
+/// A name as people write it.
+pub fn shown(source: &ImageSource) -> String {
+    match source {
+        ImageSource::Reference(text) => ps::familiar(text).to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// REPOSITORY and TAG of a name.
+pub fn columns(source: &ImageSource) -> (String, String) {
+    let none = || "<none>".to_owned();
+    match catalogue::reference(source) {
+        None => (source.to_string(), none()),
+        Some(reference) => {
+            let repository = format!("{}/{}", reference.registry, reference.repository);
+            (ps::familiar(&repository).to_owned(), reference.tag.unwrap_or_else(none))
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `evenkeel image import`: a root filesystem in a tar file as an image of one layer.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::files::with_input;
+use super::find::failure;
+use super::{tag, told};
+use crate::cli::by_hand::PATIENCE;
+use crate::cli::context::Context;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output::{Format, Output};
+use crate::engine::image::Store;
+use crate::engine::image::load::{Importing, import};
+
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// The tar file, plain, gzip or zstd; `-` is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// The name of the image: REPOSITORY[:TAG]
+    #[arg(value_name = "REFERENCE")]
+    name: Option<String>,
+
+    /// An instruction of a Dockerfile that changes the configuration, such as `CMD ["serve"]`; repeatable
+    #[arg(short, long = "change", value_name = "INSTRUCTION")]
+    changes: Vec<String>,
+
+    /// For the image's history
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
+}
+
+pub fn run(arguments: &ImportArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let name = arguments.name.as_deref().map(tag::name).transpose()?;
+    let host = context.host()?.report_images_to(told::progress(output));
+    let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
+    let store = Store::new(&context.paths.root);
+    let importing = Importing { name, changes: &arguments.changes, message: arguments.message.as_deref() };
+    let image =
+        with_input(&arguments.file, |input| import(&store, input, &importing, host.image_tools()).map_err(failure))?;
+    match output.format() {
+        Format::Json => output.document(&json!({ "id": image.id }))?,
+        Format::Text => output.text(&format!("{}\n", image.id))?,
+    }
+    Ok(Exit::Done)
+}

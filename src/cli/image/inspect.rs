@@ -1,0 +1,91 @@
+//! `evenkeel image inspect`: everything that is known of images, as JSON.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::find::{failure, find};
+use super::users::Users;
+use crate::cli::context::Context;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output::Output;
+use crate::engine::image::Store;
+use crate::engine::image::catalogue::{Entry, HistoryStep};
+use crate::engine::image::store::record::LayerRecord;
+use crate::model::id::Digest;
+use crate::model::image::ImageSource;
+
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// REPOSITORY[:TAG], REPOSITORY@DIGEST or the beginning of an id
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    id: &'a Digest,
+    names: &'a [ImageSource],
+    repository_digests: Vec<String>,
+    created: Option<&'a str>,
+    author: Option<&'a str>,
+    os: &'a str,
+    architecture: &'a str,
+    variant: Option<&'a str>,
+    /// Bytes of the files in its layers.
+    size: u64,
+    used_by: Vec<String>,
+    layers: Vec<Layer>,
+    /// What containers mount, lowest first, where it is not `layers`.
+    mounted: Option<&'a [Digest]>,
+    /// By name, the digest of the manifest that it was pulled by.
+    manifests: BTreeMap<String, &'a Digest>,
+    /// As the image has it.
+    config: &'a Value,
+    history: &'a [HistoryStep],
+}
+
+#[derive(Serialize)]
+struct Layer {
+    diff_id: Digest,
+    /// Absent for one that should be here and is not.
+    #[serde(flatten)]
+    record: Option<LayerRecord>,
+    path: std::path::PathBuf,
+}
+
+pub fn run(arguments: &InspectArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let store = Store::new(&context.paths.root);
+    let entries = store.catalogue().map_err(failure)?;
+    let users = Users::read(&context.paths)?;
+    let documents = arguments.images.iter().map(|word| document(&store, find(&entries, word)?.entry(), &users));
+    output.document(&documents.collect::<Result<Vec<_>, Failure>>()?)?;
+    Ok(Exit::Done)
+}
+
+fn document<'a>(store: &Store, entry: &'a Entry, users: &Users) -> Result<Document<'a>, Failure> {
+    let layer = |diff_id: &Digest| -> Result<Layer, Failure> {
+        let record = store.layer_record(diff_id).map_err(failure)?;
+        Ok(Layer { diff_id: diff_id.clone(), record, path: store.layer_path(diff_id) })
+    };
+    let description = &entry.description;
+    Ok(Document {
+        id: &entry.image.id,
+        names: &entry.sources,
+        repository_digests: entry.repository_digests().into_iter().collect(),
+        created: description.created.as_deref(),
+        author: description.author.as_deref(),
+        os: &description.os,
+        architecture: &description.architecture,
+        variant: description.variant.as_deref(),
+        size: entry.size,
+        used_by: users.of_image(entry),
+        layers: entry.diff_ids.iter().map(layer).collect::<Result<_, _>>()?,
+        mounted: (entry.image.layers != entry.diff_ids).then_some(entry.image.layers.as_slice()),
+        manifests: entry.manifests.iter().map(|(source, digest)| (source.to_string(), digest)).collect(),
+        config: &description.config,
+        history: &description.history,
+    })
+}

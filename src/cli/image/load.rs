@@ -1,0 +1,53 @@
+//! `evenkeel image load`: every image of an archive, with its names.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::files::with_input;
+use super::find::{failure, shown};
+use super::told;
+use crate::cli::by_hand::PATIENCE;
+use crate::cli::context::Context;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output::{Format, Output};
+use crate::engine::image::load::load;
+use crate::engine::image::{Silent, Store};
+use crate::model::image::ImageSource;
+
+#[derive(Debug, Args)]
+pub struct LoadArguments {
+    /// The archive: docker save's or OCI's, plain, gzip or zstd; without it standard input
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    input: PathBuf,
+
+    /// Only say what was loaded
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+pub fn run(arguments: &LoadArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let progress = if arguments.quiet { Box::new(Silent) } else { told::progress(output) };
+    let host = context.host()?.report_images_to(progress);
+    // A name may move away from an image that something is being made of.
+    let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
+    let store = Store::new(&context.paths.root);
+    let loaded = with_input(&arguments.input, |input| load(&store, input, host.image_tools()).map_err(failure))?;
+    for image in &loaded {
+        let id = &image.image.id;
+        for name in &image.ignored {
+            output.warning(&format!("`{name}` is no reference, so {} has no name of it", id.short()));
+        }
+        let names: Vec<String> =
+            image.names.iter().map(|name| shown(&ImageSource::Reference(name.to_string()))).collect();
+        match output.format() {
+            Format::Json => output.line(&json!({ "id": id, "names": names }))?,
+            Format::Text if names.is_empty() => output.text(&format!("Loaded image ID: {id}\n"))?,
+            Format::Text => {
+                output.text(&names.iter().map(|name| format!("Loaded image: {name}\n")).collect::<String>())?
+            }
+        }
+    }
+    Ok(Exit::Done)
+}

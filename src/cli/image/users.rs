@@ -1,0 +1,46 @@
+//! Which containers keep an image here: those that were made of it, and those whose declaration names it.
+
+use crate::cli::failure::Failure;
+use crate::engine::image::catalogue::Entry;
+use crate::engine::records;
+use crate::model::image::ImageSource;
+use crate::model::paths::Paths;
+use crate::model::record::ContainerRecord;
+
+/// The containers of this state root.
+pub struct Users {
+    records: Vec<ContainerRecord>,
+    unreadable: Vec<String>,
+}
+
+impl Users {
+    pub fn read(paths: &Paths) -> Result<Users, Failure> {
+        let found = records::containers(paths)?;
+        Ok(Users { records: found.records, unreadable: found.unreadable.iter().map(ToString::to_string).collect() })
+    }
+
+    /// Containers that were made of the image, or will be: one that no image is known of yet, by the source.
+    pub fn of_image(&self, entry: &Entry) -> Vec<String> {
+        let is_user = |record: &&ContainerRecord| match &record.image {
+            Some(id) => *id == entry.image.id,
+            None => entry.sources.contains(&record.spec.image),
+        };
+        self.records.iter().filter(is_user).map(ContainerRecord::full_name).collect()
+    }
+
+    /// Containers whose declaration has this name.
+    pub fn of_name(&self, source: &ImageSource) -> Vec<String> {
+        let has_name = |record: &&ContainerRecord| record.spec.image == *source;
+        self.records.iter().filter(has_name).map(ContainerRecord::full_name).collect()
+    }
+
+    /// An error while there are containers of which nobody can say what they are made of.
+    pub fn ensure_all_known(&self) -> Result<(), Failure> {
+        match self.unreadable.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::list("not all containers can be read", self.unreadable.iter().cloned()).hint(
+                "images that they use would be taken for unused; `evenkeel plan` says what can be done about them",
+            )),
+        }
+    }
+}

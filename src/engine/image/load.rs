@@ -1,0 +1,119 @@
+//! Images and root filesystems that somebody hands over: all images of an archive with their names, or one tar file.
+//!
+//! What comes through a pipe is first written to a file without a name: an archive says at its end, or anywhere, what is
+//! where in it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::archive::Archive;
+use super::build;
+use super::config;
+use super::ensure::{Parts, Tools, commit};
+use super::error::ImageError;
+use super::layer::Workshop;
+use super::rootfs;
+use super::store::Store;
+use super::store::record::sha256;
+use super::store::session::Session;
+use crate::model::image::{Image, ImageSource};
+use crate::model::reference::Reference;
+
+/// What is handed over.
+pub struct Input<'a> {
+    /// What errors call it.
+    pub path: &'a Path,
+    pub bytes: Handed<'a>,
+}
+
+pub enum Handed<'a> {
+    File(File),
+    Stream(&'a mut (dyn Read + Send)),
+}
+
+impl Input<'_> {
+    pub(super) fn into_file(self, session: &Session<'_>) -> Result<File, ImageError> {
+        match self.bytes {
+            Handed::File(file) => Ok(file),
+            Handed::Stream(stream) => {
+                let failed = |error| ImageError::file("keep what comes from", self.path)(error);
+                let mut file = session.spool()?;
+                io::copy(stream, &mut file).map_err(failed)?;
+                io::Seek::rewind(&mut file).map_err(failed)?;
+                Ok(file)
+            }
+        }
+    }
+}
+
+/// An image that was loaded, with the names that it has from now on.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub image: Image,
+    pub names: Vec<Reference>,
+    /// Names in the archive that are no references: a bare tag, for instance.
+    pub ignored: Vec<String>,
+}
+
+/// Loads every image of an archive that can run here. A name that stood for another image moves.
+pub fn load(store: &Store, input: Input<'_>, tools: Tools<'_>) -> Result<Vec<Loaded>, ImageError> {
+    let path = input.path;
+    let session = store.session(&ImageSource::Archive(path.to_owned()))?;
+    let file = input.into_file(&session)?;
+    let archive = Archive::open(&session, file, path, tools.options)?;
+    let mut loaded = Vec::new();
+    for listing in archive.find(tools.options)? {
+        let (mut names, mut ignored) = (Vec::new(), Vec::new());
+        for name in &listing.names {
+            match name.parse::<Reference>() {
+                // `1.4` or `latest` alone is a tag of a repository that the archive does not name.
+                Ok(reference) if name.contains(['/', ':']) => names.push(Reference { digest: None, ..reference }),
+                _ => ignored.push(name.clone()),
+            }
+        }
+        let found = archive.read(listing, tools.options)?;
+        let image = archive.import(&session, found, None, tools)?;
+        for name in &names {
+            session.name(&ImageSource::Reference(name.to_string()), &image)?;
+        }
+        loaded.push(Loaded { image, names, ignored });
+    }
+    Ok(loaded)
+}
+
+/// What becomes of a root filesystem.
+#[derive(Debug, Clone, Default)]
+pub struct Importing<'a> {
+    /// The name that the image gets.
+    pub name: Option<ImageSource>,
+    /// Instructions of a Dockerfile that change the configuration.
+    pub changes: &'a [String],
+    /// For the image's history.
+    pub message: Option<&'a str>,
+}
+
+/// Makes an image of one layer of a tar file, plain, gzip or zstd. The same file with the same changes is the same
+/// image.
+pub fn import(
+    store: &Store,
+    input: Input<'_>,
+    importing: &Importing<'_>,
+    tools: Tools<'_>,
+) -> Result<Image, ImageError> {
+    let path = input.path;
+    let session = store.session(&ImageSource::Rootfs(path.to_owned()))?;
+    let file = input.into_file(&session)?;
+    let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
+    let layer = rootfs::unpack_open_file(&workshop, file, &path.display().to_string())?;
+    let mut bytes = config::synthesize(&tools.options.platform, &layer.diff_id);
+    if let Some(message) = importing.message {
+        bytes = config::with_history(&bytes, BTreeMap::from([("comment", message)]));
+    }
+    bytes = build::changed(&path.display().to_string(), &bytes, importing.changes, &tools.options.platform)?;
+    let configuration = config::parse(&path.display().to_string(), &bytes)?;
+    let id = sha256([bytes.as_slice()]);
+    let parts = Parts { id, manifest: None, configuration, blobs: vec![bytes], stamp: None };
+    commit(&workshop, importing.name.as_ref(), vec![layer], parts)
+}

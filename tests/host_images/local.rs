@@ -1,0 +1,135 @@
+//! Names and removal.
+
+use std::fs;
+use std::time::Instant;
+
+use evenkeel::model::image::ImageSource;
+
+use crate::made::{LAYER, MANIFEST, image, layer, layout};
+use crate::shell::Shell;
+use crate::support::{directory, file, tar};
+
+/// An image of two layers, the lower one the same for each; its identifier.
+fn make(shell: &Shell, top: &str) -> String {
+    let base = layer(LAYER, tar(&[directory("bin"), file("bin/serve", "serve")]));
+    let made = image(MANIFEST, "amd64", &[base, layer(LAYER, tar(&[file("top", top)]))]);
+    let from = layout(&shell.path(&format!("layout-{top}")), &made.manifest, &made.blobs());
+    let archive = shell.path(&format!("{top}.tar"));
+    let packed = std::process::Command::new("tar").arg("-C").arg(&from).arg("-cf").arg(&archive).arg(".").status();
+    assert!(packed.unwrap().success());
+    shell.host.ensure(&ImageSource::Archive(archive)).unwrap().id.hex().to_owned()
+}
+
+#[test]
+fn names_are_given_moved_and_taken_and_an_image_goes_with_its_last() {
+    Shell::with(|shell| {
+        let (one, two) = (make(shell, "one"), make(shell, "two"));
+        shell.ok(&["image", "tag", &one[..12], "localhost/web:1"]);
+        shell.ok(&["image", "tag", "localhost/web:1", "localhost/web:2"]);
+        shell.ok(&["image", "rm", &shell.word("one.tar")]);
+        assert_eq!(shell.image("localhost/web:2")["names"].as_array().unwrap().len(), 2);
+        // A name that moves leaves the other image without one.
+        shell.ok(&["image", "tag", &two, "localhost/web:1"]);
+        assert_eq!(shell.id("localhost/web:1"), two);
+        assert_eq!(shell.id("localhost/web:2"), one);
+        let listed = shell.ok(&["image", "ls", "localhost/web"]).stdout;
+        let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[0], ["REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE"]);
+        assert!(lines[1..].iter().any(|line| line[..3] == ["localhost/web", "1", &two[..12]]), "{listed}");
+        assert!(lines[1..].iter().any(|line| line[..3] == ["localhost/web", "2", &one[..12]]), "{listed}");
+        assert_eq!(lines.len(), 3);
+        assert_eq!(shell.count("state/layers"), 3, "the base is there once");
+
+        let gone = shell.ok(&["image", "rm", "localhost/web:2"]).stdout;
+        assert!(gone.starts_with("Untagged: localhost/web:2\n"), "{gone}");
+        assert!(gone.contains(&format!("Deleted: sha256:{one}\n")), "{gone}");
+        assert_eq!(shell.count("state/layers"), 2, "the base is the other image's too");
+        shell.refused(&["image", "inspect", &one], "there is no image");
+
+        // By its identifier it goes with all its names, unless they are of several repositories.
+        shell.refused(&["image", "rm", &two], "several repositories");
+        shell.ok(&["image", "rm", "-f", &two]);
+        assert_eq!((shell.count("state/layers"), shell.count("state/images/sources")), (0, 0));
+        assert_eq!(shell.count("state/images/blobs/sha256"), 0);
+        assert_eq!(shell.ok(&["image", "ls", "-q"]).stdout, "");
+    });
+}
+
+#[test]
+fn an_image_that_a_container_uses_stays() {
+    Shell::with(|shell| {
+        let one = make(shell, "one");
+        shell.ok(&["image", "tag", &one, "localhost/web:1"]);
+        shell.ok(&["image", "tag", &one, "localhost/web:other"]);
+        shell.ok(&["image", "rm", &shell.word("one.tar")]);
+        shell.ok(&["create", "--name", "web", "--network", "none", "localhost/web:1"]);
+        shell.refused(&["image", "rm", "localhost/web:1"], "container `web` is declared with it");
+        // The other name is nobody's.
+        shell.ok(&["image", "rm", "localhost/web:other"]);
+        shell.refused(&["image", "rm", &one], "container `web`");
+        let forced = shell.ok(&["image", "rm", "-f", &one]);
+        assert_eq!(forced.stdout, "Untagged: localhost/web:1\n");
+        assert!(forced.stderr.contains("stays while web uses it"), "{}", forced.stderr);
+        assert_eq!(shell.count("state/layers"), 2);
+        let row = shell.json(&["image", "ls", "--filter", "dangling=true"])[0].take();
+        assert_eq!(row["used_by"][0], "web");
+        shell.ok(&["image", "prune", "-a"]);
+        assert_eq!(shell.count("state/layers"), 2, "what a container was made of is never pruned");
+        shell.ok(&["rm", "web"]);
+        let pruned = shell.ok(&["image", "prune"]).stdout;
+        assert!(pruned.starts_with(&format!("{}: it has no name and no container uses it\n", &one[..12])), "{pruned}");
+        assert!(pruned.ends_with("Total reclaimed space: 8B\n"), "{pruned}");
+        assert_eq!((shell.count("state/layers"), shell.host.leftovers().len()), (0, 0));
+    });
+}
+
+#[test]
+fn images_are_chosen_by_filters() {
+    Shell::with(|shell| {
+        let (one, two) = (make(shell, "one"), make(shell, "two"));
+        shell.ok(&["image", "tag", &one, "nginx:1.27"]);
+        shell.ok(&["image", "tag", &two, "localhost/shop/web"]);
+        let chosen = |filter: &str| {
+            let rows = shell.json(&["image", "ls", "--filter", filter]);
+            rows.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()[7..].to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen("reference=nginx:1.*"), [one.as_str()]);
+        assert_eq!(chosen("reference=*/shop/*"), [two.as_str()]);
+        assert_eq!(chosen("label=of=amd64").len(), 2);
+        assert!(chosen("label=of=arm64").is_empty());
+        assert!(chosen("dangling=true").is_empty());
+        assert_eq!(shell.run(&["image", "ls", "--filter", "color=red"]).code, 64);
+        shell.refused(&["image", "ls", "--filter", "before=nginx:1.27"], "is not known");
+        // What both begin with is nobody's name; more digits decide.
+        let common = one.chars().zip(two.chars()).take_while(|(a, b)| a == b).count();
+        match common {
+            0 => drop(shell.refused(&["image", "inspect", "g"], "there is no image `g`")),
+            common => {
+                let both = shell.refused(&["image", "inspect", &one[..common]], "is the beginning of 2 images").stderr;
+                assert!(both.contains(&one) && both.contains(&two), "{both}");
+            }
+        }
+        assert_eq!(shell.id(&two[..common + 1]), two);
+        let history = shell.json(&["image", "history", "nginx:1.27"]);
+        assert_eq!((history.as_array().unwrap().len(), history[0]["size"].as_u64()), (2, Some(3)));
+    });
+}
+
+#[test]
+fn a_large_image_goes_in_a_moment() {
+    Shell::with(|shell| {
+        let names: Vec<String> = (0..5000).map(|number| format!("etc/{number}")).collect();
+        let files: Vec<_> = names.iter().map(|name| file(name, "some contents")).collect();
+        fs::write(shell.path("large.tar"), tar(&files)).unwrap();
+        let source = ImageSource::Rootfs(shell.path("large.tar"));
+        let image = shell.host.ensure(&source).unwrap();
+        let tree = shell.host.store.layer_path(&image.layers[0]);
+        assert_eq!(fs::read_dir(tree.join("etc")).unwrap().count(), 5000);
+        let begun = Instant::now();
+        shell.ok(&["image", "rm", image.id.hex()]);
+        let took = begun.elapsed();
+        assert!(!tree.exists());
+        // What is measured is that nothing waits for the files: `benches` has the figure for 57,000.
+        assert!(took.as_secs() < 5, "{took:?}");
+    });
+}

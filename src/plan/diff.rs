@@ -268,11 +268,12 @@ fn restart_policy(changes: &mut Changes, old: &RestartPolicy, new: &RestartPolic
 
 fn health(changes: &mut Changes, old: &Option<Healthcheck>, new: &Option<Healthcheck>) {
     let live = ChangeClass::Live;
-    let (Some(old), Some(new)) = (old, new) else {
-        return changes.option(live, "healthcheck", old, new);
-    };
-    let Healthcheck { probe, interval, timeout, retries, start_period, start_interval } = new;
-    changes.value(live, "healthcheck", &old.probe, probe);
+    let probe = |check: &Option<Healthcheck>| check.as_ref().map(|check| check.probe.clone());
+    changes.option(live, "healthcheck", &probe(old), &probe(new));
+    let Some(new) = new else { return };
+    // Of a check that is new, what differs from the timing that any has.
+    let old = old.clone().unwrap_or_else(|| Healthcheck::of(new.probe.clone()));
+    let Healthcheck { probe: _, interval, timeout, retries, start_period, start_interval } = new;
     changes.value(live, "healthcheck.interval", &old.interval, interval);
     changes.value(live, "healthcheck.timeout", &old.timeout, timeout);
     changes.value(live, "healthcheck.retries", &old.retries, retries);

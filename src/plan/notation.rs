@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::build::{BuildNetwork, BuildSpec};
 use crate::model::container::{CapabilitySet, Condition, FailureAction, RunState, UpdateOrder};
-use crate::model::health::{Healthcheck, Probe};
+use crate::model::health::Probe;
 use crate::model::image::{ImageSource, Pull};
 use crate::model::network::{Attachment, NetworkMode, Subnet};
 use crate::model::resources::Ulimit;
@@ -264,12 +264,6 @@ impl Notation for Probe {
             Probe::Tcp { port } => table([("tcp", Some(port.notation()))]),
             Probe::None => quoted("none"),
         }
-    }
-}
-
-impl Notation for Healthcheck {
-    fn notation(&self) -> String {
-        self.probe.notation()
     }
 }
 

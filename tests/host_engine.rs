@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
 
 use evenkeel::engine::error::EngineError;
 use evenkeel::engine::host::{Host, Settings};
@@ -23,7 +24,9 @@ use evenkeel::model::record::{Addresses, ContainerRecord, NetworkRecord, RECORD_
 use evenkeel::model::status::Phase;
 use evenkeel::model::units::{ByteSize, Timespan};
 use evenkeel::model::volume::{Access, Mount, VolumeSpec};
-use support::{OwnHost, eventually, on_a_host_of_its_own, run};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use support::{OwnHost, cgroup_of, eventually, on_a_host_of_its_own, run};
 
 /// A network, a volume and a web server, as records.
 struct Shop {
@@ -172,9 +175,7 @@ fn limits_change_while_the_process_runs_and_drift_is_seen() {
         assert_eq!(pid(&container), before);
         assert_eq!(container.limits, Some(shop.web.spec.resources.clone()));
 
-        let group = fs::read_to_string(format!("/proc/{before}/cgroup")).unwrap();
-        let path = group.lines().find_map(|line| line.split_once(":pids:")).expect("cgroup v1 with pids").1;
-        fs::write(format!("/sys/fs/cgroup/pids{path}/pids.max"), "77").unwrap();
+        fs::write(cgroup_of(before, "pids").join("pids.max"), "77").unwrap();
         assert_eq!(observe(own, &shop.web.id).limits.unwrap().pids, Some(77));
         shop.remove(own);
     });
@@ -188,7 +189,7 @@ fn a_monitor_that_was_killed_is_noticed_and_its_container_starts_anew() {
         let workload = pid(&observe(own, &shop.web.id));
         let stat = fs::read_to_string(format!("/proc/{workload}/status")).unwrap();
         let monitor = stat.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(monitor), nix::sys::signal::Signal::SIGKILL).unwrap();
+        kill(Pid::from_raw(monitor), Signal::SIGKILL).unwrap();
         eventually("the loss is seen", || matches!(observe(own, &shop.web.id).liveness, Liveness::Lost(_)));
         own.host.perform(&Action::StopContainer { id: shop.web.id.clone() }).unwrap();
         own.host.perform(&Action::StartContainer { id: shop.web.id.clone() }).unwrap();
@@ -197,6 +198,60 @@ fn a_monitor_that_was_killed_is_noticed_and_its_container_starts_anew() {
         assert_ne!(pid(&container), workload);
         shop.remove(own);
     });
+}
+
+/// A service may be killed in the middle of a start; the monitor goes on without it.
+#[test]
+fn a_start_that_is_under_way_is_seen_when_it_has_ended() {
+    on_a_host_of_its_own(|own| {
+        let shop = shop(own);
+        let (start, before): (Vec<_>, Vec<_>) =
+            shop.actions().into_iter().partition(|action| matches!(action, Action::StartContainer { .. }));
+        for action in before.iter().filter(|action| !matches!(action, Action::AwaitContainer { .. })) {
+            own.host.perform(action).unwrap();
+        }
+        let directory = own.host.paths().container_run(&shop.web.id);
+        let is_under_way =
+            || fs::read_to_string(directory.join("status.json")).is_ok_and(|status| status.contains("\"starting\""));
+        let signal = |signal| {
+            for process in processes_of(&directory) {
+                // One that has ended since needs no signal.
+                let _ = kill(process, signal);
+            }
+        };
+        std::thread::scope(|scope| {
+            loop {
+                let starting = scope.spawn(|| own.host.perform(&start[0]));
+                while !is_under_way() && !starting.is_finished() {}
+                signal(Signal::SIGSTOP);
+                if is_under_way() && !starting.is_finished() {
+                    break;
+                }
+                // Too late: once more.
+                signal(Signal::SIGCONT);
+                starting.join().unwrap().unwrap();
+                own.host.perform(&Action::StopContainer { id: shop.web.id.clone() }).unwrap();
+            }
+            let again = scope.spawn(|| own.host.perform(&start[0]));
+            let seen = scope.spawn(|| pid(&observe(own, &shop.web.id)));
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            assert!(!again.is_finished() && !seen.is_finished(), "nothing is known of a start that has not ended");
+            signal(Signal::SIGCONT);
+            again.join().unwrap().unwrap();
+            assert_eq!(seen.join().unwrap(), pid(&observe(own, &shop.web.id)));
+        });
+        shop.remove(own);
+    });
+}
+
+/// The monitor of a run directory, and what it has forked and not yet become another program.
+fn processes_of(directory: &Path) -> Vec<Pid> {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_of = |number: &i32| {
+        let line = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).nth(1) == Some(directory.as_os_str().as_encoded_bytes())
+    };
+    processes.filter(is_of).map(Pid::from_raw).collect()
 }
 
 fn own_mounts(own: &OwnHost) -> Vec<String> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{busybox_rootfs, eventually, in_a_network_of_its_own, run};
+use support::{busybox_rootfs, cgroup_of, eventually, in_a_network_of_its_own, run};
 
 const MANIFEST: &str = r#"
 project = "shop"
@@ -165,11 +165,8 @@ fn edits_are_applied_and_a_broken_manifest_changes_nothing() {
         let before = watched.pid();
         watched.edit(&MANIFEST.replace("restart = \"always\"", "restart = \"on-failure\"\nresources = { pids = 64 }"));
         eventually("the limit is set", || {
-            fs::read_to_string(format!("/proc/{before}/cgroup")).is_ok_and(|group| {
-                let path = group.lines().find_map(|line| line.split_once(":pids:")).map(|(_, path)| path.to_owned());
-                let limit = fs::read_to_string(format!("/sys/fs/cgroup/pids{}/pids.max", path.unwrap_or_default()));
-                limit.is_ok_and(|limit| limit.trim() == "64")
-            })
+            let limit = fs::read_to_string(cgroup_of(before as u32, "pids").join("pids.max"));
+            limit.is_ok_and(|limit| limit.trim() == "64")
         });
         assert_eq!(watched.pid(), before, "a live change touches no process");
 

@@ -160,7 +160,7 @@ fn look_at(
     missing: &BTreeSet<Digest>,
     records: &Records,
 ) -> Result<Looked, EngineError> {
-    let liveness = lifecycle::liveness(&host.surroundings(), &host.hierarchy, record)?;
+    let liveness = lifecycle::settled(&host.surroundings(), &host.hierarchy, record)?;
     let limits = match runs(&liveness) {
         true => Some(limits(host, record)?),
         false => None,

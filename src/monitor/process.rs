@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 use nix::sys::signal::SigSet;
 
 use super::error::MonitorError;
-use super::protocol::{Handshake, StartFailure, chain};
+use super::protocol::{FailureKind, Handshake, StartFailure, chain};
 use super::supervise::{FirstStart, Supervisor};
 use crate::sys::clone::{Copy, clone3, exit_now};
 use crate::sys::{descriptors, memory};
@@ -77,7 +77,11 @@ fn supervise(directory: PathBuf) -> Result<Vec<OsString>, MonitorError> {
     let supervisor = match Supervisor::open(directory) {
         Ok(supervisor) => supervisor,
         Err(error) => {
-            tell(&Handshake::Failed(StartFailure::other(&error)));
+            let kind = match error {
+                MonitorError::Busy { .. } => FailureKind::Busy,
+                _ => FailureKind::Other,
+            };
+            tell(&Handshake::Failed(StartFailure { kind, message: chain(&error), hint: None }));
             return Ok(Vec::new());
         }
     };
@@ -87,7 +91,7 @@ fn supervise(directory: PathBuf) -> Result<Vec<OsString>, MonitorError> {
         FirstStart::Failed(failure) => tell(&Handshake::Failed(failure)),
         FirstStart::Stopped => {
             let message = "the container was stopped before it had started".to_owned();
-            let kind = super::protocol::FailureKind::Other;
+            let kind = FailureKind::Other;
             tell(&Handshake::Failed(StartFailure { kind, message, hint: None }));
         }
     })

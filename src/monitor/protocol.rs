@@ -130,6 +130,8 @@ pub enum FailureKind {
     UserNotFound,
     /// The container's configuration asks for what this host or this version cannot do.
     Unsupported,
+    /// Another monitor works for this container.
+    Busy,
     #[serde(other)]
     Other,
 }

@@ -94,6 +94,22 @@ pub fn run(command: &[&str]) -> String {
     text
 }
 
+/// The directory of a process's cgroup: that of `controller` with version 1, its only one with version 2.
+pub fn cgroup_of(pid: u32, controller: &str) -> PathBuf {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let of = |controller: &str| {
+        let fields = groups.lines().map(|line| line.splitn(3, ':'));
+        let paths = fields
+            .filter(|fields| fields.clone().nth(1).is_some_and(|all| all.split(',').any(|one| one == controller)));
+        paths.filter_map(|mut fields| fields.nth(2)).next()
+    };
+    match (of(controller), of("")) {
+        (Some(path), _) => Path::new("/sys/fs/cgroup").join(controller).join(path.trim_start_matches('/')),
+        (None, Some(path)) => Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/')),
+        (None, None) => panic!("process {pid} is in no cgroup:\n{groups}"),
+    }
+}
+
 /// Waits until `holds`, with a deadline.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);

@@ -24,6 +24,7 @@ use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, Refused};
 use crate::model::status::Phase;
 use crate::monitor::logs::{Reader, Selection};
+use crate::monitor::protocol::FailureKind;
 use crate::monitor::{self, MonitorError};
 use crate::runtime::cgroup::{self, Hierarchy};
 
@@ -31,18 +32,23 @@ use crate::runtime::cgroup::{self, Hierarchy};
 /// server) does not end at all.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a start that is under way is waited for. It takes milliseconds; one that hangs (a dead NFS server below a
+/// mount) is taken for what it is, and the monitor goes on with it.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How many lines of a failed container's log are remembered, and how much of each.
 const LAST_WORDS: usize = 3;
 const LONGEST_LINE: usize = 200;
 
-/// Starts the monitor of a container whose network is in place. `Ok` when one runs already.
+/// Starts the monitor of a container whose network is in place. `Ok` when one runs already, also one whose start
+/// somebody began and did not live to see.
 pub fn start(
     on: &Surroundings<'_>,
     hierarchy: &Hierarchy,
     record: &ContainerRecord,
     monitor_binary: &Path,
 ) -> Result<(), EngineError> {
-    match liveness(on, hierarchy, record)? {
+    match settled(on, hierarchy, record)? {
         Liveness::Monitored(_) => return Ok(()),
         Liveness::Lost(_) => clean_up(on, hierarchy, record)?,
         Liveness::Absent | Liveness::Ended(_) => {}
@@ -53,6 +59,11 @@ pub fn start(
     let shelter = cgroup::shelter(hierarchy, &oci::monitors_path(on.tag))
         .map_err(|source| EngineError::Cgroups { source: Box::new(source) })?;
     let started = monitor::spawn(monitor_binary, &prepared.directory, shelter.as_deref());
+    if matches!(&started, Err(MonitorError::Start(failure)) if failure.kind == FailureKind::Busy)
+        && matches!(settled(on, hierarchy, record)?, Liveness::Monitored(_))
+    {
+        return Ok(());
+    }
     started.map(drop).map_err(|source| EngineError::Start { name: record.full_name(), source: Box::new(source) })
 }
 
@@ -224,6 +235,24 @@ pub fn liveness(
         && cgroup::open(hierarchy, &oci::cgroup_path(on.tag, &record.id)).exists()
         && !stray::monitors(&directory)?.is_empty();
     Ok(if is_lost { Liveness::Lost(None) } else { said })
+}
+
+/// As [`liveness`], once a start that is under way has ended: whoever began it may have been killed in the middle of it,
+/// and the monitor goes on alone. What the start came to is known then, and a failed one is tried again.
+pub fn settled(
+    on: &Surroundings<'_>,
+    hierarchy: &Hierarchy,
+    record: &ContainerRecord,
+) -> Result<Liveness, EngineError> {
+    let deadline = Instant::now() + START_PATIENCE;
+    loop {
+        match liveness(on, hierarchy, record)? {
+            Liveness::Monitored(status) if status.phase == Phase::Starting && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            found => return Ok(found),
+        }
+    }
 }
 
 fn failed(operation: &'static str, record: &ContainerRecord) -> impl Fn(MonitorError) -> EngineError {

@@ -8,117 +8,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{busybox_rootfs, eventually, in_a_network_of_its_own, run};
-
-/// A directory to work in, on a host of its own.
-struct Shell {
-    directory: tempfile::TempDir,
-}
-
-impl Shell {
-    /// Runs a test in a network namespace of its own, and takes everything down afterwards.
-    fn with(test: impl FnOnce(&Shell) + Send) {
-        in_a_network_of_its_own(|| test(&Shell::here()));
-    }
-
-    /// A state root of its own in the network namespace of the calling thread.
-    fn here() -> Shell {
-        let directory = tempfile::Builder::new().prefix("evenkeel-cli-test").tempdir().unwrap();
-        busybox_rootfs(&directory.path().join("rootfs"));
-        Shell { directory }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-    }
-
-    /// The manifest of the default name: `project = "shop"`, an image `box`, and this.
-    fn manifest(&self, text: &str) {
-        self.write("evenkeel.toml", &format!("project = \"shop\"\n[images.box]\nrootfs = \"rootfs\"\n{text}"));
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
-        command.args(arguments).current_dir(self.directory.path()).env_clear().stdin(Stdio::null());
-        command.env("EVENKEEL_ROOT", self.path("root")).env("EVENKEEL_RUN", self.path("run"));
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Answer {
-        Answer::of(self.command(arguments).output().unwrap())
-    }
-
-    /// Runs it and expects it to succeed.
-    fn ok(&self, arguments: &[&str]) -> Answer {
-        let answer = self.run(arguments);
-        assert_eq!(answer.code, 0, "{arguments:?}: {answer:#?}");
-        answer
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        let mut with_json = arguments.to_vec();
-        with_json.push("--json");
-        serde_json::from_str(&self.ok(&with_json).stdout).unwrap()
-    }
-
-    /// What names on the host carry.
-    fn tag(&self) -> evenkeel::model::id::RootTag {
-        evenkeel::engine::host::tag(&self.path("root").canonicalize().unwrap())
-    }
-
-    fn pid(&self, name: &str) -> u64 {
-        self.json(&["ps", name])[0]["pid"].as_u64().expect("it runs")
-    }
-
-    fn plan_is_empty(&self) -> bool {
-        self.run(&["plan", "--detailed-exitcode"]).code == 0
-    }
-}
-
-/// Takes the project down, so that a test that failed leaves nothing behind either.
-impl Drop for Shell {
-    fn drop(&mut self) {
-        let answer = self.run(&["down", "--project", "shop", "--volumes", "--yes"]);
-        if !std::thread::panicking() {
-            assert_eq!(answer.code, 0, "{answer:#?}");
-            let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-            let here = self.directory.path().to_str().unwrap();
-            assert!(!mounts.contains(here), "mounts are left: {mounts}");
-            assert_eq!(fs::read_dir(self.path("root/containers")).map_or(0, Iterator::count), 0);
-            let cgroups =
-                run(&["find", "/sys/fs/cgroup", "-maxdepth", "2", "-name", &format!("evenkeel-{}", self.tag())]);
-            assert_eq!(cgroups, "");
-            assert!(!run(&["nft", "list", "tables"]).contains(&format!("evenkeel-{}", self.tag())));
-            assert!(!run(&["ip", "-o", "link"]).contains(&format!(": ek{}", self.tag())));
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Answer {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Answer {
-    fn of(output: Output) -> Answer {
-        Answer {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-}
+use support::shell::{Answer, Shell};
+use support::{eventually, run};
 
 /// A container that waits to be stopped, and obeys at once.
 const WEB: &str = r#"

@@ -7,120 +7,23 @@ mod support;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{busybox_rootfs, eventually, in_a_network_of_its_own};
+use support::eventually;
+use support::shell::{Answer, Shell};
 
 /// The image of every container here.
 const BOX: &str = "rootfs:./rootfs";
 
-struct Shell {
-    directory: tempfile::TempDir,
-}
-
-/// What a command said, and how it ended.
-#[derive(Debug)]
-struct Answer {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Answer {
-    fn of(output: Output) -> Answer {
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Answer { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-}
-
-impl Shell {
-    /// Runs a test on a host of its own, and sees that nothing of it is left.
-    fn with(test: impl FnOnce(&Shell) + Send) {
-        in_a_network_of_its_own(|| {
-            let directory = tempfile::Builder::new().prefix("evenkeel-run-test").tempdir().unwrap();
-            busybox_rootfs(&directory.path().join("rootfs"));
-            let shell = Shell { directory };
-            test(&shell);
-            let all = shell.ok(&["ps", "-aq"]).stdout;
-            let mut remove = vec!["rm", "-fv"];
-            remove.extend(all.lines());
-            if remove.len() > 2 {
-                shell.ok(&remove);
-            }
-            eventually("no container is left", || shell.entries("root/containers").is_empty());
-            eventually("no network is left", || shell.entries("root/networks").is_empty());
-            assert!(!support::run(&["ip", "-o", "link"]).contains("ek"), "no link is left");
-        });
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn entries(&self, directory: &str) -> Vec<String> {
-        let Ok(listed) = fs::read_dir(self.path(directory)) else { return Vec::new() };
-        listed.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
-        command.args(arguments).current_dir(self.directory.path()).env_clear().stdin(Stdio::null());
-        command.env("EVENKEEL_ROOT", self.path("root")).env("EVENKEEL_RUN", self.path("run"));
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Answer {
-        Answer::of(self.command(arguments).output().unwrap())
-    }
-
-    /// Runs it and expects it to succeed.
-    fn ok(&self, arguments: &[&str]) -> Answer {
-        let answer = self.run(arguments);
-        assert_eq!(answer.code, 0, "{arguments:?}: {answer:#?}");
-        answer
-    }
-
-    fn feed(&self, arguments: &[&str], input: &[u8]) -> Answer {
-        let mut command = self.command(arguments);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_vec();
-        let writer = std::thread::spawn(move || {
-            // Who does not read to the end is no failure of this side.
-            let _ = stdin.write_all(&input);
-        });
-        let answer = Answer::of(child.wait_with_output().unwrap());
-        writer.join().unwrap();
-        answer
-    }
-
-    /// A container that sleeps.
-    fn sleeper(&self, name: &str, options: &[&str]) {
-        let mut arguments = vec!["run", "-d", "--name", name];
-        arguments.extend(options);
-        arguments.extend([BOX, "sleep", "1000"]);
-        self.ok(&arguments);
-    }
-
-    fn inspect(&self, name: &str) -> Value {
-        serde_json::from_str::<Value>(&self.ok(&["inspect", name]).stdout).unwrap()[0].take()
-    }
-
-    fn pid(&self, name: &str) -> u64 {
-        self.inspect(name)["pid"].as_u64().unwrap_or_else(|| panic!("{name} runs: {:#}", self.inspect(name)))
-    }
-
-    fn manifest(&self, text: &str) {
-        let text = format!("project = \"shop\"\n[images.box]\nrootfs = \"rootfs\"\n{text}");
-        fs::write(self.path("evenkeel.toml"), text).unwrap();
-    }
-
-    fn plan(&self) -> String {
-        self.ok(&["plan"]).stdout
-    }
+/// A container that sleeps.
+fn sleeper(shell: &Shell, name: &str, options: &[&str]) {
+    let mut arguments = vec!["run", "-d", "--name", name];
+    arguments.extend(options);
+    arguments.extend([BOX, "sleep", "1000"]);
+    shell.ok(&arguments);
 }
 
 #[test]
@@ -314,7 +217,7 @@ fn volumes_environment_and_limits_reach_the_kernel() {
         let data = shell.path("root/volumes/_.cache/data/x");
         assert_eq!(fs::read_to_string(&data).unwrap(), "kept\n", "a named volume stays");
 
-        shell.sleeper("limited", &["-m", "64m", "--pids-limit", "20", "--ulimit", "nofile=100:200"]);
+        sleeper(shell, "limited", &["-m", "64m", "--pids-limit", "20", "--ulimit", "nofile=100:200"]);
         let limits = |pid: u64| fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
         let files = limits(shell.pid("limited"));
         let files = files.lines().find(|line| line.starts_with("Max open files")).unwrap();
@@ -336,7 +239,7 @@ fn volumes_environment_and_limits_reach_the_kernel() {
 #[test]
 fn names_are_found_by_prefix_resolved_and_changed() {
     Shell::with(|shell| {
-        shell.sleeper("one", &[]);
+        sleeper(shell, "one", &[]);
         let id = shell.ok(&["run", "-d", "--name", "two", BOX, "sleep", "1000"]).stdout.trim().to_owned();
         let taken = shell.run(&["run", "--name", "one", BOX, "true"]);
         assert!(taken.code == 125 && taken.stderr.contains("taken by container one"), "{taken:?}");
@@ -373,7 +276,7 @@ fn a_container_lives_by_hand() {
         let refused = shell.run(&["kill", "job"]);
         assert!(refused.code == 1 && refused.stderr.contains("does not run"), "{refused:?}");
 
-        shell.sleeper("sleeper", &[]);
+        sleeper(shell, "sleeper", &[]);
         shell.ok(&["pause", "sleeper"]);
         assert_eq!(shell.inspect("sleeper")["state"], "paused");
         shell.ok(&["unpause", "sleeper"]);
@@ -386,7 +289,7 @@ fn a_container_lives_by_hand() {
 #[test]
 fn what_is_declared_and_what_is_run_leave_each_other_alone() {
     Shell::with(|shell| {
-        shell.sleeper("mine", &["-p", "18081:80"]);
+        sleeper(shell, "mine", &["-p", "18081:80"]);
         let pid = shell.pid("mine");
         shell.manifest("[containers.web]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\nports = { 18082 = 80 }\n");
         shell.ok(&["apply"]);
@@ -410,7 +313,7 @@ fn what_is_declared_and_what_is_run_leave_each_other_alone() {
         let taken = shell.run(&["start", "mine"]);
         assert!(taken.code != 0 && taken.stderr.contains("of project shop"), "{taken:?}");
         shell.ok(&["rm", "mine"]);
-        shell.sleeper("mine", &[]);
+        sleeper(shell, "mine", &[]);
         assert_ne!(shell.pid("mine"), pid);
         let pid = shell.pid("mine");
         shell.ok(&["down", "--yes"]);
@@ -452,7 +355,7 @@ fn files_are_copied_as_docker_does() {
         fs::create_dir_all(shell.path("tree/sub")).unwrap();
         fs::write(shell.path("tree/sub/file"), "text\n").unwrap();
         std::os::unix::fs::chown(shell.path("tree/sub/file"), Some(1000), Some(1000)).unwrap();
-        shell.sleeper("box", &["-v", "data:/data"]);
+        sleeper(shell, "box", &["-v", "data:/data"]);
         shell.ok(&["stop", "-t", "0", "box"]);
         // The same, stopped and running; volumes are seen either way.
         for round in ["stopped", "running"] {
@@ -549,7 +452,7 @@ fn a_copy_executes_nothing_of_the_container() {
         }
         fs::create_dir_all(shell.path("rootfs/usr/bin")).unwrap();
         fs::write(shell.path("rootfs/usr/bin/tar"), "#!/bin/sh\ntouch /tmp/executed\n").unwrap();
-        shell.sleeper("hostile", &[]);
+        sleeper(shell, "hostile", &[]);
         let traced = Command::new("strace")
             .args(["-f", "-qq", "-e", "trace=execve,execveat,chroot,setns,openat,open", "-o", "trace"])
             .arg(env!("CARGO_BIN_EXE_evenkeel"))
@@ -757,7 +660,7 @@ fn a_terminal_is_left_by_the_keys_that_were_chosen() {
 #[test]
 fn a_further_process_is_left_to_itself() {
     Shell::with(|shell| {
-        shell.sleeper("box", &[]);
+        sleeper(shell, "box", &[]);
         fs::write(shell.path("variables"), "A=1\nB=from the file\n").unwrap();
         let script = "echo $A-$B > /tmp/said; exec sleep 2000";
         let begun = Instant::now();
@@ -772,7 +675,7 @@ fn a_further_process_is_left_to_itself() {
 #[test]
 fn lists_are_narrowed_and_logs_cut() {
     Shell::with(|shell| {
-        shell.sleeper("one", &["-l", "kind=a", "-l", "size=1"]);
+        sleeper(shell, "one", &["-l", "kind=a", "-l", "size=1"]);
         shell.run(&[
             "run",
             "--name",

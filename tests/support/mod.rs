@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 pub mod oci;
+pub mod shell;
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -237,6 +237,37 @@ fn volumes_environment_and_limits_reach_the_kernel() {
 }
 
 #[test]
+fn what_is_listed_is_what_was_asked_for() {
+    Shell::with(|shell| {
+        sleeper(shell, "first", &["--label", "tier=web"]);
+        sleeper(shell, "second", &[]);
+        shell.ok(&["exec", "second", "dd", "if=/dev/zero", "of=/tmp/file", "bs=1000", "count=3"]);
+        shell.ok(&["exec", "second", "ln", "/tmp/file", "/tmp/other"]);
+        shell.ok(&["run", "--name", "ended", BOX, "true"]);
+        let listed = |options: &[&str]| shell.ok(&[&["ps"], options].concat()).stdout;
+        assert_eq!(
+            listed(&["--format", r"{{.Names}}\t{{.State}}\t{{.Labels}}"]),
+            "first\trunning\ttier=web\nsecond\trunning\t\n"
+        );
+        let names = "{{.Names}}";
+        assert_eq!(listed(&["-l", "--format", names]), "ended\n");
+        assert_eq!(listed(&["-n", "2", "--format", names]), "ended\nsecond\n");
+        assert_eq!(listed(&["-n", "1", "--filter", "label=tier", "--format", names]), "first\n");
+        assert_eq!(listed(&["--format", "table {{.Image}} {{.Names}}", "first"]).lines().next(), Some("IMAGE NAMES"));
+        assert_eq!(shell.json(&["ps", "-s", "second"])[0]["size_bytes"], 3000, "a file with two names is one");
+        assert!(listed(&["-s", "second"]).contains("2.9KiB"), "{}", listed(&["-s", "second"]));
+        let refused = shell.run(&["ps", "--format", "{{.Nmaes}}"]);
+        assert!(refused.code == 64 && refused.stderr.contains("{{.Names}}"), "{refused:?}");
+
+        let processes = shell.ok(&["top", "first", "-o", "pid,comm"]).stdout;
+        let words: Vec<&str> = processes.split_whitespace().collect();
+        assert_eq!(words, ["PID", "NAME", &shell.pid("first").to_string(), "sleep"]);
+        let refused = shell.run(&["top", "first", "-o", "pid,colour"]);
+        assert!(refused.code == 64 && refused.stderr.contains("colour"), "{refused:?}");
+    });
+}
+
+#[test]
 fn names_are_found_by_prefix_resolved_and_changed() {
     Shell::with(|shell| {
         sleeper(shell, "one", &[]);

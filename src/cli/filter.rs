@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::ps::Row;
+use super::ps::{self, Row};
 use crate::model::health::Health;
 use crate::model::record::ContainerRecord;
 
@@ -93,8 +93,7 @@ impl Filter {
                 let written = crate::model::image::normalize_reference(value);
                 row.image == value || written.is_ok_and(|reference| reference == row.image)
             }
-            // A state is one word in JSON.
-            Key::Status => serde_json::to_value(&row.state).is_ok_and(|state| state == value),
+            Key::Status => ps::state_word(&row.state) == value,
             Key::Health => value == health(row.health),
         }
     }

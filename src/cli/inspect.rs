@@ -72,15 +72,18 @@ struct Places {
 pub fn run(arguments: &InspectArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let inventory = Inventory::read(context.paths.clone())?;
     let chosen = select::many(inventory.records(), &arguments.names, &|| context.tie_break())?;
-    let documents = chosen
-        .into_iter()
-        .map(|record| document(record, &inventory.liveness(record)?, context))
-        .collect::<Result<Vec<_>, Failure>>()?;
+    let documents =
+        chosen.into_iter().map(|record| document(record, &inventory, context)).collect::<Result<Vec<_>, Failure>>()?;
     output.document(&documents)?;
     Ok(Exit::Done)
 }
 
-fn document<'a>(record: &'a ContainerRecord, liveness: &Liveness, context: &Context) -> Result<Document<'a>, Failure> {
+fn document<'a>(
+    record: &'a ContainerRecord,
+    inventory: &Inventory,
+    context: &Context,
+) -> Result<Document<'a>, Failure> {
+    let liveness = &inventory.liveness(record)?;
     let paths = &context.paths;
     let tag = engine::host::tag(&paths.root);
     let mut networks = Vec::new();
@@ -104,7 +107,7 @@ fn document<'a>(record: &'a ContainerRecord, liveness: &Liveness, context: &Cont
         cgroup: engine::cgroup_path(&tag, &record.id),
     };
     Ok(Document {
-        row: ps::row(record, liveness, SystemTime::now()),
+        row: ps::row(record, liveness, inventory.created(record), SystemTime::now()),
         health_log: health_log(liveness),
         networks,
         image_on_host: Store::new(&paths.root).find(&record.spec.image)?,

@@ -61,6 +61,7 @@ mod status;
 mod stop;
 mod streams;
 mod table;
+mod template;
 mod terminal;
 mod top;
 mod update;

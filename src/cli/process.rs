@@ -14,6 +14,9 @@ pub struct Process {
     pub state: char,
     pub ticks: u64,
     pub memory: u64,
+    /// At most 15 bytes, as the process names itself (prctl(2), PR_SET_NAME).
+    pub name: String,
+    /// With its arguments.
     pub command: String,
 }
 
@@ -43,17 +46,21 @@ fn parse(pid: u32, stat: &str, status: &str, command: &[u8]) -> Option<Process> 
         state: field(3)?.chars().next()?,
         ticks: field(14)?.parse::<u64>().ok()? + field(15)?.parse::<u64>().ok()?,
         memory: kibibytes.unwrap_or(0_u64) * 1024,
+        name: printable(name),
         command: match words(command) {
-            empty if empty.is_empty() => format!("[{name}]"),
+            empty if empty.is_empty() => format!("[{}]", printable(name)),
             words => words,
         },
     })
 }
 
-/// The arguments of a process, NUL-terminated, as one line that no terminal takes for a command.
+/// The arguments of a process, NUL-terminated, as one line.
 fn words(command: &[u8]) -> String {
-    let command = command.strip_suffix(b"\0").unwrap_or(command);
-    let text = String::from_utf8_lossy(command);
+    printable(&String::from_utf8_lossy(command.strip_suffix(b"\0").unwrap_or(command)))
+}
+
+/// What no terminal takes for a command.
+fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -86,6 +93,7 @@ mod tests {
         let process = parse(7, stat, status, b"sleep\x0010\0").unwrap();
         assert_eq!((process.parent, process.inner_pid, process.uid, process.state), (1, 1, 33, 'S'));
         assert_eq!((process.ticks, process.memory, process.command.as_str()), (42, 12 * 1024, "sleep 10"));
+        assert_eq!(process.name, "a) b (c)");
         assert_eq!(parse(7, stat, status, b"").unwrap().command, "[a) b (c)]");
     }
 

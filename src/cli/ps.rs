@@ -1,5 +1,6 @@
 //! `evenkeel ps`: the containers of this state root and how they are.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
@@ -12,7 +13,9 @@ use super::failure::{Exit, Failure};
 use super::filter::{self, FILTER_HELP, Filter};
 use super::inventory::Inventory;
 use super::output::{Format, Output};
+use super::stats::bytes;
 use super::table::Table;
+use super::template::{Field, Template};
 use super::{phrase, select};
 use crate::model::actual::Liveness;
 use crate::model::health::Health;
@@ -38,6 +41,33 @@ pub struct PsArguments {
     /// Only the ids, one a line
     #[arg(long, short)]
     quiet: bool,
+
+    /// Only the N that were created last, newest first, also those that have ended
+    #[arg(long, short = 'n', value_name = "N", conflicts_with = "latest")]
+    last: Option<usize>,
+
+    /// Only the one that was created last, also if it has ended
+    #[arg(long, short)]
+    latest: bool,
+
+    /// With the bytes that each has written beside its image and its volumes
+    #[arg(long, short)]
+    size: bool,
+
+    /// As a template says, in Docker's words: '{{.Names}}: {{.Status}}', or 'table {{.ID}}\t{{.Image}}' for columns.
+    /// ID, Names, Image, State, Status, Ports, Labels, CreatedAt and Size are known
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
+    format: Option<Template>,
+}
+
+impl PsArguments {
+    fn last(&self) -> Option<usize> {
+        if self.latest { Some(1) } else { self.last }
+    }
+
+    fn wants_size(&self) -> bool {
+        self.size || self.format.as_ref().is_some_and(|template| template.has(Field::Size))
+    }
 }
 
 /// One container as `--json` shows it.
@@ -53,6 +83,7 @@ pub struct Row<'a> {
     pub state: State,
     pub health: Option<Health>,
     pid: Option<u32>,
+    created_at: Option<String>,
     started_at: Option<String>,
     finished_at: Option<String>,
     exit_code: Option<u8>,
@@ -62,6 +93,11 @@ pub struct Row<'a> {
     error: Option<String>,
     addresses: Vec<IpAddr>,
     ports: &'a BTreeMap<HostPort, u16>,
+    /// Only where it was asked for: it means a look at every file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_bytes: Option<u64>,
+    #[serde(skip)]
+    labels: &'a BTreeMap<String, String>,
 }
 
 /// The phase of a container that has one, and the two ways of having none.
@@ -88,42 +124,55 @@ pub fn run(arguments: &PsArguments, context: &Context, output: &Output) -> Resul
         let named = arguments.all
             || !arguments.names.is_empty()
             || !arguments.filter.is_empty()
+            || arguments.last().is_some()
             || record.project.project().is_some();
         Ok::<_, Failure>(named || matches!(inventory.liveness(record)?, Liveness::Monitored(_) | Liveness::Lost(_)))
     };
     let shown = chosen.into_iter().map(|record| Ok(is_shown(&record)?.then_some(record)));
     let chosen: Vec<_> = shown.collect::<Result<Vec<_>, Failure>>()?.into_iter().flatten().collect();
     let now = SystemTime::now();
-    let mut fitting = Vec::new();
+    let mut rows = Vec::new();
     for record in chosen {
-        if filter::fits(&arguments.filter, record, &row(record, &inventory.liveness(record)?, now)) {
-            fitting.push(record);
+        let created = inventory.created(record);
+        let row = row(record, &inventory.liveness(record)?, created, now);
+        if filter::fits(&arguments.filter, record, &row) {
+            rows.push((created, record, row));
         }
     }
-    let chosen = fitting;
-    if arguments.quiet {
-        return ids(&chosen, output);
+    if let Some(last) = arguments.last() {
+        rows.sort_by_key(|(created, ..)| Reverse(*created));
+        rows.truncate(last);
     }
-    let rows = chosen
-        .into_iter()
-        .map(|record| Ok(row(record, &inventory.liveness(record)?, now)))
-        .collect::<Result<Vec<_>, Failure>>()?;
-    match output.format() {
-        Format::Json => output.document(&rows)?,
-        Format::Text => output.text(&table(&rows))?,
+    if arguments.wants_size() {
+        for (_, record, row) in &mut rows {
+            let failed = |error| Failure::new(format!("cannot look at the files of `{}`: {error}", record.full_name()));
+            row.size_bytes = Some(inventory.written(record).map_err(failed)?);
+        }
     }
-    Ok(Exit::Done)
-}
-
-fn ids(chosen: &[&ContainerRecord], output: &Output) -> Result<Exit, Failure> {
-    match output.format() {
-        Format::Json => output.document(&chosen.iter().map(|record| &record.id).collect::<Vec<_>>())?,
-        Format::Text => output.text(&chosen.iter().map(|record| format!("{}\n", record.id)).collect::<String>())?,
+    let rows: Vec<Row<'_>> = rows.into_iter().map(|(.., row)| row).collect();
+    match (output.format(), &arguments.format) {
+        _ if arguments.quiet => return ids(&rows, output),
+        (Format::Json, _) => output.document(&rows)?,
+        (Format::Text, None) => output.text(&table(&rows, arguments.size))?,
+        (Format::Text, Some(template)) => output.text(&template.render(&rows, cell))?,
     }
     Ok(Exit::Done)
 }
 
-pub fn row<'a>(record: &'a ContainerRecord, liveness: &Liveness, now: SystemTime) -> Row<'a> {
+fn ids(rows: &[Row<'_>], output: &Output) -> Result<Exit, Failure> {
+    match output.format() {
+        Format::Json => output.document(&rows.iter().map(|row| row.id).collect::<Vec<_>>())?,
+        Format::Text => output.text(&rows.iter().map(|row| format!("{}\n", row.id)).collect::<String>())?,
+    }
+    Ok(Exit::Done)
+}
+
+pub fn row<'a>(
+    record: &'a ContainerRecord,
+    liveness: &Liveness,
+    created: Option<SystemTime>,
+    now: SystemTime,
+) -> Row<'a> {
     let (state, status) = match liveness {
         Liveness::Absent => (State::Created, None),
         Liveness::Lost(status) => (State::Lost, status.as_ref()),
@@ -140,6 +189,7 @@ pub fn row<'a>(record: &'a ContainerRecord, liveness: &Liveness, now: SystemTime
         state,
         health: status.and_then(|status| status.health.as_ref()).map(|health| health.health),
         pid: status.and_then(|status| status.pid).filter(|_| matches!(liveness, Liveness::Monitored(_))),
+        created_at: created.map(timestamp),
         started_at: of(|status| status.started_at),
         finished_at: of(|status| status.finished_at),
         exit_code: status.and_then(|status| status.exit).map(HowItEnded::code),
@@ -154,6 +204,8 @@ pub fn row<'a>(record: &'a ContainerRecord, liveness: &Liveness, now: SystemTime
             .flatten()
             .collect(),
         ports: &record.spec.ports,
+        size_bytes: None,
+        labels: &record.spec.labels,
     }
 }
 
@@ -161,19 +213,39 @@ pub fn timestamp(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-fn table(rows: &[Row<'_>]) -> String {
-    let mut table = Table::new(&["NAME", "IMAGE", "STATUS", "PORTS", "ID"]);
+fn table(rows: &[Row<'_>], with_size: bool) -> String {
+    let size = with_size.then_some(Field::Size);
+    let fields = [Field::Names, Field::Image, Field::Status, Field::Ports, Field::Id].into_iter().chain(size);
+    let mut table = Table::new(&["NAME", "IMAGE", "STATUS", "PORTS", "ID", "SIZE"][..5 + usize::from(with_size)]);
     for row in rows {
-        let ports: Vec<_> = row.ports.iter().map(|(host, inside)| format!("{host}->{inside}")).collect();
-        table.row(vec![
-            row.project.map_or_else(|| row.name.to_string(), |project| format!("{project}/{}", row.name)),
-            familiar(&row.image).to_owned(),
-            format!("{}{}{:#}", colour(row), row.status, colour(row)),
-            ports.join(", "),
-            row.id.to_string(),
-        ]);
+        let coloured = |field| match field {
+            Field::Status => format!("{}{}{:#}", colour(row), row.status, colour(row)),
+            field => cell(row, field),
+        };
+        table.row(fields.clone().map(coloured).collect());
     }
     table.render()
+}
+
+fn cell(row: &Row<'_>, field: Field) -> String {
+    let ports = row.ports.iter().map(|(host, inside)| format!("{host}->{inside}"));
+    let labels = row.labels.iter().map(|(key, value)| format!("{key}={value}"));
+    match field {
+        Field::Id => row.id.to_string(),
+        Field::Names => row.project.map_or_else(|| row.name.to_string(), |project| format!("{project}/{}", row.name)),
+        Field::Image => familiar(&row.image).to_owned(),
+        Field::State => state_word(&row.state),
+        Field::Status => row.status.clone(),
+        Field::Ports => ports.collect::<Vec<_>>().join(", "),
+        Field::Labels => labels.collect::<Vec<_>>().join(","),
+        Field::CreatedAt => row.created_at.clone().unwrap_or_default(),
+        Field::Size => row.size_bytes.map(bytes).unwrap_or_default(),
+    }
+}
+
+/// A state is one word in JSON.
+pub fn state_word(state: &State) -> String {
+    serde_json::to_value(state).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// `nginx:1.27` for `docker.io/library/nginx:1.27`: what people write.

@@ -1,5 +1,6 @@
 //! `evenkeel top`: the processes of containers.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -22,6 +23,89 @@ pub struct TopArguments {
     /// Only these containers; all that run when none is named
     #[arg(value_name = "NAME")]
     names: Vec<String>,
+
+    /// Only these columns, named as ps(1) does: container, pid, nspid, ppid, uid, s, time, rss, comm, args
+    #[arg(short = 'o', long, value_name = "COLUMN,..", value_delimiter = ',')]
+    columns: Vec<Column>,
+}
+
+/// A column of the table. Where ps(1) has it, under that name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Container,
+    Pid,
+    InnerPid,
+    Parent,
+    Uid,
+    State,
+    Time,
+    Memory,
+    Name,
+    Command,
+}
+
+/// What is shown when nobody says which.
+const USUAL: [Column; 8] = [
+    Column::Container,
+    Column::Pid,
+    Column::InnerPid,
+    Column::Uid,
+    Column::State,
+    Column::Time,
+    Column::Memory,
+    Column::Command,
+];
+
+impl FromStr for Column {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Column, String> {
+        Ok(match word {
+            "container" => Column::Container,
+            "pid" => Column::Pid,
+            "nspid" => Column::InnerPid,
+            "ppid" => Column::Parent,
+            "uid" | "euid" => Column::Uid,
+            "s" | "state" | "stat" => Column::State,
+            "time" | "cputime" => Column::Time,
+            "rss" | "rssize" => Column::Memory,
+            "comm" | "ucmd" => Column::Name,
+            "args" | "cmd" | "command" => Column::Command,
+            _ => return Err("expected container, pid, nspid, ppid, uid, s, time, rss, comm or args".to_owned()),
+        })
+    }
+}
+
+impl Column {
+    fn heading(self) -> &'static str {
+        match self {
+            Column::Container => "CONTAINER",
+            Column::Pid => "PID",
+            Column::InnerPid => "INSIDE",
+            Column::Parent => "PARENT",
+            Column::Uid => "UID",
+            Column::State => "STATE",
+            Column::Time => "CPU",
+            Column::Memory => "MEMORY",
+            Column::Name => "NAME",
+            Column::Command => "COMMAND",
+        }
+    }
+
+    fn cell(self, row: &Row) -> String {
+        match self {
+            Column::Container => row.container.clone(),
+            Column::Pid => row.pid.to_string(),
+            Column::InnerPid => row.container_pid.to_string(),
+            Column::Parent => row.parent.to_string(),
+            Column::Uid => row.uid.to_string(),
+            Column::State => row.state.to_string(),
+            Column::Time => short(Duration::from_millis(row.cpu_milliseconds)),
+            Column::Memory => bytes(row.memory_bytes),
+            Column::Name => row.name.clone(),
+            Column::Command => row.command.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -35,6 +119,7 @@ struct Row {
     state: char,
     cpu_milliseconds: u64,
     memory_bytes: u64,
+    name: String,
     command: String,
 }
 
@@ -47,7 +132,8 @@ pub fn run(arguments: &TopArguments, context: &Context, output: &Output) -> Resu
     }
     match output.format() {
         Format::Json => output.document(&rows)?,
-        Format::Text => output.text(&table(&rows))?,
+        Format::Text if arguments.columns.is_empty() => output.text(&table(&rows, &USUAL))?,
+        Format::Text => output.text(&table(&rows, &arguments.columns))?,
     }
     Ok(Exit::Done)
 }
@@ -71,24 +157,15 @@ fn processes(record: &ContainerRecord, context: &Context, hierarchy: &Hierarchy)
         state: process.state,
         cpu_milliseconds: milliseconds(process.ticks),
         memory_bytes: process.memory,
+        name: process.name,
         command: process.command,
     };
     Ok(found.into_iter().map(row).collect())
 }
 
-fn table(rows: &[Row]) -> String {
-    let mut table = Table::new(&["CONTAINER", "PID", "INSIDE", "UID", "STATE", "CPU", "MEMORY", "COMMAND"]);
-    for row in rows {
-        table.row(vec![
-            row.container.clone(),
-            row.pid.to_string(),
-            row.container_pid.to_string(),
-            row.uid.to_string(),
-            row.state.to_string(),
-            short(Duration::from_millis(row.cpu_milliseconds)),
-            bytes(row.memory_bytes),
-            row.command.clone(),
-        ]);
-    }
+fn table(rows: &[Row], columns: &[Column]) -> String {
+    let headings: Vec<&str> = columns.iter().map(|column| column.heading()).collect();
+    let mut table = Table::new(&headings);
+    rows.iter().for_each(|row| table.row(columns.iter().map(|column| column.cell(row)).collect()));
     table.render()
 }

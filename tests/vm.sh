@@ -7,6 +7,7 @@
 # A payload is tests/vm/NAME/test.sh; without names all of them run that can. One line a check, and last the sum.
 # Not part of tests/all.sh: the test bed lies beside the repository, not in it. EVENKEEL_VM says where (../shared/vm).
 # EVENKEEL_BINARIES is a directory with the three programs; without it they are built for release.
+# EVENKEEL_VM_TESTS names the test programs of the payload `host`; without it all that need neither cargo nor a registry.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bed=${EVENKEEL_VM:-../shared/vm}
@@ -49,10 +50,12 @@ upgraded() {
 
 # The test programs that need neither cargo nor a registry, and where they look for the others.
 host_tests() {
-    local program
+    local program name wanted=()
+    for name in ${EVENKEEL_VM_TESTS:-host_runtime host_namespaces host_resources host_seccomp host_monitor host_engine host_network}; do
+        wanted+=(--test "$name")
+    done
     mkdir "$1/tests"
-    cargo test --no-run --locked --message-format json \
-        --test host_runtime --test host_namespaces |
+    cargo test --no-run --locked --message-format json "${wanted[@]}" |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | grep '/deps/host_' | sort -u >"$work/tests"
     while read -r program; do strip -o "$1/tests/$(basename "${program%-*}")" "$program"; done <"$work/tests"
     program=$(dirname "$(dirname "$(head -1 "$work/tests")")")

@@ -51,7 +51,7 @@ pub struct PsArguments {
     latest: bool,
 
     /// With the bytes that each has written beside its image and its volumes
-    #[arg(long, short)]
+    #[arg(long, short, conflicts_with = "quiet")]
     size: bool,
 
     /// As a template says, in Docker's words: '{{.Names}}: {{.Status}}', or 'table {{.ID}}\t{{.Image}}' for columns.

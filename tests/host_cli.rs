@@ -574,6 +574,54 @@ fn a_volume_that_is_a_disk_of_its_own_is_filled_from_the_image() {
 }
 
 #[test]
+fn nothing_that_is_removed_takes_the_files_of_a_disk_mounted_in_it() {
+    Shell::with(|shell| {
+        let web = "image = \"box\"\ncommand = [\"sleep\", \"1000\"]\nmounts = { \"/data\" = \"kept\" }\n";
+        shell.manifest(&format!("[volumes.kept]\n[containers.web]\n{web}"));
+        shell.ok(&["apply"]);
+        shell.ok(&["volume", "create", "free"]);
+        let free = shell.json(&["volume", "inspect", "free"])[0]["path"].as_str().unwrap().to_owned();
+        let kept = shell.path("root/volumes/shop.kept/data");
+        let trash = shell.path("root/trash/shop.old.1000000000/data");
+        let crumb = shell.path("root/volumes/.shop.crumb.1-1/data");
+        let disks = [&kept, &PathBuf::from(free), &trash, &crumb];
+        for disk in disks {
+            fs::create_dir_all(disk).unwrap();
+            run(&["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk.to_str().unwrap()]);
+            fs::create_dir(disk.join("sub")).unwrap();
+            fs::write(disk.join("sub/precious"), "still here").unwrap();
+        }
+        let tried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let refused = shell.run(&["volume", "rm", "free"]);
+            assert_ne!(refused.code, 0);
+            let said = |answer: &Answer, disk: &PathBuf| {
+                let mounted = format!("a file system is mounted on `{}`", disk.display());
+                let hint = format!("`umount {}` first", disk.display());
+                let told = format!("{}{}", answer.stdout, answer.stderr);
+                assert!(told.contains(&mounted) && told.contains(&hint), "{answer:#?}");
+            };
+            disks[1..].iter().for_each(|disk| said(&refused, disk));
+            let down = shell.run(&["down", "--volumes", "--yes"]);
+            assert_ne!(down.code, 0);
+            said(&down, &kept);
+            assert_eq!(shell.json(&["ps", "--all"]), serde_json::json!([]), "the rest goes");
+            for disk in disks {
+                assert_eq!(fs::read_to_string(disk.join("sub/precious")).unwrap(), "still here");
+            }
+        }));
+        for disk in disks {
+            run(&["umount", disk.to_str().unwrap()]);
+        }
+        tried.unwrap();
+        let down = shell.ok(&["down", "--volumes", "--yes"]);
+        assert!(!down.stderr.contains("mounted"), "{down:#?}");
+        shell.ok(&["volume", "rm", "free"]);
+        assert_eq!(fs::read_dir(shell.path("root/volumes")).unwrap().count(), 0);
+        assert!(!trash.exists());
+    });
+}
+
+#[test]
 fn a_terminal_that_is_closed_takes_nothing_with_it() {
     Shell::with(|shell| {
         shell.manifest(WEB);

@@ -1,9 +1,11 @@
 //! What can go wrong in the engine, by operation and subject.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+
+use super::removal;
 
 use crate::model::id::{ContainerId, NetworkId, VolumeKey};
 use crate::monitor::error::MonitorError;
@@ -113,6 +115,10 @@ impl EngineError {
             ),
             EngineError::Locked { .. } => Some("wait for it, or give --lock-timeout".into()),
             EngineError::NoImage(_) => Some("apply fetches it; with pull = \"never\" load it first".into()),
+            EngineError::File { source, .. } if removal::mounted(source).is_some() => {
+                let point = removal::mounted(source).unwrap_or(Path::new("")).display();
+                Some(format!("`umount {point}` first: what is on it stays there"))
+            }
             EngineError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room on the disk, then apply again: nothing half-made was kept".into())
             }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{At, EngineError};
+use super::removal;
 
 /// How much is done so that a write outlives a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +70,13 @@ pub(super) fn publish(aside: &Path, path: &Path) -> Result<(), EngineError> {
     sync_directory(parent(path))
 }
 
-/// Takes a directory out of sight at once, then deletes it. A crash in between leaves a dotted name.
+/// Takes a directory out of sight at once, then deletes it. A crash in between leaves a dotted name. One in which
+/// something is mounted stays where it is, whole.
 pub(super) fn remove_directory(path: &Path) -> Result<(), EngineError> {
+    match removal::ensure_unmounted(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        checked => checked.at("remove", path)?,
+    }
     let aside = beside(path);
     match fs::rename(path, &aside) {
         Ok(()) => {}
@@ -78,7 +84,7 @@ pub(super) fn remove_directory(path: &Path) -> Result<(), EngineError> {
         Err(error) => return Err(error).at("remove", path),
     }
     sync_directory(parent(path))?;
-    fs::remove_dir_all(&aside).at("remove", aside)
+    removal::remove_tree(&aside).at("remove", aside)
 }
 
 /// Removes a file. `Ok` when there is none.
@@ -89,14 +95,11 @@ pub(super) fn remove_file(path: &Path) -> Result<(), EngineError> {
     }
 }
 
-/// Deletes what crashes left in a directory of objects: the dotted names.
-pub(super) fn sweep(directory: &Path) -> Result<(), EngineError> {
-    for entry in entries(directory)? {
-        if !is_object(&entry) {
-            let removed = if entry.is_dir() { fs::remove_dir_all(&entry) } else { fs::remove_file(&entry) };
-            removed.at("remove", entry)?;
-        }
-    }
+/// Deletes what crashes left in a directory of objects: the dotted names. What cannot be deleted harms nobody: it stays,
+/// and why is pushed to `left`.
+pub(super) fn sweep(directory: &Path, left: &mut Vec<EngineError>) -> Result<(), EngineError> {
+    let crumbs = entries(directory)?.into_iter().filter(|entry| !is_object(entry));
+    left.extend(crumbs.filter_map(|crumb| removal::remove(&crumb).at("remove", crumb).err()));
     Ok(())
 }
 
@@ -164,7 +167,9 @@ mod tests {
         }
         remove_directory(&root.path().join("a")).unwrap();
         remove_directory(&root.path().join("a")).unwrap();
-        sweep(root.path()).unwrap();
+        let mut left = Vec::new();
+        sweep(root.path(), &mut left).unwrap();
+        assert!(left.is_empty(), "{left:?}");
         assert_eq!(entries(root.path()).unwrap(), [root.path().join("b")]);
     }
 

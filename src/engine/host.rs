@@ -3,11 +3,13 @@
 //! Every operation reads the records that it needs afresh: between two of them another process may have worked
 //! here, and a `kill -9` at any point leaves nothing but what the next run reads.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::container::await_condition::{await_condition, await_steadiness};
@@ -56,6 +58,8 @@ pub struct Host {
     monitor: PathBuf,
     progress: Box<dyn image::Progress + Send>,
     keep_removed: Duration,
+    /// What could not be removed, as it was told.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Host {
@@ -80,6 +84,7 @@ impl Host {
             monitor,
             progress: Box::new(image::Silent),
             keep_removed: volume::KEPT,
+            told: Mutex::default(),
         })
     }
 
@@ -100,19 +105,34 @@ impl Host {
     /// Takes the lock of the state root, and sweeps what a crash left half-made and what has expired.
     pub fn lock(&self, timeout: Duration) -> Result<Lock, EngineError> {
         let lock = lock::take(&self.paths.lock(), timeout)?;
-        self.sweep()?;
-        volume::expire(&self.paths, self.keep_removed, SystemTime::now())?;
+        let mut left = Vec::new();
+        self.sweep(&mut left)?;
+        volume::expire(&self.paths, self.keep_removed, SystemTime::now(), &mut left)?;
+        self.tell(&left);
         Ok(lock)
     }
 
+    /// Each thing that stays once, although `watch` comes by again and again.
+    fn tell(&self, left: &[EngineError]) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for error in left {
+            let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+            let mut text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+            text.extend(error.hint().map(|hint| format!("; {hint}")));
+            if told.insert(text.clone()) {
+                tracing::warn!("{text}");
+            }
+        }
+    }
+
     /// In a container's directories only what the engine itself writes: its monitor lives on, and may be writing.
-    fn sweep(&self) -> Result<(), EngineError> {
+    fn sweep(&self, left: &mut Vec<EngineError>) -> Result<(), EngineError> {
         let (containers, in_run) = (self.paths.containers(), self.paths.containers_run());
         for whole in [self.paths.volumes(), self.paths.networks()] {
-            files::sweep(&whole)?;
-            files::objects(&whole)?.iter().try_for_each(|object| files::sweep(object))?;
+            files::sweep(&whole, left)?;
+            files::objects(&whole)?.iter().try_for_each(|object| files::sweep(object, left))?;
         }
-        files::sweep(&containers)?;
+        files::sweep(&containers, left)?;
         for container in files::objects(&containers)? {
             files::sweep_beside(&paths::record(&container))?;
         }
@@ -120,7 +140,7 @@ impl Host {
             files::sweep_beside(&container.join(paths::run::LAUNCH))?;
             files::sweep_beside(&container.join(paths::run::CONFIG))?;
         }
-        files::sweep(&self.paths.names_directory())?;
+        files::sweep(&self.paths.names_directory(), left)?;
         self.end_builds()?;
         self.store.sweep().map_err(|source| EngineError::Images { source: Box::new(source) })
     }

@@ -2,7 +2,7 @@
 //!
 //! [`Engine`] is the one real seam of the project: [`host`] is a Linux host, and tests put a model in its place.
 //!
-//! * `records`, `files`, [`lock`]: what is on disk, and how it gets there whole.
+//! * `records`, `files`, `removal`, [`lock`]: what is on disk, how it gets there whole, and how it goes.
 //! * [`image`], `storage`, [`network`], `container`: the four kinds of objects.
 //! * [`transfer`]: files out of a container and into one.
 //! * `observe`: all of them at once, as [`Actual`].
@@ -27,6 +27,7 @@ pub mod network;
 mod observe;
 mod orphans;
 pub mod records;
+mod removal;
 mod storage;
 pub mod transfer;
 

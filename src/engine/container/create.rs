@@ -11,8 +11,8 @@ use super::etc;
 use crate::engine::error::{At, EngineError};
 use crate::engine::files::{self, Durability};
 use crate::engine::image::Store;
-use crate::engine::records;
 use crate::engine::storage::{view, volume};
+use crate::engine::{records, removal};
 use crate::model::id::VolumeKey;
 use crate::model::image::Image;
 use crate::model::paths::{self, Paths};
@@ -47,7 +47,7 @@ pub fn create(paths: &Paths, store: &Store, record: &ContainerRecord) -> Result<
             .and_then(|()| files::publish(&aside, &directory));
         if let Err(error) = made {
             // The error that matters is the first; a leftover is swept when the state root is opened.
-            let _ = fs::remove_dir_all(&aside);
+            let _ = removal::remove(&aside);
             return Err(error);
         }
         return Ok(());

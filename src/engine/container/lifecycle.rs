@@ -9,7 +9,6 @@
 //! Every step looks first at what is there, so each may be repeated after a crash at any point. The record goes
 //! last: as long as something of a container is on the host, a record names it.
 
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,6 +16,7 @@ use super::launch::{Surroundings, prepare};
 use super::{create, oci, stray};
 use crate::engine::error::{At, EngineError};
 use crate::engine::files::{self, Durability};
+use crate::engine::removal;
 use crate::model::actual::Liveness;
 use crate::model::id::ContainerId;
 use crate::model::launch::LAUNCH_VERSION;
@@ -180,10 +180,7 @@ fn last_words(logs: &Path) -> Result<Vec<String>, MonitorError> {
 
 pub fn remove_run_directory(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
     let run = paths.container_run(id);
-    match fs::remove_dir_all(&run) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", run),
-        _ => Ok(()),
-    }
+    removal::remove(&run).at("remove", run)
 }
 
 /// After a monitor died, or lost its run directory: ends what it left running and forgets its status.

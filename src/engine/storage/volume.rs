@@ -24,7 +24,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, RenameFlags};
@@ -33,7 +33,7 @@ use rustix::io::Errno;
 use super::{copy, view};
 use crate::engine::error::{At, EngineError};
 use crate::engine::files::{self, Durability};
-use crate::engine::records;
+use crate::engine::{records, removal};
 use crate::model::actual::Drift;
 use crate::model::id::VolumeKey;
 use crate::model::paths::{self, Paths};
@@ -88,11 +88,13 @@ fn is_anonymous(paths: &Paths, key: &VolumeKey) -> Result<bool, EngineError> {
     Ok(record.is_some_and(|record| record.spec.is_anonymous()))
 }
 
-/// Moves a directory to the trash, under a name of two words with a dot between them. `Ok` when there is none.
+/// Moves a directory to the trash, under a name of two words with a dot between them. `Ok` when there is none. One in
+/// which something is mounted stays: after the next boot its disk would be looked for where it was.
 pub fn discard(paths: &Paths, directory: &Path, name: &str, now: SystemTime) -> Result<(), EngineError> {
     if !directory.exists() {
         return Ok(());
     }
+    removal::ensure_unmounted(directory).at("remove", directory)?;
     files::create_directories(&paths.trash())?;
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut places = (seconds..).map(|seconds| paths.trash().join(format!("{name}.{seconds}")));
@@ -101,14 +103,15 @@ pub fn discard(paths: &Paths, directory: &Path, name: &str, now: SystemTime) -> 
     files::publish(directory, &place)
 }
 
-/// Deletes what has been in the trash for `kept` or longer. What has no such name is somebody else's and stays.
-pub fn expire(paths: &Paths, kept: Duration, now: SystemTime) -> Result<(), EngineError> {
-    files::sweep(&paths.trash())?;
-    for volume in files::objects(&paths.trash())? {
-        if removal_time(&volume).is_some_and(|removed| now.duration_since(removed).is_ok_and(|age| age >= kept)) {
-            files::remove_directory(&volume)?;
-        }
-    }
+/// Deletes what has been in the trash for `kept` or longer. What has no such name is somebody else's and stays. So does
+/// what cannot be deleted, and why is pushed to `left`: a disk that somebody mounted there stops no command.
+pub fn expire(paths: &Paths, kept: Duration, now: SystemTime, left: &mut Vec<EngineError>) -> Result<(), EngineError> {
+    files::sweep(&paths.trash(), left)?;
+    let has_expired = |volume: &PathBuf| {
+        removal_time(volume).is_some_and(|removed| now.duration_since(removed).is_ok_and(|age| age >= kept))
+    };
+    let expired = files::objects(&paths.trash())?.into_iter().filter(has_expired);
+    left.extend(expired.filter_map(|volume| files::remove_directory(&volume).err()));
     Ok(())
 }
 
@@ -165,7 +168,7 @@ pub fn fill(paths: &Paths, record: &VolumeRecord, root: BorrowedFd<'_>, target: 
         let copied = copy_out(root, target, &aside);
         if !matches!(copied, Ok(true)) {
             // Nothing to copy, or a failure that is reported: either way nothing half-made stays.
-            let _ = fs::remove_dir_all(&aside);
+            let _ = removal::remove(&aside);
             return copied.map(|_| ()).at("copy the image's files into the volume", &data);
         }
         if let Some(owner) = record.spec.owner {
@@ -211,17 +214,13 @@ fn move_in(image: &Path, data: &Path) -> io::Result<()> {
 /// made anew, for `image` is whole until all of it has arrived.
 fn move_over(image: &Path, data: &Path) -> io::Result<()> {
     let filling = data.join(FILLING);
-    let forget = || match fs::remove_dir_all(&filling) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    };
-    forget()?;
+    removal::remove(&filling)?;
     fs::create_dir(&filling)?;
     let (from, to) = (fs::File::open(image)?, fs::File::open(&filling)?);
     let copied = copy::copy_tree(from.as_fd(), to.as_fd()).and_then(|()| Ok(rustix::fs::syncfs(&to)?));
     let moved = copied.and_then(|()| move_entries(&filling, data));
     // Whatever became of it, the container shall not see it; the first error is the one to tell.
-    let forgotten = forget();
+    let forgotten = removal::remove(&filling);
     moved.and(forgotten)
 }
 
@@ -366,7 +365,7 @@ mod tests {
         for foreign in ["notes", "shop.data", ".shop.data.1800000000.1-1"] {
             fs::create_dir(paths.trash().join(foreign)).unwrap();
         }
-        expire(&paths, KEPT, removed + KEPT).unwrap();
+        expire(&paths, KEPT, removed + KEPT, &mut Vec::new()).unwrap();
         let left = ["notes", "shop.data", "shop.data.1800000001"].map(|name| paths.trash().join(name));
         assert_eq!(files::objects(&paths.trash()).unwrap(), left);
 
@@ -375,7 +374,7 @@ mod tests {
         assert_eq!(fs::read_to_string(paths.volume_data(&key).join("file")).unwrap(), "second");
         // A clock that was set back ages nothing.
         remove(&paths, &key, removed).unwrap();
-        expire(&paths, KEPT, removed - KEPT).unwrap();
+        expire(&paths, KEPT, removed - KEPT, &mut Vec::new()).unwrap();
         assert!(paths.trash().join("shop.data.1800000000").exists());
     }
 }

@@ -15,6 +15,7 @@ use super::record::{LayerRecord, SourceRecord, Stamp, sha256, source_key};
 use crate::engine::image::build::cache::Built;
 use crate::engine::image::error::ImageError;
 use crate::engine::image::recipe;
+use crate::engine::removal;
 use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
 
@@ -64,7 +65,7 @@ impl StagedLayer {
 impl Drop for StagedLayer {
     fn drop(&mut self) {
         // After a failure the report is about that failure; what cannot be removed now is removed by the next session.
-        let _ = fs::remove_dir_all(&self.path);
+        let _ = removal::remove(&self.path);
     }
 }
 
@@ -257,15 +258,7 @@ fn put_layer(staged: &Path, place: &Path, is_there: impl Fn() -> bool) -> Result
 
 /// Removes a file or a directory with all in it. What is not there is removed.
 pub(super) fn remove_any(path: &Path) -> Result<(), ImageError> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ImageError::file("remove", path)(error)),
-        _ => Ok(()),
-    }
+    removal::remove(path).map_err(ImageError::file("remove", path))
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<File, ImageError> {

@@ -133,7 +133,9 @@ fn a_processor_can_be_given_to_idle_and_to_real_time() {
         assert_eq!(read(&real_time, "cpu", "cpu.rt_period_us"), "500000");
         assert_eq!(read(&real_time, "cpu", "cpu.rt_runtime_us"), "10000");
     } else {
-        assert!(real_time.error(&["create", "box"]).contains("rt_"));
+        let field = if is_v1() { "rt_" } else { "realtimeRuntime" };
+        let error = real_time.error(&["create", "box"]);
+        assert!(error.contains(field), "{error}");
     }
 }
 
@@ -196,7 +198,11 @@ fn exec_begins_and_ends_on_the_processors_that_it_is_given() {
         fs::write(bundle.path("process"), process.to_string()).unwrap();
         bundle.call(&["exec", "--process", "process", "box"])
     };
-    assert_eq!(exec(json!({"initial": "0"})).out, "Cpus_allowed_list:\t0\n");
+    // What is left of it after the move the kernel decides: before Linux 6.2 a version 2 cgroup with a cpuset gives all of
+    // its processors.
+    let left = exec(json!({"initial": "0"})).out;
+    let is_reset = !is_v1() && left == format!("Cpus_allowed_list:\t{}\n", allowed("self"));
+    assert!(left == "Cpus_allowed_list:\t0\n" || is_reset, "{left}");
     assert_eq!(exec(json!({"final": "0"})).out, "Cpus_allowed_list:\t0\n");
     if allowed("self") == "0-1" {
         assert_eq!(exec(json!({"initial": "0", "final": "1"})).out, "Cpus_allowed_list:\t1\n");

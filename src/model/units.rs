@@ -259,9 +259,10 @@ impl FromStr for Signal {
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
         let number = match SIGNALS.iter().find(|(known, _)| *known == name) {
             Some((_, number)) => Some(*number),
-            None => match name.strip_prefix("RTMIN+") {
-                Some(offset) => offset.parse().ok().filter(|n| (0..=30).contains(n)).map(|n: i32| n + REAL_TIME_MIN),
-                None => match name {
+            None => match (name.strip_prefix("RTMIN+"), name.strip_prefix("RTMAX-")) {
+                (Some(offset), _) => real_time_offset(offset).map(|offset| REAL_TIME_MIN + offset),
+                (_, Some(offset)) => real_time_offset(offset).map(|offset| REAL_TIME_MAX - offset),
+                (None, None) => match name {
                     "RTMIN" => Some(REAL_TIME_MIN),
                     "RTMAX" => Some(REAL_TIME_MAX),
                     "CLD" => Some(17),
@@ -274,6 +275,10 @@ impl FromStr for Signal {
     }
 }
 text_serde!(Signal);
+
+fn real_time_offset(text: &str) -> Option<i32> {
+    text.parse().ok().filter(|offset| (0..=REAL_TIME_MAX - REAL_TIME_MIN).contains(offset))
+}
 
 #[cfg(test)]
 mod tests {

@@ -499,9 +499,10 @@ random 666 character special file 1:8\nurandom 666 character special file 1:9\nt
 
     what_is_not_supported_is_an_error_that_names_the_field => || {
         type Change = fn(&mut serde_json::Value);
-        let change: [(&str, Change); 7] = [
+        let change: [(&str, Change); 8] = [
             ("process.apparmorProfile", |config| config["process"]["apparmorProfile"] = json!("x")),
             ("process.selinuxLabel", |config| config["process"]["selinuxLabel"] = json!("x")),
+            ("linux.mountLabel", |config| config["linux"]["mountLabel"] = json!("x")),
             ("linux.intelRdt", |config| config["linux"]["intelRdt"] = json!({"closID": "x"})),
             ("hooks.poststop[0]", |config| config["hooks"] = json!({"poststop": [{"path": "/bin/true"}]})),
             ("linux.resources.memory.kernel", |config| config["linux"]["resources"] = json!({"memory": {"kernel": 4096}})),

@@ -125,6 +125,7 @@ fn run(request: &Request<'_>, program: &Program, channel: &Channel) -> Result<In
     init::begin(program, request.inheritance)?;
     let kept: Vec<BorrowedFd<'_>> = [target].into_iter().chain(program.agent_descriptor()).collect();
     init::keep_only(channel, request.stdio, request.inheritance, &kept)?;
+    let attributes = program.labels.open()?;
     join(request, program)?;
     let terminal = match request.stdio {
         Stdio::Terminal => Some(open_terminal(program)?),
@@ -135,7 +136,7 @@ fn run(request: &Request<'_>, program: &Program, channel: &Channel) -> Result<In
     channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
     drop(terminal);
     channel.expect(Word::Start).during("wait for", "the word to start")?;
-    init::protect(program, request.inheritance)?;
+    init::protect(program, request.inheritance, attributes.as_ref())?;
     command.execute()
 }
 

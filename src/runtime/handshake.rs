@@ -5,6 +5,7 @@
 //! ```text
 //! parent                                child
 //!   | <----- Born(pid) [+pidfd] --------- |   where a process in between made the first process (see `init`)
+//!   | -- Connected ---------------------> |   (where network devices are moved: they are there)
 //!   | <--------------------- Assembled -- |   (where hooks run before pivot_root: all is mounted)
 //!   | -- Hooked ------------------------> |   (the parent's hooks have run)
 //!   | <------------- Created [+terminal]- |   all is set up; only execve is left
@@ -29,6 +30,7 @@ use rustix::process::Pid;
 use super::error::{Context, RuntimeError};
 
 const ASSEMBLED: u8 = b'A';
+const CONNECTED: u8 = b'N';
 const HOOKED: u8 = b'H';
 const CREATED: u8 = b'C';
 const BORN: u8 = b'B';
@@ -61,8 +63,19 @@ pub(super) enum Report {
 /// What the parent says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Word {
+    Connected,
     Hooked,
     Start,
+}
+
+impl Word {
+    fn tag(self) -> u8 {
+        match self {
+            Word::Connected => CONNECTED,
+            Word::Hooked => HOOKED,
+            Word::Start => START,
+        }
+    }
 }
 
 /// The parent's end and the child's.
@@ -84,18 +97,14 @@ impl Channel {
     }
 
     pub(super) fn tell(&self, word: Word) -> io::Result<()> {
-        let tag = match word {
-            Word::Hooked => HOOKED,
-            Word::Start => START,
-        };
-        Ok(send(&self.socket, &[tag], SendFlags::NOSIGNAL).map(drop)?)
+        Ok(send(&self.socket, &[word.tag()], SendFlags::NOSIGNAL).map(drop)?)
     }
 
     /// Waits for `word`; an error when the parent is gone.
     pub(super) fn expect(&self, word: Word) -> io::Result<()> {
         let (packet, _) = self.receive()?;
-        match (packet.first(), word) {
-            (Some(&HOOKED), Word::Hooked) | (Some(&START), Word::Start) => Ok(()),
+        match packet.first() {
+            Some(tag) if *tag == word.tag() => Ok(()),
             _ => Err(io::Error::from_raw_os_error(libc::EPIPE)),
         }
     }

@@ -7,13 +7,13 @@
 //!   3 OOM score; not dumpable               15 new cgroup namespace
 //!   4 join namespaces given by path;        16 look up user; enter the working directory
 //!     close what is not ours                17 standard descriptors, controlling terminal
-//!   5 host name, domain name                18 umask, rlimits, bounding set
+//!   5 network devices; names of the host    18 umask, rlimits, bounding set
 //!   6 open sources of bind mounts           19 (seccomp here, when new privileges are allowed)
 //!   7 cut off from the host's mounts        20 become the user; capabilities
 //!   8 assemble the root filesystem          21 find the command: "created"; wait for the word to start
 //!   9 mounts, in the order given               (startContainer hooks)
 //!  10 devices, terminal, directories        22 no descriptor goes on that is not meant to
-//!  11 kernel parameters                     23 no new privileges, seccomp
+//!  11 kernel parameters                     23 labels, no new privileges, seccomp
 //!  12 read-only and masked paths            24 execve; or split the command off and be its init (`reaper`),
 //!     (the hooks of creation)                  before step 22, which both then take
 //! ```
@@ -46,6 +46,7 @@ use super::error::{Context, RuntimeError, invalid};
 use super::handshake::{Channel, Word};
 use super::hooks::{self, Moment};
 use super::identity::{self, Numbers};
+use super::label::Attributes;
 use super::launch::{FirstProcess, Inheritance, Keyring, Stdio};
 use super::outside::{self, Outside, Users};
 use super::prepare::{Namespaces, Setup};
@@ -138,6 +139,10 @@ fn go_on(
     channel: &Channel,
     one_thread: &OneThread,
 ) -> Result<Infallible, RuntimeError> {
+    let attributes = setup.program.labels.open()?;
+    if !setup.net_devices.is_empty() {
+        channel.expect(Word::Connected).during("wait for", "the network devices")?;
+    }
     if setup.namespaces.makes(libc::CLONE_NEWNET) {
         sys::loopback::raise().during("raise the interface", "lo")?;
     }
@@ -151,11 +156,11 @@ fn go_on(
     match setup.caller.gate {
         None => {
             channel.expect(Word::Start).during(step, "the word to start")?;
-            execute(setup, &command, one_thread)
+            execute(setup, &command, attributes.as_ref(), one_thread)
         }
         Some(gate) => {
             let opener = gate.wait().during(step, "the word to start")?;
-            let result = execute(setup, &command, one_thread);
+            let result = execute(setup, &command, attributes.as_ref(), one_thread);
             if let Err(error) = &result {
                 // Who opened the gate wants to know, and may be gone.
                 let _ = opener.failed(error);
@@ -166,7 +171,12 @@ fn go_on(
 }
 
 /// Steps 22 to 24.
-fn execute(setup: &Setup<'_>, command: &Command, one_thread: &OneThread) -> Result<Infallible, RuntimeError> {
+fn execute(
+    setup: &Setup<'_>,
+    command: &Command,
+    attributes: Option<&Attributes>,
+    one_thread: &OneThread,
+) -> Result<Infallible, RuntimeError> {
     if let Some(state) = setup.caller.state {
         hooks::run(setup.spec, Moment::StartContainer, state, Some(getpid()))?;
     }
@@ -174,7 +184,7 @@ fn execute(setup: &Setup<'_>, command: &Command, one_thread: &OneThread) -> Resu
         FirstProcess::Command => Role::Command,
         FirstProcess::Init => reaper::split(one_thread)?,
     };
-    protect(&setup.program, setup.caller.inheritance)?;
+    protect(&setup.program, setup.caller.inheritance, attributes)?;
     match role {
         Role::Command => command.execute(),
         Role::Init(reaper) => reaper.run(),
@@ -348,9 +358,14 @@ pub(super) fn get_ready(
 }
 
 /// Steps 22 and 23.
-pub(super) fn protect(program: &Program, inheritance: Inheritance) -> Result<(), RuntimeError> {
+pub(super) fn protect(
+    program: &Program,
+    inheritance: Inheritance,
+    attributes: Option<&Attributes>,
+) -> Result<(), RuntimeError> {
     sys::descriptors::close_on_exec_from(3).during("close", "the other descriptors")?;
     sys::descriptors::pass_on(3, 3 + inheritance.descriptors).during("pass on", "the descriptors of the caller")?;
+    program.labels.apply(attributes)?;
     if program.privileges == Privileges::NoNew {
         set_no_new_privs(true).during("refuse", "new privileges")?;
         if let Some(filter) = &program.seccomp {

@@ -31,6 +31,7 @@ use super::gate::Gate;
 use super::handshake::{self, Channel, Report, Word};
 use super::hooks::{self, Moment};
 use super::init;
+use super::net_devices;
 use super::outside::Users;
 use super::prepare::{Setup, prepare};
 use super::program::Privileges;
@@ -154,6 +155,10 @@ pub fn begin<'a>(request: &Request<'a>) -> Result<Begun<'a>, RuntimeError> {
     let cgroup = make_cgroup(request.spec)?;
     let users = Users::ensure(&setup)?;
     let child = clone_child(&setup, &users, cgroup.as_ref())?;
+    if !setup.net_devices.is_empty() {
+        net_devices::hand_over(&setup.net_devices, network_of(&setup, child.pid)?.as_fd())?;
+        child.tell(Word::Connected)?;
+    }
     let hooked = request.caller.state.filter(|_| setup.is_hooked).map(|state| (request.spec, state));
     Ok(Begun { child, hooked, warnings: setup.program.warnings })
 }
@@ -328,6 +333,18 @@ fn clone_child(setup: &Setup<'_>, users: &Users, cgroup: Option<&Cgroup>) -> Res
                 child.become_the_first()?;
             }
             Ok(child)
+        }
+    }
+}
+
+/// The network namespace that a container joins, or that its first process was born in.
+fn network_of(setup: &Setup<'_>, pid: Pid) -> Result<OwnedFd, RuntimeError> {
+    let joined = setup.namespaces.join.iter().find(|(kind, ..)| *kind == libc::CLONE_NEWNET);
+    match joined {
+        Some((_, namespace, path)) => namespace.try_clone().during("open the namespace", path.display()),
+        None => {
+            let path = format!("/proc/{}/ns/net", pid.as_raw_nonzero());
+            open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during("open the namespace", path)
         }
     }
 }

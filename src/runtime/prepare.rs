@@ -11,8 +11,10 @@ use rustix::fs::{Mode, OFlags, open};
 
 use super::error::{Context, RuntimeError, invalid, unsupported};
 use super::hooks;
+use super::label;
 use super::launch::{Caller, FirstProcess, Request, Stdio};
 use super::mount_options::{self, MountOptions, Propagation};
+use super::net_devices::{self, NetDevice};
 use super::program::{self, Program};
 use super::sysctl::{self, Sysctl};
 use super::time_namespace::{self, Offsets};
@@ -26,6 +28,7 @@ pub(super) struct Setup<'a> {
     /// Whether hooks run between the last mount and pivot_root(2).
     pub is_hooked: bool,
     pub namespaces: Namespaces,
+    pub net_devices: Vec<NetDevice>,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
     pub root: &'a RootFilesystem,
@@ -116,8 +119,11 @@ pub(super) fn prepare<'a>(request: &Request<'a>) -> Result<Setup<'a>, RuntimeErr
         return Err(invalid("process.terminal", "the caller brought descriptors in place of a terminal"));
     }
     let namespaces = namespaces(linux)?;
-    let mounts: Vec<MountPoint> =
+    let mut mounts: Vec<MountPoint> =
         spec.mounts().iter().flatten().enumerate().map(mount_point).collect::<Result<_, _>>()?;
+    if let Some(label) = label::of_mounts(linux)? {
+        label_mounts(&mut mounts, &label);
+    }
     if let Some(at) = mounts.iter().position(|mount| mount.owners == Some(Owners::OfContainer))
         && namespaces.user.is_none()
     {
@@ -126,6 +132,11 @@ pub(super) fn prepare<'a>(request: &Request<'a>) -> Result<Setup<'a>, RuntimeErr
     let kinds = namespaces.fresh | namespaces.join.iter().fold(0, |bits, (bit, ..)| bits | *bit as u64);
     needs_own(spec.hostname().is_some(), "hostname", kinds)?;
     needs_own(spec.domainname().is_some(), "domainname", kinds)?;
+    let program = program::prepare(process, request.identity, Some(linux))?;
+    if request.first == FirstProcess::Init && !program.labels.is_empty() {
+        // They are set by the task that executes the command, and that is another one then.
+        return Err(unsupported("process.apparmorProfile", "labels and an init of the runtime's"));
+    }
     Ok(Setup {
         spec,
         caller: request.caller,
@@ -146,7 +157,8 @@ pub(super) fn prepare<'a>(request: &Request<'a>) -> Result<Setup<'a>, RuntimeErr
         sysctls: sysctl::prepare(linux.sysctl().as_ref(), kinds)?,
         stdio: request.stdio,
         first: request.first,
-        program: program::prepare(process, request.identity, Some(linux))?,
+        program,
+        net_devices: net_devices::prepare(linux, kinds)?,
         namespaces,
     })
 }
@@ -176,12 +188,7 @@ fn refuse_unsupported(spec: &Spec) -> Result<(), RuntimeError> {
 }
 
 fn refuse_unsupported_linux(linux: &Linux) -> Result<(), RuntimeError> {
-    let fields = [
-        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()), "devices are not moved"),
-        ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()), "SELinux is not used"),
-        ("linux.intelRdt", linux.intel_rdt().is_some(), "Intel RDT is not set up"),
-    ];
-    first_set(fields)
+    first_set([("linux.intelRdt", linux.intel_rdt().is_some(), "Intel RDT is not set up")])
 }
 
 fn first_set<const N: usize>(fields: [(&str, bool, &str); N]) -> Result<(), RuntimeError> {
@@ -279,6 +286,15 @@ fn mount_point((at, mount): (usize, &Mount)) -> Result<MountPoint, RuntimeError>
         return Err(invalid(field, "only a bind mount has its owners mapped"));
     }
     Ok(MountPoint { target: mount.destination().clone(), kind, source: mount.source().clone(), options, owners })
+}
+
+/// One that has a context of its own keeps it.
+fn label_mounts(mounts: &mut [MountPoint], label: &str) {
+    for mount in mounts.iter_mut().filter(|mount| mount.options.bind.is_none() && label::is_by_option(&mount.kind)) {
+        if !mount.options.data.iter().any(|(key, _)| key.ends_with("context")) {
+            mount.options.data.push(("context".to_owned(), Some(label.to_owned())));
+        }
+    }
 }
 
 fn absolute(field: &str, paths: &Option<Vec<String>>) -> Result<Vec<PathBuf>, RuntimeError> {

@@ -16,6 +16,7 @@ use rustix::termios::Winsize;
 
 use super::capabilities::{self, Sets};
 use super::error::{RuntimeError, Warning, invalid, unsupported};
+use super::label::{self, Labels};
 use super::placement::{self, Placement};
 use super::scheduling::{self, Scheduling};
 use super::seccomp::{self, Agent, Filter};
@@ -32,6 +33,7 @@ pub(super) struct Program {
     pub capabilities: Sets,
     pub limits: Vec<(Resource, Rlimit)>,
     pub privileges: Privileges,
+    pub labels: Labels,
     pub seccomp: Option<Filter>,
     /// Who answers the filter's notifications, from [`Program::reach_agent`] on.
     pub agent: Option<Agent>,
@@ -98,6 +100,7 @@ pub(super) fn prepare(
             Some(true) => Privileges::NoNew,
             _ => Privileges::MayGrow,
         },
+        labels: label::prepare(process)?,
         seccomp: seccomp.map(seccomp::compile).transpose()?,
         agent: None,
         oom_score_adj: process.oom_score_adj(),
@@ -134,10 +137,7 @@ impl Program {
 }
 
 fn refuse_unsupported(process: &ProcessSpec) -> Result<(), RuntimeError> {
-    let is_set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     let fields = [
-        ("process.apparmorProfile", is_set(process.apparmor_profile()), "AppArmor profiles are not applied"),
-        ("process.selinuxLabel", is_set(process.selinux_label()), "SELinux labels are not applied"),
         ("process.commandLine", process.command_line().is_some(), "it belongs to Windows"),
         ("process.user.username", process.user().username().is_some(), "it belongs to Windows"),
     ];

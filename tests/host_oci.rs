@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use evenkeel::runtime::cgroup;
@@ -512,6 +512,11 @@ fn a_command_that_cannot_be_executed_is_told_to_who_starts_it() {
     let error = bundle.error(&["start", "box"]);
     assert!(error.contains("the interpreter that `/script` names does not exist"), "{error}");
     assert_eq!(bundle.status(), "stopped");
+    // Docker makes 126 of these words, Podman too.
+    let bundle = Bundle::of(&["/plain"]);
+    fs::write(bundle.path("rootfs/plain"), "").unwrap();
+    let error = bundle.error(&["create", "box"]);
+    assert!(error.contains("`/plain` cannot be executed") && error.contains("permission denied"), "{error}");
 }
 
 #[test]
@@ -629,4 +634,123 @@ fn the_program_is_executed_from_a_mount_that_nobody_can_write_to() {
     // While it is executed the kernel refuses to write for that reason alone; the mount's answer is what lasts.
     let flags = rustix::fs::fstatvfs(&file).unwrap().f_flag;
     assert!(flags.contains(rustix::fs::StatVfsMountFlags::RDONLY), "{flags:?}");
+}
+
+#[test]
+fn network_devices_move_with_their_addresses_and_names() {
+    // The host's network here is one that this thread, and what it starts, has for itself.
+    evenkeel::sys::namespace::unshare(libc::CLONE_NEWNET).unwrap();
+    let ip = |line: &str| support::run(&["ip"].into_iter().chain(line.split(' ')).collect::<Vec<_>>());
+    ip("link add ek0 type veth peer name ek1");
+    ip("link add ek2 type veth peer name ek3");
+    for line in [
+        "addr add 192.0.2.1/24 broadcast 192.0.2.255 dev ek0",
+        "addr add 192.0.2.7/32 dev ek0",
+        "addr add 169.254.9.9/16 scope link dev ek0",
+        "addr add 2001:db8::1/64 dev ek0 nodad",
+        "addr add 192.0.2.2/24 dev ek1",
+        "link set ek1 up",
+    ] {
+        ip(line);
+    }
+    let hardware = |text: &str| text.split("link/ether ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let before = hardware(&support::run(&["ip", "-o", "link", "show", "ek0"]));
+    let line = "ip -o addr show eth0; ip -o link show eth0; ls /sys/class/net; cat /proc/sys/net/ipv4/conf/eth0/forwarding; \
+        touch /tmp/ready; while [ ! -e /tmp/end ]; do sleep 0.05; done";
+    let mut bundle = Bundle::of(&["sh", "-c", line]);
+
+    bundle.config["linux"]["netDevices"] = json!({"ek0": {"name": "lo"}});
+    assert!(bundle.error(&["run", "box"]).contains("cannot move the network device `ek0 to lo`"));
+    bundle.config["linux"]["netDevices"] = json!({"ek0": {"name": "eth0"}, "nope": {}});
+    assert!(bundle.error(&["run", "box"]).contains("cannot move the network device `nope`"));
+    ip("link show ek0");
+
+    bundle.config["linux"]["netDevices"] = json!({"ek0": {"name": "eth0"}, "ek2": {"name": "more%d"}});
+    bundle.config["linux"]["sysctl"] = json!({"net.ipv4.conf.eth0.forwarding": "1"});
+    let front = bundle.command(&["run", "box"]).stdout(Stdio::piped()).spawn().unwrap();
+    until("the command", || bundle.path("rootfs/tmp/ready").exists());
+    // It is up on both sides.
+    support::run(&["busybox", "ping", "-c", "1", "-w", "10", "192.0.2.1"]);
+    fs::write(bundle.path("rootfs/tmp/end"), "").unwrap();
+    let output = front.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for address in [
+        "inet 192.0.2.1/24 brd 192.0.2.255 scope global",
+        "inet 192.0.2.7/32 scope global",
+        "inet6 2001:db8::1/64 scope global",
+    ] {
+        assert!(text.contains(address), "{address}: {text}");
+    }
+    assert!(!text.contains("169.254.9.9"), "{text}");
+    assert_eq!(hardware(&text), before);
+    assert!(text.ends_with("eth0\nlo\nmore0\n1\n"), "{text}");
+    assert!(!support::run(&["ip", "-o", "link"]).contains("ek0"));
+}
+
+#[test]
+fn cgroups_above_a_containers_own_go_with_the_last_that_needs_them() {
+    let mut bundle = Bundle::of(&["sleep", "600"]);
+    let hierarchy = cgroup::detect().unwrap();
+    let top = bundle.cgroup.clone();
+    let exists = |below: &str| cgroup::open(&hierarchy, Path::new(&format!("{top}{below}"))).exists();
+    let place =
+        |bundle: &mut Bundle, below: &str| bundle.config["linux"]["cgroupsPath"] = json!(format!("{top}{below}"));
+    place(&mut bundle, "/deep/box");
+    bundle.ok(&["create", "box"]);
+    place(&mut bundle, "/deep/other");
+    bundle.ok(&["create", "other"]);
+    bundle.ok(&["delete", "--force", "box"]);
+    assert!(exists("/deep/other") && !exists("/deep/box"));
+    bundle.ok(&["delete", "--force", "other"]);
+    assert!(!exists("/deep") && !exists(""));
+
+    // What was there before stays.
+    cgroup::create(&hierarchy, Path::new(&format!("{top}/kept")), &Default::default()).unwrap();
+    place(&mut bundle, "/kept/made/box");
+    bundle.ok(&["create", "box"]);
+    bundle.ok(&["delete", "--force", "box"]);
+    assert!(exists("/kept") && !exists("/kept/made"));
+    cgroup::open(&hierarchy, Path::new(&top)).remove().unwrap();
+}
+
+#[test]
+fn a_container_that_waits_has_the_runtimes_name_and_takes_real_time_signals() {
+    let bundle =
+        Bundle::of(&["sh", "-c", "trap 'echo got >> /tmp/got' 37; touch /tmp/ready; while :; do sleep 0.05; done"]);
+    bundle.ok(&["create", "box"]);
+    // 15 bytes of it (proc(5)).
+    assert_eq!(fs::read_to_string(format!("/proc/{}/comm", bundle.pid())).unwrap(), "evenkeel-runtim\n");
+    bundle.ok(&["start", "box"]);
+    until("the trap", || bundle.path("rootfs/tmp/ready").exists());
+    for (round, signal) in ["SIGRTMIN+3", "RTMAX-27", "37"].into_iter().enumerate() {
+        bundle.ok(&["kill", "box", signal]);
+        until(signal, || bundle.text("rootfs/tmp/got").lines().count() == round + 1);
+    }
+}
+
+#[test]
+fn a_rootless_configuration_has_a_user_namespace_and_the_hosts_network() {
+    let mut bundle = Bundle::new();
+    fs::remove_file(bundle.path("config.json")).unwrap();
+    let made = support::oci::runtime(&bundle.directory, &["spec", "--rootless", "--bundle"])
+        .arg(bundle.directory.path())
+        .status();
+    assert!(made.unwrap().success());
+    let mut config: Value = serde_json::from_str(&bundle.text("config.json")).unwrap();
+    config["process"]["terminal"] = json!(false);
+    config["process"]["args"] = json!([
+        "sh",
+        "-c",
+        "cat /proc/self/uid_map; readlink /proc/self/ns/net; readlink /proc/self/ns/user; ls /sys/class/net/lo/mtu"
+    ]);
+    config["process"]["env"] = json!(["PATH=/bin"]);
+    config["process"].as_object_mut().unwrap().remove("rlimits");
+    config["linux"]["cgroupsPath"] = json!(bundle.cgroup);
+    bundle.config = config;
+    let said = bundle.ok(&["run", "box"]);
+    let words: Vec<&str> = said.split_whitespace().collect();
+    assert_eq!(words[..3], ["0", "0", "1"], "{said}");
+    assert_eq!(words[3], namespace("self", "net"));
+    assert_ne!(words[4], namespace("self", "user"));
+    assert_eq!(words[5], "/sys/class/net/lo/mtu");
 }

@@ -150,6 +150,15 @@ mod tests {
     }
 
     #[test]
+    fn rootless_means_something_else_for_spec() {
+        let parse = |line: &str| Arguments::try_parse_from(["evenkeel-runtime"].into_iter().chain(line.split(' ')));
+        for line in ["spec", "spec --rootless", "--rootless auto spec --bundle /b", "--rootless=false state a"] {
+            assert!(parse(line).is_ok(), "{line}: {:?}", parse(line));
+        }
+        assert!(parse("state --rootless a").is_err());
+    }
+
+    #[test]
     fn options_stand_before_and_behind_the_id() {
         for line in ["delete --force a", "delete a --force", "--root /x delete a --force", "delete a --force --root /x"]
         {

@@ -73,7 +73,7 @@ pub fn create(
     handover::check_terminal(bundle.spec.process().as_ref(), &arguments.handover, attendance).map_err(cannot)?;
     let keyring = if arguments.no_new_keyring { Keyring::Inherited } else { Keyring::New };
     let (inheritance, variables) = handover::inheritance(&arguments.handover, keyring)?;
-    add_variables(&mut bundle.spec, variables);
+    prepare(&mut bundle.spec, variables, attendance).map_err(cannot)?;
     let mut container = store.create(id, &bundle)?;
     let caller = Caller { inheritance, ..Caller::default() };
     match launch(&mut container, &bundle, caller, starter) {
@@ -146,11 +146,14 @@ fn refuse_occupied(bundle: &Bundle) -> Result<(), Failure> {
     }
 }
 
-fn add_variables(spec: &mut Spec, variables: Vec<String>) {
-    if let (Some(process), false) = (spec.process(), variables.is_empty()) {
-        let mut process = process.clone();
+/// What the caller has to say beside the configuration.
+fn prepare(spec: &mut Spec, variables: Vec<String>, attendance: Attendance) -> Result<(), Failure> {
+    let Some(mut process) = spec.process().clone() else { return Ok(()) };
+    handover::size_terminal(&mut process, attendance)?;
+    if !variables.is_empty() {
         let environment = process.env().iter().flatten().cloned().chain(variables).collect();
         process.set_env(Some(environment));
-        spec.set_process(Some(process));
     }
+    spec.set_process(Some(process));
+    Ok(())
 }

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::log::{Log, failure};
+use super::parents;
 use super::store::Container;
 use crate::cli::failure::Failure;
 use crate::runtime::hooks::{self, Moment};
@@ -57,6 +58,7 @@ pub fn remove(container: &Container) -> Result<(), Failure> {
     if let Some(cgroup) = container.cgroup()? {
         cgroup.remove().map_err(failure)?;
     }
+    parents::remove(container)?;
     container.remove()
 }
 

@@ -98,12 +98,13 @@ pub fn run(arguments: &ExecArguments, store: &Store, log: &Log) -> Result<Exit, 
     let Some(pid) = container.live_process() else { return Err(cannot(Failure::new("container not running"))) };
     let spec = container.spec()?;
     let state = container.state()?;
-    let (process, identity) = match &arguments.process {
+    let (mut process, identity) = match &arguments.process {
         Some(path) => (read_process(path, arguments, log).map_err(cannot)?, None),
         None => process(arguments, &spec).map_err(cannot)?,
     };
     let attendance = if arguments.detach { Attendance::Detached } else { Attendance::Attended };
     handover::check_terminal(Some(&process), &arguments.handover, attendance).map_err(cannot)?;
+    handover::size_terminal(&mut process, attendance).map_err(cannot)?;
     let (inheritance, _) = handover::inheritance(&arguments.handover, Keyring::New)?;
     let standard = Standard::take()?;
     let pidfd = open_process(pid).map_err(failure)?;

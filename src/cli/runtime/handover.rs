@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use oci_spec::runtime::Process as ProcessSpec;
+use oci_spec::runtime::{BoxBuilder, Process as ProcessSpec};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
     connect, sendmsg, socket_with,
@@ -17,6 +17,7 @@ use rustix::process::Pid;
 
 use super::log::failure;
 use crate::cli::failure::Failure;
+use crate::cli::terminal::window;
 use crate::runtime::binary;
 use crate::runtime::launch::{Inheritance, Keyring, Stdio};
 use crate::sys::descriptors::close_on_exec_from;
@@ -79,6 +80,13 @@ pub fn get_ready() -> Result<(), Failure> {
     Ok(close_on_exec_from(3)?)
 }
 
+/// What was executed by a descriptor has its number for a name (proc(5), /proc/pid/comm), and so would containers that
+/// wait to be started.
+pub fn take_name() {
+    // A name is for people; nothing depends on it. The kernel keeps 15 bytes.
+    let _ = rustix::thread::set_name(c"evenkeel-runtime");
+}
+
 /// What is to be inherited, and the variables that tell of it (sd_listen_fds(3)).
 pub fn inheritance(arguments: &HandoverArguments, keyring: Keyring) -> Result<(Inheritance, Vec<String>), Failure> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
@@ -118,6 +126,18 @@ pub fn check_terminal(
         (true, Some(_), Attendance::Attended) => Err(Failure::usage("`--console-socket` needs a detached process")),
         _ => Ok(()),
     }
+}
+
+/// A terminal that we stand in front of is as large as ours from the first moment on.
+pub fn size_terminal(process: &mut ProcessSpec, attendance: Attendance) -> Result<(), Failure> {
+    if attendance == Attendance::Attended
+        && process.terminal() == Some(true)
+        && let Some(size) = window()
+    {
+        let size = BoxBuilder::default().height(size.ws_row).width(size.ws_col).build()?;
+        process.set_console_size(Some(size));
+    }
+    Ok(())
 }
 
 /// Sends the master side of a terminal to a console socket, with the name of its device as the message.

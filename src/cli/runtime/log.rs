@@ -76,6 +76,9 @@ pub fn failure(error: RuntimeError) -> Failure {
     let words = match &error {
         RuntimeError::CommandNotFound { command } if !command.contains('/') => "executable file not found in $PATH",
         RuntimeError::CommandNotFound { .. } | RuntimeError::InterpreterNotFound { .. } => "no such file or directory",
+        RuntimeError::CommandNotExecutable { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            "permission denied"
+        }
         _ => return Failure::from(error),
     };
     Failure::new(words).context(error.to_string())

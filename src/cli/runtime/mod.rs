@@ -4,7 +4,7 @@
 //! * `arguments`: the tree of commands and options. Each command is a file of its name.
 //! * `bundle`: config.json and the root filesystem beside it.
 //! * `store`: what is remembered of a container between two commands, and what the kernel says of it.
-//! * `birth`, `death`: making a container and undoing it, which several commands share.
+//! * `birth`, `death`: making a container and undoing it, which several commands share. `parents`: cgroups above its own.
 //! * `foreground`: staying with a process until its end. `handover`: descriptors in and out.
 //! * `log`: errors and warnings as callers read them.
 //!
@@ -31,6 +31,7 @@ mod handover;
 mod kill;
 mod list;
 mod log;
+mod parents;
 mod pause;
 mod ps;
 mod run;
@@ -61,6 +62,7 @@ const STARTERS: [&str; 3] = ["create", "run", "exec"];
 /// starts processes first executes this program again, through a mount that nobody can write to.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    handover::take_name();
     if STARTERS.iter().any(|name| arguments.iter().any(|argument| argument == name)) {
         // Early, so that nothing is done twice. Where it fails, the command itself tries again, and knows the log.
         let _ = handover::get_ready();
@@ -83,7 +85,10 @@ pub(super) fn command() -> clap::Command {
 
 fn dispatch(arguments: Arguments, log: &Log) -> Result<Exit, Failure> {
     let Arguments { global, command } = arguments;
-    global.check()?;
+    // There the option of this name says what is written.
+    if !matches!(command, Command::Spec(_)) {
+        global.check()?;
+    }
     let store = Store::new(std::path::absolute(&global.root)?);
     let output = Output::new(Format::Text);
     match command {

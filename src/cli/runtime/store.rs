@@ -22,6 +22,7 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::bundle::{self, Bundle};
+use super::parents;
 use crate::cli::failure::Failure;
 use crate::engine::files::{self, Durability};
 use crate::runtime::cgroup::{self, Cgroup};
@@ -56,6 +57,9 @@ pub struct Record {
     /// RFC 3339.
     pub created: String,
     pub cgroup: PathBuf,
+    /// The cgroups above it that it answers for, the innermost first (see `parents`).
+    #[serde(default)]
+    pub made_cgroups: Vec<PathBuf>,
     #[serde(default)]
     pub annotations: std::collections::HashMap<String, String>,
     pub process: Option<FirstProcess>,
@@ -119,15 +123,17 @@ impl Store {
             }
             other => other.map_err(cannot)?,
         }
-        let lock = lock(&directory)?;
+        let lock = lock(&directory, PATIENCE)?;
         let spec = &bundle.spec;
+        let cgroup = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()).unwrap_or_default();
         let record = Record {
             oci_version: spec.version().clone(),
             id: id.to_owned(),
             bundle: bundle.path.clone(),
             rootfs: bundle.root.clone(),
             created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
-            cgroup: spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()).unwrap_or_default(),
+            made_cgroups: parents::missing(&cgroup)?,
+            cgroup,
             annotations: spec.annotations().clone().unwrap_or_default(),
             process: None,
             is_complete: false,
@@ -151,9 +157,18 @@ impl Store {
 
     /// The container `id`, to change. Waits for others that do.
     pub fn take(&self, id: &str) -> Result<Container, Failure> {
+        self.take_within(id, PATIENCE)
+    }
+
+    /// As [`Store::take`], but an error while another command works on it.
+    pub fn take_at_once(&self, id: &str) -> Result<Container, Failure> {
+        self.take_within(id, Duration::ZERO)
+    }
+
+    fn take_within(&self, id: &str, patience: Duration) -> Result<Container, Failure> {
         check_id(id)?;
         let directory = self.root.join(id);
-        let lock = match lock(&directory) {
+        let lock = match lock(&directory, patience) {
             Err(_) if !directory.is_dir() => return Err(missing(id)),
             other => other?,
         };
@@ -195,12 +210,12 @@ fn check_id(id: &str) -> Result<(), Failure> {
     }
 }
 
-fn lock(directory: &Path) -> Result<File, Failure> {
+fn lock(directory: &Path, patience: Duration) -> Result<File, Failure> {
     let cannot = |error: std::io::Error| {
         Failure::from(error).context(format!("cannot lock the state directory `{}`", directory.display()))
     };
     let file = File::open(directory).map_err(cannot)?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -227,6 +242,7 @@ impl Record {
             rootfs: PathBuf::new(),
             created: String::new(),
             cgroup: PathBuf::new(),
+            made_cgroups: Vec::new(),
             annotations: Default::default(),
             process: None,
             is_complete: false,
@@ -310,6 +326,19 @@ impl Container {
         let pid = pid.as_raw_nonzero().get();
         self.record.process = start_time(pid).map(|start_time| FirstProcess { pid, start_time });
         self.write_record()
+    }
+
+    /// It answers for one more cgroup above its own.
+    pub fn record_made_cgroup(&mut self, path: &Path) -> Result<(), Failure> {
+        self.record.made_cgroups.push(path.to_owned());
+        // The innermost first.
+        self.record.made_cgroups.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+        self.write_record()
+    }
+
+    /// Where it is kept, with others.
+    pub fn store(&self) -> Store {
+        Store { root: self.directory.parent().map(Path::to_owned).unwrap_or_default() }
     }
 
     /// All of it is there.

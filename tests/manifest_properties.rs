@@ -10,7 +10,7 @@ use evenkeel::model::container::{
 };
 use evenkeel::model::desired::{Desired, DesiredContainer};
 use evenkeel::model::health::{Healthcheck, Probe};
-use evenkeel::model::image::{ImageSource, Pull};
+use evenkeel::model::image::{Archived, ImageSource, Pull};
 use evenkeel::model::network::{Attachment, NetworkMode, NetworkSpec};
 use evenkeel::model::port::HostPort;
 use evenkeel::model::resources::{Resources, Ulimit};
@@ -317,7 +317,8 @@ fn spec() -> impl Strategy<Value = ContainerSpec> {
     let image = prop_oneof![
         Just(ImageSource::Reference("docker.io/library/a:1".to_owned())),
         path().prop_map(|path| ImageSource::Rootfs(path.into())),
-        path().prop_map(|path| ImageSource::Archive(path.into())),
+        (path(), option::of(text()))
+            .prop_map(|(path, image)| ImageSource::Archive(Archived { path: path.into(), image })),
         build().prop_map(|spec| ImageSource::Build(Box::new(spec))),
     ];
     let process = (image, option::of(vec(text(), 0..3)), option::of(vec(text(), 0..3)), texts(), texts());

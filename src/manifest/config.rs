@@ -16,7 +16,7 @@ use crate::model::container::{DEFAULT_SHM_SIZE, DEFAULT_STOP_GRACE_PERIOD};
 use crate::model::desired::{Desired, DesiredContainer};
 use crate::model::health::{Healthcheck, Probe};
 use crate::model::id::ResourceName;
-use crate::model::image::{ImageSource, Pull};
+use crate::model::image::{Archived, ImageSource, Pull};
 use crate::model::network::{Attachment, NetworkMode, NetworkSpec};
 use crate::model::resources::{Resources, Ulimit};
 use crate::model::restart::{Backoff, RestartCondition, RestartPolicy};
@@ -63,7 +63,7 @@ fn names_of_images(
 fn free_name(source: &ImageSource, taken: &BTreeSet<String>) -> String {
     let last = match source {
         ImageSource::Reference(reference) => reference.rsplit('/').next().unwrap_or_default(),
-        ImageSource::Archive(path) | ImageSource::Rootfs(path) => {
+        ImageSource::Archive(Archived { path, .. }) | ImageSource::Rootfs(path) => {
             path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
         }
         ImageSource::Build(spec) => spec.context.file_name().and_then(|name| name.to_str()).unwrap_or_default(),
@@ -79,7 +79,10 @@ fn image(source: &ImageSource, pull: Option<Pull>) -> Value {
     let mut table = Table::new();
     match source {
         ImageSource::Reference(reference) => put(&mut table, "reference", text(reference)),
-        ImageSource::Archive(path) => put(&mut table, "archive", path_text(path)),
+        ImageSource::Archive(Archived { path, image }) => {
+            put(&mut table, "archive", path_text(path));
+            put_option(&mut table, "image", image.as_deref().map(text));
+        }
         ImageSource::Rootfs(path) => put(&mut table, "rootfs", path_text(path)),
         ImageSource::Build(spec) => put(&mut table, "build", build(spec)),
     }

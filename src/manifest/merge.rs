@@ -9,8 +9,10 @@ use super::tree::{Key, Node, Value};
 
 /// Tables in which one of several keys says what the table is. A layer that says otherwise replaces that key
 /// instead of contradicting it. `*` is any name.
-const ALTERNATIVES: [(&[&str], &[&str]); 3] = [
+const ALTERNATIVES: [(&[&str], &[&str]); 4] = [
     (&["images", "*"], &["reference", "archive", "rootfs", "build"]),
+    // `image` chooses from an archive, be it another one.
+    (&["images", "*"], &["reference", "image", "rootfs", "build"]),
     (&["containers", "*", "healthcheck"], &["command", "http", "tcp"]),
     (&["containers", "*", "mounts", "*"], &["volume", "bind", "tmpfs"]),
 ];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,12 +28,54 @@ pub enum Pull {
 pub enum ImageSource {
     /// A normalised reference: `docker.io/library/nginx:1.27`, with tag or digest never absent.
     Reference(String),
-    /// An absolute path of a `docker save` or OCI archive, plain, gzip or zstd.
-    Archive(PathBuf),
+    /// In a file on this host.
+    Archive(Archived),
     /// An absolute path of a directory, or of a tar file (plain, gzip or zstd), that is a root filesystem.
     Rootfs(PathBuf),
     /// Made on this host, as a Dockerfile says.
     Build(Box<BuildSpec>),
+}
+
+/// An image in a `docker save` or OCI archive, plain, gzip or zstd. In JSON it is the path alone where that is all.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "ArchivedForm", into = "ArchivedForm")]
+pub struct Archived {
+    /// Absolute.
+    pub path: PathBuf,
+    /// Which one of several: by a name that the archive gives it, or by its digest.
+    pub image: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum ArchivedForm {
+    Only(PathBuf),
+    OneOf { path: PathBuf, image: String },
+}
+
+impl From<ArchivedForm> for Archived {
+    fn from(form: ArchivedForm) -> Archived {
+        match form {
+            ArchivedForm::Only(path) => Archived { path, image: None },
+            ArchivedForm::OneOf { path, image } => Archived { path, image: Some(image) },
+        }
+    }
+}
+
+impl From<Archived> for ArchivedForm {
+    fn from(Archived { path, image }: Archived) -> ArchivedForm {
+        match image {
+            None => ArchivedForm::Only(path),
+            Some(image) => ArchivedForm::OneOf { path, image },
+        }
+    }
+}
+
+/// The only image in it.
+impl<P: AsRef<Path>> From<P> for Archived {
+    fn from(path: P) -> Archived {
+        Archived { path: path.as_ref().to_owned(), image: None }
+    }
 }
 
 /// What happens to a source that is not on this host, or not as it is now.
@@ -59,7 +101,10 @@ impl fmt::Display for ImageSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ImageSource::Reference(reference) => f.pad(reference),
-            ImageSource::Archive(path) => write!(f, "archive {}", path.display()),
+            ImageSource::Archive(Archived { path, image: None }) => write!(f, "archive {}", path.display()),
+            ImageSource::Archive(Archived { path, image: Some(image) }) => {
+                write!(f, "{image} of archive {}", path.display())
+            }
             ImageSource::Rootfs(path) => write!(f, "rootfs {}", path.display()),
             ImageSource::Build(spec) => spec.fmt(f),
         }

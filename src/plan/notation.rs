@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::model::build::{BuildNetwork, BuildSpec};
 use crate::model::container::{CapabilitySet, Condition, FailureAction, RunState, UpdateOrder};
 use crate::model::health::Probe;
-use crate::model::image::{ImageSource, Pull};
+use crate::model::image::{Archived, ImageSource, Pull};
 use crate::model::network::{Attachment, NetworkMode, Subnet};
 use crate::model::resources::Ulimit;
 use crate::model::restart::{Backoff, RestartCondition};
@@ -99,7 +99,9 @@ impl Notation for ImageSource {
     fn notation(&self) -> String {
         match self {
             ImageSource::Reference(reference) => quoted(reference),
-            ImageSource::Archive(path) => table([("archive", Some(quoted(&path.to_string_lossy())))]),
+            ImageSource::Archive(Archived { path, image }) => {
+                table([("archive", Some(quoted(&path.to_string_lossy()))), ("image", image.as_deref().map(quoted))])
+            }
             ImageSource::Rootfs(path) => table([("rootfs", Some(quoted(&path.to_string_lossy())))]),
             ImageSource::Build(spec) => table([("build", Some(spec.notation()))]),
         }

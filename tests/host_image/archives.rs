@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use evenkeel::engine::image::{self, ImageError};
-use evenkeel::model::image::{ImageSource, Pull};
+use evenkeel::model::image::{Archived, ImageSource, Pull};
 use serde_json::json;
 
 use crate::made::*;
@@ -48,7 +48,7 @@ fn docker_archive(made: &Made) -> Vec<u8> {
 
 fn import(host: &Host, bytes: &[u8]) -> Result<evenkeel::model::image::Image, ImageError> {
     fs::write(host.path("image.tar"), bytes).unwrap();
-    host.ensure(&ImageSource::Archive(host.path("image.tar")))
+    host.ensure(&ImageSource::Archive(host.path("image.tar").into()))
 }
 
 #[test]
@@ -91,7 +91,8 @@ fn what_skopeo_and_umoci_write_is_read() {
             .expect("skopeo is installed");
         assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
         let path = host.path(name.split(':').next().unwrap());
-        let image = Host::new().ensure(&ImageSource::Archive(path)).unwrap_or_else(|error| panic!("{form}: {error}"));
+        let image =
+            Host::new().ensure(&ImageSource::Archive(path.into())).unwrap_or_else(|error| panic!("{form}: {error}"));
         assert_eq!(image.layers.len(), 2, "{form}");
     }
     let umoci = |args: &[&str]| {
@@ -113,7 +114,7 @@ fn what_skopeo_and_umoci_write_is_read() {
 #[test]
 fn an_edited_archive_is_seen_and_imported_again() {
     let host = Host::new();
-    let source = ImageSource::Archive(host.path("image.tar"));
+    let source = ImageSource::Archive(host.path("image.tar").into());
     let moved = || image::observe(&host.store, &source, Pull::Missing, &host.options).unwrap().moved;
     let first = import(&host, &docker_archive(&two_layers(LAYER))).unwrap();
     assert_eq!(moved(), None);
@@ -135,6 +136,63 @@ fn the_image_for_this_host_is_taken_from_several() {
     let archive = packed(&layout(&host.path("layout"), &top, &[made.blobs(), other.blobs()].concat()));
     let image = import(&host, &archive).unwrap();
     assert_eq!((image.id, image.manifest), (made.config.digest(), Some(top.digest())));
+}
+
+#[test]
+fn one_image_of_several_is_chosen_by_name_or_digest() {
+    let host = Host::new();
+    let one = two_layers(LAYER);
+    let two = image(MANIFEST, "amd64", &[layer(LAYER, tar(&[file("a", "1")])), layer(LAYER, tar(&[file("b", "2")]))]);
+    let blobs = [one.blobs(), two.blobs()].concat();
+    let directory = layout(&host.path("layout"), &one.manifest, &blobs);
+    let entry = |made: &Made, notes: serde_json::Value| {
+        let mut descriptor = made.manifest.descriptor();
+        descriptor["annotations"] = notes;
+        descriptor
+    };
+    // As Docker and containerd write it: an entry for each name.
+    let index = json!({ "schemaVersion": 2, "manifests": [
+        entry(&one, json!({ "io.containerd.image.name": "docker.io/shop/web:1", "org.opencontainers.image.ref.name": "1" })),
+        entry(&two, json!({ "org.opencontainers.image.ref.name": "db:2" })),
+        entry(&one, json!({ "io.containerd.image.name": "docker.io/shop/web:latest" })),
+    ] });
+    fs::write(directory.join("index.json"), index.to_string()).unwrap();
+    let oci = packed(&directory);
+    let save = |made: &Made, name: &str, tags: &[&str]| {
+        let config = format!("{}.json", made.config.digest().hex());
+        let layers = [0, 1].map(|at| format!("{name}-{at}.tar"));
+        (json!({ "Config": config, "RepoTags": tags, "Layers": layers }), config, layers)
+    };
+    let saved = [(save(&one, "one", &["shop/web:1", "shop/web:latest"]), &one), (save(&two, "two", &["db:2"]), &two)];
+    let manifest: Vec<_> = saved.iter().map(|((entry, ..), _)| entry).collect();
+    let manifest = json!(manifest).to_string();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let mut files = vec![file("manifest.json", &manifest)];
+    for ((_, config, layers), made) in &saved {
+        files.push(file(config, &text(&made.config.bytes)));
+        files.extend(layers.iter().zip(&made.layers).map(|(name, layer)| file(name, &text(&layer.tar))));
+    }
+    let docker = tar(&files);
+    let by_digest = [(&oci, two.manifest.digest()), (&docker, two.config.digest())];
+    let by_digest = by_digest.map(|(bytes, digest)| (bytes, digest.to_string(), Some(&two)));
+    let by_name = [&oci, &docker].into_iter().flat_map(|bytes| {
+        [("shop/web:1", Some(&one)), ("docker.io/shop/web", Some(&one)), ("db:2", Some(&two)), ("web:1", None)]
+            .map(|(name, made)| (bytes, name.to_owned(), made))
+    });
+    for (bytes, name, made) in by_name.chain(by_digest) {
+        fs::write(host.path("image.tar"), bytes).unwrap();
+        let chosen = Archived { path: host.path("image.tar"), image: Some(name.clone()) };
+        match (host.ensure(&ImageSource::Archive(chosen)), made) {
+            (Ok(image), Some(made)) => assert_eq!(image.id, made.config.digest(), "{name}"),
+            (Err(error), None) => {
+                let text = error.to_string();
+                assert!(text.contains("holds no image `web:1`") && text.contains("`db:2`"), "{error}");
+            }
+            (other, _) => panic!("{name}: {other:?}"),
+        }
+    }
+    let error = import(&host, &docker).unwrap_err();
+    assert!(error.to_string().contains("holds 2 images: `shop/web:1`, `db:2`"), "{error}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn a_full_disk_is_named_and_nothing_stays() {
     }
     // An archive that is compressed as a whole needs room to be inflated.
     fs::write(host.path("image.tar"), gzip(&big)).unwrap();
-    let error = host.ensure(&ImageSource::Archive(host.path("image.tar"))).unwrap_err();
+    let error = host.ensure(&ImageSource::Archive(host.path("image.tar").into())).unwrap_err();
     assert!(matches!(error, ImageError::DiskFull { .. }), "{error}");
     assert_eq!(host.leftovers(), Vec::<PathBuf>::new());
     // What fits still works, as soon as no process that another test is just starting holds a file of ours.

@@ -32,7 +32,7 @@ use super::unpack::compression::{Compression, MAGIC};
 use super::unpack::parent;
 use super::unpack::report::Listed;
 use crate::model::id::Digest;
-use crate::model::image::{Image, ImageSource};
+use crate::model::image::{Archived, Image, ImageSource, normalize_reference};
 
 const DOCUMENT_MAX: u64 = 8 << 20;
 /// Links in an archive lead to files in it, in one step; what needs more is a loop.
@@ -42,9 +42,10 @@ const LINKS_MAX: usize = 8;
 pub(super) fn ensure_archive(
     session: Session<'_>,
     source: &ImageSource,
-    path: &Path,
+    archived: &Archived,
     tools: Tools<'_>,
 ) -> Result<Image, ImageError> {
+    let Archived { path, image: wanted } = archived;
     let stamp = rootfs::stamp(path)?;
     if let Some(record) = session.store().find_record(source)?
         && record.stamp.as_ref() == Some(&stamp)
@@ -53,7 +54,8 @@ pub(super) fn ensure_archive(
     }
     let file = File::open(path).map_err(ImageError::file("open", path))?;
     let archive = Archive::open(&session, file, path, tools.options)?;
-    archive.import(&session, archive.only(tools.options)?, Some((source, Some(stamp))), tools)
+    let found = archive.one(wanted.as_deref(), tools.options)?;
+    archive.import(&session, found, Some((source, Some(stamp))), tools)
 }
 
 /// A tar file, uncompressed, and where its files are.
@@ -70,6 +72,19 @@ pub(super) struct Listing {
     /// References, as the archive has them.
     pub names: Vec<String>,
     what: Described,
+}
+
+impl Listing {
+    /// Whether this is its name, as it stands or as a reference that leaves out what is usual, or its digest.
+    fn is(&self, wanted: &str) -> bool {
+        let digest = match &self.what {
+            Described::Oci(top) => Some(top.digest.clone()),
+            Described::Docker(entry) => entry.digest(),
+        };
+        let whole = normalize_reference(wanted).ok();
+        let is_name = |name: &String| name == wanted || (whole.is_some() && normalize_reference(name).ok() == whole);
+        self.names.iter().any(is_name) || self.title == wanted || digest.is_some_and(|d| d.to_string() == wanted)
+    }
 }
 
 /// By what an archive knows an image.
@@ -115,6 +130,14 @@ struct DockerEntry {
     config: String,
     repo_tags: Option<Vec<String>>,
     layers: Vec<String>,
+}
+
+impl DockerEntry {
+    /// Docker names the configuration for its digest.
+    fn digest(&self) -> Option<Digest> {
+        let stem = self.config.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
+        format!("sha256:{stem}").parse().ok()
+    }
 }
 
 impl Archive {
@@ -165,9 +188,20 @@ impl Archive {
         }
     }
 
-    /// The one image in it.
+    /// The only image in it.
     pub fn only(&self, options: &Options) -> Result<Found, ImageError> {
-        let mut found = self.find(options)?;
+        self.one(None, options)
+    }
+
+    /// The image in it that is wanted, or the only one.
+    fn one(&self, wanted: Option<&str>, options: &Options) -> Result<Found, ImageError> {
+        let listed = self.find(options)?;
+        let (mut found, others): (Vec<Listing>, Vec<Listing>) =
+            listed.into_iter().partition(|listing| wanted.is_none_or(|wanted| listing.is(wanted)));
+        if let (Some(wanted), true) = (wanted, found.is_empty()) {
+            let names = others.into_iter().map(|listing| listing.title).collect();
+            return Err(ImageError::NotInArchive { path: self.path.clone(), image: wanted.to_owned(), names });
+        }
         match (found.pop(), found.is_empty()) {
             (Some(only), true) => self.read(only, options),
             (last, _) => {
@@ -253,7 +287,7 @@ impl Archive {
         let found = fitting.into_iter().map(|top| {
             let named = listed.iter().filter(|descriptor| descriptor.digest == top.digest);
             let names: Vec<String> = named.filter_map(annotated_name).collect();
-            let title = names.first().map_or_else(|| top.digest.short().to_owned(), |name| format!("`{name}`"));
+            let title = names.first().map_or_else(|| top.digest.to_string(), |name| format!("`{name}`"));
             Listing { title, names, what: Described::Oci(top.clone()) }
         });
         Ok(found.collect())
@@ -310,9 +344,7 @@ impl Archive {
 
     fn read_docker(&self, entry: &DockerEntry) -> Result<Found, ImageError> {
         let config = self.document(&entry.config)?;
-        // Docker names the configuration for its digest.
-        let stem = entry.config.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
-        if let Ok(expected) = format!("sha256:{stem}").parse() {
+        if let Some(expected) = entry.digest() {
             check_digest("the configuration", &expected, sha256([config.as_slice()]))?;
         }
         let place = |name: &String| -> Result<FoundLayer, ImageError> {

@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::error::ImageError;
 use super::store::Store;
 use crate::model::id::Digest;
-use crate::model::image::{Image, ImageSource};
+use crate::model::image::{Archived, Image, ImageSource};
 use crate::model::reference::Reference;
 
 /// One image and everything that leads to it.
@@ -229,7 +229,7 @@ fn by_name<'a>(entries: &'a [Entry], word: &str) -> Option<Meaning<'a>> {
         for source in &entry.sources {
             let is_meant = match source {
                 ImageSource::Reference(text) => whole.as_ref() == Some(text),
-                ImageSource::Archive(path) | ImageSource::Rootfs(path) => path.as_os_str() == word,
+                ImageSource::Archive(Archived { path, .. }) | ImageSource::Rootfs(path) => path.as_os_str() == word,
                 ImageSource::Build(_) => false,
             };
             if is_meant || source.to_string() == word {

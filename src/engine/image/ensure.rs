@@ -31,7 +31,7 @@ pub fn ensure(
     let tools = Tools { options, progress };
     match source {
         ImageSource::Reference(text) => pull::ensure_reference(session, source, text, tools),
-        ImageSource::Archive(path) => archive::ensure_archive(session, source, path, tools),
+        ImageSource::Archive(archived) => archive::ensure_archive(session, source, archived, tools),
         ImageSource::Rootfs(path) => ensure_rootfs(session, source, path, tools),
         ImageSource::Build(spec) => build::ensure_build(session, source, spec, tools),
     }

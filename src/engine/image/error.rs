@@ -75,6 +75,8 @@ pub enum ImageError {
     NoImage { word: String },
     #[error("`{word}` is the beginning of {} images: {}", ids.len(), ids.join(", "))]
     AmbiguousId { word: String, ids: Vec<String> },
+    #[error("`{path}` holds no image `{image}`, but {}", names.join(", "))]
+    NotInArchive { path: PathBuf, image: String, names: Vec<String> },
     #[error("cannot unpack the layer `{layer}`: {problem}")]
     Layer { layer: String, problem: String },
     #[error("the layer `{layer}` cannot be made again as it was")]
@@ -220,11 +222,13 @@ impl ImageError {
                 Some("nothing of it was kept; the source or something between it and this host is damaged".to_owned())
             }
             ImageError::WrongPlatform { .. } => Some("use an image that was built for this host".to_owned()),
-            ImageError::Ambiguous { .. } => Some("save one image per archive".to_owned()),
             ImageError::NotEmpty { .. } => Some("name a directory that is empty or not there".to_owned()),
             ImageError::NoLayer { .. } => Some("pull or load the image again".to_owned()),
             ImageError::NoImage { .. } => Some("`evenkeel image ls` shows what there is".to_owned()),
             ImageError::AmbiguousId { .. } => Some("give more digits".to_owned()),
+            ImageError::Ambiguous { .. } => {
+                Some("choose one: `image = \"..\"` beside `archive` in the manifest, by its name or digest".to_owned())
+            }
             ImageError::Instruction { source, .. } => source.hint(),
             ImageError::DiskFull { .. } => {
                 Some("nothing half-made was kept; free some space and apply again".to_owned())

@@ -34,7 +34,7 @@ pub fn flatten_image(store: &Store, entry: &Entry, directory: &Path, tools: Tool
 /// The same with the one image of an archive, which does not become an image of this host.
 pub fn flatten_archive(store: &Store, input: Input<'_>, directory: &Path, tools: Tools<'_>) -> Result<(), ImageError> {
     let path = input.path;
-    let session = store.session(&ImageSource::Archive(path.to_owned()))?;
+    let session = store.session(&ImageSource::Archive(path.into()))?;
     let archive = Archive::open(&session, input.into_file(&session)?, path, tools.options)?;
     let mut unpacked = archive.unpack(&session, archive.only(tools.options)?, tools)?;
     into_directory(&unpacked.trees()?, directory, tools)

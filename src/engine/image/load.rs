@@ -60,7 +60,7 @@ pub struct Loaded {
 /// Loads every image of an archive that can run here. A name that stood for another image moves.
 pub fn load(store: &Store, input: Input<'_>, tools: Tools<'_>) -> Result<Vec<Loaded>, ImageError> {
     let path = input.path;
-    let session = store.session(&ImageSource::Archive(path.to_owned()))?;
+    let session = store.session(&ImageSource::Archive(path.into()))?;
     let file = input.into_file(&session)?;
     let archive = Archive::open(&session, file, path, tools.options)?;
     let mut loaded = Vec::new();

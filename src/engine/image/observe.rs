@@ -10,7 +10,7 @@ use super::rootfs;
 use super::store::Store;
 use crate::model::actual::ActualImage;
 use crate::model::id::Digest;
-use crate::model::image::{ImageSource, Pull};
+use crate::model::image::{Archived, ImageSource, Pull};
 
 /// What this host knows of `source`, and whether the source has moved on since. Files are compared with the stamp of
 /// their import; the registry is asked only for [`Pull::Always`]; for [`Pull::Never`] nothing but the store is looked at.
@@ -23,11 +23,13 @@ pub fn observe(store: &Store, source: &ImageSource, pull: Pull, options: &Option
     let Some(record) = store.find_record(source)? else { return Ok(ActualImage::default()) };
     let moved = match source {
         _ if pull == Pull::Never => None,
-        ImageSource::Archive(path) | ImageSource::Rootfs(path) => match (&record.stamp, rootfs::stamp(path)) {
-            (_, Err(ImageError::File { source, .. })) if source.kind() == io::ErrorKind::NotFound => None,
-            (Some(stamp), now) => stamp.difference(&now?),
-            (None, now) => now.map(|_| Some("how it looked is not known".to_owned()))?,
-        },
+        ImageSource::Archive(Archived { path, .. }) | ImageSource::Rootfs(path) => {
+            match (&record.stamp, rootfs::stamp(path)) {
+                (_, Err(ImageError::File { source, .. })) if source.kind() == io::ErrorKind::NotFound => None,
+                (Some(stamp), now) => stamp.difference(&now?),
+                (None, now) => now.map(|_| Some("how it looked is not known".to_owned()))?,
+            }
+        }
         ImageSource::Build(spec) => match &record.stamp {
             Some(stamp) => build::moved(spec, stamp, options)?,
             None => Some("how it looked is not known".to_owned()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::id::ResourceName;
-use crate::model::image::{ImageSource, Pull, normalize_reference};
+use crate::model::image::{Archived, ImageSource, Pull, normalize_reference};
 
 use super::declared::Declared;
 use super::{build, entries, value_of};
@@ -29,9 +29,11 @@ pub(super) fn declared(
         [one] => *one,
         [] => {
             if written.unread.is_empty() {
+                let help = "`image` chooses one of the images in an `archive`; one in a registry is a `reference`";
                 reading.report(
                     Problem::at(&name.place, format!("the image `{}` has no source", name.value))
-                        .label("expected `reference`, `archive`, `rootfs` or `build`"),
+                        .label("expected `reference`, `archive`, `rootfs` or `build`")
+                        .maybe_help(written.image.is_some().then(|| help.to_owned())),
                 );
             }
             return None;
@@ -50,10 +52,17 @@ pub(super) fn declared(
         let bases = (key == "build").then(|| "for its bases write `build = { .., pull = true }`".to_owned());
         reading.report(problem.label("only a `reference` is pulled").maybe_help(bases));
     }
+    if let (Some(image), "reference" | "rootfs" | "build") = (&written.image, key) {
+        let problem = Problem::at(&image.place, format!("`image` means nothing beside `{key}`"));
+        reading.report(problem.label("it chooses one of the images in an `archive`"));
+    }
     let either = [FileKind::File, FileKind::Directory];
     let source = match (key, given) {
         ("reference", Given::Text(text)) => reference(text, reading)?,
-        ("archive", Given::Text(text)) => ImageSource::Archive(existing(text, &[FileKind::File], "archive", reading)?),
+        ("archive", Given::Text(text)) => ImageSource::Archive(Archived {
+            path: existing(text, &[FileKind::File], "archive", reading)?,
+            image: value_of(&written.image),
+        }),
         (_, Given::Text(text)) => ImageSource::Rootfs(existing(text, &either, "root filesystem", reading)?),
         (_, Given::Build(written)) => ImageSource::Build(Box::new(build::declared(written, reading)?)),
     };

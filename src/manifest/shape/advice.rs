@@ -43,7 +43,6 @@ pub(super) const SECURITY: &Advice = &[
 pub(super) const IMAGE: &Advice = &[
     ("dockerfile", "write `build = { context = \"..\", dockerfile = \"..\" }`"),
     ("context", "write `build = { context = \"..\" }`"),
-    ("image", "write `reference`"),
     ("tag", "write it as part of `reference`: \"NAME:TAG\""),
     ("tar", "write `archive`"),
     ("path", "write `archive` or `rootfs`"),

@@ -36,12 +36,14 @@ table! {
     #[schemars(extend("oneOf" = [
         { "required": ["reference"] }, { "required": ["archive"] }, { "required": ["rootfs"] },
         { "required": ["build"] }
-    ]))]
+    ], "dependentRequired" = { "image": ["archive"] }))]
     Image: "an image", requires [], advice advice::IMAGE, {
         /// An image in a registry, such as `registry.example.org/shop/web:1.4`.
         reference: String,
         /// A `docker save` or OCI archive, plain, gzip or zstd; relative to this file.
         archive: String,
+        /// Which image of an archive with several: `shop/web:1.4`, or its digest. The error without it names them.
+        image: String,
         /// A directory or a tar file that is a root filesystem; relative to this file.
         rootfs: String,
         /// A directory with a Dockerfile, relative to this file, or a table that says more.

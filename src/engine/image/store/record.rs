@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::model::id::Digest;
-use crate::model::image::{Image, ImageSource};
+use crate::model::image::{Archived, Image, ImageSource};
 
 /// What a source stood for when it was last made whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +84,12 @@ pub fn source_key(source: &ImageSource) -> Digest {
     let built;
     let (kind, text): (&[u8], &[u8]) = match source {
         ImageSource::Reference(reference) => (b"reference\0", reference.as_bytes()),
-        ImageSource::Archive(path) => (b"archive\0", path.as_os_str().as_bytes()),
+        ImageSource::Archive(Archived { path, image: None }) => (b"archive\0", path.as_os_str().as_bytes()),
+        ImageSource::Archive(Archived { path, image: Some(image) }) => {
+            // No path has a NUL in it.
+            built = [path.as_os_str().as_bytes(), image.as_bytes()].join(&0);
+            (b"archive\0", &built)
+        }
         ImageSource::Rootfs(path) => (b"rootfs\0", path.as_os_str().as_bytes()),
         ImageSource::Build(spec) => {
             // Texts, numbers and maps by text always have a form in JSON.
@@ -119,11 +124,16 @@ mod tests {
 
     #[test]
     fn sources_of_one_text_have_different_keys() {
-        let keys: std::collections::BTreeSet<_> =
-            [ImageSource::Reference("/a".into()), ImageSource::Archive("/a".into()), ImageSource::Rootfs("/a".into())]
-                .iter()
-                .map(source_key)
-                .collect();
-        assert_eq!(keys.len(), 3);
+        let keys: std::collections::BTreeSet<_> = [
+            ImageSource::Reference("/a".into()),
+            ImageSource::Archive("/a".into()),
+            ImageSource::Archive(Archived { path: "/a".into(), image: Some("b".into()) }),
+            ImageSource::Archive("/ab".into()),
+            ImageSource::Rootfs("/a".into()),
+        ]
+        .iter()
+        .map(source_key)
+        .collect();
+        assert_eq!(keys.len(), 5);
     }
 }

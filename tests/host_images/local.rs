@@ -17,7 +17,7 @@ fn make(shell: &Shell, top: &str) -> String {
     let archive = shell.path(&format!("{top}.tar"));
     let packed = std::process::Command::new("tar").arg("-C").arg(&from).arg("-cf").arg(&archive).arg(".").status();
     assert!(packed.unwrap().success());
-    shell.host.ensure(&ImageSource::Archive(archive)).unwrap().id.hex().to_owned()
+    shell.host.ensure(&ImageSource::Archive(archive.into())).unwrap().id.hex().to_owned()
 }
 
 #[test]

@@ -33,12 +33,21 @@ pub(super) fn detach_from_host() -> Result<(), RuntimeError> {
         .during("make private the mounts below", "/")
 }
 
+/// The layers, lowest first, each once: overlayfs refuses one that it has already (ELOOP), and images have the same
+/// layer twice, empty ones above all. Of equal ones the uppermost stays: whatever the lower one has or hides, that one
+/// has or hides too, and nearer.
+pub fn distinct(layers: &[PathBuf]) -> Vec<PathBuf> {
+    let is_last = |(at, layer): &(usize, &PathBuf)| !layers[at + 1..].contains(layer);
+    layers.iter().enumerate().filter(is_last).map(|(_, layer)| layer.clone()).collect()
+}
+
 /// Makes the root filesystem, attached nowhere. `users` is the container's user namespace: layers are shared by all
 /// containers, so each sees them through its own mapping; the upper directory is its alone, and must belong to its
 /// root.
 pub(super) fn assemble(root: &RootFilesystem, users: Option<BorrowedFd<'_>>) -> Result<OwnedFd, RuntimeError> {
     match root {
         RootFilesystem::Overlay { lower, upper, work } => {
+            let lower = &distinct(lower);
             let layers = Layers::open(lower, upper, work, users)?;
             match layers.mount_appended() {
                 // What kernels say that know no such option, no descriptors in options, or no layers that are
@@ -188,5 +197,17 @@ impl Layers {
             .during(step, upper.display())?;
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         open_tree(CWD, upper, clone).during(step, upper.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_layers_the_uppermost_stays() {
+        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+        assert_eq!(distinct(&paths(&["a", "b", "a", "c", "b"])), paths(&["a", "c", "b"]));
+        assert_eq!(distinct(&paths(&["a"])), paths(&["a"]));
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
-use crate::runtime::rootfs::SELF_CONTAINED;
+use crate::runtime::rootfs::{SELF_CONTAINED, distinct};
 
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -47,18 +47,19 @@ pub fn open(layers: &[PathBuf], writable: Option<Writable<'_>>, place: &Path) ->
 }
 
 fn mount(layers: &[PathBuf], place: &Path) -> io::Result<OwnedFd> {
-    if let [only] = layers {
+    let layers = distinct(layers);
+    if let [only] = layers.as_slice() {
         // overlayfs wants two layers where there is no upper directory.
         return Ok(rustix::fs::openat(CWD, only, DIRECTORY, Mode::empty())?);
     }
     leave_namespace()?;
-    let opened = open_all(layers)?;
+    let opened = open_all(&layers)?;
     mount_overlay(place, &format!("lowerdir={}", joined(&opened)), MountFlags::RDONLY)
 }
 
 fn mount_writable(layers: &[PathBuf], writable: Writable<'_>, place: &Path) -> io::Result<OwnedFd> {
     leave_namespace()?;
-    let opened = open_all(layers)?;
+    let opened = open_all(&distinct(layers))?;
     let own = open_all(&[writable.upper.to_owned(), writable.work.to_owned()])?;
     let [work, upper] = own.as_slice() else { return Err(io::ErrorKind::NotFound.into()) };
     let mut options = format!("lowerdir={},upperdir={},workdir={}", joined(&opened), name(upper), name(work));

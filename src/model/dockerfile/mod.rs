@@ -238,8 +238,25 @@ pub fn parse(text: &str) -> Result<Dockerfile, Vec<SyntaxError>> {
         let message = "there is no `FROM`: nothing to build".to_owned();
         errors.push(SyntaxError { place: 0..text.len().min(1), message, expected: "expected `FROM IMAGE`".into() });
     }
+    for error in &mut errors {
+        error.place = within(text, &error.place);
+    }
     errors.sort_by_key(|error| error.place.start);
     if errors.is_empty() { Ok(file) } else { Err(errors) }
+}
+
+/// The place with whole characters, and not beyond the end: what is missing at the end of a line has its place one byte
+/// behind it.
+fn within(text: &str, place: &Range<usize>) -> Range<usize> {
+    let mut start = place.start.min(text.len());
+    while !text.is_char_boundary(start) {
+        start -= 1;
+    }
+    let mut end = place.end.clamp(start, text.len());
+    while !text.is_char_boundary(end) {
+        end += 1;
+    }
+    start..end
 }
 
 /// The base that is nothing.

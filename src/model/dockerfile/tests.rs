@@ -144,6 +144,18 @@ fn errors_have_places() {
 }
 
 #[test]
+fn places_are_whole_characters_of_the_text() {
+    for text in
+        ["FROM scratch\nHEALTHCHECK --", "FROM", "FROM scratch\nRUN", "FROM é\nCOPY é", "FROM scratch\nWORKDIR \\"]
+    {
+        for error in parse(text).err().into_iter().flatten() {
+            assert!(text.get(error.place.clone()).is_some(), "{text:?}: {error:?}");
+        }
+    }
+    assert_eq!(errors("FROM scratch\nHEALTHCHECK --"), ["2:15 \"\" it is not a health check"]);
+}
+
+#[test]
 fn variables_are_replaced_as_the_reference_says() {
     let lookup = |name: &str| match name {
         "a" => Some("value".to_owned()),

@@ -24,6 +24,8 @@ mod registry;
 mod secure;
 #[path = "host_image/server.rs"]
 mod server;
+#[path = "host_image/stacked.rs"]
+mod stacked;
 #[path = "host_image/support.rs"]
 mod support;
 #[path = "host_image/tokens.rs"]

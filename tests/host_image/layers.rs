@@ -232,6 +232,31 @@ fn odd_archives_are_read_as_others_read_them() {
     check("a link with a size", &[sized, file("a", "n")], &[("s", "-> t"), ("a", "`n`")]);
     check("PAX size", &[file("a", "n").pax("size", b"1"), file("b", "m")], &[("a", "`n`"), ("b", "`m`")]);
     check("nothing", &[], &[("", "directory")]);
+    check(
+        "user attributes where there are none",
+        &[
+            symlink("s", "t").pax("SCHILY.xattr.user.a", b"1"),
+            member(EntryType::Fifo, "p").pax("SCHILY.xattr.user.a", b"1"),
+        ],
+        &[("s", "-> t"), ("p", "fifo")],
+    );
+    // Whatever comes second stays.
+    let kinds: [(&str, fn(&str) -> Member); 6] = [
+        ("`n`", |name| file(name, "n")),
+        ("directory", directory),
+        ("-> t", |name| symlink(name, "t")),
+        ("fifo", |name| member(EntryType::Fifo, name)),
+        ("character device", |name| device(EntryType::Char, name, 1, 3)),
+        ("`linked`", |name| hard_link(name, "linked")),
+    ];
+    for (first, make_first) in kinds {
+        for (second, make_second) in kinds {
+            let members = [file("linked", "linked"), make_first("a"), make_second("a")];
+            // A directory that replaces something hides what is below that.
+            let expected = if second == "directory" && first != second { "opaque directory" } else { second };
+            check(&format!("{first}, then {second}"), &members, &[("a", expected), ("linked", "`linked`")]);
+        }
+    }
 }
 
 #[test]
@@ -293,6 +318,31 @@ fn layers_that_lie_or_are_damaged_leave_nothing() {
         ("zstd cut", zstd(&good)[..30].to_vec(), "ends early"),
         ("gzip damaged", [&gzip(&good)[..40], &[0; 40]].concat(), "damaged"),
         ("deep", tar(&[file(&format!("{deep}f"), "")]), "deeper than"),
+        (
+            "deep enough for any stack",
+            tar(&[file("f", "").pax("path", "d/".repeat(500_000).as_bytes())]),
+            "deeper than",
+        ),
+        ("deep hard link", tar(&[hard_link("f", &format!("{}g", "d/".repeat(400)))]), "deeper than"),
+        (
+            "negative size",
+            tar_with_short_body(sized(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")),
+            "no valid size",
+        ),
+        (
+            "size beyond all numbers",
+            tar_with_short_body(sized(b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")),
+            "no valid size",
+        ),
+        ("PAX size", tar(&[file("a", "x").pax("size", b"9999")]), "ends within a member"),
+        ("negative PAX size", tar(&[file("a", "x").pax("size", b"-1")]), "`size=-1`"),
+        ("sparse beyond its end", sparse("0,1,4096,1", "4096"), "sparse file is malformed"),
+        ("sparse with other contents", sparse("0,9", "4096"), "sparse file is malformed"),
+        ("sparse backwards", sparse("4096,1,0,1", "8192"), "sparse file is malformed"),
+        ("sparse beyond all numbers", sparse("18446744073709551615,2", "8192"), "sparse file is malformed"),
+        ("only a header", tar(&[member(EntryType::XHeader, "x")]), "describes a further member"),
+        ("no tar", vec![b'x'; 4096], "checksum"),
+        ("xz", b"\xfd7zXZ\0rest".to_vec(), "compressed with xz"),
         ("zero in a name", tar(&[file("a", "").pax("path", b"a\0b")]), "zero byte"),
         ("PAX damaged", tar(&[file("a", "").pax("mtime", b"soon")]), "modification time"),
         ("PAX bomb", gzip(&big), "longer than"),
@@ -304,6 +354,18 @@ fn layers_that_lie_or_are_damaged_leave_nothing() {
         assert_eq!((host.leftovers(), host.layers()), (vec![], vec![]), "{case}");
         assert_eq!(host.store.list().unwrap(), vec![], "{case}");
     }
+}
+
+/// A file whose header has this for its size.
+fn sized(field: &[u8; 12]) -> Member {
+    let mut member = file("a", "x");
+    member.header.as_old_mut().size = *field;
+    member
+}
+
+/// A sparse file of version 0.1 whose two bytes this map puts into a file of this length.
+fn sparse(map: &str, length: &str) -> Vec<u8> {
+    tar(&[file("a", "ab").pax("GNU.sparse.map", map.as_bytes()).pax("GNU.sparse.size", length.as_bytes())])
 }
 
 fn tar_with_short_body(mut member: Member) -> Vec<u8> {
@@ -318,6 +380,19 @@ fn a_bomb_meets_the_limits() {
     let bomb = gzip(&tar(&[file("a", &"\0".repeat(2 << 20))]));
     let error = host.unpack(&bomb).unwrap_err().to_string();
     assert!(error.contains("more than the 1048576 bytes allowed"), "{error}");
+    // Nothing but padding after the end, or the body of a header that nobody reads, makes no file and still takes time.
+    let padding = [tar(&[]), vec![0; 40 << 20]].concat();
+    let mut global = member(EntryType::XGlobalHeader, "g");
+    global.header.set_size(40 << 20);
+    let header = tar_with_short_body(global);
+    host.options.limits.entries = 100;
+    for bytes in [padding.clone(), [header, vec![0; 40 << 20]].concat()] {
+        let error = host.unpack(&gzip(&bytes)).unwrap_err().to_string();
+        assert!(error.contains("more bytes beside its files than are allowed"), "{error}");
+    }
+    fs::write(host.path("archive.tar"), gzip(&padding)).unwrap();
+    let error = host.ensure(&ImageSource::Archive(host.path("archive.tar"))).unwrap_err().to_string();
+    assert!(error.contains("it inflates to more than"), "{error}");
     host.options.limits.entries = 3;
     let many: Vec<Member> = (0..4).map(|n| file(&format!("f{n}"), "")).collect();
     let error = host.unpack(&tar(&many)).unwrap_err().to_string();

@@ -79,13 +79,13 @@ fn run(args: &[&str]) -> Result<Report, Problem> {
             confine(Path::new(directory), limits.memory)?;
             unpack(limits, recipe)
         }
-        ["list", empty, memory] => {
+        ["list", empty, memory, _] => {
             confine(Path::new(empty), number(memory)?)?;
             list()
         }
-        ["inflate", empty, memory] => {
+        ["inflate", empty, memory, most] => {
             confine(Path::new(empty), number(memory)?)?;
-            inflate()
+            inflate(number(most)?)
         }
         _ => Err(usage()),
     }
@@ -197,11 +197,11 @@ fn stdin_file() -> io::Result<File> {
 }
 
 /// A stream of which everything that passes is written down.
-struct Recorded<S> {
-    stream: S,
-    recipe: Rc<RefCell<Recipe<BufWriter<File>>>>,
+pub(super) struct Recorded<S> {
+    pub stream: S,
+    pub recipe: Rc<RefCell<Recipe<BufWriter<File>>>>,
     /// Of bytes that are in no file of the tree: a stream that is nothing but padding must not fill the disk either.
-    limit: u64,
+    pub limit: u64,
 }
 
 impl<S: Read> Read for Recorded<S> {
@@ -260,7 +260,7 @@ impl Read for Buffers {
 
 impl<S: Stream> Members<S> {
     /// Reads to the end of the stream and returns its length.
-    fn drain(&mut self) -> Result<u64, Problem> {
+    pub(super) fn drain(&mut self) -> Result<u64, Problem> {
         let mut buffer = [0; 4096];
         while self.read_raw(&mut buffer)? > 0 {}
         Ok(self.position())
@@ -287,19 +287,23 @@ fn list() -> Result<Report, Problem> {
     Ok(Report::Listed { members: listed })
 }
 
-/// An archive that is compressed as a whole, made one that can be read from any place.
-fn inflate() -> Result<Report, Problem> {
+/// An archive that is compressed as a whole, made one of at most so many bytes that can be read from any place.
+fn inflate(most: u64) -> Result<Report, Problem> {
     let mut input = stdin_file().and_then(decoder).map_err(|error| broken(&error))?;
     let output = io::stdout().as_fd().try_clone_to_owned();
     let mut output = output.map(File::from).map_err(|error| broken(&error))?;
-    let mut buffer = vec![0; BUFFER];
+    let (mut buffer, mut written) = (vec![0; BUFFER], 0);
     loop {
-        match fill(&mut input, &mut buffer).map_err(|error| broken(&error))? {
+        let count = fill(&mut input, &mut buffer).map_err(|error| broken(&error))?;
+        written += count as u64;
+        match count {
             0 => return Ok(Report::Listed { members: Vec::new() }),
-            count => output.write_all(&buffer[..count]).map_err(|error| match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Problem::DiskFull,
-                _ => Problem::new(format!("cannot write what was inflated: {error}")),
-            })?,
+            _ if written > most => {
+                return Err(Problem::new(format!("it inflates to more than the {most} bytes allowed")));
+            }
+            count => output
+                .write_all(&buffer[..count])
+                .map_err(|error| Problem::writing("write what was inflated", &error))?,
         }
     }
 }

@@ -279,7 +279,8 @@ impl Extractor {
                     .map_err(failed)?;
             }
         }
-        for (key, value) in kept(&member.xattrs) {
+        // The kernel gives `user.*` to files and directories alone (xattr(7)); Docker passes over it as well.
+        for (key, value) in kept(&member.xattrs).filter(|(key, _)| !key.starts_with(b"user.")) {
             // There is no call that takes a descriptor and a name; this process has no other use for its directory.
             rustix::process::fchdir(&parent.fd).map_err(failed)?;
             rustix::fs::lsetxattr(name, key, value, XattrFlags::empty())
@@ -335,7 +336,12 @@ fn is_kept(key: &[u8]) -> bool {
 }
 
 fn xattr_problem(path: &[u8], key: &[u8], errno: Errno) -> Problem {
-    Problem::on(&format!("set the attribute `{}` of", key.escape_ascii()), path, errno)
+    let (key, path) = (key.escape_ascii(), show(path));
+    match errno {
+        // ext4 says so too of a value that does not fit into a file's one block of attributes (xattr(7)).
+        Errno::NOSPC => Problem::new(format!("the file system has no room for the attribute `{key}` of `{path}`")),
+        errno => Problem::new(format!("cannot set the attribute `{key}` of `{path}`: {errno}")),
+    }
 }
 
 fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {

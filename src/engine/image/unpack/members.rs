@@ -22,6 +22,14 @@ pub trait Stream: Read {
     fn skip(&mut self, bytes: u64) -> io::Result<()>;
 }
 
+impl Stream for &[u8] {
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= self.len());
+        *self = &self[bytes.ok_or(io::ErrorKind::UnexpectedEof)?..];
+        Ok(())
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     File,
@@ -241,7 +249,7 @@ impl<S: Stream> Members<S> {
             let length = number(&header[483..495]).and_then(|length| u64::try_from(length).ok());
             (segments, length.ok_or_else(|| Problem::new("a sparse file has no valid length"))?)
         } else if extensions.get("GNU.sparse.major") == Some(b"1") {
-            let mut text = Vec::new();
+            let (mut text, mut lines) = (Vec::new(), 0);
             let mut block = [0u8; BLOCK];
             let segments = loop {
                 let mut filled = 0;
@@ -252,8 +260,10 @@ impl<S: Stream> Members<S> {
                     }
                 }
                 text.extend_from_slice(&block);
-                if let Some(segments) = sparse::listed_segments(&text)? {
-                    break segments;
+                lines += block.iter().filter(|byte| **byte == b'\n').count();
+                // Once, when all of it is there: read again with every block, a long map would take its square.
+                if lines >= sparse::listed_lines(&text)? {
+                    break sparse::listed_segments(&text)?;
                 }
                 if text.len() as u64 > HEADER_BODY_MAX {
                     return Err(Problem::new("the map of a sparse file is too large"));
@@ -337,14 +347,6 @@ fn unreadable(error: io::Error) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    impl Stream for &[u8] {
-        fn skip(&mut self, bytes: u64) -> io::Result<()> {
-            let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= self.len());
-            *self = &self[bytes.ok_or(io::ErrorKind::UnexpectedEof)?..];
-            Ok(())
-        }
-    }
 
     fn read(bytes: &[u8]) -> Result<Vec<(Member, Vec<u8>)>, Problem> {
         let mut members = Members::new(bytes);

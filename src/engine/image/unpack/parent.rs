@@ -157,7 +157,7 @@ fn run(
     let input = input.try_clone().map_err(ImageError::file("use", empty))?;
     let mut child = Command::new(helper)
         .args([OsStr::new(ARGUMENT), OsStr::new(task), empty.as_os_str()])
-        .arg(limits.memory.to_string())
+        .args([limits.memory, limits.content].map(|number| number.to_string()))
         .stdin(Stdio::from(input))
         .stdout(output)
         .stderr(Stdio::piped())

@@ -11,6 +11,8 @@ pub struct Segment {
 }
 
 const SEGMENTS_MAX: usize = 100_000;
+/// Digits of the largest number there is.
+const LONGEST_NUMBER: usize = 20;
 
 /// The format before PAX: pairs of 12-byte fields in the header and in blocks behind it.
 pub fn old_segments(fields: &[u8]) -> Result<Vec<Segment>, Problem> {
@@ -39,22 +41,22 @@ pub fn map_segments(map: &[u8]) -> Result<Vec<Segment>, Problem> {
     }
 }
 
-/// Version 1.0: lines at the beginning of the body: how many, then offset and length of each. Nothing yet if `text`
-/// does not hold all of them.
-pub fn listed_segments(text: &[u8]) -> Result<Option<Vec<Segment>>, Problem> {
-    let mut lines = text.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"));
-    let Some(count) = lines.next() else { return Ok(None) };
-    let count = decimal(count)?;
+/// Version 1.0: lines at the beginning of the body: how many segments, then offset and length of each. `text` holds
+/// all of [`listed_lines`].
+pub fn listed_segments(text: &[u8]) -> Result<Vec<Segment>, Problem> {
+    let lines = text.split(|byte| *byte == b'\n').take(listed_lines(text)?).skip(1);
+    let values: Vec<u64> = lines.map(decimal).collect::<Result<_, _>>()?;
+    Ok(pairs(&values))
+}
+
+/// How many lines a map of version 1.0 has, which begins with this text.
+pub fn listed_lines(text: &[u8]) -> Result<usize, Problem> {
+    let count = text.iter().take(LONGEST_NUMBER + 1).position(|byte| *byte == b'\n').ok_or_else(malformed)?;
+    let count = decimal(&text[..count])?;
     if count > SEGMENTS_MAX as u64 {
         return Err(malformed());
     }
-    let wanted = count as usize * 2;
-    let lines: Vec<&[u8]> = lines.take(wanted).collect();
-    if lines.len() < wanted {
-        return Ok(None);
-    }
-    let values: Vec<u64> = lines.into_iter().map(decimal).collect::<Result<_, _>>()?;
-    Ok(Some(pairs(&values)))
+    Ok(1 + count as usize * 2)
 }
 
 pub fn check_count(segments: &[Segment]) -> Result<(), Problem> {
@@ -107,8 +109,8 @@ mod tests {
         ];
         assert_eq!(paired_segments(&records).unwrap(), MAP);
         assert_eq!(map_segments(b"0,5,4096,7").unwrap(), MAP);
-        assert_eq!(listed_segments(b"2\n0\n5\n4096\n7\n\0\0\0").unwrap().unwrap(), MAP);
-        assert_eq!(listed_segments(b"2\n0\n5\n40").unwrap(), None);
+        assert_eq!(listed_segments(b"2\n0\n5\n4096\n7\n\0\0\0").unwrap(), MAP);
+        assert_eq!((listed_lines(b"2\n0\n5\n40").unwrap(), listed_lines(b"0\n").unwrap()), (5, 1));
         let fields = b"00000000000\x0000000000005\x0000000010000\x0000000000007\0";
         assert_eq!(old_segments(fields).unwrap(), MAP);
     }
@@ -121,6 +123,8 @@ mod tests {
         assert!(check(&[MAP[1], MAP[0]], 12, 5000).is_err(), "backwards");
         assert!(check(&[Segment { offset: u64::MAX, length: 2 }], 2, u64::MAX).is_err());
         assert!(map_segments(b"0,5,1").is_err());
-        assert!(listed_segments(b"99999999999\n").is_err());
+        for text in [&b"99999999999\n"[..], b"2", b"", b"\n0\n", &[b'0'; 512]] {
+            assert!(listed_lines(text).is_err(), "{}", text.escape_ascii());
+        }
     }
 }

@@ -88,6 +88,8 @@ impl Tree {
         if let Some(directory) = self.open.get(path) {
             return Ok(directory.clone());
         }
+        // Before the first step: each component is a call within the one for the next.
+        check_depth(path)?;
         let (parent, name) = split(path);
         let parent = self.directory(parent)?;
         let directory = self.enter(&parent, name, &mut 0)?;
@@ -152,11 +154,7 @@ impl Tree {
         }
         let real = parent.join(name);
         let failed = |errno| Problem::on("enter", &real, errno);
-        if real.len() > PATH_MAX || real.iter().filter(|byte| **byte == b'/').count() >= DEPTH_MAX {
-            return Err(Problem::new(format!(
-                "a path is deeper than {DEPTH_MAX} directories or longer than {PATH_MAX} bytes"
-            )));
-        }
+        check_depth(&real)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(&parent.fd, name, flags, Mode::empty()) {
             Ok(fd) => return Ok(Rc::new(Directory { fd, real })),
@@ -202,6 +200,16 @@ impl Tree {
         let opened = crate::sys::path::openat2(&self.root.fd, real, flags, Mode::empty(), resolve);
         let fd = opened.map_err(|errno| Problem::on("enter", real, errno))?;
         Ok(Rc::new(Directory { fd, real: real.to_vec() }))
+    }
+}
+
+fn check_depth(path: &[u8]) -> Result<(), Problem> {
+    match path.len() > PATH_MAX || path.iter().filter(|byte| **byte == b'/').count() >= DEPTH_MAX {
+        true => {
+            let problem = format!("a path is deeper than {DEPTH_MAX} directories or longer than {PATH_MAX} bytes");
+            Err(Problem::new(problem))
+        }
+        false => Ok(()),
     }
 }
 

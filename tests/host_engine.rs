@@ -235,8 +235,9 @@ fn a_start_that_is_under_way_is_seen_when_it_has_ended() {
             let again = scope.spawn(|| own.host.perform(&start[0]));
             let seen = scope.spawn(|| pid(&observe(own, &shop.web.id)));
             std::thread::sleep(std::time::Duration::from_millis(200));
-            assert!(!again.is_finished() && !seen.is_finished(), "nothing is known of a start that has not ended");
+            let both_wait = !again.is_finished() && !seen.is_finished();
             signal(Signal::SIGCONT);
+            assert!(both_wait, "nothing is known of a start that has not ended");
             again.join().unwrap().unwrap();
             assert_eq!(seen.join().unwrap(), pid(&observe(own, &shop.web.id)));
         });

@@ -191,8 +191,7 @@ impl Host {
     /// What a container changed in its image's files.
     pub fn changes(&self, record: &ContainerRecord) -> Result<Vec<Change>, EngineError> {
         let image = create::image(&self.store, record)?;
-        let layers: Vec<PathBuf> = image.layers.iter().map(|layer| self.store.layer_path(layer)).collect();
-        changes::changes(&self.paths, &layers, record)
+        changes::changes(&self.paths, &self.store.layer_paths(&image), record)
     }
 
     /// Makes an image of a container. Nothing of the container should run meanwhile.

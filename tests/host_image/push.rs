@@ -34,7 +34,7 @@ fn pushed(host: &Host, source: &ImageSource, destination: &str) -> Result<(Pushe
     let image = host.store.find(source).unwrap().unwrap();
     let destination = destination.parse().unwrap();
     let ways = Ways::default();
-    let what = Push { source, image: &image, destination: &destination };
+    let what = Push { source: Some(source), image: &image, destination: &destination };
     let pushed = push(&host.store, &what, &host.options, &ways)?;
     Ok((pushed, ways.0.into_inner().unwrap()))
 }
@@ -140,7 +140,7 @@ fn directories_of_this_host_can_be_pushed() {
     assert!(done.stderr.ends_with(": sent\n"), "{}", done.stderr);
     run(evenkeel(&host).args(["image", "pull", &destination])).ok();
     let unknown = run(evenkeel(&host).args(["image", "push", "0000", &destination]));
-    assert!(unknown.stderr.contains("is not on this host"), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("there is no image `0000`"), "{}", unknown.stderr);
 }
 
 /// What a registry has of an upload.

@@ -202,7 +202,9 @@ impl Docker {
         let socket = format!("unix://{}", below("socket"));
         let log = fs::File::create(home.join("log")).unwrap();
         let daemon = Command::new("unshare")
-            .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "dockerd"])
+            .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "sh", "-c"])
+            // It would write a key there.
+            .args(["mount -t tmpfs tmpfs /etc/docker && exec dockerd \"$@\"", "dockerd"])
             .args(["--data-root", &below("data"), "--exec-root", &below("exec"), "--pidfile", &below("pid")])
             .args(["--host", &socket, "--bridge", "none", "--iptables=false", "--storage-driver", "vfs"])
             .env("HOME", &home)
@@ -234,8 +236,13 @@ impl Docker {
 
 impl Drop for Docker {
     fn drop(&mut self) {
-        // With the first process of its namespace all others go.
-        self.daemon.kill().unwrap();
+        // With the first process of its namespace all others go, and it is waited for last (pid_namespaces(7)): nobody
+        // writes to the directory any more.
+        let unshare = self.daemon.id();
+        for first in fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap().split_whitespace()
+        {
+            run(&["kill", "-KILL", first]);
+        }
         self.daemon.wait().unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! `evenkeel image`: what this host has of images, and how it comes and goes. One file per command.
 //!
-//! `files` is where archives come from and go to, `find` what a word means and how a name is shown, `filter` what `--filter` chooses, `users` which containers keep
-//! an image.
+//! `files` is where archives come from and go to, `find` what a word means and how a name is shown, `filter` what
+//! `--filter` chooses, `users` which containers keep an image, `told` how a transfer is told.
 
 mod files;
 mod filter;

@@ -14,14 +14,14 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::{changes, create, etc};
 use crate::engine::error::{At, EngineError};
 use crate::engine::image::commit::{self, Committing};
-use crate::engine::image::pack::{Packer, Purpose, is_whiteout, walk, within};
+use crate::engine::image::pack::{self, Packer, Purpose, walk, within};
 use crate::engine::image::{ImageError, Store, Tools};
 use crate::engine::storage::view;
 use crate::model::image::Image;
@@ -38,7 +38,7 @@ pub fn commit(
     tools: Tools<'_>,
 ) -> Result<Image, EngineError> {
     let base = create::image(store, record)?;
-    let changed = changes::changes(paths, &trees(store, &base), record)?;
+    let changed = changes::changes(paths, &store.layer_paths(&base), record)?;
     let below = |path: &Path| path.strip_prefix("/").unwrap_or(path).as_os_str().as_bytes().to_vec();
     let changed: BTreeSet<Vec<u8>> = changed.iter().map(|change| below(&change.path)).collect();
     let upper = paths.container(&record.id).join("upper");
@@ -68,22 +68,10 @@ pub fn export(
 ) -> Result<(), EngineError> {
     let base = create::image(store, record)?;
     let container = paths.container(&record.id);
-    let mut layers = trees(store, &base);
+    let mut layers = store.layer_paths(&base);
     layers.push(container.join("upper"));
     let root = view::open(&layers, None, &etc::directory(&container)).at("look at the files in", &container)?;
-    let exported = within(root.as_fd(), || {
-        let mut packer = Packer::new(to, Purpose::Export, record.users);
-        walk(Path::new("/"), Purpose::Export, &mut |entry| match is_whiteout(entry.metadata) {
-            true => Ok(()),
-            false => packer.member(&entry),
-        })?;
-        packer.finish(&container)
-    });
-    exported.map_err(|source| failed("export", record, source))
-}
-
-fn trees(store: &Store, image: &Image) -> Vec<PathBuf> {
-    image.layers.iter().map(|layer| store.layer_path(layer)).collect()
+    pack::export(root.as_fd(), &container, record.users, to).map_err(|source| failed("export", record, source))
 }
 
 fn open(directory: &Path) -> Result<OwnedFd, EngineError> {

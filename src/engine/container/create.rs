@@ -35,7 +35,7 @@ pub fn create(paths: &Paths, store: &Store, record: &ContainerRecord) -> Result<
     let image = image(store, record)?;
     let record = ContainerRecord { image: Some(image.id.clone()), ..record.clone() };
     let directory = paths.container(&record.id);
-    let layers: Vec<PathBuf> = image.layers.iter().map(|layer| store.layer_path(layer)).collect();
+    let layers = store.layer_paths(&image);
     if directory.exists() {
         files::write_json(&paths::record(&directory), &record, Durability::Durable)?;
     } else {

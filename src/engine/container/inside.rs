@@ -55,7 +55,7 @@ pub fn with_root<T: Send>(
     let image = create::image(store, record)?;
     let container = paths.container(&record.id);
     let root = RootFilesystem::Overlay {
-        lower: image.layers.iter().map(|layer| store.layer_path(layer)).collect(),
+        lower: store.layer_paths(&image),
         upper: container.join("upper"),
         work: container.join("work"),
     };

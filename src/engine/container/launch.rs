@@ -52,7 +52,7 @@ pub fn prepare(on: &Surroundings<'_>, record: &ContainerRecord, image: &Image) -
         name,
         config: directory.join(run::CONFIG),
         root: RootFilesystem::Overlay {
-            lower: image.layers.iter().map(|layer| on.store.layer_path(layer)).collect(),
+            lower: on.store.layer_paths(image),
             upper: container.join("upper"),
             work: container.join("work"),
         },

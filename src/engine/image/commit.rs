@@ -53,10 +53,7 @@ pub fn commit(
     let (image, spec) = base;
     let subject = place.display().to_string();
     let session = store.session(&ImageSource::Rootfs(place.to_owned()))?;
-    let bytes = store.blob(&image.id)?.ok_or_else(|| ImageError::Malformed {
-        subject: image.id.to_string(),
-        problem: "its configuration is not on this host".to_owned(),
-    })?;
+    let bytes = store.configuration(&image.id)?;
     let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
     let layer = rootfs::unpack_stream(&workshop, &subject, |stream| files(stream))?;
     let created = humantime::format_rfc3339_nanos(committing.created).to_string();

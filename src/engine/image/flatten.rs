@@ -15,7 +15,7 @@ use super::catalogue::Entry;
 use super::ensure::Tools;
 use super::error::ImageError;
 use super::load::Input;
-use super::pack::{Packer, Purpose, is_whiteout, walk, within};
+use super::pack::export;
 use super::store::Store;
 use super::unpack::Unpacking;
 use crate::engine::storage::view;
@@ -27,8 +27,7 @@ pub fn flatten_image(store: &Store, entry: &Entry, directory: &Path, tools: Tool
     if let Some(missing) = entry.missing.first() {
         return Err(ImageError::NoLayer { diff_id: missing.clone() });
     }
-    let layers: Vec<PathBuf> = entry.image.layers.iter().map(|layer| store.layer_path(layer)).collect();
-    into_directory(&layers, directory, tools)
+    into_directory(&store.layer_paths(&entry.image), directory, tools)
 }
 
 /// The same with the one image of an archive, which does not become an image of this host.
@@ -48,18 +47,7 @@ fn into_directory(layers: &[PathBuf], directory: &Path, tools: Tools<'_>) -> Res
     let root = view::open(layers, None, directory).map_err(ImageError::file("look at the layers in", directory))?;
     let name = directory.display().to_string();
     let unpacking = Unpacking::start(&tools.options.helper, &name, directory, None, tools.options.limits)?;
-    let unpacked = unpacking.feed_all(|stream| {
-        within(root.as_fd(), || {
-            let mut packer = Packer::new(stream, Purpose::Export, None);
-            walk(Path::new("/"), Purpose::Export, &mut |entry| match is_whiteout(entry.metadata) {
-                // A single layer is looked at as it is.
-                true => Ok(()),
-                false => packer.member(&entry),
-            })?;
-            packer.finish(directory)
-        })
-    });
-    unpacked.map(drop)
+    unpacking.feed_all(|stream| export(root.as_fd(), directory, None, stream)).map(drop)
 }
 
 /// What is there already would be mixed with the image.

@@ -1,6 +1,5 @@
 //! From a layer's bytes to a finished layer: read, verified, unpacked; several at once.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest as _, Sha256};
@@ -8,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::error::ImageError;
 use super::options::Options;
 use super::progress::{Event, Progress};
+use super::side_by_side;
 use super::store::session::{FinishedLayer, Session};
 use super::unpack::Unpacking;
 use crate::model::id::Digest;
@@ -35,9 +35,6 @@ pub struct Expected {
 
 /// Begins to read a layer.
 pub type Open<'l> = dyn Fn(&'l Expected) -> Result<Box<dyn Bytes + 'l>, ImageError> + Sync + 'l;
-
-/// Layers that are unpacked at once. More would not be faster: inflating is what takes the time.
-const WORKERS: usize = 3;
 
 /// Everything that unpacking a layer needs besides the layer.
 #[derive(Clone, Copy)]
@@ -97,37 +94,9 @@ impl Workshop<'_> {
         failed: &'l AtomicBool,
         open: &Open<'l>,
     ) -> Result<Vec<FinishedLayer>, ImageError> {
-        let queue = Mutex::new(layers.iter());
-        let done = Mutex::new(Ok(Vec::new()));
-        let work = || {
-            loop {
-                // A poisoned lock means that another worker panicked, and the scope will say so.
-                let Some(layer) = queue.lock().ok().and_then(|mut queue| queue.next()) else { return };
-                if failed.load(Ordering::Relaxed) {
-                    return;
-                }
-                let unpacked =
-                    open(layer).and_then(|bytes| self.unpack(layer, &mut Stoppable { bytes, stopped: failed }));
-                let Ok(mut done) = done.lock() else { return };
-                match (unpacked, &mut *done) {
-                    (Ok(unpacked), Ok(all)) => all.push(unpacked),
-                    (Err(error), Ok(_)) => {
-                        failed.store(true, Ordering::Relaxed);
-                        *done = Err(error);
-                    }
-                    // Only the first failure is told: the others follow from it.
-                    (_, Err(_)) => return,
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..WORKERS.min(layers.len()) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        // A worker that panicked has taken the process with it, or the scope has panicked above.
-        done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+        side_by_side::each(layers, failed, |layer| {
+            open(layer).and_then(|bytes| self.unpack(layer, &mut Stoppable { bytes, stopped: failed }))
+        })
     }
 }
 

@@ -12,6 +12,7 @@
 //! * [`catalogue`]: every image here with its names, and what a word on a command line means.
 //! * [`build`]: images made here, as a Dockerfile says; [`commit`]: of a container; [`load`]: of what somebody hands over.
 //! * [`save`] and [`flatten`]: images as archives and as directories.
+//! * `layer`: from bytes to an unpacked layer. `side_by_side`: several at once. `digesting`: what passes, digested.
 //! * [`unpack`]: the child that turns a layer into a directory and can reach nothing else.
 //!
 //! This process never parses a tar stream that it has not written itself: every one is read by a child.
@@ -21,6 +22,7 @@ pub mod build;
 pub mod catalogue;
 pub mod commit;
 mod config;
+mod digesting;
 pub mod ensure;
 pub mod error;
 pub mod flatten;
@@ -38,6 +40,7 @@ mod recipe;
 pub mod registry;
 mod rootfs;
 pub mod save;
+mod side_by_side;
 pub mod store;
 pub mod unpack;
 

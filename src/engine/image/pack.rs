@@ -68,6 +68,25 @@ impl Walk<'_, '_> {
     }
 }
 
+/// Writes the files below `root`, the layers of a container or an image as one, as a whole archive. `users`: see
+/// [`Packer::new`]; `path` is what errors call it.
+pub fn export(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    users: Option<IdRange>,
+    to: &mut (dyn Write + Send),
+) -> Result<(), ImageError> {
+    within(root, || {
+        let mut packer = Packer::new(to, Purpose::Export, users);
+        walk(Path::new("/"), Purpose::Export, &mut |entry| match is_whiteout(entry.metadata) {
+            // Overlayfs shows none; a single layer is looked at as it is.
+            true => Ok(()),
+            false => packer.member(&entry),
+        })?;
+        packer.finish(path)
+    })
+}
+
 /// Calls `work` on a thread whose root directory this is, so that no link of a tree that somebody else is changing
 /// leads out of it (CVE-2018-15664 is about one that did).
 pub fn within<T: Send>(
@@ -121,6 +140,7 @@ impl<W: Write> Packer<W> {
         Packer::new(to, Purpose::Layer, None)
     }
 
+    /// `users`: the host's numbers of a container's users, which are written as the container's own.
     pub fn new(to: W, purpose: Purpose, users: Option<IdRange>) -> Packer<W> {
         Packer { stream: tar::Builder::new(to), linked: HashMap::new(), purpose, users }
     }

@@ -16,37 +16,34 @@
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use flate2::{Compression, GzBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::config;
+use super::digesting::Digesting;
 use super::error::ImageError;
-use super::manifest::{self, DOCKER_MANIFEST, Descriptor, Document, Manifest, OCI_MANIFEST};
+use super::manifest::{
+    self, DOCKER_CONFIG, DOCKER_LAYER_GZIP, DOCKER_MANIFEST, Descriptor, Document, Manifest, OCI_CONFIG,
+    OCI_LAYER_GZIP, OCI_MANIFEST,
+};
 use super::options::Options;
 use super::progress::{Event, Progress};
 use super::registry::Registry;
 use super::registry::upload::{Mounted, Upload};
+use super::side_by_side;
 use super::store::Store;
 use super::store::record::sha256;
 use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
 use crate::model::reference::Reference;
 
-const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-/// Layers at once.
-const WORKERS: usize = 3;
-
 /// What to push and where to.
 pub struct Push<'a> {
-    pub source: &'a ImageSource,
+    /// A name of the image: from another repository of the same registry its blobs need not be sent.
+    pub source: Option<&'a ImageSource>,
     pub image: &'a Image,
     pub destination: &'a Reference,
 }
@@ -69,12 +66,12 @@ pub struct Packed {
 pub fn push(store: &Store, push: &Push<'_>, options: &Options, progress: &dyn Progress) -> Result<Pushed, ImageError> {
     let Push { source, image, destination } = push;
     let _held = store.hold()?;
-    let config = store.blob(&image.id)?.ok_or_else(|| missing(image, "its configuration is not on this host"))?;
-    let configuration = config::parse(&format!("the configuration of {source}"), &config)?;
+    let config = store.configuration(&image.id)?;
+    let configuration = config::parse(&format!("the configuration of {}", image.id), &config)?;
     let original = original(store, image)?;
     // Where it came from, if that is another repository of the same registry.
     let from = match source {
-        ImageSource::Reference(text) => text.parse::<Reference>().ok().filter(|reference| {
+        Some(ImageSource::Reference(text)) => text.parse::<Reference>().ok().filter(|reference| {
             reference.registry == destination.registry && reference.repository != destination.repository
         }),
         _ => None,
@@ -107,10 +104,6 @@ pub fn push(store: &Store, push: &Push<'_>, options: &Options, progress: &dyn Pr
     };
     registry.put_manifest(version, &kind, &bytes)?;
     Ok(Pushed { manifest, size: bytes.len() as u64 })
-}
-
-fn missing(image: &Image, problem: &str) -> ImageError {
-    ImageError::Malformed { subject: image.id.to_string(), problem: problem.to_owned() }
 }
 
 /// The manifest that the image was pulled by.
@@ -165,8 +158,8 @@ impl Placed {
 /// A manifest for layers of which some were packed anew.
 fn compose(id: &Digest, config_size: usize, placed: &[Placed], docker: bool) -> (String, Vec<u8>) {
     let (kind, config, layer) = match docker {
-        true => (DOCKER_MANIFEST, DOCKER_CONFIG, DOCKER_LAYER),
-        false => (OCI_MANIFEST, OCI_CONFIG, OCI_LAYER),
+        true => (DOCKER_MANIFEST, DOCKER_CONFIG, DOCKER_LAYER_GZIP),
+        false => (OCI_MANIFEST, OCI_CONFIG, OCI_LAYER_GZIP),
     };
     let descriptor = |placed: &Placed| {
         let kind = placed.was.as_deref().filter(|kind| !kind.is_empty()).unwrap_or(layer);
@@ -190,38 +183,9 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Several layers at once. The first failure ends the others.
     fn place_all(&self, diff_ids: &[Digest], original: &[Descriptor]) -> Result<Vec<Placed>, ImageError> {
-        let queue = Mutex::new(diff_ids.iter().enumerate());
-        let done = Mutex::new(Ok(Vec::new()));
-        let work = || {
-            loop {
-                // A poisoned lock means that another worker panicked, and the scope will say so.
-                let Some((at, diff_id)) = queue.lock().ok().and_then(|mut queue| queue.next()) else { return };
-                if self.failed.load(Ordering::Relaxed) {
-                    return;
-                }
-                let placed = self.place(diff_id, original.get(at));
-                let Ok(mut done) = done.lock() else { return };
-                match (placed, &mut *done) {
-                    (Ok(placed), Ok(all)) => all.push((at, placed)),
-                    (Err(error), Ok(_)) => {
-                        self.failed.store(true, Ordering::Relaxed);
-                        *done = Err(error);
-                    }
-                    (_, Err(_)) => return,
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..WORKERS.min(diff_ids.len()) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        let mut all = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)?;
-        all.sort_by_key(|(at, _)| *at);
-        Ok(all.into_iter().map(|(_, placed)| placed).collect())
+        let layers: Vec<_> = diff_ids.iter().enumerate().map(|(at, diff_id)| (diff_id, original.get(at))).collect();
+        side_by_side::each(&layers, self.failed, |(diff_id, original)| self.place(diff_id, *original))
     }
 
     fn place(&self, diff_id: &Digest, original: Option<&Descriptor>) -> Result<Placed, ImageError> {
@@ -280,31 +244,11 @@ impl Work<'_> {
 /// A layer as a gzip stream (RFC 1952) that depends on nothing but its bytes: no name, no time, one level.
 pub fn pack(store: &Store, diff_id: &Digest) -> Result<(Packed, File), ImageError> {
     let file = store.spool()?;
-    let counting = Counting { file: &file, hasher: Sha256::new(), size: 0 };
-    let mut gzip = GzBuilder::new().mtime(0).operating_system(255).write(counting, Compression::default());
+    let digesting = Digesting::new(&file);
+    let mut gzip = GzBuilder::new().mtime(0).operating_system(255).write(digesting, Compression::default());
     store.write_layer(diff_id, &mut gzip)?;
-    let counted = gzip.finish().map_err(store.spool_failed("write"))?;
-    let packed = Packed { digest: Digest::from_sha256(&counted.hasher.finalize().into()), size: counted.size };
+    let (digest, size) = gzip.finish().map_err(store.spool_failed("write"))?.finish();
     let mut file = file;
     file.rewind().map_err(store.spool_failed("read"))?;
-    Ok((packed, file))
-}
-
-struct Counting<'a> {
-    file: &'a File,
-    hasher: Sha256,
-    size: u64,
-}
-
-impl Write for Counting<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let count = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.flush()
-    }
+    Ok((Packed { digest, size }, file))
 }

@@ -14,8 +14,8 @@
 //! Whoever replays it checks the digest of the result, so a tree that was changed is found out.
 //!
 //! # Decisions
-//! * Why not keep the blobs: they are another third of the size of the trees (888 MB of layers are 330 MB of gzip), for
-//!   something that most hosts never need. A recipe is 45 bytes a member.
+//! * Why not keep the blobs: they are a second copy of every image, compressed, for something that most hosts never need.
+//!   A recipe is small: 1.5 MB for 47,163 members of a Debian `/usr/share`, which is 32 bytes each.
 //! * Why not write a tree again and hope: only streams that were written here come out the same. Those need no recipe,
 //!   and have none: layers of builds and commits are written again by the writer that made their digest.
 //! * What was compressed is not kept: no compressor promises the same bytes in its next version. A layer that is sent

@@ -58,10 +58,7 @@ pub fn save(store: &Store, wanted: &[Wanted<'_>], format: Format, place: &mut dy
     for Wanted { entry, names } in wanted {
         let id = &entry.image.id;
         if !images.contains_key(id) {
-            let config = store.blob(id)?.ok_or_else(|| ImageError::Malformed {
-                subject: id.to_string(),
-                problem: "its configuration is not on this host".to_owned(),
-            })?;
+            let config = store.configuration(id)?;
             let sized = |layer: &Digest| Ok::<_, ImageError>((layer.clone(), size(store, layer)?));
             let layers = entry.diff_ids.iter().map(sized).collect::<Result<_, _>>()?;
             images.insert(id, Saved { config, layers, names: BTreeSet::new() });

@@ -10,13 +10,12 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use rustix::io::Errno;
-use sha2::{Digest as _, Sha256};
 
+use crate::engine::image::digesting::Digesting;
 use crate::engine::image::error::ImageError;
 use crate::engine::image::pack::{Entry, Packer, Purpose, is_whiteout, walk};
 use crate::engine::image::store::record::LayerRecord;
 use crate::engine::image::store::session::{FinishedLayer, StagedLayer};
-use crate::model::id::Digest;
 
 /// Attributes by which overlayfs remembers where it copied from: they mean nothing in a layer.
 const OVERLAY_MEMORY: [&str; 4] =
@@ -35,10 +34,11 @@ pub fn dress_root(upper: &Path, below: &Path) -> Result<(), ImageError> {
 
 /// Finishes the layer whose upper directory is `staged`. Nothing writes to it any more.
 pub fn finish(staged: StagedLayer) -> Result<FinishedLayer, ImageError> {
-    let mut hashing = Hashing { hasher: Sha256::new(), size: 0 };
-    let mut record = write(&staged.tree(), &mut hashing, &mut |entry| forget(entry.path))?;
-    record.tar_size = hashing.size;
-    Ok(FinishedLayer { diff_id: Digest::from_sha256(&hashing.hasher.finalize().into()), staged, record })
+    let mut digesting = Digesting::new(io::sink());
+    let mut record = write(&staged.tree(), &mut digesting, &mut |entry| forget(entry.path))?;
+    let (diff_id, size) = digesting.finish();
+    record.tar_size = size;
+    Ok(FinishedLayer { diff_id, staged, record })
 }
 
 /// Writes the tree of a layer as a tar stream, the same for the same tree. `visit` sees each entry that is no whiteout
@@ -70,22 +70,4 @@ fn forget(path: &Path) -> Result<(), ImageError> {
         }
     }
     Ok(())
-}
-
-/// Counts and digests what is written, and keeps nothing.
-struct Hashing {
-    hasher: Sha256,
-    size: u64,
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -209,15 +209,12 @@ impl<'a> Builder<'a> {
             (Pull::Missing | Pull::Never, Some(image)) => image,
             _ => ensure(store, &source, self.workshop.options, self.workshop.progress)?,
         };
-        if let (ImageSource::Reference(name), Some(manifest)) = (source, image.manifest) {
+        if let (ImageSource::Reference(name), Some(manifest)) = (source, image.manifest.clone()) {
             self.bases.borrow_mut().insert(name, manifest);
         }
-        let bytes = store.blob(&image.id)?.ok_or_else(|| ImageError::Malformed {
-            subject: reference.to_owned(),
-            problem: "its configuration is not on this host".to_owned(),
-        })?;
+        let bytes = store.configuration(&image.id)?;
         Ok(Stage {
-            lower: image.layers.iter().map(|layer| store.layer_path(layer)).collect(),
+            lower: store.layer_paths(&image),
             chain: image.layers,
             config: Config::of_base(reference, &bytes)?,
             arguments: Variables::new(),

@@ -68,14 +68,14 @@ impl Store {
         Ok(image.filter(|image| self.has_layers(image)))
     }
 
-    /// Every source that is whole on this host, with its image.
-    pub fn list(&self) -> Result<Vec<(ImageSource, Image)>, ImageError> {
-        Ok(self.records()?.into_iter().map(|record| (record.source, record.image)).collect())
-    }
-
     /// The directory to mount for a layer.
     pub fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.layers.join(diff_id.hex()).join("tree")
+    }
+
+    /// The directories to mount for an image, lowest first.
+    pub fn layer_paths(&self, image: &Image) -> Vec<PathBuf> {
+        image.layers.iter().map(|layer| self.layer_path(layer)).collect()
     }
 
     /// As what the layer was packed last, if it was.
@@ -116,6 +116,14 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(ImageError::file("read", &path)(error)),
         }
+    }
+
+    /// The bytes of the configuration of an image, whose identifier is their digest.
+    pub(super) fn configuration(&self, id: &Digest) -> Result<Vec<u8>, ImageError> {
+        self.blob(id)?.ok_or_else(|| ImageError::Malformed {
+            subject: id.to_string(),
+            problem: "its configuration is not on this host".to_owned(),
+        })
     }
 
     /// Every image that is known here, named or not.

@@ -14,6 +14,7 @@ use super::lock::{self, Claims};
 use super::record::{LayerRecord, SourceRecord, Stamp, sha256, source_key};
 use crate::engine::image::build::cache::Built;
 use crate::engine::image::error::ImageError;
+use crate::engine::image::manifest::OCI_INDEX;
 use crate::engine::image::recipe;
 use crate::engine::removal;
 use crate::model::id::Digest;
@@ -225,7 +226,7 @@ impl Store {
         replace_json(&self.images.join("oci-layout"), &json!({ "imageLayoutVersion": "1.0.0" }))?;
         let index = json!({
             "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "mediaType": OCI_INDEX,
             "manifests": manifests,
         });
         replace_json(&self.images.join("index.json"), &index)

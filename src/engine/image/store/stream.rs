@@ -4,10 +4,9 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 
-use sha2::{Digest as _, Sha256};
-
 use super::Store;
 use crate::engine::image::build::layer;
+use crate::engine::image::digesting::Digesting;
 use crate::engine::image::error::ImageError;
 use crate::engine::image::recipe;
 use crate::model::id::Digest;
@@ -24,7 +23,7 @@ impl Store {
         let record = record.ok_or_else(|| ImageError::NoLayer { diff_id: diff_id.clone() })?;
         let tree = self.layer_path(diff_id);
         let failed = ImageError::file("write again the layer in", &tree);
-        let mut counted = Counted { to, failure: None, hasher: Sha256::new(), size: 0 };
+        let mut digesting = Digesting::new(to);
         let written = match File::open(tree.with_file_name(recipe::NAME)) {
             Ok(recipe) => recipe::open_tree(&tree)
                 .and_then(|tree| {
@@ -33,47 +32,21 @@ impl Store {
                         tree.as_fd(),
                         record.replaced,
                         || self.spool().map_err(io::Error::other),
-                        &mut counted,
+                        &mut digesting,
                     )
                 })
                 .map_err(failed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                layer::write(&tree, &mut counted, &mut |_| Ok(())).map(drop)
+                layer::write(&tree, &mut digesting, &mut |_| Ok(())).map(drop)
             }
             Err(error) => Err(failed(error)),
         };
         // That nobody takes it is not the layer's fault.
-        counted.failure.take().map_or(written, |error| Err(ImageError::Output(error)))?;
-        let actual = Digest::from_sha256(&counted.hasher.finalize().into());
+        digesting.take_failure().map_or(written, |error| Err(ImageError::Output(error)))?;
+        let (actual, size) = digesting.finish();
         match actual == *diff_id {
-            true => Ok(counted.size),
+            true => Ok(size),
             false => Err(ImageError::Unrepeatable { layer: diff_id.short().to_owned() }),
         }
-    }
-}
-
-/// Digests and counts what passes.
-struct Counted<'a> {
-    to: &'a mut dyn Write,
-    /// Why no more could be passed on.
-    failure: Option<io::Error>,
-    hasher: Sha256,
-    size: u64,
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.to.write(bytes).map_err(|error| {
-            let kind = error.kind();
-            self.failure = Some(error);
-            io::Error::from(kind)
-        })?;
-        self.hasher.update(&bytes[..count]);
-        self.size += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
     }
 }

@@ -241,7 +241,8 @@ fn odd_archives_are_read_as_others_read_them() {
         &[("s", "-> t"), ("p", "fifo")],
     );
     // Whatever comes second stays.
-    let kinds: [(&str, fn(&str) -> Member); 6] = [
+    type Make = fn(&str) -> Member;
+    let kinds: [(&str, Make); 6] = [
         ("`n`", |name| file(name, "n")),
         ("directory", directory),
         ("-> t", |name| symlink(name, "t")),
@@ -391,7 +392,7 @@ fn a_bomb_meets_the_limits() {
         assert!(error.contains("more bytes beside its files than are allowed"), "{error}");
     }
     fs::write(host.path("archive.tar"), gzip(&padding)).unwrap();
-    let error = host.ensure(&ImageSource::Archive(host.path("archive.tar"))).unwrap_err().to_string();
+    let error = host.ensure(&ImageSource::Archive(host.path("archive.tar").into())).unwrap_err().to_string();
     assert!(error.contains("it inflates to more than"), "{error}");
     host.options.limits.entries = 3;
     let many: Vec<Member> = (0..4).map(|n| file(&format!("f{n}"), "")).collect();

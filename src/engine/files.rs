@@ -1,11 +1,12 @@
 //! Files that survive a power cut: write aside, fsync, rename, fsync the directory.
 //!
 //! A reader sees the old content or the new, never a part. Directories of objects are complete because they
-//! were renamed into place; names that begin with a dot are not objects: they are being made or going away, and
-//! what a crash left of them is swept when the state root is opened.
+//! were renamed into place; names that begin with a dot are not objects. Those that [`beside`] makes are being made or
+//! going away, and what a crash left of them is swept when the lock is taken; the others are somebody's own.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -98,7 +99,7 @@ pub(super) fn remove_file(path: &Path) -> Result<(), EngineError> {
 /// Deletes what crashes left in a directory of objects: the dotted names. What cannot be deleted harms nobody: it stays,
 /// and why is pushed to `left`.
 pub(super) fn sweep(directory: &Path, left: &mut Vec<EngineError>) -> Result<(), EngineError> {
-    let crumbs = entries(directory)?.into_iter().filter(|entry| !is_object(entry));
+    let crumbs = entries(directory)?.into_iter().filter(|entry| is_crumb(entry));
     left.extend(crumbs.filter_map(|crumb| removal::remove(&crumb).at("remove", crumb).err()));
     Ok(())
 }
@@ -134,6 +135,14 @@ fn is_object(path: &Path) -> bool {
     path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
 }
 
+/// Whether it is a name that [`beside`] makes. Other dotted names are somebody's own.
+fn is_crumb(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let unique = name.and_then(|name| name.strip_prefix('.')?.rsplit_once('.')?.1.split_once('-'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    unique.is_some_and(|(process, count)| is_number(process) && is_number(count))
+}
+
 /// A dotted name in the same directory that nobody else uses.
 pub(super) fn beside(path: &Path) -> PathBuf {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -142,8 +151,9 @@ pub(super) fn beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}-{unique}", std::process::id()))
 }
 
+/// For root alone.
 pub(super) fn create_directories(path: &Path) -> Result<(), EngineError> {
-    fs::create_dir_all(path).at("create the directory", path)
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).at("create the directory", path)
 }
 
 fn sync_directory(path: &Path) -> Result<(), EngineError> {
@@ -161,7 +171,7 @@ mod tests {
     #[test]
     fn a_removed_directory_is_gone_and_a_swept_one_keeps_its_objects() {
         let root = tempfile::tempdir().unwrap();
-        for name in ["a", "b", ".half-made"] {
+        for name in ["a", "b", ".kept", ".git.d", ".half-made.12-0"] {
             fs::create_dir(root.path().join(name)).unwrap();
             fs::write(root.path().join(name).join("f"), "x").unwrap();
         }
@@ -170,7 +180,9 @@ mod tests {
         let mut left = Vec::new();
         sweep(root.path(), &mut left).unwrap();
         assert!(left.is_empty(), "{left:?}");
-        assert_eq!(entries(root.path()).unwrap(), [root.path().join("b")]);
+        let mut kept = entries(root.path()).unwrap();
+        kept.sort();
+        assert_eq!(kept, [".git.d", ".kept", "b"].map(|name| root.path().join(name)));
     }
 
     #[test]

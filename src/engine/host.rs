@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -72,6 +72,7 @@ impl Host {
             files::create_directories(&paths.run.join(below))?;
         }
         files::create_directories(&paths.containers())?;
+        close_to_others(&paths)?;
         let hierarchy = cgroup::detect().map_err(|source| EngineError::Cgroups { source: Box::new(source) })?;
         Ok(Host {
             tag: tag(&paths.root),
@@ -105,6 +106,7 @@ impl Host {
     /// Takes the lock of the state root, and sweeps what a crash left half-made and what has expired.
     pub fn lock(&self, timeout: Duration) -> Result<Lock, EngineError> {
         let lock = lock::take(&self.paths.lock(), timeout)?;
+        self.links.finish_removals().map_err(network_error("remove", "links".into()))?;
         let mut left = Vec::new();
         self.sweep(&mut left)?;
         volume::expire(&self.paths, self.keep_removed, SystemTime::now(), &mut left)?;
@@ -132,6 +134,7 @@ impl Host {
             files::sweep(&whole, left)?;
             files::objects(&whole)?.iter().try_for_each(|object| files::sweep(object, left))?;
         }
+        files::sweep(&self.paths.last_good(), left)?;
         files::sweep(&containers, left)?;
         for container in files::objects(&containers)? {
             files::sweep_beside(&paths::record(&container))?;
@@ -365,14 +368,29 @@ pub fn tag(root: &Path) -> RootTag {
     RootTag::from_hash([byte(0), byte(2)])
 }
 
-/// The directory under its one true name, made if it is not there. What is in it is for root alone: layers hold
-/// set-user-ID programs (CVE-2021-41091 is about a readable data root).
+/// The directory under its one true name, made if it is not there.
 fn directory(path: &Path) -> Result<PathBuf, EngineError> {
-    if !path.exists() {
-        files::create_directories(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).at("set the mode of", path)?;
-    }
+    files::create_directories(path)?;
     path.canonicalize().at("find", path)
+}
+
+/// Nobody but root enters: records hold environments, and layers, volumes and containers set-user-ID programs
+/// (CVE-2021-41091 is about a data root that others could enter). The root itself may be somebody's directory of many
+/// uses, so what is in it is closed, whatever mode an administrator or an earlier Evenkeel gave it.
+fn close_to_others(paths: &Paths) -> Result<(), EngineError> {
+    let in_root = ["containers", "images", "last-good", "layers", "networks", "trash", "volumes"];
+    let in_run = ["containers", "netns", "networks"];
+    let all = in_root.map(|name| paths.root.join(name)).into_iter().chain(in_run.map(|name| paths.run.join(name)));
+    for path in all {
+        match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.mode() & 0o077 != 0 => {
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).at("set the mode of", path)?;
+            }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).at("look at", path),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A run directory serves one state root: what runs there without a record is taken for an orphan, and ended. A link

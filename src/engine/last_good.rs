@@ -16,7 +16,7 @@ impl Host {
     /// Keeps `desired` as what `inputs` said when they could be read.
     pub fn remember(&self, inputs: &[PathBuf], desired: &Desired) -> Result<(), EngineError> {
         let path = self.last_good(inputs);
-        files::create_directories(&self.paths().root.join("last-good"))?;
+        files::create_directories(&self.paths().last_good())?;
         files::write_json(&path, desired, Durability::Durable)
     }
 
@@ -30,6 +30,6 @@ impl Host {
 
     fn last_good(&self, inputs: &[PathBuf]) -> PathBuf {
         let separated = inputs.iter().flat_map(|input| [input.as_os_str().as_bytes(), b"\0"]);
-        self.paths().root.join("last-good").join(format!("{}.json", sha256(separated).hex()))
+        self.paths().last_good().join(format!("{}.json", sha256(separated).hex()))
     }
 }

@@ -60,6 +60,9 @@ impl Paths {
     pub fn run_owner(&self) -> PathBuf {
         self.run.join("root")
     }
+    pub fn last_good(&self) -> PathBuf {
+        self.root.join("last-good")
+    }
     pub fn trash(&self) -> PathBuf {
         self.root.join("trash")
     }

@@ -88,7 +88,7 @@ fn create_bind_sources(record: &ContainerRecord) -> Result<(), EngineError> {
         if let Mount::Bind { source, missing: MissingSource::Create, .. } = mount
             && !source.exists()
         {
-            files::create_directories(source)?;
+            fs::create_dir_all(source).at("create the directory", source)?;
         }
     }
     Ok(())

@@ -15,6 +15,9 @@ use crate::model::paths::run;
 
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long the kernel may take to end what was killed. A process in uninterruptible sleep does not end at all.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The monitors of a run directory that has no lock file. None where there is one.
 pub fn monitors(directory: &Path) -> Result<Vec<Pid>, EngineError> {
     if directory.join(run::LOCK).exists() {
@@ -22,10 +25,12 @@ pub fn monitors(directory: &Path) -> Result<Vec<Pid>, EngineError> {
     }
     let processes = std::fs::read_dir("/proc").at("list", "/proc")?;
     let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let here = std::fs::read_link("/proc/self/ns/pid").ok();
     let is_monitor = |number: &i32| {
-        // A process that ended meanwhile has no file, a zombie an empty one.
+        // A process that ended meanwhile has no file, a zombie an empty one. One in a container may call itself what it
+        // likes, but it has another process namespace.
         let line = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
-        is_monitor_of(&line, directory)
+        is_monitor_of(&line, directory) && std::fs::read_link(format!("/proc/{number}/ns/pid")).ok() == here
     };
     Ok(numbers.filter(is_monitor).filter_map(Pid::from_raw).collect())
 }
@@ -45,6 +50,9 @@ pub fn end(directory: &Path, patience: Duration) -> Result<(), EngineError> {
         let left = monitors(directory)?;
         if left.is_empty() {
             return Ok(());
+        }
+        if Instant::now() >= deadline + KILL_PATIENCE {
+            return Err(std::io::Error::from(std::io::ErrorKind::TimedOut)).at("end the monitor of", directory);
         }
         if Instant::now() >= deadline {
             signal(&left, Signal::KILL);

@@ -88,6 +88,15 @@ impl Links {
     pub fn remove(&self, name: &str) -> Result<(), NetworkError> {
         let doomed = LinkUnspec::new_with_name(name).link_group(DOOMED).build();
         gone(self.run("remove", name, self.handle.link().change(doomed).execute()))?;
+        self.remove_doomed(name)
+    }
+
+    /// Links that a crash left in the group of the doomed are gone, before anybody takes one into use again.
+    pub fn finish_removals(&self) -> Result<(), NetworkError> {
+        self.remove_doomed("links that were about to be removed")
+    }
+
+    fn remove_doomed(&self, name: &str) -> Result<(), NetworkError> {
         let group = LinkMessageBuilder::<LinkUnspec>::default().link_group(DOOMED).build();
         gone(self.run("remove", name, self.handle.link().del_with_message(group).execute()))
     }

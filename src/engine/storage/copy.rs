@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self as rfs, AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags};
 
@@ -58,7 +58,11 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32)
         kind => {
             rfs::mknodat(to, name, kind, Mode::from_raw_mode(stat.st_mode), stat.st_rdev)?;
             own(to, name, &stat)?;
-            Ok(rfs::chmodat(to, name, Mode::from_raw_mode(stat.st_mode), AtFlags::empty())?)
+            // Not by its name: a link may have taken its place. fchmod(2) takes no descriptor of this kind, and opening
+            // a device in any other way would be to use it.
+            let made = rfs::openat(to, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+            let path = format!("/proc/self/fd/{}", made.as_raw_fd());
+            Ok(rfs::chmod(path, Mode::from_raw_mode(stat.st_mode))?)
         }
     }
 }

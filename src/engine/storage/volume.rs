@@ -27,7 +27,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FlockOperation, RenameFlags};
+use rustix::fs::{Dir, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::{copy, view};
@@ -200,36 +200,37 @@ fn copy_out(root: BorrowedFd<'_>, target: &str, aside: &Path) -> io::Result<bool
 /// Moves every entry, and then owner, mode and times of the directory itself. What a container that runs already has
 /// written there meanwhile stays as it is.
 fn move_in(image: &Path, data: &Path) -> io::Result<()> {
-    match move_entries(image, data) {
+    let (from, to) = (fs::File::open(image)?, fs::File::open(data)?);
+    match move_entries(from.as_fd(), to.as_fd()) {
         // Also between two subvolumes of one btrfs, which is why the kernel is asked and not stat(2).
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => move_over(image, data)?,
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => move_over(from.as_fd(), to.as_fd(), data)?,
         moved => moved?,
     }
-    let (from, to) = (fs::File::open(image)?, fs::File::open(data)?);
     copy::copy_root(from.as_fd(), to.as_fd())?;
     to.sync_all()
 }
 
 /// To another file system: a copy, durable before the first of it appears in its place. One that was cut short is
-/// made anew, for `image` is whole until all of it has arrived.
-fn move_over(image: &Path, data: &Path) -> io::Result<()> {
-    let filling = data.join(FILLING);
-    removal::remove(&filling)?;
-    fs::create_dir(&filling)?;
-    let (from, to) = (fs::File::open(image)?, fs::File::open(&filling)?);
-    let copied = copy::copy_tree(from.as_fd(), to.as_fd()).and_then(|()| Ok(rustix::fs::syncfs(&to)?));
-    let moved = copied.and_then(|()| move_entries(&filling, data));
+/// made anew, for `from` is whole until all of it has arrived. Another container may have the volume already and put
+/// links where the copy is made, so nothing is reached by its path.
+fn move_over(from: BorrowedFd<'_>, to: BorrowedFd<'_>, data: &Path) -> io::Result<()> {
+    let aside = data.join(FILLING);
+    removal::remove(&aside)?;
+    rustix::fs::mkdirat(to, FILLING, Mode::RWXU)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let filling = rustix::fs::openat(to, FILLING, flags, Mode::empty())?;
+    let copied = copy::copy_tree(from, filling.as_fd()).and_then(|()| Ok(rustix::fs::syncfs(&filling)?));
+    let moved = copied.and_then(|()| move_entries(filling.as_fd(), to));
     // Whatever became of it, the container shall not see it; the first error is the one to tell.
-    let forgotten = removal::remove(&filling);
+    let forgotten = removal::remove(&aside);
     moved.and(forgotten)
 }
 
-fn move_entries(image: &Path, data: &Path) -> io::Result<()> {
-    let (from, to) = (fs::File::open(image)?, fs::File::open(data)?);
-    for name in
-        fs::read_dir(image)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<Vec<_>>>()?
-    {
-        match rustix::fs::renameat_with(&from, &name, &to, &name, RenameFlags::NOREPLACE) {
+fn move_entries(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    let entries: Vec<_> = Dir::read_from(from)?.collect::<Result<_, _>>()?;
+    let names = entries.iter().map(|entry| entry.file_name()).filter(|name| !matches!(name.to_bytes(), b"." | b".."));
+    for name in names {
+        match rustix::fs::renameat_with(from, name, to, name, RenameFlags::NOREPLACE) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }

@@ -33,6 +33,8 @@ pub enum TransferError {
     IsDirectory(PathBuf),
     #[error("`{}` is no directory", .0.display())]
     NoDirectory(PathBuf),
+    #[error("`{}` is a device, which only `--archive` copies", .0.display())]
+    Device(PathBuf),
     #[error("the archive has an entry `{}`, which leads out of its directory", .0.display())]
     Escapes(PathBuf),
     #[error("cannot read the archive")]

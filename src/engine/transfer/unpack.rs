@@ -18,6 +18,8 @@ use crate::runtime::look;
 pub enum Ownership {
     /// As the archive has it.
     Archive,
+    /// Of this owner, and with no power beyond the owner's: without set-user-ID, set-group-ID and capabilities. Devices
+    /// are refused.
     Fixed {
         uid: u32,
         gid: u32,
@@ -80,6 +82,9 @@ impl Unpacker<'_> {
                 make_room(parent.as_fd(), &name, &place)?;
                 rfs::linkat(&of, &other, &parent, &name, AtFlags::empty()).map_err(cannot)
             }
+            EntryType::Char | EntryType::Block if self.ownership != Ownership::Archive => {
+                Err(TransferError::Device(place))
+            }
             special @ (EntryType::Fifo | EntryType::Char | EntryType::Block) => {
                 let kind = match special {
                     EntryType::Fifo => FileType::Fifo,
@@ -109,7 +114,7 @@ impl Unpacker<'_> {
         }
     }
 
-    /// Those that go with the file. Whoever takes the owner away takes its privileges away, too.
+    /// Those that go with the file.
     fn attributes<R: Read>(&self, entry: &mut Entry<'_, R>) -> Result<Vec<(String, Vec<u8>)>, TransferError> {
         let mut found = Vec::new();
         if self.ownership == Ownership::Archive {
@@ -134,6 +139,15 @@ impl Unpacker<'_> {
         (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
     }
 
+    /// Whoever takes the owner away takes its privileges away, too.
+    fn mode<R: Read>(&self, entry: &Entry<'_, R>) -> Mode {
+        let kept = match self.ownership {
+            Ownership::Archive => 0o7777,
+            Ownership::Fixed { .. } => 0o1777,
+        };
+        Mode::from_bits_truncate(entry.header().mode().unwrap_or(0o644) & kept)
+    }
+
     fn own<R: Read>(&self, entry: &Entry<'_, R>, parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
         let (uid, gid) = self.ids(entry);
         rfs::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
@@ -143,7 +157,7 @@ impl Unpacker<'_> {
     fn dress_file<R: Read>(&self, entry: &Entry<'_, R>, file: &File) -> Result<(), Errno> {
         let (uid, gid) = self.ids(entry);
         rfs::fchown(file, uid, gid)?;
-        rfs::fchmod(file, mode(entry))?;
+        rfs::fchmod(file, self.mode(entry))?;
         let time = Timespec { tv_sec: entry.header().mtime().unwrap_or_default() as i64, tv_nsec: 0 };
         rfs::futimens(file, &Timestamps { last_access: time, last_modification: time })
     }
@@ -155,7 +169,7 @@ impl Unpacker<'_> {
         rfs::chownat(&opened, "", uid, gid, AtFlags::EMPTY_PATH)?;
         // fchmod(2) takes no O_PATH descriptor; its name in /proc leads to the same file and nowhere else.
         let number = std::os::fd::AsRawFd::as_raw_fd(&opened);
-        rfs::chmod(format!("/proc/self/fd/{number}"), mode(entry))
+        rfs::chmod(format!("/proc/self/fd/{number}"), self.mode(entry))
     }
 }
 
@@ -169,10 +183,6 @@ fn set_attributes(file: &File, attributes: &[(String, Vec<u8>)]) -> Result<(), E
         }
     }
     Ok(())
-}
-
-fn mode<R: Read>(entry: &Entry<'_, R>) -> Mode {
-    Mode::from_bits_truncate(entry.header().mode().unwrap_or(0o644) & 0o7777)
 }
 
 fn link_of<R: Read>(entry: &Entry<'_, R>) -> Result<PathBuf, TransferError> {
@@ -230,7 +240,7 @@ mod tests {
         let tree = from.path().join("tree");
         std::fs::create_dir_all(tree.join("a/b")).unwrap();
         std::fs::write(tree.join("a/b/file"), "text").unwrap();
-        std::fs::set_permissions(tree.join("a/b/file"), std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::fs::set_permissions(tree.join("a/b/file"), std::fs::Permissions::from_mode(0o4640)).unwrap();
         rfs::setxattr(tree.join("a/b/file"), "security.capability", &CAPABILITY, XattrFlags::empty()).unwrap();
         std::fs::hard_link(tree.join("a/b/file"), tree.join("other")).unwrap();
         symlink("/etc/passwd", tree.join("link")).unwrap();
@@ -242,7 +252,7 @@ mod tests {
         let copy = to.path().join("copy");
         assert_eq!(std::fs::read_to_string(copy.join("a/b/file")).unwrap(), "text");
         let file = std::fs::metadata(copy.join("a/b/file")).unwrap();
-        assert_eq!((file.mode() & 0o777, file.nlink()), (0o640, 2));
+        assert_eq!((file.mode() & 0o7777, file.nlink()), (0o4640, 2));
         let mut kept = [0; 64];
         let length = rfs::getxattr(copy.join("a/b/file"), "security.capability", &mut kept[..]).unwrap();
         assert_eq!(kept[..length], CAPABILITY);
@@ -252,6 +262,8 @@ mod tests {
             .unwrap();
         let taken = rfs::getxattr(fixed.path().join("copy/a/b/file"), "security.capability", &mut kept[..]);
         assert_eq!(taken, Err(Errno::NODATA));
+        let mode = std::fs::metadata(fixed.path().join("copy/a/b/file")).unwrap().mode();
+        assert_eq!(mode & 0o7777, 0o640);
         assert_eq!(std::fs::read_link(copy.join("link")).unwrap(), Path::new("/etc/passwd"));
     }
 

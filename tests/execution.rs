@@ -1,16 +1,29 @@
-//! Executing plans against the model of a host: what goes on, what is skipped, what is not begun.
+//! Executing plans against the model of a host: what goes on, what is skipped, what is not begun; and the rounds of
+//! `watch`.
+
+mod worlds;
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use evenkeel::engine::fake::Fake;
+use evenkeel::manifest::{self, Colour, FileKind, Source};
 use evenkeel::model::action::Action;
 use evenkeel::model::actual::Actual;
+use evenkeel::model::desired::Desired;
 use evenkeel::model::image::ImageSource;
 use evenkeel::plan::{Mark, Plan, Step, StepId};
 use evenkeel::reconcile::execute::{Observer, Silent, execute};
 use evenkeel::reconcile::report::StepOutcome;
+use evenkeel::reconcile::watch;
+use evenkeel::reconcile::watch::pace::{Pace, Times};
+use evenkeel::reconcile::watch::round::{Outcome, Rounds, Surroundings};
+use evenkeel::reconcile::watch::service::Service;
+use evenkeel::reconcile::watch::wake::Wake;
 
 /// A plan that fetches images, each after those that its pair names.
 fn plan(steps: &[(&str, &[StepId])]) -> Plan {
@@ -125,4 +138,101 @@ fn after_a_cancellation_no_step_begins() {
     let report = execute(&fake, &plan, &Cancel(&cancel), &cancel);
     assert_eq!(fetched(&fake), ["a".to_owned()].into());
     assert_eq!(report.outcomes[1..], [StepOutcome::Cancelled, StepOutcome::Cancelled]);
+}
+
+fn declared(text: &str) -> Desired {
+    let surroundings = manifest::Surroundings {
+        directory: Path::new("/project"),
+        variable: &|_| None,
+        file_kind: &|_| Some(FileKind::Directory),
+        read_file: &|_| Ok(String::new()),
+    };
+    let source = Source { path: PathBuf::from("evenkeel.toml"), text: text.to_owned() };
+    match manifest::parse(vec![vec![source]], &surroundings) {
+        Ok(loaded) => loaded.desired,
+        Err(problems) => panic!("{}", problems.render(Colour::Plain)),
+    }
+}
+
+fn up(fake: &Fake) -> BTreeSet<String> {
+    let containers = fake.actual().containers;
+    containers.values().filter(|c| worlds::is_up(c)).map(|c| c.record.instance.to_string()).collect()
+}
+
+const SHOP: &str = r#"
+    project = "shop"
+    [networks.front]
+    [containers.db]
+    image = "postgres:17"
+    [containers.web]
+    image = "nginx:1.27"
+    networks = ["front"]
+    ports = { "127.0.0.1:8080" = 80 }
+"#;
+
+/// After a boot: the manifest is the one that was in force, and another process has a port of it.
+#[test]
+fn what_speaks_against_one_container_does_not_keep_down_the_rest() {
+    let mut actual = worlds::host();
+    actual.host.listening.insert("127.0.0.1:8080".parse().unwrap());
+    let fake = Fake::new(actual);
+    let remembered = Mutex::new(Vec::new());
+    let manifest = Mutex::new(declared(SHOP));
+    let surroundings = Surroundings {
+        load: &|| Ok(manifest.lock().unwrap().clone()),
+        recall: &|| Some(declared(SHOP)),
+        remember: &|desired| remembered.lock().unwrap().push(desired.clone()),
+        lock: &|_| Ok(Box::new(()) as Box<dyn Send>),
+        seed: &|| 7,
+    };
+    let mut rounds = Rounds::new(&fake, surroundings);
+    let round = |rounds: &mut Rounds<'_, Fake>| rounds.run(Wake::Timer, &AtomicBool::new(false));
+    let outcome = round(&mut rounds);
+    assert!(matches!(&outcome, Outcome::Refused { first } if first.contains("8080")), "{outcome}");
+    assert_eq!(up(&fake), ["db".to_owned()].into());
+    assert_eq!(*remembered.lock().unwrap(), [], "what is refused is not the last good one");
+
+    fake.edit(|actual| actual.host.listening.clear());
+    assert_eq!(round(&mut rounds), Outcome::Converged);
+    assert_eq!(up(&fake), ["db", "web"].map(str::to_owned).into());
+    assert_eq!(*remembered.lock().unwrap(), [declared(SHOP)]);
+
+    // A manifest that is refused whole: what was in force is kept so.
+    let wrong = SHOP.replace("postgres:17", "postgres:18").replace(":8080", ":9090");
+    *manifest.lock().unwrap() = declared(&wrong);
+    fake.edit(|actual| {
+        actual.host.listening.insert("127.0.0.1:9090".parse().unwrap());
+        worlds::happen(actual, &worlds::Event::Reboot);
+    });
+    assert_eq!(up(&fake), BTreeSet::new());
+    assert!(matches!(round(&mut rounds), Outcome::Refused { .. }));
+    assert_eq!(up(&fake), ["db", "web"].map(str::to_owned).into());
+    let images: BTreeSet<String> = fake.actual().containers.values().map(|c| c.record.spec.image.to_string()).collect();
+    assert!(images.iter().all(|image| !image.contains(":18")), "{images:?}");
+}
+
+/// A rule that somebody flushes just after a round has looked.
+#[test]
+fn what_happens_during_a_round_begins_another_one() {
+    let (to, wakes) = mpsc::sync_channel(0);
+    let rounds_begun = AtomicUsize::new(0);
+    let fake = Fake::new(worlds::host());
+    let surroundings = Surroundings {
+        load: &|| Ok(declared("project = \"shop\"")),
+        recall: &|| None,
+        remember: &|_| {},
+        lock: &|_| {
+            // The channel holds nothing: it is heard while the round runs.
+            let wake = if rounds_begun.fetch_add(1, Ordering::Relaxed) == 0 { Wake::Host } else { Wake::End };
+            to.send(wake).map_err(|error| error.to_string())?;
+            Ok(Box::new(()) as Box<dyn Send>)
+        },
+        seed: &|| 7,
+    };
+    let times = Times { interval: Duration::from_secs(600), ..Times::default() };
+    let begun = Instant::now();
+    let mut pace = Pace::new(times, begun);
+    watch::run(&mut Rounds::new(&fake, surroundings), &wakes, &Service::from_environment(), &mut pace);
+    assert_eq!(rounds_begun.into_inner(), 2);
+    assert!(begun.elapsed() < times.interval / 2);
 }

@@ -56,18 +56,22 @@ impl Context {
         host::load_host(self.host_config.as_deref(), &variable).map_err(Failure::host_problems)
     }
 
-    /// How images are fetched; `helper` is the own binary.
+    /// How images are fetched, as the host file says; `helper` is the own binary.
     pub fn images(&self, helper: PathBuf) -> Result<image::Options, Failure> {
-        let options = image::Options {
-            credentials: credentials::files(&|name| std::env::var_os(name)),
-            ..image::Options::new(helper)
-        };
+        let options = images_without_file(helper);
         options.registries.replace(self.host_config()?.0.registries);
         Ok(options)
     }
 
-    /// The engine of this host.
+    /// The engine of this host, as the host file says.
     pub fn host(&self) -> Result<Host, Failure> {
+        let host = self.host_without_file()?;
+        host.registries().replace(self.host_config()?.0.registries);
+        Ok(host)
+    }
+
+    /// The engine of this host before anybody has read the host file.
+    pub fn host_without_file(&self) -> Result<Host, Failure> {
         if !rustix::process::geteuid().is_root() {
             return Err(Failure::new("containers, networks and mounts need root").hint("run it with sudo"));
         }
@@ -79,10 +83,15 @@ impl Context {
                 "`evenkeel` and `evenkeel-monitor` are installed side by side; `cargo install --path .` does that",
             ));
         }
-        let images = self.images(own)?;
+        let images = images_without_file(own);
         let host = Host::open(Settings { paths: self.paths.clone(), monitor, images }).map_err(Failure::engine)?;
         Ok(host.keep_removed(self.keep_removed.to_duration()))
     }
+}
+
+fn images_without_file(helper: PathBuf) -> image::Options {
+    let credentials = credentials::files(&|name| std::env::var_os(name));
+    image::Options { credentials, ..image::Options::new(helper) }
 }
 
 /// The environment as manifests see it. A value that is not UTF-8 cannot stand in one.

@@ -2,6 +2,7 @@
 //!
 //! Here the loop of [`crate::reconcile::watch`] gets its surroundings: manifests, the lock, the state root, signals.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Instant;
@@ -39,13 +40,13 @@ pub struct WatchArguments {
 pub fn run(arguments: &WatchArguments, context: &Context) -> Result<Exit, Failure> {
     // Before the first thread: signals are heard on one of their own.
     wake::block_signals()?;
-    let host = context.host()?.report_images_to(Box::new(Logged));
+    // A host file that cannot be read is a complaint, as a manifest is.
+    let host = context.host_without_file()?.report_images_to(Box::new(Logged));
     let (to, wakes) = mpsc::channel();
     wake::on_signals(to.clone())?;
     let places = Arc::new(Mutex::new(Places::default()));
     let watched = Watched::new(wake::on_manifests(Arc::clone(&places), to.clone())?, places);
     let inputs = inputs(context)?;
-    watched.look_at(&inputs)?;
     let paths = host.paths().clone();
     let _containers = wake::on_containers(&paths.run.join("containers"), &paths.containers(), to.clone())?;
     wake::on_kernel(Events::open()?, to)?;
@@ -83,18 +84,23 @@ fn inputs(context: &Context) -> Result<Vec<PathBuf>, Failure> {
 
 /// The manifests as they are now, and with them the host file: of either the last good one goes on.
 fn load(context: &Context, host: &Host, inputs: &[PathBuf], watched: &Watched) -> Result<Desired, String> {
-    let wrong = |problems: manifest::Problems| problems.render(manifest::Colour::Plain);
-    let (config, _) = host::load_host(context.host_config.as_deref(), &super::context::variable).map_err(wrong)?;
-    let loaded = manifest::load(&context.files, &super::context::variable).map_err(wrong)?;
-    host.registries().replace(config.registries);
+    let read = || -> Result<manifest::Loaded, manifest::Problems> {
+        let (config, _) = host::load_host(context.host_config.as_deref(), &super::context::variable)?;
+        let loaded = manifest::load(&context.files, &super::context::variable)?;
+        host.registries().replace(config.registries);
+        Ok(loaded)
+    };
+    let loaded = read();
     let host_file = context.host_config.clone().unwrap_or_else(|| PathBuf::from(host::DEFAULT));
-    // Where there is no such directory, nothing in it can be edited.
-    let host_file = Some(host_file).filter(|file| file.parent().is_none_or(|directory| directory.is_dir()));
-    let files: Vec<PathBuf> = inputs.iter().chain(&loaded.files).chain(&host_file).cloned().collect();
-    if let Err(failure) = watched.look_at(&files) {
-        tracing::warn!("edits may go unnoticed until SIGHUP: {failure}");
+    let files = inputs.iter().chain([&host_file]).cloned();
+    let looked = match &loaded {
+        Ok(loaded) => watched.look_at(files.chain(loaded.files.iter().cloned()).collect()),
+        Err(_) => watched.look_also_at(files),
+    };
+    if let Err(failure) = looked {
+        tracing::warn!("edits may go unnoticed until the next round or SIGHUP: {failure}");
     }
-    Ok(loaded.desired)
+    loaded.map(|loaded| loaded.desired).map_err(|problems| problems.render(manifest::Colour::Plain))
 }
 
 fn lock(host: &Host, patience: std::time::Duration) -> Result<Box<dyn Send>, String> {
@@ -118,20 +124,29 @@ fn remember(host: &Host, inputs: &[PathBuf], desired: &Desired) {
 /// What is watched: it follows what manifests name, such as files of variables, and where links lead.
 struct Watched {
     watcher: Mutex<RecommendedWatcher>,
+    files: Mutex<BTreeSet<PathBuf>>,
     places: Arc<Mutex<Places>>,
 }
 
 impl Watched {
     fn new(watcher: RecommendedWatcher, places: Arc<Mutex<Places>>) -> Watched {
-        Watched { watcher: Mutex::new(watcher), places }
+        Watched { watcher: Mutex::new(watcher), files: Mutex::default(), places }
+    }
+
+    /// These files and directories are watched, too. What a manifest that cannot be read names is not known: what it
+    /// named before may be what has to be edited.
+    fn look_also_at(&self, paths: impl Iterator<Item = PathBuf>) -> notify::Result<()> {
+        let before = lock_of(&self.files).clone();
+        self.look_at(before.into_iter().chain(paths).collect())
     }
 
     /// From now on these files and directories are watched, and nothing else.
-    fn look_at(&self, paths: &[PathBuf]) -> notify::Result<()> {
+    fn look_at(&self, paths: BTreeSet<PathBuf>) -> notify::Result<()> {
         let mut wanted = Places::default();
-        for path in paths {
+        for path in &paths {
             wanted.add(&std::path::absolute(path).map_err(notify::Error::io)?);
         }
+        *lock_of(&self.files) = paths;
         let before = std::mem::replace(&mut *lock_of(&self.places), wanted.clone());
         let mut watcher = lock_of(&self.watcher);
         // A directory that is gone is not watched any more.

@@ -1,4 +1,5 @@
-//! The last manifest that could be read, so that a service which starts with a broken one keeps what was running.
+//! The last manifest that nothing spoke against, so that a service which starts with one that is broken or refused keeps
+//! what was running.
 //!
 //! `last-good/<digest of the inputs' paths>.json` in the state root. `watch` is its only user; it is a memory, not a
 //! source: what is declared is what the manifests say.
@@ -13,7 +14,7 @@ use super::image::store::record::sha256;
 use crate::model::desired::Desired;
 
 impl Host {
-    /// Keeps `desired` as what `inputs` said when they could be read.
+    /// Keeps `desired` as what `inputs` said when nothing spoke against it.
     pub fn remember(&self, inputs: &[PathBuf], desired: &Desired) -> Result<(), EngineError> {
         let path = self.last_good(inputs);
         files::create_directories(&self.paths().last_good())?;

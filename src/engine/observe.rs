@@ -85,7 +85,7 @@ fn look_around(host: &Host, scope: &Scope, records: &Records) -> Result<Around, 
     let outside = Outside::look().map_err(look("the networks"))?;
     Ok(Around {
         facts: facts(host, &outside)?,
-        images: images(host, scope, records)?,
+        images: images(host, scope, records),
         volumes: volumes(host, records),
         firewall: network::firewall::observe(&host.tag).map_err(look("the firewall"))?,
         orphans: orphans::observe(host, records, &outside.own_links(&host.tag))?,
@@ -117,24 +117,23 @@ fn volumes(host: &Host, records: &Records) -> BTreeMap<VolumeKey, ActualVolume> 
     volumes.collect()
 }
 
-/// Sources of the scope, as it says; those of records only from what is on this host. A registry that cannot be asked
-/// keeps nobody from looking at the rest: what is on this host goes on, and the plan says what is not known.
-fn images(host: &Host, scope: &Scope, records: &Records) -> Result<BTreeMap<ImageSource, ActualImage>, EngineError> {
+/// Sources of the scope, as it says; those of records only from what is on this host. A registry that cannot be asked,
+/// or a build context that cannot be read, keeps nobody from looking at the rest: what is on this host goes on, and the
+/// plan says what is not known.
+fn images(host: &Host, scope: &Scope, records: &Records) -> BTreeMap<ImageSource, ActualImage> {
     let recorded = records.containers.values().map(|record| (&record.spec.image, &Pull::Never));
     let sources: BTreeMap<&ImageSource, &Pull> = recorded.chain(&scope.images).collect();
-    let mut images = BTreeMap::new();
-    for (source, pull) in sources {
-        let failed = |error| EngineError::Image { source_name: source.to_string(), source: Box::new(error) };
-        let found = match image::observe(&host.store, source, *pull, &host.images) {
-            Err(error) if *pull == Pull::Always => {
-                let image = host.store.find(source).map_err(failed)?;
-                ActualImage { image, moved: None, unasked: Some(chain(&error)) }
-            }
-            found => found.map_err(failed)?,
-        };
-        images.insert(source.clone(), found);
-    }
-    Ok(images)
+    let look = |(source, pull): (&ImageSource, &Pull)| {
+        let found = image::observe(&host.store, source, *pull, &host.images);
+        let found = found.unwrap_or_else(|error| ActualImage {
+            // Where its record cannot be read either, that is the error which is told.
+            image: host.store.find(source).unwrap_or_default(),
+            moved: None,
+            unasked: Some(chain(&error)),
+        });
+        (source.clone(), found)
+    };
+    sources.into_iter().map(look).collect()
 }
 
 /// Images that containers were made of and that are not whole any more.

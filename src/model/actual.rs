@@ -49,7 +49,7 @@ pub struct ActualImage {
     pub image: Option<Image>,
     /// Why the source now stands for something else: a moved tag, an edited archive.
     pub moved: Option<String>,
-    /// Why it is not known whether the source moved: its registry could not be asked.
+    /// Why it is not known whether the source moved: its registry could not be asked, its files could not be read.
     #[serde(default)]
     pub unasked: Option<String>,
 }

@@ -65,8 +65,10 @@ impl Images {
     /// Refuses what may not be fetched, and says what could not be asked.
     pub fn check(&self, world: &World<'_>, findings: &mut Findings) {
         for source in world.desired.images.keys().filter(|source| in_scope(world, source)) {
-            if let Some(why) = world.actual.images.get(source).and_then(|known| known.unasked.as_ref()) {
-                findings.warnings.push(format!("image {source}: not known whether it moved: {why}"));
+            let Some(known) = world.actual.images.get(source) else { continue };
+            if let Some(why) = &known.unasked {
+                let what = if known.image.is_some() { "not known whether it moved" } else { "cannot be looked at" };
+                findings.warnings.push(format!("image {source}: {what}: {why}"));
             }
         }
         for (source, work) in &self.fetched {

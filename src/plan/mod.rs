@@ -158,6 +158,12 @@ pub struct HeldBack {
 }
 
 impl Plan {
+    /// The plan that does nothing.
+    pub fn nothing(project: Whose) -> Plan {
+        let (steps, warnings, refusals, held_back) = Default::default();
+        Plan { version: PLAN_VERSION, project, steps, warnings, refusals, held_back }
+    }
+
     /// Whether there is nothing to do. Warnings and refusals may still be there.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()

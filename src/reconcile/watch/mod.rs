@@ -10,8 +10,9 @@
 //! * [`wake`]: what can wake the loop, and who sends it. [`places`]: where an edit shows. [`pace`]: when the next round is due; pure.
 //! * [`service`]: the words between a service and systemd (sd_notify(3)).
 //!
-//! A manifest that cannot be read is reported, and the last good one stays in force; it is also kept in the state
-//! root, so that a service which starts with a broken manifest keeps what was running. The loop holds no lock while
+//! A manifest that cannot be read, or that is refused, is reported, and the last good one stays in force; it is also kept
+//! in the state root, so that a service which starts with such a manifest keeps what was running. Where something speaks
+//! against that one, too, it is in force for those of its containers that this does not concern. The loop holds no lock while
 //! it waits, and owns no container: ending it, by signal or by `kill -9`, touches none.
 
 pub mod pace;
@@ -117,8 +118,9 @@ fn attended<E: Engine>(
                     cancel.store(true, Ordering::Relaxed);
                     wait_or_exit(&round, service);
                 }
-                // What the round itself does wakes us, too; only what it may have missed is kept.
-                pending = pending.max((wake >= Wake::Manifest).then_some(wake));
+                // What the round itself does wakes us, too, and cannot be told from what others did behind its back:
+                // a round that had nothing to do wakes nobody.
+                pending = pending.max(Some(wake));
             }
         }
         round.join()

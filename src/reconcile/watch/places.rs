@@ -25,7 +25,8 @@ pub struct Places {
 }
 
 impl Places {
-    /// Adds the places of one file or directory. Of one that is not there, as far as it leads.
+    /// Adds the places of one file or directory. Of one that is not there, as far as it leads: the last is a directory
+    /// that is there, and the name in it that is missing.
     pub fn add(&mut self, path: &Path) {
         let mut names: VecDeque<OsString> = names(path);
         let mut at = PathBuf::from("/");
@@ -48,7 +49,8 @@ impl Places {
                     before.append(&mut names);
                     names = before;
                 }
-                _ if names.is_empty() && !entry.is_dir() => {
+                // What is below it comes into being after it.
+                _ if !entry.is_dir() => {
                     self.directories.insert(at.clone());
                     self.entries.insert(entry);
                     return;
@@ -100,7 +102,9 @@ mod tests {
         let mut places = Places::default();
         places.add(&root.join("a"));
         places.add(&root.join("missing.toml"));
+        places.add(&root.join("unmounted/shop/evenkeel.toml"));
         assert_eq!(places.directories, [root.clone()].into());
         assert!(places.entries.contains(&root.join("missing.toml")));
+        assert!(places.entries.contains(&root.join("unmounted")), "what comes first is waited for");
     }
 }

@@ -1,5 +1,6 @@
 //! One round of the loop: the manifest where it may have changed, then observe, plan, execute.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -7,9 +8,9 @@ use std::time::Duration;
 use super::wake::Wake;
 use crate::engine::Engine;
 use crate::model::desired::Desired;
-use crate::model::id::Ids;
-use crate::plan::{HeldBack, Plan, Policy, RefusedUpdates, StepId};
-use crate::reconcile::converge::plan_now;
+use crate::model::id::{Ids, ResourceName};
+use crate::plan::{HeldBack, Plan, Policy, RefusedUpdates, StepId, plan};
+use crate::reconcile::converge::{plan_now, scope};
 use crate::reconcile::execute::{Observer, execute};
 use crate::reconcile::report::{StepOutcome, causes};
 
@@ -17,7 +18,7 @@ use crate::reconcile::report::{StepOutcome, causes};
 pub struct Surroundings<'a, G> {
     /// Reads the manifests. An error is a text that is ready to be shown.
     pub load: &'a (dyn Fn() -> Result<Desired, String> + Sync),
-    /// The last manifest that could be read, from an earlier run.
+    /// The last manifest that nothing spoke against, from an earlier run.
     pub recall: &'a (dyn Fn() -> Option<Desired> + Sync),
     pub remember: &'a (dyn Fn(&Desired) + Sync),
     /// Takes the lock of the state root; dropping what comes back lets go of it.
@@ -31,6 +32,8 @@ pub struct Rounds<'a, E: Engine> {
     engine: &'a E,
     on: Surroundings<'a, Box<dyn Send>>,
     desired: Option<Desired>,
+    /// The last that nothing spoke against: what a manifest falls back on that is refused.
+    good: Option<Desired>,
     complaint: Option<String>,
 }
 
@@ -44,7 +47,7 @@ pub enum Outcome {
         failed: usize,
         first: String,
     },
-    /// A guard, or something impossible.
+    /// A guard, or something impossible. What the last good manifest declares goes on, as far as nothing speaks against it.
     Refused {
         first: String,
     },
@@ -81,21 +84,25 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 
 impl<'a, E: Engine> Rounds<'a, E> {
     pub fn new(engine: &'a E, on: Surroundings<'a, Box<dyn Send>>) -> Rounds<'a, E> {
-        Rounds { engine, on, desired: None, complaint: None }
+        Rounds { engine, on, desired: None, good: None, complaint: None }
     }
 
     pub fn run(&mut self, wake: Wake, cancel: &AtomicBool) -> Outcome {
         if wake.rereads_manifest() || self.desired.is_none() {
             self.reread();
         }
-        let Some(desired) = &self.desired else { return Outcome::Broken };
+        let Some(desired) = self.desired.clone() else { return Outcome::Broken };
         let lock = match (self.on.lock)(LOCK_PATIENCE) {
             Ok(lock) => lock,
             Err(reason) => return failed(reason),
         };
         let mut ids = Ids::from_seed((self.on.seed)());
-        let outcome = match plan_now(self.engine, desired, &policy(), &mut ids) {
-            Ok(plan) => carry_out(self.engine, &plan, cancel),
+        let outcome = match plan_now(self.engine, &desired, &policy(), &mut ids) {
+            Ok(plan) if plan.refusals.is_empty() => {
+                self.keep(desired);
+                carry_out(self.engine, &plan, cancel)
+            }
+            Ok(plan) => self.fall_back(&plan, &mut ids, cancel),
             Err(error) => failed(causes(&error).join(": ")),
         };
         drop(lock);
@@ -105,15 +112,38 @@ impl<'a, E: Engine> Rounds<'a, E> {
         }
     }
 
+    fn keep(&mut self, desired: Desired) {
+        if self.good.as_ref() != Some(&desired) {
+            (self.on.remember)(&desired);
+            self.good = Some(desired);
+        }
+    }
+
+    /// What is refused must not keep down what has nothing to do with it: after a boot nothing runs.
+    fn fall_back(&mut self, refused: &Plan, ids: &mut Ids, cancel: &AtomicBool) -> Outcome {
+        for refusal in &refused.refusals {
+            tracing::error!(hint = %refusal.hint, "{}: {}", refusal.subject, refusal.reason);
+        }
+        if self.good.is_none() {
+            self.good = (self.on.recall)();
+        }
+        if let Some(good) = &self.good {
+            match plan_what_may_be(self.engine, good, ids) {
+                // Its failures are in the log; that the manifest is refused is what there is to say.
+                Ok(plan) => drop(carry_out(self.engine, &plan, cancel)),
+                Err(error) => return failed(causes(&error).join(": ")),
+            }
+        }
+        let first = refused.refusals.first().map(|refusal| format!("{}: {}", refusal.subject, refusal.reason));
+        Outcome::Refused { first: first.unwrap_or_default() }
+    }
+
     /// A complaint is said once, not every round.
     fn reread(&mut self) {
         match (self.on.load)() {
             Ok(desired) => {
                 if self.complaint.take().is_some() {
                     tracing::info!("the manifest can be read again");
-                }
-                if self.desired.as_ref() != Some(&desired) {
-                    (self.on.remember)(&desired);
                 }
                 self.desired = Some(desired);
             }
@@ -135,18 +165,35 @@ fn policy() -> Policy {
     Policy { refused_updates: RefusedUpdates::Leave, ..Policy::default() }
 }
 
+/// The plan for all of `desired` or, where something speaks against that, for as many of its containers as nothing speaks
+/// against, each with what it needs: a port that another process holds keeps one down, not the rest. It may be empty.
+fn plan_what_may_be<E: Engine>(engine: &E, desired: &Desired, ids: &mut Ids) -> Result<Plan, E::Error> {
+    let actual = engine.observe(&scope(desired))?;
+    let seed = ids.clone();
+    let attempt = |targets: &BTreeSet<ResourceName>| {
+        let policy = Policy { targets: targets.clone(), ..policy() };
+        Some(plan(desired, &actual, &policy, &mut seed.clone())).filter(|plan| plan.refusals.is_empty())
+    };
+    if let Some(whole) = attempt(&BTreeSet::new()) {
+        return Ok(whole);
+    }
+    let (mut targets, mut best) = (BTreeSet::new(), None);
+    for name in desired.containers.keys() {
+        targets.insert(name.clone());
+        match attempt(&targets) {
+            Some(plan) => best = Some(plan),
+            None => drop(targets.remove(name)),
+        }
+    }
+    Ok(best.unwrap_or_else(|| Plan::nothing(desired.project.clone())))
+}
+
 fn failed(reason: String) -> Outcome {
     tracing::error!("{reason}");
     Outcome::Failed { reason }
 }
 
 fn carry_out<E: Engine>(engine: &E, plan: &Plan, cancel: &AtomicBool) -> Outcome {
-    if let Some(refusal) = plan.refusals.first() {
-        for refusal in &plan.refusals {
-            tracing::error!(hint = %refusal.hint, "{}: {}", refusal.subject, refusal.reason);
-        }
-        return Outcome::Refused { first: format!("{}: {}", refusal.subject, refusal.reason) };
-    }
     let report = execute(engine, plan, &Log { plan }, cancel);
     let failures = report.outcomes.iter().zip(&plan.steps).filter_map(|(outcome, step)| match outcome {
         StepOutcome::Failed { causes, .. } => Some(format!("{}: {}", step.subject, causes.join(": "))),

@@ -195,7 +195,7 @@ fn what_speaks_against_one_container_does_not_keep_down_the_rest() {
     fake.edit(|actual| actual.host.listening.clear());
     assert_eq!(round(&mut rounds), Outcome::Converged);
     assert_eq!(up(&fake), ["db", "web"].map(str::to_owned).into());
-    assert_eq!(*remembered.lock().unwrap(), [declared(SHOP)]);
+    assert_eq!(*remembered.lock().unwrap(), [], "it is what is remembered already");
 
     // A manifest that is refused whole: what was in force is kept so.
     let wrong = SHOP.replace("postgres:17", "postgres:18").replace(":8080", ":9090");
@@ -235,4 +235,27 @@ fn what_happens_during_a_round_begins_another_one() {
     watch::run(&mut Rounds::new(&fake, surroundings), &wakes, &Service::from_environment(), &mut pace);
     assert_eq!(rounds_begun.into_inner(), 2);
     assert!(begun.elapsed() < times.interval / 2);
+}
+
+/// Its links could not be taken away: it is stopped already, and the new one waits for them.
+#[test]
+fn what_cannot_go_runs_on() {
+    let desired = |text: &str| declared(text);
+    let plan = |actual: &Actual, text: &str| worlds::planned(&desired(text), actual, 1);
+    let first = worlds::applied(&worlds::host(), &plan(&worlds::host(), SHOP));
+    let update = plan(&first, &SHOP.replace("nginx:1.27", "nginx:1.28"));
+    for fails in ["disconnect", "stop"] {
+        let script = move |action: &Action| match action {
+            Action::DisconnectContainer { .. } if fails == "disconnect" => Some("the kernel is busy".to_owned()),
+            Action::StopContainer { .. } if fails == "stop" => Some("it does not end".to_owned()),
+            _ => None,
+        };
+        let fake = Fake::failing(first.clone(), script);
+        let report = execute(&fake, &update, &Silent, &AtomicBool::new(false));
+        assert!(report.is_partial());
+        assert_eq!(report.rolled_back(&update).count(), 0, "nothing speaks against the update");
+        let after = fake.actual();
+        let old = after.containers.values().find(|c| c.record.spec.image.to_string().contains("1.27")).unwrap();
+        assert!(worlds::is_up(old), "{fails}: {}", worlds::told(&update));
+    }
 }

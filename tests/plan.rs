@@ -13,6 +13,10 @@
 //!                                    change-contexts, move-image IMAGE, lose-image IMAGE, silence-registry-of IMAGE, drop-firewall, break-network NAME,
 //!                                    remove-record NAME, remove-network-record NAME, damage-record NAME, damage-volume-record NAME
 //! image IMAGE keeps PATH             the image, once it is fetched, declares a volume there
+//! container NAME keeps PATH          the image that it was made of declared one, whatever its name stands for now
+//! hide-files-of IMAGE                it is not here, and what it is made of cannot be read
+//! volume NAME is-at PATH             where its data is
+//! upgrade-records-of PROJECT         a newer version wrote them
 //! plan after.toml [--target NAME] [--remove-volume NAME] [--discard-data NAME] [--allow-mass-removal]
 //!                 [--as-watch]       what was rolled back is not tried again
 //! ```
@@ -30,9 +34,9 @@ use std::sync::atomic::AtomicBool;
 use evenkeel::engine::fake::Fake;
 use evenkeel::manifest::{self, Colour, FileKind, Source, Surroundings};
 use evenkeel::model::action::Action;
-use evenkeel::model::actual::{Actual, ActualContainer, Drift, Liveness};
+use evenkeel::model::actual::{Actual, ActualContainer, ActualImage, Drift, Liveness};
 use evenkeel::model::desired::Desired;
-use evenkeel::model::id::{ContainerId, Ids};
+use evenkeel::model::id::{ContainerId, Ids, Whose};
 use evenkeel::model::image::ImageSource;
 use evenkeel::model::resources::Resources;
 use evenkeel::model::status::{Exit, Phase};
@@ -225,6 +229,19 @@ impl Case<'_> {
                 let image = self.host.images.get_mut(&reference(image)).unwrap().image.as_mut().unwrap();
                 image.config.volumes.push((*path).to_owned());
             }
+            ["container", name, "keeps", path] => {
+                let image = self.container(name).record.image.clone().unwrap();
+                self.host.made_of.entry(image).or_default().volumes.push((*path).to_owned());
+            }
+            ["hide-files-of", image] => {
+                let unasked = Some("cannot read `/project/Dockerfile`: permission denied".to_owned());
+                self.host.images.insert(reference(image), ActualImage { unasked, ..ActualImage::default() });
+            }
+            ["volume", name, "is-at", path] => {
+                let volume = self.host.volumes.values_mut().find(|v| v.record.key.name.as_str() == *name);
+                volume.unwrap().data = path.into();
+            }
+            ["upgrade-records-of", project] => self.outdate(&project.parse().unwrap()),
             ["silence-registry-of", image] => {
                 let known = self.host.images.get_mut(&reference(image)).unwrap();
                 known.unasked = Some("cannot reach the registry".to_owned());
@@ -251,6 +268,24 @@ impl Case<'_> {
             }
             other => panic!("no such event: {other:?}"),
         }
+    }
+
+    /// A newer version wrote the records of this project: nobody here can read them.
+    fn outdate(&mut self, project: &Whose) {
+        let containers = self.host.containers.values().filter(|c| c.record.project == *project);
+        let networks = self.host.networks.values().filter(|n| n.record.project == *project);
+        let containers = containers.map(|c| Object::Container(c.record.id.clone()));
+        let networks = networks.map(|n| Object::Network(n.record.id.clone()));
+        let unreadable = containers.chain(networks).map(|object| Unreadable {
+            project: Some(project.clone()),
+            path: "/root/record.json".into(),
+            cause: Cause::Newer,
+            problem: format!("`/root/record.json` of {object} has version 2"),
+            object,
+        });
+        self.host.unreadable = unreadable.collect();
+        self.host.containers.retain(|_, c| c.record.project != *project);
+        self.host.networks.retain(|_, n| n.record.project != *project);
     }
 
     fn id(&self, name: &str) -> ContainerId {

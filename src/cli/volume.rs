@@ -159,14 +159,9 @@ fn row<'a>(record: &'a VolumeRecord, containers: &[ContainerRecord], context: &C
     Row { record, path: context.paths.volume_data(&record.key), used_by: users(record, containers, context) }
 }
 
-/// By name, as containers of its own project have it, or by place, as `run -v PROJECT/NAME` has it.
 fn users(record: &VolumeRecord, containers: &[ContainerRecord], context: &Context) -> Vec<String> {
     let data = context.paths.volume_data(&record.key);
-    let uses = |container: &&ContainerRecord| {
-        let by_name =
-            container.project == record.key.project && container.spec.volumes().any(|name| *name == record.key.name);
-        by_name || container.spec.binds().any(|source| source == data)
-    };
+    let uses = |container: &&ContainerRecord| container.uses_volume(&record.key, &data);
     containers.iter().filter(uses).map(ContainerRecord::full_name).collect()
 }
 

@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::removal;
 
 use crate::model::id::{ContainerId, NetworkId, VolumeKey};
+use crate::model::unreadable::Object;
 use crate::monitor::error::MonitorError;
 
 /// An engine operation that did not become true. Each variant names the operation and its subject; the cause is
@@ -81,6 +82,8 @@ pub enum EngineError {
     },
     #[error("container `{name}` cannot be configured: {problem}")]
     Configuration { name: String, problem: String },
+    #[error("it is not known who uses it, since the record of {object} cannot be read")]
+    UsersUnknown { object: Object, hint: &'static str },
     #[error("container `{name}` still runs")]
     Running { name: String },
     #[error("cannot start container `{name}`")]
@@ -113,6 +116,7 @@ impl EngineError {
                 "give this state root another one with `--run`, or remove the link `root` in it if nothing runs there"
                     .into(),
             ),
+            EngineError::UsersUnknown { hint, .. } => Some((*hint).into()),
             EngineError::Locked { .. } => Some("wait for it, or give --lock-timeout".into()),
             EngineError::NoImage(_) => Some("apply fetches it; with pull = \"never\" load it first".into()),
             EngineError::File { source, .. } if removal::mounted(source).is_some() => {

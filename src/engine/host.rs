@@ -245,12 +245,22 @@ impl Host {
     }
 
     fn remove_volume(&self, key: &crate::model::id::VolumeKey) -> Result<(), EngineError> {
-        for container in records::containers(&self.paths)?.records {
-            if container.project == key.project && container.spec.volumes().any(|name| *name == key.name) {
+        let data = self.paths.volume_data(key);
+        for container in self.every_container()? {
+            if container.uses_volume(key, &data) {
                 return Err(EngineError::VolumeInUse { key: key.clone(), user: container.full_name() });
             }
         }
         volume::remove(&self.paths, key, SystemTime::now())
+    }
+
+    /// All of them: where one cannot be read, it is not known what it uses.
+    fn every_container(&self) -> Result<Vec<ContainerRecord>, EngineError> {
+        let found = records::containers(&self.paths)?;
+        match found.unreadable.into_iter().next() {
+            Some(record) => Err(EngineError::UsersUnknown { hint: record.next_step(), object: record.object }),
+            None => Ok(found.records),
+        }
     }
 
     fn ensure_network(&self, record: &NetworkRecord) -> Result<(), EngineError> {

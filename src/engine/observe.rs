@@ -16,10 +16,12 @@ use super::network::observe::{Connected, Inside, Outside};
 use super::records::{self, Records};
 use super::storage::volume;
 use super::{Scope, connect, image, network, orphans};
-use crate::model::actual::{Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, HostFacts, Liveness};
+use crate::model::actual::{
+    Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, Broken, HostFacts, Liveness,
+};
 use crate::model::firewall::Ruleset;
 use crate::model::id::{Digest, VolumeKey};
-use crate::model::image::{ImageSource, Pull};
+use crate::model::image::{ImageConfig, ImageSource, Pull};
 use crate::model::orphan::Orphan;
 use crate::model::record::ContainerRecord;
 use crate::model::resources::Resources;
@@ -48,9 +50,9 @@ struct Around {
 
 pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError> {
     let records = records::read_all(&host.paths)?;
-    let missing = missing_images(host, &records)?;
+    let made = made(host, &records);
     let all: Vec<&ContainerRecord> = records.containers.values().collect();
-    let look = |record: &&ContainerRecord| look_at(host, record, &missing, &records);
+    let look = |record: &&ContainerRecord| look_at(host, record, &made.missing, &records);
     let (around, looked) = std::thread::scope(|threads| {
         let visit = |some| move || <[_]>::iter(some).map(look).collect::<Result<Vec<Looked>, EngineError>>();
         let visits: Vec<_> = all.chunks(share(all.len())).map(|some| threads.spawn(visit(some))).collect();
@@ -77,7 +79,8 @@ pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError>
         networks.insert(id, ActualNetwork { record, drift, names });
     }
     let unreadable = records.unreadable;
-    Ok(Actual { host: facts, images, networks, volumes, containers, firewall, orphans, unreadable })
+    let made_of = made.configs;
+    Ok(Actual { host: facts, images, made_of, networks, volumes, containers, firewall, orphans, unreadable })
 }
 
 fn look_around(host: &Host, scope: &Scope, records: &Records) -> Result<Around, EngineError> {
@@ -112,7 +115,7 @@ fn facts(host: &Host, outside: &Outside) -> Result<HostFacts, EngineError> {
 fn volumes(host: &Host, records: &Records) -> BTreeMap<VolumeKey, ActualVolume> {
     let volumes = records.volumes.iter().map(|(key, record)| {
         let drift = volume::drift(&host.paths, record);
-        (key.clone(), ActualVolume { record: record.clone(), drift })
+        (key.clone(), ActualVolume { record: record.clone(), data: host.paths.volume_data(key), drift })
     });
     volumes.collect()
 }
@@ -136,20 +139,31 @@ fn images(host: &Host, scope: &Scope, records: &Records) -> BTreeMap<ImageSource
     sources.into_iter().map(look).collect()
 }
 
-/// Images that containers were made of and that are not whole any more.
-fn missing_images(host: &Host, records: &Records) -> Result<BTreeSet<Digest>, EngineError> {
+/// The images that containers were made of.
+#[derive(Default)]
+struct Made {
+    configs: BTreeMap<Digest, ImageConfig>,
+    /// Not whole any more.
+    missing: BTreeSet<Digest>,
+}
+
+/// What cannot be read is not gone: its containers are left as they are, and starting one tells the error.
+fn made(host: &Host, records: &Records) -> Made {
     let used: BTreeSet<&Digest> = records.containers.values().filter_map(|record| record.image.as_ref()).collect();
-    let mut missing = BTreeSet::new();
+    let mut made = Made::default();
     for id in used {
-        let found = host
-            .store
-            .find_by_id(id)
-            .map_err(|error| EngineError::Image { source_name: id.to_string(), source: Box::new(error) })?;
-        if found.is_none() {
-            missing.insert(id.clone());
+        match host.store.known(id) {
+            Ok(Some(image)) => {
+                if !host.store.is_whole(&image) {
+                    made.missing.insert(id.clone());
+                }
+                made.configs.insert(id.clone(), image.config);
+            }
+            Ok(None) => drop(made.missing.insert(id.clone())),
+            Err(error) => tracing::warn!("image {}: {}", id.short(), chain(&error)),
         }
     }
-    Ok(missing)
+    made
 }
 
 /// Leaves the calling thread in the container's network namespace.
@@ -189,14 +203,16 @@ fn limits(host: &Host, record: &ContainerRecord) -> Result<Resources, EngineErro
     Ok(if found == cgroup::observable(&host.hierarchy, declared) { declared.clone() } else { found })
 }
 
-fn broken(directory: &Path, record: &ContainerRecord, missing: &BTreeSet<Digest>) -> Option<String> {
+fn broken(directory: &Path, record: &ContainerRecord, missing: &BTreeSet<Digest>) -> Option<Broken> {
+    let has_files = directory.join("upper").is_dir();
+    let broken = |why| Some(Broken { why, has_files });
     match &record.image {
-        None => return Some("its image was never filled in".into()),
-        Some(id) if missing.contains(id) => return Some(format!("its image {} is gone", id.short())),
+        None => return broken("its image was never filled in".into()),
+        Some(id) if missing.contains(id) => return broken(format!("its image {} is gone", id.short())),
         Some(_) => {}
     }
     let lacking = ["upper", "work"].into_iter().find(|name| !directory.join(name).is_dir())?;
-    Some(format!("its directory `{lacking}` is gone"))
+    broken(format!("its directory `{lacking}` is gone"))
 }
 
 fn connected(host: &Host, record: &ContainerRecord, records: &Records) -> Connected {

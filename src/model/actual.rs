@@ -3,12 +3,13 @@
 //! It holds every project of the state root, because ports, subnets and firewall rules are shared by all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::firewall::Ruleset;
-use super::id::{ContainerId, NetworkId, VolumeKey};
-use super::image::{Image, ImageSource};
+use super::id::{ContainerId, Digest, NetworkId, VolumeKey};
+use super::image::{Image, ImageConfig, ImageSource};
 use super::names::NameTable;
 use super::network::Subnet;
 use super::orphan::Orphan;
@@ -75,6 +76,9 @@ pub struct ActualNetwork {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActualVolume {
     pub record: VolumeRecord,
+    /// Where its data is on this host.
+    #[serde(default)]
+    pub data: PathBuf,
     /// Empty when the data directory is there with the declared owner and mode.
     pub drift: Vec<Drift>,
 }
@@ -101,8 +105,17 @@ pub struct ActualContainer {
     pub network_drift: Vec<Drift>,
     /// What the cgroup says, for a container that runs; `None` where it does not.
     pub limits: Option<Resources>,
-    /// Its directory lacks something that only making it anew can bring back (upper layer gone, layers missing).
-    pub broken: Option<String>,
+    /// It lacks something that only making it anew can bring back (upper layer gone, layers missing).
+    pub broken: Option<Broken>,
+}
+
+/// What a container lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broken {
+    /// In words: `its image .. is gone`.
+    pub why: String,
+    /// Whether what it wrote is still there.
+    pub has_files: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +124,10 @@ pub struct Actual {
     /// For the sources of the scope and of every record.
     #[serde(with = "super::pairs")]
     pub images: BTreeMap<ImageSource, ActualImage>,
+    /// Of the images that containers were made of, as far as this host still knows: a name may have moved on, a layer may
+    /// be gone.
+    #[serde(default)]
+    pub made_of: BTreeMap<Digest, ImageConfig>,
     pub networks: BTreeMap<NetworkId, ActualNetwork>,
     pub volumes: BTreeMap<VolumeKey, ActualVolume>,
     pub containers: BTreeMap<ContainerId, ActualContainer>,

@@ -53,13 +53,16 @@ impl Actual {
                 *known = fetched(source, known);
             }
             Action::EnsureVolume { record } => {
-                let volume = ActualVolume { record: record.clone(), drift: Vec::new() };
+                let before = self.volumes.get(&record.key);
+                let data = before.map(|volume| volume.data.clone()).unwrap_or_default();
+                let volume = ActualVolume { record: record.clone(), data, drift: Vec::new() };
                 self.volumes.insert(record.key.clone(), volume);
                 self.is_readable(&Object::Volume(record.key.clone()));
             }
             Action::RemoveVolume { key } => {
                 let mut records = self.containers.values().map(|container| &container.record);
-                let user = records.find(|r| r.project == key.project && r.spec.volumes().any(|name| *name == key.name));
+                let data = self.volumes.get(key).map(|volume| volume.data.clone()).unwrap_or_default();
+                let user = records.find(|record| record.uses_volume(key, &data));
                 refuse_used(format!("volume `{key}`"), user)?;
                 self.volumes.remove(key);
                 self.is_readable(&Object::Volume(key.clone()));

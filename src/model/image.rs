@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build::BuildSpec;
 use super::id::Digest;
+use super::volume::Mount;
 
 /// When a reference is looked up at its registry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -112,7 +113,10 @@ impl fmt::Display for ImageSource {
 }
 
 /// The part of an image's configuration that containers take from it (OCI image-spec, config.md).
+///
+/// What it lacks is as an image says that says nothing: a store outlives the version that wrote it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ImageConfig {
     pub entrypoint: Vec<String>,
     pub command: Vec<String>,
@@ -127,6 +131,18 @@ pub struct ImageConfig {
     pub exposed_ports: Vec<String>,
     /// Directories that the image declares as volumes.
     pub volumes: Vec<String>,
+}
+
+impl ImageConfig {
+    /// Directories that the image declares as volumes and that none of these mounts covers: what is written there is in
+    /// the container alone.
+    pub fn unmounted_volumes(&self, mounts: &BTreeMap<String, Mount>) -> Vec<&str> {
+        let is_mounted = |path: &str| {
+            let mut targets = mounts.keys().map(|target| target.trim_end_matches('/'));
+            targets.any(|target| path.strip_prefix(target).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        };
+        self.volumes.iter().map(|path| path.trim_end_matches('/')).filter(|path| !is_mounted(path)).collect()
+    }
 }
 
 /// An image that is whole on this host: configuration known, every layer unpacked.

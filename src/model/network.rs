@@ -189,12 +189,17 @@ pub fn bridge_name(tag: &RootTag, network: &NetworkId) -> String {
     format!("ek{tag}b{network}")
 }
 
-/// `ek<tag>v<8 digits>`: the host's end of the pair that joins a container to a network. The digits are a
-/// 32-bit FNV-1a of both identifiers.
+/// `ek<tag>v<8 digits>`: the host's end of the pair that joins a container to a network. The digits are
+/// [`veth_number`].
 pub fn veth_name(tag: &RootTag, container: &ContainerId, network: &NetworkId) -> String {
+    format!("ek{tag}v{:08x}", veth_number(container, network))
+}
+
+/// A 32-bit FNV-1a of both identifiers: with 1,000 pairs two have the same in one host of 8,000, so whoever chooses an
+/// identifier looks whether it is free.
+pub fn veth_number(container: &ContainerId, network: &NetworkId) -> u32 {
     let bytes = container.as_str().bytes().chain(network.as_str().bytes());
-    let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    format!("ek{tag}v{hash:08x}")
+    bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// The table of nftables that holds all rules of one state root (family `inet`).

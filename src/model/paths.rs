@@ -11,8 +11,8 @@
 //!   volumes/<key>/
 //!     record.json data/
 //!   networks/<id>/record.json
-//!   trash/              removed volumes     root                    a link to the state root that it serves
-//!                       until they expire
+//!   trash/              removed volumes,    root                    a link to the state root that it serves
+//!                       and files that images call data, until they expire
 //! ```
 
 use std::path::{Path, PathBuf};

@@ -1,10 +1,12 @@
 //! What the engine stores of each object: the whole applied spec and every choice that planning made.
 //!
-//! A record is written before the object is made and removed after the object is gone, so nothing can be on
-//! the host that no record names. Each carries the version of its format.
+//! A record is written before its object is on the host as a process, a kernel object or a directory of its own name, and
+//! removed after that is gone. What is made before it (the source of a bind, what a volume is filled with, the directory
+//! aside that is renamed into place) belongs to somebody else, or is swept. Each carries the version of its format.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -94,6 +96,13 @@ pub struct Refused {
 }
 
 impl ContainerRecord {
+    /// Whether it mounts this volume: by name, as containers of the volume's project do, or by the place of its data, as
+    /// `run -v PROJECT/NAME` has it.
+    pub fn uses_volume(&self, key: &VolumeKey, data: &Path) -> bool {
+        let by_name = self.project == key.project && self.spec.volumes().any(|name| *name == key.name);
+        by_name || self.spec.binds().any(|source| source == data)
+    }
+
     /// `shop/web`, or `web` for one that nobody declares: the name by which every command takes it.
     pub fn full_name(&self) -> String {
         full_name(&self.project, &self.instance)

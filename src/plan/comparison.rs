@@ -14,7 +14,7 @@ use super::networks::Networks;
 use super::notation::Notation;
 use super::scope::attached;
 use super::{ChangeClass, FieldChange, World, cause_of, diff};
-use crate::model::actual::{ActualContainer, Liveness};
+use crate::model::actual::{ActualContainer, Broken, Liveness};
 use crate::model::container::ContainerSpec;
 use crate::model::id::{ContainerId, Instance, ResourceName, Whose};
 use crate::model::launch::LAUNCH_VERSION;
@@ -87,7 +87,7 @@ impl<'a> Standard<'_, 'a> {
         let mut changes = diff::container(&record.spec, spec);
         let mut causes = Vec::new();
         let is_by_hand = record.project == Whose::Nobody;
-        if let Some(broken) = container.broken.as_ref().filter(|_| !is_by_hand) {
+        if let Some(Broken { why: broken, .. }) = container.broken.as_ref().filter(|_| !is_by_hand) {
             changes.push(replaced("files", broken, "made anew"));
             causes.push(format!("its files are damaged: {broken}"));
         }

@@ -17,17 +17,18 @@ use std::collections::BTreeMap;
 use super::addresses::{AddressBook, Applicant, collide};
 use super::comparison::{Comparison, Standard};
 use super::decision::{Decision, Turnover};
-use super::images::{Images, Knowledge, unmounted_volumes};
+use super::images::{Images, Knowledge, made_of};
 use super::liveness::{Standing, is_paused, is_up, limits_drift, meets, remark, standing};
 use super::networks::Networks;
 use super::notation::Notation;
+use super::pairs::Pairs;
 use super::scope::in_order;
 use super::users::{self, UserBook};
 use super::waits::readiness;
 use super::{ChangeClass, FieldChange, Findings, HeldBack, Mark, RefusedUpdates, Work, World, diff, fallback};
 use crate::model::actual::ActualContainer;
 use crate::model::container::{AfterEnd, ContainerSpec, RunState, UpdateOrder};
-use crate::model::id::{ContainerId, Ids, Instance};
+use crate::model::id::{ContainerId, Ids, Instance, NetworkId};
 use crate::model::network::NetworkMode;
 use crate::model::record::{ContainerRecord, RECORD_VERSION};
 
@@ -143,6 +144,7 @@ struct Round<'w, 'a> {
     ids: Ids,
     book: AddressBook,
     users: UserBook,
+    pairs: Pairs,
     findings: Findings,
 }
 
@@ -155,6 +157,7 @@ impl<'w, 'a> Round<'w, 'a> {
             ids: ids.clone(),
             book: AddressBook::of(world, networks),
             users: UserBook::of(world),
+            pairs: Pairs::of(world),
             findings: Findings::default(),
         }
     }
@@ -305,7 +308,7 @@ impl<'w, 'a> Round<'w, 'a> {
         };
         let record = ContainerRecord {
             version: RECORD_VERSION,
-            id: self.fresh(),
+            id: self.fresh(addresses.keys()),
             project: self.world.desired.project.clone(),
             instance: instance.clone(),
             spec: spec.clone(),
@@ -360,10 +363,10 @@ impl<'w, 'a> Round<'w, 'a> {
         changes
     }
 
-    fn fresh(&mut self) -> ContainerId {
+    fn fresh<'n>(&mut self, networks: impl Iterator<Item = &'n NetworkId> + Clone) -> ContainerId {
         loop {
             let id = self.ids.container();
-            if !self.world.actual.containers.contains_key(&id) {
+            if !self.world.actual.containers.contains_key(&id) && self.pairs.take(&id, networks.clone()) {
                 return id;
             }
         }
@@ -372,11 +375,13 @@ impl<'w, 'a> Round<'w, 'a> {
 
 /// Data that goes with a container: in directories that its image declares as volumes and where nothing is mounted.
 /// Docker keeps such data in anonymous volumes and hands it on; here every volume has a name.
-fn lost_data(world: &World<'_>, old: &ActualContainer) -> Vec<FieldChange> {
-    if old.broken.is_some() {
-        return Vec::new();
-    }
-    let lost = unmounted_volumes(world, &old.record.spec).into_iter().map(|path| FieldChange {
+///
+/// A container whose image is gone still has it; one whose own files are gone has none.
+pub(super) fn lost_data(world: &World<'_>, old: &ActualContainer) -> Vec<FieldChange> {
+    let has_files = old.broken.as_ref().is_none_or(|broken| broken.has_files);
+    let config = made_of(world, &old.record).filter(|_| has_files);
+    let paths = config.map(|config| config.unmounted_volumes(&old.record.spec.mounts)).unwrap_or_default();
+    let lost = paths.into_iter().map(|path| FieldChange {
         field: format!("data in {path}"),
         old: Some("kept in the container".to_owned()),
         new: Some("lost".to_owned()),

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeSet;
 
-use super::containers::Containers;
+use super::containers::{Containers, lost_data};
 use super::decision::Decision;
-use super::images::unmounted_volumes;
+use super::images::config;
 use super::liveness::controller_of;
 use super::networks::{Networks, overlap};
-use super::traffic::may_serve;
+use super::traffic::{may_serve, unaccounted};
 use super::waits::{Check, check as health_check};
-use super::{ChangeClass, Findings, MassRemoval, Refusal, RefusalKind, World, diff, orphans};
+use super::{ChangeClass, FieldChange, Findings, MassRemoval, Refusal, RefusalKind, World, diff, orphans};
 use crate::model::container::{CapabilitySet, Condition, RunState};
 use crate::model::id::{Instance, Whose};
 use crate::model::network::NetworkMode;
@@ -33,6 +33,7 @@ pub(super) fn check(world: &World<'_>, networks: &Networks<'_>, containers: &Con
     subnets(world, networks, containers, findings);
     forwarding(world, networks, findings);
     lent_networks(world, networks, findings);
+    data_of_removed(world, containers, findings);
     for decision in &containers.declared {
         ports(world, containers, decision, findings);
         if decision.is_new() || decision.start.is_some() || !decision.changes.is_empty() {
@@ -137,6 +138,12 @@ fn subnets(world: &World<'_>, networks: &Networks<'_>, containers: &Containers<'
             let mut routes = world.actual.host.routes.iter().filter(|route| route.prefix() > 0);
             if let Some(route) = routes.find(|route| route.overlaps(&subnet)) {
                 findings.impossible(&subject, format!("{subnet} overlaps the host's route to {route}"), hint);
+            }
+        }
+        for (id, other) in unaccounted(world).networks {
+            if other.subnet.overlaps(&record.subnet) {
+                let reason = format!("{} overlaps network {id}, whose record cannot be read", record.subnet);
+                findings.impossible(&subject, reason, hint);
             }
         }
         for other in world.actual.networks.values().map(|network| &network.record) {
@@ -256,21 +263,38 @@ fn publisher<'a>(
 /// What would lose data is refused until it is confirmed by name. A container that is new is only spoken of, so that it
 /// gets its volume before it has data.
 fn data(world: &World<'_>, decision: &Decision<'_>, findings: &mut Findings) {
-    let name = decision.name();
     let subject = format!("container {}", decision.record.instance);
     // Who runs something once by hand knows that it goes.
     if decision.leaving.is_empty() && world.desired.project != Whose::Nobody {
-        for path in unmounted_volumes(world, decision.spec()) {
+        let config = config(world, &decision.spec().image);
+        for path in config.map(|config| config.unmounted_volumes(&decision.spec().mounts)).unwrap_or_default() {
             let text = "its image keeps data there, and nothing is mounted: the data goes with the container";
             findings.warn(format!("{subject}: {path}: {text}"));
         }
     }
+    consent(world, &decision.record.instance, "replacing", &decision.changes, findings);
+}
+
+/// A container that is not declared any more, or a replica that is one too many, has its data like one that is replaced.
+/// Who removes by hand what was run by hand said so, as did who allows that all of a project goes (`down`).
+fn data_of_removed(world: &World<'_>, containers: &Containers<'_>, findings: &mut Findings) {
+    let all_may_go = world.desired.containers.is_empty() && world.policy.mass_removal == MassRemoval::Allow;
+    if all_may_go || world.desired.project == Whose::Nobody {
+        return;
+    }
+    for container in &containers.removed {
+        consent(world, &container.record.instance, "removing", &lost_data(world, container), findings);
+    }
+}
+
+fn consent(world: &World<'_>, instance: &Instance, doing: &str, changes: &[FieldChange], findings: &mut Findings) {
+    let name = &instance.container;
     let lost: Vec<&str> =
-        decision.changes.iter().filter(|change| change.class == ChangeClass::Data).map(|c| c.field.as_str()).collect();
+        changes.iter().filter(|change| change.class == ChangeClass::Data).map(|c| c.field.as_str()).collect();
     if !lost.is_empty() && !world.policy.expendable_data.contains(name) {
         findings.refusals.push(Refusal {
-            subject,
-            reason: format!("replacing it loses its {}", lost.join(", ")),
+            subject: format!("container {instance}"),
+            reason: format!("{doing} it loses its {}", lost.join(", ")),
             hint: format!("copy it to a volume that is mounted there, or give it up: --discard-data {name}"),
             kind: RefusalKind::Guard,
         });

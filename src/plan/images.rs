@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 
 use super::{Findings, Mark, Work, World};
-use crate::model::container::ContainerSpec;
 use crate::model::desired::Desired;
 use crate::model::id::{Digest, ResourceName};
 use crate::model::image::{ImageConfig, ImageSource, Pull};
+use crate::model::record::ContainerRecord;
 
 /// The sources that this plan fetches.
 #[derive(Default)]
@@ -88,14 +88,11 @@ pub(super) fn config<'a>(world: &World<'a>, source: &ImageSource) -> Option<&'a 
     world.actual.images.get(source)?.image.as_ref().map(|image| &image.config)
 }
 
-/// Directories that the image of this spec declares as volumes, as far as that is known, and that no mount covers.
-pub(super) fn unmounted_volumes<'a>(world: &World<'a>, spec: &ContainerSpec) -> Vec<&'a str> {
-    let declared = config(world, &spec.image).map_or(&[][..], |config| &config.volumes);
-    let is_mounted = |path: &str| {
-        let mut targets = spec.mounts.keys().map(|target| target.trim_end_matches('/'));
-        targets.any(|target| path.strip_prefix(target).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
-    };
-    declared.iter().map(|path| path.trim_end_matches('/')).filter(|path| !is_mounted(path)).collect()
+/// The configuration of the image that this container was made of. Where that is not known any more, it is taken for what
+/// its source stands for now.
+pub(super) fn made_of<'a>(world: &World<'a>, record: &ContainerRecord) -> Option<&'a ImageConfig> {
+    let own = record.image.as_ref().and_then(|id| world.actual.made_of.get(id));
+    own.or_else(|| config(world, &record.spec.image))
 }
 
 fn users<'a>(desired: &'a Desired, source: &ImageSource) -> impl Iterator<Item = &'a ResourceName> {

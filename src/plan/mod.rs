@@ -45,6 +45,7 @@ mod networks;
 mod notation;
 mod order;
 mod orphans;
+mod pairs;
 pub mod render;
 mod scope;
 mod traffic;

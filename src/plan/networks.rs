@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::notation::Notation;
+use super::traffic::unaccounted;
 use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, cause_of, diff};
 use crate::model::id::{Ids, NetworkId, ResourceName};
 use crate::model::network::{NetworkSpec, Subnet};
@@ -183,7 +184,8 @@ fn shown(record: &NetworkRecord, old: Option<&NetworkRecord>) -> Vec<FieldChange
     subnets.into_iter().flatten().chain(rest).collect()
 }
 
-/// Hands out subnets that nothing uses: no route of the host, no network of any project, no declared subnet.
+/// Hands out subnets that nothing uses: no route of the host, no network of any project, whether its record can be read or
+/// not, no declared subnet.
 struct Subnets {
     used: Vec<Subnet>,
 }
@@ -193,7 +195,8 @@ impl Subnets {
         let routes = world.actual.host.routes.iter().copied();
         let networks = world.actual.networks.values().map(|network| network.record.subnet);
         let declared = world.desired.networks.values().filter_map(|spec| spec.subnet);
-        Subnets { used: routes.chain(networks).chain(declared).collect() }
+        let unaccounted = unaccounted(world).networks.into_values().map(|rules| rules.subnet);
+        Subnets { used: routes.chain(networks).chain(declared).chain(unaccounted).collect() }
     }
 
     fn take(&mut self) -> Option<Subnet> {

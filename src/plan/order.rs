@@ -29,7 +29,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::addresses::collide;
-use super::containers::Containers;
+use super::containers::{Containers, lost_data};
 use super::decision::{Decision, Turnover};
 use super::graph::{Graph, Node};
 use super::liveness::is_up;
@@ -72,6 +72,9 @@ pub(super) fn sequence(
             false => "no longer declared",
         };
         sequence.add_departure(container, Mark::Remove, reason, subject(&container.record), Stay::Gone);
+        if let Some(departure) = sequence.nodes.departures.get(&container.record.id) {
+            sequence.graph.step(departure.remove).changes = lost_data(world, container);
+        }
     }
     sequence.add_removed_objects(volumes, &gone);
     sequence.link_departures();
@@ -329,8 +332,10 @@ impl<'w, 'a> Sequence<'w, 'a> {
                 new: Some("removed".to_owned()),
                 class: ChangeClass::Data,
             }];
-            let users = departures.iter().filter(|departure| uses(departure.container, key));
+            let users = departures.iter().filter(|departure| uses(self.world, departure.container, key));
             self.graph.require(node, users.map(|departure| departure.remove));
+            // As long as a record is there that nobody can read, it is not known whether its container uses the volume.
+            self.graph.prefer(node, self.nodes.orphans.iter().map(|(orphan, _)| *orphan));
         }
     }
 

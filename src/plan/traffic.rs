@@ -19,8 +19,11 @@
 //! The firewall is one table for the whole state root, so its rules are computed over all projects; names only for
 //! networks of this one. A container that nobody declares has traffic while it is up: what is not declared cannot be
 //! expected back.
+//!
+//! Rules of a container or a network whose record this version cannot read stay as they are in the kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::World;
 use super::containers::Containers;
@@ -29,10 +32,11 @@ use super::liveness::is_up;
 use super::networks::Networks;
 use crate::model::actual::ActualContainer;
 use crate::model::container::RunState;
-use crate::model::firewall::Ruleset;
+use crate::model::firewall::{PortTargets, Ruleset};
 use crate::model::id::{ContainerId, NetworkId, Whose};
 use crate::model::names::NameTable;
 use crate::model::record::{ContainerRecord, NetworkRecord};
+use crate::model::unreadable::{Cause, Object, Unreadable};
 
 /// What has to be set at one moment; nothing where it is so already.
 pub(super) struct Moment {
@@ -58,6 +62,7 @@ pub(super) fn compute(
     gone: &BTreeSet<NetworkId>,
 ) -> Traffic {
     let mut now = Now {
+        foreign: unaccounted(world),
         firewall: world.actual.firewall.clone(),
         names: world.actual.networks.iter().map(|(id, network)| (id.clone(), network.names.clone())).collect(),
     };
@@ -119,6 +124,30 @@ impl<'a> Serving<'a> {
     }
 }
 
+/// Rules in the kernel that follow from no record that can be read, where some cannot be read and are not damaged: they
+/// are of containers and networks that go on.
+pub(super) fn unaccounted(world: &World<'_>) -> Ruleset {
+    let holds_traffic = |record: &Unreadable| match record.object {
+        Object::Container(_) | Object::Network(_) => record.cause != Cause::Damaged,
+        Object::Volume(_) => false,
+    };
+    let Some(set) = &world.actual.firewall else { return Ruleset::default() };
+    if !world.actual.unreadable.iter().any(holds_traffic) {
+        return Ruleset::default();
+    }
+    let addresses = || world.actual.containers.values().flat_map(|container| container.record.addresses.values());
+    let known4: BTreeSet<Ipv4Addr> = addresses().map(|addresses| addresses.v4).collect();
+    let known6: BTreeSet<Ipv6Addr> = addresses().filter_map(|addresses| addresses.v6).collect();
+    let mut foreign = set.clone();
+    foreign.networks.retain(|id, _| !world.actual.networks.contains_key(id));
+    for targets in foreign.ports.values_mut() {
+        targets.v4.retain(|target| !known4.contains(target.ip()));
+        targets.v6.retain(|target| !known6.contains(target.ip()));
+    }
+    foreign.ports.retain(|_, targets| *targets != PortTargets::default());
+    foreign
+}
+
 /// What is declared holds its addresses and ports whether it is up or not; what is not, while it is up.
 pub(super) fn may_serve(container: &ActualContainer) -> bool {
     container.record.project != Whose::Nobody || is_up(&container.liveness)
@@ -127,13 +156,22 @@ pub(super) fn may_serve(container: &ActualContainer) -> bool {
 /// What is set, moment by moment.
 #[derive(Clone)]
 struct Now {
+    foreign: Ruleset,
     firewall: Option<Ruleset>,
     names: BTreeMap<NetworkId, NameTable>,
 }
 
 impl Now {
     fn advance(&mut self, serving: &Serving<'_>, networks: &Networks<'_>) -> Moment {
-        let wanted = Ruleset::of(serving.networks.values().copied(), serving.containers());
+        let mut wanted = Ruleset::of(serving.networks.values().copied(), serving.containers());
+        for (id, rules) in &self.foreign.networks {
+            wanted.networks.entry(id.clone()).or_insert_with(|| rules.clone());
+        }
+        for (port, targets) in &self.foreign.ports {
+            let all = wanted.ports.entry(*port).or_default();
+            all.v4.extend(&targets.v4);
+            all.v6.extend(&targets.v6);
+        }
         let is_set = match &self.firewall {
             Some(set) => *set == wanted,
             // No table and no rules are the same to every packet.

@@ -2,6 +2,7 @@
 //! name and no container that stays uses it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::containers::Containers;
 use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, cause_of, diff};
@@ -84,7 +85,12 @@ fn leave(
         }
         return;
     }
-    match world.actual.containers.values().find(|container| uses(container, key) && !containers.departs(container)) {
+    match world
+        .actual
+        .containers
+        .values()
+        .find(|container| uses(world, container, key) && !containers.departs(container))
+    {
         Some(user) => findings.impossible(
             format!("volume {}", key.name),
             format!("container {} still uses it", user.record.instance),
@@ -95,6 +101,7 @@ fn leave(
 }
 
 /// Whether this container mounts the volume.
-pub(super) fn uses(container: &ActualContainer, key: &VolumeKey) -> bool {
-    container.record.project == key.project && container.record.spec.volumes().any(|name| *name == key.name)
+pub(super) fn uses(world: &World<'_>, container: &ActualContainer, key: &VolumeKey) -> bool {
+    let data = world.actual.volumes.get(key).map_or(Path::new(""), |volume| &volume.data);
+    container.record.uses_volume(key, data)
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use evenkeel::engine::fake::Fake;
 use evenkeel::model::action::Action;
-use evenkeel::model::actual::{Actual, ActualContainer, Drift, HostFacts, Liveness};
+use evenkeel::model::actual::{Actual, ActualContainer, Broken, Drift, HostFacts, Liveness};
 use evenkeel::model::container::{AfterEnd, Condition, ContainerSpec, FailureAction, RunState, UpdateOrder};
 use evenkeel::model::desired::{Desired, DesiredContainer};
 use evenkeel::model::firewall::Ruleset;
@@ -499,7 +499,9 @@ pub fn happen_to(actual: &mut Actual, id: &ContainerId, event: &Event) {
     let container = actual.containers.get_mut(id).unwrap();
     let ran = matches!(container.liveness, Liveness::Monitored(_));
     match event {
-        Event::DamageFiles(_) => container.broken = Some("its upper layer is gone".to_owned()),
+        Event::DamageFiles(_) => {
+            container.broken = Some(Broken { why: "its upper layer is gone".to_owned(), has_files: false });
+        }
         Event::Forget(_) => drop(actual.containers.remove(id)),
         Event::RemoveRecord(_, is_nobodys) => {
             let record = actual.containers.remove(id).unwrap().record;

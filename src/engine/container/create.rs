@@ -46,7 +46,7 @@ pub fn create(paths: &Paths, store: &Store, record: &ContainerRecord) -> Result<
             .and_then(|()| furnish(paths, &record, &layers, &aside))
             .and_then(|()| files::publish(&aside, &directory));
         if let Err(error) = made {
-            // The error that matters is the first; a leftover is swept when the state root is opened.
+            // The error that matters is the first; a leftover is swept when the lock is taken.
             let _ = removal::remove(&aside);
             return Err(error);
         }

@@ -9,6 +9,8 @@
 //! Every step looks first at what is there, so each may be repeated after a crash at any point. The record goes
 //! last: as long as something of a container is on the host, a record names it.
 
+use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,8 +18,11 @@ use super::launch::{Surroundings, prepare};
 use super::{create, oci, stray};
 use crate::engine::error::{At, EngineError};
 use crate::engine::files::{self, Durability};
+use crate::engine::image::Store;
 use crate::engine::removal;
+use crate::engine::storage::{view, volume};
 use crate::model::actual::Liveness;
+use crate::model::container::AfterEnd;
 use crate::model::id::ContainerId;
 use crate::model::launch::LAUNCH_VERSION;
 use crate::model::paths::{self, Paths};
@@ -125,10 +130,42 @@ fn update_limits(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &Containe
     })
 }
 
-/// Removes what is left of a stopped container, apart from its network. The record goes with the files, last.
+/// Removes what is left of a stopped container, apart from its network. The record goes with the files, last. Files that
+/// its image calls data go to the trash, as a volume does.
 pub fn remove_files(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
     forget_run(on, hierarchy, record)?;
-    files::remove_directory(&on.paths.container(&record.id))
+    let directory = on.paths.container(&record.id);
+    match has_data(on.store, record, &directory.join("upper"))? {
+        true => volume::discard(on.paths, &directory, &format!("container.{}", record.id), SystemTime::now()),
+        false => files::remove_directory(&directory),
+    }
+}
+
+/// Whether it wrote where its image declares a volume and nothing is mounted; of an image that is not known any more,
+/// whether it wrote at all. What was to go with its end was given up when it was made.
+fn has_data(store: &Store, record: &ContainerRecord, upper: &Path) -> Result<bool, EngineError> {
+    if record.after_end == AfterEnd::Remove || record.image.is_none() || !upper.is_dir() {
+        return Ok(false);
+    }
+    let image = record.image.as_ref().and_then(|id| store.known(id).ok().flatten());
+    let places = match &image {
+        Some(image) => image.config.unmounted_volumes(&record.spec.mounts),
+        None => vec!["/"],
+    };
+    let root = fs::File::open(upper).at("open", upper)?;
+    let is_filled = |place: &str| -> std::io::Result<bool> {
+        // The container may have put a link anywhere on the way.
+        let Some(directory) = view::directory(root.as_fd(), place)? else { return Ok(false) };
+        let mut entries = rustix::fs::Dir::read_from(&directory)?;
+        let is_entry = |name: &std::ffi::CStr| !matches!(name.to_bytes(), b"." | b"..");
+        Ok(entries.any(|entry| entry.is_ok_and(|entry| is_entry(entry.file_name()))))
+    };
+    for place in places {
+        if is_filled(place).at("look into", upper)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// It is as after a boot: nothing is known of how it ran. An error while it runs.

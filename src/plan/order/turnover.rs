@@ -3,6 +3,7 @@
 
 use super::{Departure, Sequence, subject};
 use crate::model::action::Action;
+use crate::model::actual::ActualContainer;
 use crate::model::units::Timespan;
 use crate::plan::decision::{Decision, Turnover};
 use crate::plan::graph::Node;
@@ -49,6 +50,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
     fn add_way_back(&mut self, decision: &'w Decision<'a>, ready: Option<Node>) {
         let Some(fallback) = decision.fallback else { return };
         let (new, old) = (decision.record.id.clone(), fallback.record.id.clone());
+        self.add_return(decision, fallback);
         let triggers: Vec<Node> = self.nodes.start.get(&new).copied().into_iter().chain(ready).collect();
         let mut add = |action: Action, after: Vec<Node>| {
             let node = self.graph.add(action, subject(&decision.record), decision.mark(), WAY_BACK.to_owned());
@@ -66,6 +68,16 @@ impl<'w, 'a> Sequence<'w, 'a> {
         // Whether the old one could be started or not.
         gone.push(add(Action::RefuseUpdate { id: old, failed: new.clone(), reason: String::new() }, vec![stop]));
         add(Action::RemoveContainer { id: new }, gone);
+    }
+
+    /// The old one may fail to go in the middle of going: it is down, and the new one, which would come after it, does not
+    /// come. That says nothing against the update, which the next plan tries again.
+    fn add_return(&mut self, decision: &'w Decision<'a>, old: &ActualContainer) {
+        let departure = self.nodes.departures.get(&old.record.id).copied();
+        let Some(Departure { stop: Some(stop), disconnect, may_return: true, .. }) = departure else { return };
+        let action = Action::StartContainer { id: old.record.id.clone() };
+        let node = self.graph.add(action, subject(&decision.record), decision.mark(), WAY_BACK.to_owned());
+        self.graph.rescue(node, [stop].into_iter().chain(disconnect));
     }
 
     /// A start-first replacement gets the traffic when it is ready, and then the old one stops.

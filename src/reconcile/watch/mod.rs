@@ -32,8 +32,9 @@ use wake::Wake;
 
 use crate::engine::Engine;
 
-/// A round that takes longer than this is no work but a hang: the watchdog is no longer fed.
-const LONGEST_ROUND: Duration = Duration::from_secs(3600);
+/// A round that takes longer than this is no work but a hang: the watchdog is no longer fed. A single wait for a migration
+/// may take an hour (see `plan::waits`), and some wait for another.
+const LONGEST_ROUND: Duration = Duration::from_secs(8 * 3600);
 
 /// How long a round may go on after SIGTERM. What it leaves undone the next run does.
 const LAST_WORDS: Duration = Duration::from_secs(5);

@@ -18,7 +18,7 @@
 //!
 //! A layer is whole because it was renamed into place after one `syncfs` for the whole image; a source counts once its
 //! record is there, and the record is written last. So a power cut leaves an image whole or absent, and at worst
-//! unreferenced layers, which [`Store::remove_unused`] collects.
+//! unreferenced layers, which `gc` collects.
 //!
 //! Writers: [`session::Session`] adds, `gc` removes; both hold locks, so that several processes may share a store.
 
@@ -64,8 +64,21 @@ impl Store {
 
     /// The image with this identifier, also when no source stands for it any more.
     pub fn find_by_id(&self, id: &Digest) -> Result<Option<Image>, ImageError> {
-        let image: Option<Image> = read_json(&self.id_path(id))?;
-        Ok(image.filter(|image| self.has_layers(image)))
+        Ok(self.known(id)?.filter(|image| self.is_whole(image)))
+    }
+
+    /// What is known of the image with this identifier, whether its layers are still there or not. What cannot be understood
+    /// is an error: containers are made of it, and it is not fetched again by its identifier.
+    pub fn known(&self, id: &Digest) -> Result<Option<Image>, ImageError> {
+        let path = self.id_path(id);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| ImageError::Malformed {
+                subject: path.display().to_string(),
+                problem: error.to_string(),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ImageError::file("read", &path)(error)),
+        }
     }
 
     /// The directory to mount for a layer.
@@ -137,7 +150,7 @@ impl Store {
 
     pub(super) fn find_record(&self, source: &ImageSource) -> Result<Option<SourceRecord>, ImageError> {
         let record: Option<SourceRecord> = read_json(&self.source_path(source))?;
-        Ok(record.filter(|record| record.source == *source && self.has_layers(&record.image)))
+        Ok(record.filter(|record| record.source == *source && self.is_whole(&record.image)))
     }
 
     pub(super) fn has_layer(&self, diff_id: &Digest) -> bool {
@@ -170,7 +183,8 @@ impl Store {
         self.images.parent().unwrap_or(Path::new("/"))
     }
 
-    fn has_layers(&self, image: &Image) -> bool {
+    /// Whether every layer of it is there.
+    pub fn is_whole(&self, image: &Image) -> bool {
         image.layers.iter().all(|layer| self.has_layer(layer))
     }
 

@@ -116,6 +116,17 @@ host_tests! {
             let error = bundle.error(&["/bin/true"]);
             assert!(chain(&error).contains(&format!("`/{name}`")), "{}", chain(&error));
         }
+        // Nor does another spelling of the destination let the image move it.
+        for (name, spelling) in [("proc", "/proc/"), ("sys", "//sys"), ("dev", "/./dev")] {
+            let mut bundle = Bundle::new();
+            fs::remove_dir(bundle.lower(name)).unwrap();
+            symlink("/etc", bundle.lower(name)).unwrap();
+            let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+            let mount = mounts.iter_mut().find(|mount| mount["destination"] == format!("/{name}")).unwrap();
+            mount["destination"] = json!(spelling);
+            let error = bundle.error(&["/bin/true"]);
+            assert!(chain(&error).contains(&format!("`{spelling}`")), "{}", chain(&error));
+        }
     };
 
     mount_targets_stay_inside_the_root => || {

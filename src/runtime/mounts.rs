@@ -3,8 +3,9 @@
 //! Sources are opened early (see `outside`). A target is walked inside the root (see `paths`), and a mount is attached to the descriptor
 //! that came out: between looking and mounting there is no name that could change its meaning.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType};
 use rustix::mount::{
@@ -103,13 +104,7 @@ fn attach_at_target(root: BorrowedFd<'_>, made: BorrowedFd<'_>, mount: &MountPoi
         FileType::Directory => Kind::Directory,
         _ => Kind::File,
     };
-    // A link in the place of these directories would put them elsewhere, and what is masked there would stay bare
-    // (CVE-2019-19921, CVE-2023-27561).
-    let links = match mount.target.to_str() {
-        Some("/proc" | "/sys" | "/dev") => Links::Refused,
-        _ => Links::Inside,
-    };
-    let target = paths::ensure(root, &mount.target, kind, links)
+    let target = paths::ensure(root, &mount.target, kind, links_on_the_way(&mount.target))
         .during("make the target of the mount", mount.target.display())?;
     if mount.options.copies_up {
         let has_mode = mount.options.data.iter().any(|(key, _)| key == "mode");
@@ -117,6 +112,24 @@ fn attach_at_target(root: BorrowedFd<'_>, made: BorrowedFd<'_>, mount: &MountPoi
         copy_up::copy(target.as_fd(), made, own_mode).during("copy what is at", mount.target.display())?;
     }
     attach(made, target.as_fd(), &mount.target)
+}
+
+/// A link in the place of these directories would put them elsewhere, and what is masked there would stay bare
+/// (CVE-2019-19921, CVE-2023-27561). Where a target leads is decided by its names: `/proc/`, `//proc` and `/./proc` are
+/// `/proc` too, and `..` at the root stays there.
+fn links_on_the_way(target: &Path) -> Links {
+    let mut names: Vec<&OsStr> = Vec::new();
+    for component in target.components() {
+        match component {
+            Component::Normal(name) => names.push(name),
+            Component::ParentDir => drop(names.pop()),
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    match names.as_slice() {
+        [only] if ["proc", "sys", "dev"].iter().any(|name| *only == *name) => Links::Refused,
+        _ => Links::Inside,
+    }
 }
 
 /// A tmpfs with a directory for each hierarchy, then closed for writing.
@@ -183,4 +196,19 @@ pub(super) fn make_filesystem(mount: &MountPoint) -> Result<OwnedFd, RuntimeErro
             .during("set the propagation of", &name)?;
     }
     Ok(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_links_may_not_move_is_known_by_every_spelling() {
+        for target in ["/proc", "/proc/", "//proc", "/./sys/.", "/../dev", "/a/../proc", "proc"] {
+            assert_eq!(links_on_the_way(Path::new(target)), Links::Refused, "{target}");
+        }
+        for target in ["/", "/proc/sys", "/dev/shm", "/a/proc", "/procs"] {
+            assert_eq!(links_on_the_way(Path::new(target)), Links::Inside, "{target}");
+        }
+    }
 }

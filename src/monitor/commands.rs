@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::process::Pid;
 
 use super::clock::Now;
+use super::complaint::say;
 use super::control::Promise;
 use super::conversation::Verdict;
 use super::errand::{self, Errand, Report};
@@ -57,7 +58,7 @@ impl Supervisor {
     pub(super) fn complain(&mut self, result: Result<(), RuntimeError>) {
         if let Err(error) = result {
             let problem = chain(&error);
-            eprintln!("{}: {problem}", self.launch.name);
+            say(format_args!("{}: {problem}", self.launch.name));
             self.problem = Some(problem);
         }
     }
@@ -98,7 +99,7 @@ impl Supervisor {
         if let Some(terminal) = terminal
             && let Err(error) = self.output.take_terminal(terminal)
         {
-            eprintln!("{}: {}", self.launch.name, chain(&error));
+            say(format_args!("{}: {}", self.launch.name, chain(&error)));
         }
         let pid = pid.as_raw_nonzero().get().unsigned_abs();
         self.first.get_or_insert(FirstStart::Running { pid });

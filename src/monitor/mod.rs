@@ -36,6 +36,7 @@ mod children;
 pub mod client;
 pub mod clock;
 mod commands;
+mod complaint;
 mod config_file;
 mod control;
 mod conversation;

@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 
 use nix::sys::signal::SigSet;
 
+use super::complaint::say;
 use super::error::MonitorError;
 use super::protocol::{FailureKind, Handshake, StartFailure, chain};
 use super::supervise::{FirstStart, Supervisor};
@@ -21,9 +22,7 @@ use crate::sys::{descriptors, memory};
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
     let (Some(directory), cgroup, None) = (arguments.next(), arguments.next(), arguments.next()) else {
-        eprintln!(
-            "usage: evenkeel-monitor DIR [CGROUP]\n\n`evenkeel` starts this, one for each container; people do not."
-        );
+        say("usage: evenkeel-monitor DIR [CGROUP]\n\n`evenkeel` starts this, one for each container; people do not.");
         return ExitCode::from(64);
     };
     let cgroup = cgroup.map(PathBuf::from);
@@ -33,7 +32,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", chain(&error));
+            say(chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -108,7 +107,7 @@ fn tell(handshake: &Handshake) {
     let replaced = null.and_then(|null: File| Ok(rustix::stdio::dup2_stdout(&null)?));
     if let Err(error) = replaced {
         // The pipe stays open until the end, and whoever reads it waits: better to be heard of.
-        eprintln!("cannot let go of standard output: {error}");
+        say(format_args!("cannot let go of standard output: {error}"));
     }
     // The start was the last big thing to do.
     memory::trim();

@@ -14,6 +14,7 @@ use std::os::fd::AsFd;
 
 use super::audience::Audience;
 use super::clock::Now;
+use super::complaint::say;
 use super::control::{self, Control, Promise};
 use super::errand::Errand;
 use super::error::MonitorError;
@@ -288,7 +289,7 @@ impl Supervisor {
             Err(error) => {
                 // Said once, not every second.
                 if self.published.take().is_some() {
-                    eprintln!("{}: {}", self.launch.name, chain(&error));
+                    say(format_args!("{}: {}", self.launch.name, chain(&error)));
                 }
             }
         }
@@ -311,7 +312,7 @@ impl Supervisor {
         control.keep(Promise::Running, &answer);
         drop(control);
         if let Err(error) = output.take_leave() {
-            eprintln!("{}: some output was not read to its end: {error}", launch.name);
+            say(format_args!("{}: some output was not read to its end: {error}", launch.name));
         }
         Ok(launch.after_end)
     }

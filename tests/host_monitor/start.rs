@@ -11,6 +11,14 @@ use evenkeel::monitor::{MonitorError, liveness};
 use crate::fixture::{Container, is_alive, kill, parent_of, wait_for};
 
 #[test]
+fn a_monitor_that_cannot_complain_does_not_die_of_it() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    // A panic would end it with a signal, as it is built.
+    let status = Command::new(env!("CARGO_BIN_EXE_evenkeel-monitor")).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(64));
+}
+
+#[test]
 fn a_container_runs_and_its_monitor_is_nobodys_child() {
     let container = Container::of("sleep 1000");
     let pid = container.start();

@@ -67,11 +67,40 @@ pub struct LayerRecord {
     #[serde(default)]
     pub opaque: bool,
     /// Directories that the layer only mentions as parents, so that it says nothing of their owner and mode.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "texts")]
     pub implied: Vec<Vec<u8>>,
     /// Files of the stream that later members of it replaced.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub replaced: u64,
+}
+
+/// Paths in JSON: those that are text as text, which takes a quarter of the room that numbers take; any other as the
+/// numbers of its bytes.
+mod texts {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Path<T, B> {
+        Text(T),
+        Bytes(B),
+    }
+
+    pub fn serialize<S: Serializer>(paths: &[Vec<u8>], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(paths.iter().map(|path| match std::str::from_utf8(path) {
+            Ok(text) => Path::Text(text),
+            Err(_) => Path::Bytes(path),
+        }))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<u8>>, D::Error> {
+        let paths = Vec::<Path<String, Vec<u8>>>::deserialize(deserializer)?;
+        let bytes = |path: Path<String, Vec<u8>>| match path {
+            Path::Text(text) => text.into_bytes(),
+            Path::Bytes(bytes) => bytes,
+        };
+        Ok(paths.into_iter().map(bytes).collect())
+    }
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -112,6 +141,17 @@ pub fn sha256<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn implied_paths_are_text_where_they_can_be_and_numbers_are_read_too() {
+        let implied = vec![b"usr/lib".to_vec(), vec![b'a', 0xff]];
+        let record = LayerRecord { implied, ..LayerRecord::default() };
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(text.contains(r#"["usr/lib",[97,255]]"#), "{text}");
+        assert_eq!(serde_json::from_str::<LayerRecord>(&text).unwrap(), record);
+        let numbers = text.replace(r#""usr/lib""#, "[117,115,114,47,108,105,98]");
+        assert_eq!(serde_json::from_str::<LayerRecord>(&numbers).unwrap(), record);
+    }
 
     #[test]
     fn a_stamp_says_what_is_different() {

@@ -168,16 +168,19 @@ fn run(
 
 /// The child's report, and the meaning of its silence.
 fn hear(child: &mut Child, layer: &str, place: &Path) -> Result<Report, ImageError> {
-    let mut output = Vec::new();
-    if let Some(stdout) = &mut child.stdout {
-        let read = stdout.take(REPORT_MAX).read_to_end(&mut output);
-        read.map_err(ImageError::file("hear from the unpacking of", place))?;
-    }
-    let mut complaint = Vec::new();
-    if let Some(stderr) = &mut child.stderr {
-        let read = stderr.take(REPORT_MAX).read_to_end(&mut complaint);
-        read.map_err(ImageError::file("hear from the unpacking of", place))?;
-    }
+    // One after the other, each to its end and closed: a child that waits for a reader would be waited for, for ever.
+    let output = hear_out(child.stdout.take(), place)?;
+    let complaint = match output {
+        Some(_) => hear_out(child.stderr.take(), place)?,
+        None => None,
+    };
+    let (Some(output), Some(complaint)) = (output, complaint) else {
+        // It may have ended by itself.
+        let _ = child.kill();
+        child.wait().map_err(ImageError::file("wait for the unpacking of", place))?;
+        let problem = format!("the names in it take more than the {REPORT_MAX} bytes allowed");
+        return Err(ImageError::Layer { layer: layer.to_owned(), problem });
+    };
     let status = child.wait().map_err(ImageError::file("wait for the unpacking of", place))?;
     let said = if output.is_empty() { &complaint } else { &output };
     let problem = match serde_json::from_slice(said) {
@@ -187,6 +190,16 @@ fn hear(child: &mut Child, layer: &str, place: &Path) -> Result<Report, ImageErr
         Err(_) => silence(status, &complaint),
     };
     Err(ImageError::Layer { layer: layer.to_owned(), problem })
+}
+
+/// All that is said there, or nothing where it is too much.
+fn hear_out(said: Option<impl Read>, place: &Path) -> Result<Option<Vec<u8>>, ImageError> {
+    let mut bytes = Vec::new();
+    if let Some(said) = said {
+        let read = said.take(REPORT_MAX + 1).read_to_end(&mut bytes);
+        read.map_err(ImageError::file("hear from the unpacking of", place))?;
+    }
+    Ok((bytes.len() as u64 <= REPORT_MAX).then_some(bytes))
 }
 
 fn silence(status: ExitStatus, complaint: &[u8]) -> String {
@@ -204,5 +217,23 @@ fn unexpected(layer: &str, report: &Report) -> ImageError {
     ImageError::Layer {
         layer: layer.to_owned(),
         problem: format!("its process gave an answer to another task: {report:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_says_too_much_is_ended_and_not_waited_for() {
+        for words in ["exec cat /dev/zero", "exec >&2 cat /dev/zero"] {
+            let mut shell = Command::new("sh");
+            let shell = shell.args(["-c", words]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let error = hear(&mut shell.spawn().unwrap(), "archive", Path::new("/")).unwrap_err();
+            assert!(
+                matches!(&error, ImageError::Layer { problem, .. } if problem.contains("bytes allowed")),
+                "{error}"
+            );
+        }
     }
 }

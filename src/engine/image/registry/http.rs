@@ -8,7 +8,7 @@
 
 use std::io::{self, Read};
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::{HeaderMap, Uri};
@@ -28,6 +28,8 @@ const REDIRECTS: usize = 5;
 /// Silence of this length is a broken connection.
 const SILENCE: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(10);
+/// A document takes no longer on a line that is worth waiting for.
+const DOCUMENT_TIME: Duration = Duration::from_secs(120);
 const DETAIL_MAX: u64 = 64 << 10;
 
 /// The way to one registry, and to wherever it sends us.
@@ -123,6 +125,12 @@ impl Response {
         self.body.into_with_config().limit(u64::MAX).reader()
     }
 
+    /// The whole body, or its first `limit` bytes. `TimedOut` when it takes longer than a document may: each read alone
+    /// waits for no longer than [`SILENCE`], and a byte now and then would hold us for weeks.
+    pub fn into_bytes(self, limit: u64) -> io::Result<Vec<u8>> {
+        read_within(self.into_reader().take(limit), DOCUMENT_TIME).map_err(broken)
+    }
+
     /// How long the other side asks to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
         let text = self.header("retry-after")?.trim();
@@ -134,10 +142,8 @@ impl Response {
 
     /// What the registry says went wrong, in a line (OCI distribution-spec, "Error Codes").
     pub fn into_detail(self) -> String {
-        let mut bytes = Vec::new();
         // An unreadable explanation explains nothing; the status is known.
-        let _ = self.into_reader().take(DETAIL_MAX).read_to_end(&mut bytes);
-        detail(&bytes)
+        detail(&self.into_bytes(DETAIL_MAX).unwrap_or_default())
     }
 }
 
@@ -195,6 +201,15 @@ impl Http {
     /// Whether a URL leads to the registry itself, and not to another server.
     pub fn is_home(&self, url: &str) -> bool {
         origin(url) == origin(&self.base)
+    }
+
+    /// Where the answer to a request for `from` says that it goes on; nothing where it does not say so.
+    pub fn location(&self, from: &str, response: &Response) -> Result<Option<String>, ImageError> {
+        let Some(location) = response.header("location") else { return Ok(None) };
+        onward(from, location).map_err(|away| ImageError::Redirect {
+            registry: self.registry.clone(),
+            problem: format!("away from TLS, to `{}`", bare(&away)),
+        })
     }
 
     fn agent(&self, url: &str) -> &Agent {
@@ -372,6 +387,19 @@ pub fn resolve(base: &str, location: &str) -> Option<String> {
     matches!(parsed.scheme_str(), Some("http" | "https")).then_some(url)
 }
 
+/// Where a `Location` leads from `base`, and what was said over TLS goes on over TLS. A registry behind a proxy that ends
+/// TLS may not know of it: `http` at the same place means `https`. At another it is an error, with that place.
+fn onward(base: &str, location: &str) -> Result<Option<String>, String> {
+    let is_secure = |url: &str| url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"));
+    match resolve(base, location) {
+        Some(next) if is_secure(base) && !is_secure(&next) => match next.split_once("://") {
+            Some((_, rest)) if authority(&next) == authority(base) => Ok(Some(format!("https://{rest}"))),
+            _ => Err(next),
+        },
+        next => Ok(next),
+    }
+}
+
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
@@ -392,6 +420,21 @@ fn detail(bytes: &[u8]) -> String {
         detail.clear();
     }
     detail.chars().take(200).collect()
+}
+
+/// Reads to the end, and no longer than `time`.
+fn read_within(mut reader: impl Read, time: Duration) -> io::Result<Vec<u8>> {
+    let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+    let deadline = Instant::now() + time;
+    while Instant::now() < deadline {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(bytes),
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, "its answer does not come to an end"))
 }
 
 /// Reads as the transport fails: with what `ureq` hides in its own error taken out.
@@ -428,6 +471,41 @@ mod tests {
         }
         assert_ne!(origin(base), origin("https://a.example/v2"), "another port is another server");
         assert_ne!(origin(base), origin("http://a.example:8443/"));
+    }
+
+    #[test]
+    fn an_upload_over_tls_goes_on_over_tls() {
+        let base = "https://a.example/v2/x/blobs/uploads/";
+        for (location, expected) in [
+            ("/u", Ok("https://a.example/u")),
+            ("https://c.example/u?k=v", Ok("https://c.example/u?k=v")),
+            ("http://a.example/u?k=http://v", Ok("https://a.example/u?k=http://v")),
+            ("HTTP://a.example/u", Ok("https://a.example/u")),
+            ("http://c.example/u", Err("http://c.example/u")),
+            ("HTTP://c.example/u", Err("HTTP://c.example/u")),
+            ("http://a.example:5000/u", Err("http://a.example:5000/u")),
+        ] {
+            let found = onward(base, location);
+            let expected = expected.map(|url| Some(url.to_owned())).map_err(str::to_owned);
+            assert_eq!(found, expected, "{location}");
+        }
+        let clear = onward("http://localhost:5000/v2/", "http://localhost:5000/u");
+        assert_eq!(clear, Ok(Some("http://localhost:5000/u".to_owned())));
+    }
+
+    #[test]
+    fn a_document_that_does_not_end_is_not_waited_for() {
+        /// Gives a byte whenever it is asked.
+        struct Drip;
+        impl Read for Drip {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                buffer[0] = b' ';
+                Ok(1)
+            }
+        }
+        let error = read_within(Drip, Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(read_within(Drip.take(3), Duration::from_secs(60)).unwrap(), b"   ");
     }
 
     #[test]

@@ -20,9 +20,7 @@ mod tls;
 mod token;
 pub mod upload;
 
-use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use challenge::Challenge;
 use credentials::Credential;
@@ -41,8 +39,6 @@ use crate::model::reference::Reference;
 /// The specification asks registries to take manifests of 4 MiB, and clients not to count on more.
 const MANIFEST_MAX: u64 = 4 << 20;
 const CONFIG_MAX: u64 = 8 << 20;
-/// A document of that size takes no longer on a line that is worth waiting for.
-const DOCUMENT_TIME: Duration = Duration::from_secs(120);
 
 /// One repository of a registry.
 pub struct Registry {
@@ -166,21 +162,8 @@ impl Registry {
     }
 
     fn read_document(&self, response: Response, subject: &str, limit: u64) -> Result<Fetched, ImageError> {
-        let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
-        let mut reader = response.into_reader().take(limit + 1);
-        let deadline = Instant::now() + DOCUMENT_TIME;
-        loop {
-            let read = match Instant::now() < deadline {
-                true => reader.read(&mut buffer).map_err(http::broken),
-                false => Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "its answer does not come to an end")),
-            };
-            match read {
-                Ok(0) => break,
-                Ok(count) => bytes.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(ImageError::Unreachable { registry: self.name.clone(), source }),
-            }
-        }
+        let unreachable = |source| ImageError::Unreachable { registry: self.name.clone(), source };
+        let bytes = response.into_bytes(limit + 1).map_err(unreachable)?;
         if bytes.len() as u64 > limit {
             return Err(ImageError::TooLarge { subject: subject.to_owned(), limit });
         }

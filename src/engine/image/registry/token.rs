@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -150,9 +149,8 @@ fn fetch(wanted: &Wanted<'_>, scopes: &Scopes) -> Result<Token, TokenError> {
     if !response.is_success() {
         return Err(TokenError::Refused(response.into_detail()));
     }
-    let mut bytes = Vec::new();
-    let read = response.into_reader().take(ANSWER_MAX).read_to_end(&mut bytes);
-    let answer = read.ok().and_then(|_| serde_json::from_slice::<Answer>(&bytes).ok());
+    let bytes = response.into_bytes(ANSWER_MAX);
+    let answer = bytes.ok().and_then(|bytes| serde_json::from_slice::<Answer>(&bytes).ok());
     let life = answer.as_ref().and_then(|answer| answer.expires_in).map_or(USUAL_LIFE, Duration::from_secs);
     let token = answer.and_then(|answer| answer.token.or(answer.access_token)).filter(|token| !token.is_empty());
     match token {

@@ -91,7 +91,7 @@ impl Registry {
 
     fn session(&self, response: Response) -> Result<Session, ImageError> {
         let base = format!("{}/v2/{}/blobs/uploads/", self.base, self.repository);
-        let location = response.header("location").and_then(|location| http::resolve(&base, location));
+        let location = self.http.location(&base, &response)?;
         let chunk_min = response.header("oci-chunk-min-length").and_then(|length| length.parse().ok());
         match location {
             Some(location) => Ok(Session { location, chunk_min }),
@@ -167,8 +167,11 @@ impl Registry {
             let payload = Some(Payload { bytes: &bytes, kind: OCTETS, range });
             let request = Request { payload, ..Request::new(Method::Patch, &session.location) };
             let response = self.send_once(&request, upload.digest.as_str())?;
-            *offset = reached(&response).unwrap_or(*offset + length);
-            if let Some(location) = response.header("location").and_then(|l| http::resolve(&session.location, l)) {
+            *offset = after_part(reached(&response), *offset, *offset + length).ok_or_else(|| {
+                let detail = "it says that it has other bytes of the blob than were sent";
+                self.strange(&session.location, &response, detail)
+            })?;
+            if let Some(location) = self.http.location(&session.location, &response)? {
                 session.location = location;
             }
             self.tell(upload, *offset);
@@ -180,7 +183,7 @@ impl Registry {
     /// Where the upload goes on, and how many bytes the registry has.
     fn how_far(&self, session: &Session) -> Result<(String, u64), ImageError> {
         let response = self.send(&Request::new(Method::Get, &session.location), "the upload")?;
-        let location = response.header("location").and_then(|location| http::resolve(&session.location, location));
+        let location = self.http.location(&session.location, &response)?;
         Ok((location.unwrap_or_else(|| session.location.clone()), reached(&response).unwrap_or(0)))
     }
 
@@ -230,7 +233,18 @@ fn reached(response: &Response) -> Option<u64> {
     let (_, last) = range.strip_prefix("bytes=").unwrap_or(range).split_once('-')?;
     match last.trim().parse::<u64>().ok()? {
         0 => Some(0),
-        last => Some(last + 1),
+        last => last.checked_add(1),
+    }
+}
+
+/// Where the next part begins when the registry says that it has `said` bytes, after one from `begin` to `end`: all was
+/// taken where nothing is said. `None` for what would have us send the same for ever, or pass over something.
+fn after_part(said: Option<u64>, begin: u64, end: u64) -> Option<u64> {
+    match said {
+        None => Some(end),
+        // A blob of a single byte is `0-0` as well.
+        Some(0) if end == 1 => Some(1),
+        Some(reached) => (reached > begin && reached <= end).then_some(reached),
     }
 }
 
@@ -255,5 +269,27 @@ impl io::Read for Reading<'_> {
         let (layer, total) = (self.upload.name, self.upload.size);
         self.upload.progress.report(Event::Sent { layer, bytes: self.at, total });
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_brings_an_upload_nearer_to_its_end() {
+        for (said, expected) in [
+            (None, Some(20)),
+            (Some(20), Some(20)),
+            (Some(11), Some(11)),
+            (Some(10), None),
+            (Some(0), None),
+            (Some(21), None),
+            (Some(u64::MAX), None),
+        ] {
+            assert_eq!(after_part(said, 10, 20), expected, "{said:?}");
+        }
+        assert_eq!(after_part(Some(0), 0, 20), None);
+        assert_eq!(after_part(Some(0), 0, 1), Some(1));
     }
 }

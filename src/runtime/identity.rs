@@ -4,8 +4,8 @@
 //! host's name service plays no part.
 
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::BorrowedFd;
+use std::io::{self, Read};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat, fchown, fstat, open};
 use rustix::io::Errno;
@@ -57,7 +57,7 @@ pub(super) fn become_user(numbers: &Numbers) -> Result<(), RuntimeError> {
 pub(super) fn give_channel_to(descriptor: BorrowedFd<'_>, uid: u32) -> Result<(), RuntimeError> {
     let step = "give away";
     let found = fstat(descriptor).during(step, "the standard descriptors")?;
-    if uid == 0 || !is_channel(&found) {
+    if found.st_uid == uid || !is_channel(&found) {
         return Ok(());
     }
     match fchown(descriptor, Some(Uid::from_raw(uid)), None) {
@@ -77,14 +77,18 @@ fn read(path: &str) -> String {
     // O_NONBLOCK: an image may have put a pipe there.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let Ok(file) = open(path, flags, Mode::empty()) else { return String::new() };
-    if !fstat(&file).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::RegularFile) {
-        return String::new();
+    read_accounts(file).ok().flatten().unwrap_or_default()
+}
+
+/// A passwd(5) or group(5) of an image, opened so that a pipe does not block. `None` where it is no regular file. What is
+/// beyond [`LARGEST_FILE`] is not read: the image says how long the file is, and need not have a byte of it.
+pub fn read_accounts(file: OwnedFd) -> io::Result<Option<String>> {
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Ok(None);
     }
     let mut bytes = Vec::new();
-    match File::from(file).take(LARGEST_FILE).read_to_end(&mut bytes) {
-        Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(_) => String::new(),
-    }
+    File::from(file).take(LARGEST_FILE).read_to_end(&mut bytes)?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Looks the identity up in the texts of a passwd(5) and a group(5).
@@ -160,6 +164,19 @@ fn entries(file: &str) -> impl Iterator<Item = Entry<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_accounts_is_read_as_far_as_one_can_be_long() {
+        let file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut &file, b"app:x:7:7::/:\n\xff\n").unwrap();
+        std::io::Seek::rewind(&mut &file).unwrap();
+        // As an image may have it: larger than the memory of any host.
+        file.set_len(1 << 40).unwrap();
+        let text = read_accounts(file.into()).unwrap().unwrap();
+        assert_eq!(text.lines().next(), Some("app:x:7:7::/:"));
+        assert!(text.len() as u64 <= LARGEST_FILE + 2);
+        assert_eq!(read_accounts(File::open("/dev/zero").unwrap().into()).unwrap(), None);
+    }
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n# comment\nweb:x:33:44::/var/www:/bin/false\nbroken\n";
     const GROUP: &str = "root:x:0:\nvideo:x:27:web,other\nadm:x:4:web\nstaff:x:50:\n";

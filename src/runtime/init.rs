@@ -32,7 +32,7 @@
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, Uid, fchown, fstat};
+use rustix::fs::Mode;
 use rustix::process::{
     DumpableBehavior, Rlimit, chdir, fchdir, getcwd, getpid, getrlimit, set_dumpable_behavior, setrlimit, setsid, umask,
 };
@@ -419,7 +419,6 @@ fn set_stdio(stdio: Stdio<'_>, terminal: Option<&Terminal>, uid: u32) -> Result<
         }
         (Stdio::Terminal, None) => return Err(invalid("process.terminal", "no terminal was opened")),
     };
-    give_pipes_to(&descriptors, uid)?;
     // Out of the way first: one of them may be descriptor 0, 1 or 2 itself.
     let step = "set up";
     let mut high = Vec::with_capacity(3);
@@ -429,22 +428,6 @@ fn set_stdio(stdio: Stdio<'_>, terminal: Option<&Terminal>, uid: u32) -> Result<
     rustix::stdio::dup2_stdin(&high[0]).during(step, "standard input")?;
     rustix::stdio::dup2_stdout(&high[1]).during(step, "standard output")?;
     rustix::stdio::dup2_stderr(&high[2]).during(step, "standard error")
-}
-
-/// A pipe can be opened again by /dev/stdout and its like only by its owner: what other users than root log there would
-/// be lost. Files and terminals of the caller stay whose they are.
-fn give_pipes_to(descriptors: &[BorrowedFd<'_>], uid: u32) -> Result<(), RuntimeError> {
-    for descriptor in descriptors {
-        let found = fstat(descriptor).during("look at", "the standard descriptors")?;
-        if FileType::from_raw_mode(found.st_mode) == FileType::Fifo && found.st_uid != uid {
-            match fchown(descriptor, Some(Uid::from_raw(uid)), None) {
-                // A user that this user namespace does not have, or a filesystem that cannot.
-                Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM | rustix::io::Errno::ROFS) => {}
-                other => other.during("give away", "the standard descriptors")?,
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Programs expect a HOME; the user's entry knows it (as login does, and Docker).

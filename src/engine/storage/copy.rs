@@ -4,10 +4,11 @@
 //! nothing outside either root is read or written (CVE-2018-15664, CVE-2019-14271 are what following does).
 
 use std::ffi::CStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self as rfs, AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{self as rfs, AtFlags, FileType, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, XattrFlags};
 
 /// How deep a tree may be; one descriptor on each side is open for every level.
 const MAX_DEPTH: u32 = 256;
@@ -48,7 +49,8 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32)
             let source = open(from, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC)?;
             let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let target = open(to, name, new)?;
-            io::copy(&mut std::fs::File::from(source.try_clone()?), &mut std::fs::File::from(target.try_clone()?))?;
+            let (source, target) = (File::from(source), File::from(target));
+            copy_contents(&source, &target)?;
             copy_metadata(source.as_fd(), target.as_fd(), &stat)
         }
         FileType::Symlink => {
@@ -65,6 +67,26 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32)
             Ok(rfs::chmod(path, Mode::from_raw_mode(stat.st_mode))?)
         }
     }
+}
+
+/// Copies what is in a file into a new one. Holes stay holes: a file may say that it is larger than any disk.
+pub fn copy_contents(mut from: &File, mut to: &File) -> io::Result<()> {
+    let mut end = 0;
+    loop {
+        // lseek(2): ENXIO where no data follow. A filesystem that knows no holes says that all is data.
+        let begin = match rfs::seek(from, SeekFrom::Data(end)) {
+            Err(rustix::io::Errno::NXIO) => break,
+            begin => begin?,
+        };
+        end = rfs::seek(from, SeekFrom::Hole(begin))?;
+        rfs::seek(from, SeekFrom::Start(begin))?;
+        rfs::seek(to, SeekFrom::Start(begin))?;
+        if io::copy(&mut (&mut from).take(end - begin), &mut to)? == 0 {
+            // It became shorter meanwhile.
+            break;
+        }
+    }
+    to.set_len(from.metadata()?.len())
 }
 
 fn open(directory: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
@@ -117,8 +139,29 @@ fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{self, File};
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::fs;
+    use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+
+    #[test]
+    fn holes_stay_holes() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name| File::options().read(true).write(true).create_new(true).open(root.path().join(name)).unwrap();
+        let (from, to) = (at("from"), at("to"));
+        let places = [0, 1 << 20, 1 << 32];
+        for place in places {
+            from.write_all_at(b"data", place).unwrap();
+        }
+        from.set_len(1 << 40).unwrap();
+        copy_contents(&from, &to).unwrap();
+        assert_eq!(to.metadata().unwrap().len(), 1 << 40);
+        assert!(to.metadata().unwrap().blocks() * 512 < 1 << 20, "{}", to.metadata().unwrap().blocks());
+        for place in places {
+            let mut found = [0; 8];
+            to.read_exact_at(&mut found, place).unwrap();
+            assert_eq!(&found, b"data\0\0\0\0");
+        }
+        copy_contents(&at("empty"), &at("empty-too")).unwrap();
+    }
 
     #[test]
     fn a_tree_is_copied_as_it_is_and_links_are_not_followed() {

@@ -10,6 +10,8 @@ use rustix::fs::{self as rfs, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags
 use rustix::io::Errno;
 
 use super::tree::{Chosen, Item, Tree, link_of, shown};
+use crate::engine::storage::copy::copy_contents;
+use crate::runtime::identity;
 
 /// As the kernel counts for one lookup (path_resolution(7)).
 const LINKS_MAX: usize = 40;
@@ -40,15 +42,13 @@ impl Target {
         Target { root }
     }
 
-    /// Opens a file of the stage for reading, if it is a regular one.
-    pub fn read(&self, path: &str) -> io::Result<Option<String>> {
+    /// The text of a passwd(5) or group(5) of the stage, if it is a regular file.
+    pub fn read_accounts(&self, path: &str) -> io::Result<Option<String>> {
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match crate::sys::path::openat2(&self.root, path, flags, Mode::empty(), inside) {
-            Ok(fd) if FileType::from_raw_mode(rfs::fstat(&fd)?.st_mode) == FileType::RegularFile => {
-                io::read_to_string(std::fs::File::from(fd)).map(Some)
-            }
-            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Ok(fd) => identity::read_accounts(fd),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -210,8 +210,8 @@ fn make_file(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<std::fs::File
 /// Makes one thing that is no directory.
 fn put(from: &Tree, item: &Item, directory: BorrowedFd<'_>, name: &[u8], look: Look) -> io::Result<()> {
     if item.kind == FileType::RegularFile {
-        let mut file = make_file(directory, name)?;
-        io::copy(&mut from.open_file(item)?, &mut file)?;
+        let file = make_file(directory, name)?;
+        copy_contents(&from.open_file(item)?, &file)?;
         return dress(from, item, file.as_fd(), look);
     }
     match rfs::unlinkat(directory, name, AtFlags::empty()) {

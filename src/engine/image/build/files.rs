@@ -367,7 +367,8 @@ fn numbers(files: &Target, owner: &str) -> Result<(u32, u32), ImageError> {
     if let Ok(number) = owner.parse() {
         return Ok((number, number));
     }
-    let read = |path| files.read(path).map(Option::unwrap_or_default).map_err(|error| problem(error.to_string()));
+    let read =
+        |path| files.read_accounts(path).map(Option::unwrap_or_default).map_err(|error| problem(error.to_string()));
     let identity = Identity { user: owner.to_owned(), groups: Vec::new() };
     let found = identity::find(&identity, &read("etc/passwd")?, &read("etc/group")?);
     found.map(|numbers| (numbers.uid, numbers.gid)).map_err(|error| problem(error.to_string()))

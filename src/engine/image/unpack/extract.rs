@@ -170,6 +170,13 @@ impl Extractor {
         if self.record.content_size > self.limits.content {
             return Err(Problem::new(format!("its files have more than the {} bytes allowed", self.limits.content)));
         }
+        // A map can give a few bytes any length.
+        if let Some((_, length)) = member.sparse
+            && length > self.limits.content
+        {
+            let (path, limit) = (show(&member.path), self.limits.content);
+            return Err(Problem::new(format!("`{path}` is longer than the {limit} bytes allowed")));
+        }
         let whole = [Segment { offset: 0, length: member.size }];
         let segments = member.sparse.as_ref().map_or(whole.as_slice(), |(segments, _)| segments);
         let real = parent.join(name);

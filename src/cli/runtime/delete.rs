@@ -20,12 +20,15 @@ pub struct DeleteArguments {
 
 pub fn run(arguments: &DeleteArguments, store: &Store, log: &Log) -> Result<Exit, Failure> {
     if arguments.force {
-        let Ok(found) = store.look(&arguments.id) else { return Ok(Exit::Done) };
+        let found = match store.look(&arguments.id) {
+            Err(_) if !store.has(&arguments.id)? => return Ok(Exit::Done),
+            found => found?,
+        };
         // Before the lock is waited for: who holds it may wait for a hook of a container that hangs.
         death::end_processes(&found)?;
     }
     let container = match store.take(&arguments.id) {
-        Err(_) if arguments.force && store.look(&arguments.id).is_err() => return Ok(Exit::Done),
+        Err(_) if arguments.force && !store.has(&arguments.id)? => return Ok(Exit::Done),
         other => other?,
     };
     if !arguments.force {

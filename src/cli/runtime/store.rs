@@ -123,25 +123,19 @@ impl Store {
             }
             other => other.map_err(cannot)?,
         }
-        let lock = lock(&directory, PATIENCE)?;
-        let spec = &bundle.spec;
-        let cgroup = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()).unwrap_or_default();
-        let record = Record {
-            oci_version: spec.version().clone(),
-            id: id.to_owned(),
-            bundle: bundle.path.clone(),
-            rootfs: bundle.root.clone(),
-            created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
-            made_cgroups: parents::missing(&cgroup)?,
-            cgroup,
-            annotations: spec.annotations().clone().unwrap_or_default(),
-            process: None,
-            is_complete: false,
-        };
-        let container = Container { directory, record, lock: Some(lock) };
-        container.write_config(&bundle.text)?;
-        container.write_record()?;
-        Ok(container)
+        begin(id, bundle, &directory).inspect_err(|_| {
+            // It was made by this call, and the first failure is the one that matters.
+            let _ = fs::remove_dir_all(&directory);
+        })
+    }
+
+    /// Whether there is one of this id, be it damaged.
+    pub fn has(&self, id: &str) -> Result<bool, Failure> {
+        check_id(id)?;
+        let directory = self.root.join(id);
+        directory.try_exists().map_err(|error| {
+            Failure::from(error).context(format!("cannot look at the state directory `{}`", directory.display()))
+        })
     }
 
     /// The container `id`, to look at.
@@ -193,6 +187,29 @@ impl Store {
         ids.sort_unstable();
         Ok(ids)
     }
+}
+
+/// Fills the directory of a container that was just made.
+fn begin(id: &str, bundle: &Bundle, directory: &Path) -> Result<Container, Failure> {
+    let lock = lock(directory, PATIENCE)?;
+    let spec = &bundle.spec;
+    let cgroup = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone()).unwrap_or_default();
+    let record = Record {
+        oci_version: spec.version().clone(),
+        id: id.to_owned(),
+        bundle: bundle.path.clone(),
+        rootfs: bundle.root.clone(),
+        created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
+        made_cgroups: parents::missing(&cgroup)?,
+        cgroup,
+        annotations: spec.annotations().clone().unwrap_or_default(),
+        process: None,
+        is_complete: false,
+    };
+    let container = Container { directory: directory.to_owned(), record, lock: Some(lock) };
+    container.write_config(&bundle.text)?;
+    container.write_record()?;
+    Ok(container)
 }
 
 /// Callers look for these words.
@@ -352,8 +369,8 @@ impl Container {
         Ok(fs::remove_file(self.directory.join(GATE))?)
     }
 
-    /// Replaces the configuration, for limits that are to hold for `exec` too.
-    pub fn write_config(&self, text: &str) -> Result<(), Failure> {
+    /// The configuration with which it is created.
+    fn write_config(&self, text: &str) -> Result<(), Failure> {
         Ok(files::write(&self.directory.join(CONFIG), text.as_bytes(), Durability::Volatile)?)
     }
 
@@ -401,5 +418,15 @@ mod tests {
     fn this_process_has_a_start_time_and_a_number_that_is_free_has_none() {
         assert!(start_time(std::process::id() as i32).is_some());
         assert!(start_time(i32::MAX).is_none());
+    }
+
+    #[test]
+    fn a_damaged_record_does_not_make_a_container_absent() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::new(root.path().to_owned());
+        assert!(!store.has("a").unwrap());
+        fs::create_dir(root.path().join("a")).unwrap();
+        fs::write(root.path().join("a").join(RECORD), "{").unwrap();
+        assert!(store.has("a").unwrap() && store.look("a").is_err());
     }
 }

@@ -113,10 +113,7 @@ fn clone_child(request: &Request<'_>, program: &Program, cgroup: Option<&Cgroup>
             joined.leave()?;
             Ok(child)
         }
-        Err(error) => {
-            joined.leave()?;
-            Err(error)
-        }
+        Err(error) => Err(error),
     }
 }
 

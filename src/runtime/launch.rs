@@ -361,7 +361,8 @@ pub(super) fn become_child<N>(channel: &Channel, line: impl FnOnce() -> Result<N
 
 /// While this lives, children are born in another pid namespace (pid_namespaces(7): setns concerns children only).
 pub(super) struct ChildrenIn {
-    own: OwnedFd,
+    /// Until it was left.
+    own: Option<OwnedFd>,
 }
 
 impl ChildrenIn {
@@ -370,11 +371,24 @@ impl ChildrenIn {
         let own = open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .during("open", "/proc/self/ns/pid")?;
         setns(namespace, libc::CLONE_NEWPID).during("join the namespace", name)?;
-        Ok(ChildrenIn { own })
+        Ok(ChildrenIn { own: Some(own) })
     }
 
-    pub(super) fn leave(self) -> Result<(), RuntimeError> {
-        setns(self.own.as_fd(), libc::CLONE_NEWPID).during("return to", "the pid namespace")
+    pub(super) fn leave(mut self) -> Result<(), RuntimeError> {
+        self.own
+            .take()
+            .map_or(Ok(()), |own| setns(own.as_fd(), libc::CLONE_NEWPID))
+            .during("return to", "the pid namespace")
+    }
+}
+
+/// On the way out after a failure: whoever called us may have children of its own later.
+impl Drop for ChildrenIn {
+    fn drop(&mut self) {
+        if let Some(own) = self.own.take() {
+            // The failure is what the caller hears of.
+            let _ = setns(own.as_fd(), libc::CLONE_NEWPID);
+        }
     }
 }
 

@@ -98,7 +98,16 @@ impl Tree {
     /// Directories are entered, links are not.
     fn matching(&self, directory: &[u8], parts: &[&str], found: &mut Vec<Vec<u8>>) -> io::Result<()> {
         let Some((first, rest)) = parts.split_first() else { return Ok(()) };
-        let Ok(opened) = self.open_inside(directory, OFlags::RDONLY | OFlags::DIRECTORY) else { return Ok(()) };
+        if directory.iter().filter(|byte| **byte == b'/').count() >= DEPTH_MAX {
+            return Err(io::Error::other(format!("`{}` is nested too deeply", shown(directory))));
+        }
+        let opened = match self.open_inside(directory, OFlags::RDONLY | OFlags::DIRECTORY) {
+            // No directory, or gone meanwhile. Anything else would make a build of a part of what was asked for.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ENOENT | libc::ELOOP)) => {
+                return Ok(());
+            }
+            opened => opened?,
+        };
         for name in names(opened.as_fd())? {
             let text = String::from_utf8_lossy(&name);
             let path = join(directory, &name);
@@ -331,4 +340,18 @@ pub fn link_of(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
 /// A path for people.
 pub fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_do_not_look_deeper_than_a_tree_may_be() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join(vec!["d"; DEPTH_MAX + 8].join("/"))).unwrap();
+        let tree = Tree::open(root.path(), Ignore::default()).unwrap();
+        let error = tree.choose("**/x", &Ignore::default()).unwrap_err();
+        assert!(error.to_string().contains("too deeply"), "{error}");
+    }
 }

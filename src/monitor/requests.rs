@@ -72,9 +72,7 @@ impl Supervisor {
         };
         let settings = Settings::of(&launch);
         self.output.set_logging(launch.logging.clone());
-        if let (Some(names), Some(resolver)) = (&mut self.names, &launch.resolver) {
-            names.set_resolver(resolver);
-        }
+        self.set_resolver(launch.resolver);
         self.launch.logging = launch.logging;
         self.launch.healthcheck = launch.healthcheck;
         self.ask(number, Ask::Reload(Box::new(settings)), None, now);

@@ -29,7 +29,7 @@ use super::probe::Probe;
 use super::protocol::{Answer, StartFailure, chain};
 use super::workload::Workload;
 use super::{children, launch_file, status_file};
-use crate::model::launch::Launch;
+use crate::model::launch::{Launch, Resolver};
 use crate::model::status::Status;
 
 /// How long until a status that could not be written is tried again.
@@ -255,6 +255,15 @@ impl Supervisor {
             self.names = serve_names(&self.home, &self.launch).unwrap_or_default();
             self.names_again = is_due_later(&self.launch, self.names.as_ref());
         }
+    }
+
+    /// Also for the time when this monitor comes to serve the names, if another does now.
+    pub(super) fn set_resolver(&mut self, resolver: Option<Resolver>) {
+        if let (Some(names), Some(resolver)) = (&mut self.names, &resolver) {
+            names.set_resolver(resolver);
+        }
+        self.launch.resolver = resolver;
+        self.names_again = is_due_later(&self.launch, self.names.as_ref());
     }
 
     fn take_signals(&mut self, now: Now) -> Result<(), MonitorError> {

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::foreign::tamed;
 use super::output::{Format, Output};
 use crate::engine::error::EngineError;
 use crate::manifest::{Colour, Located, Problems};
@@ -208,12 +209,12 @@ impl Account {
             text += &(problems.render(Colour::Ansi) + "\n\n");
         }
         // Writing to a String does not fail.
-        let _ = writeln!(text, "{red}error:{red:#} {}", self.message);
+        let _ = writeln!(text, "{red}error:{red:#} {}", tamed(&self.message));
         for cause in &self.causes {
-            let _ = writeln!(text, "  {}{cause}", self.label);
+            let _ = writeln!(text, "  {}{}", self.label, tamed(cause));
         }
         for hint in &self.hints {
-            let _ = writeln!(text, "{bold}hint:{bold:#} {hint}");
+            text += &format!("{bold}hint:{bold:#} {}\n", tamed(hint));
         }
         text
     }
@@ -268,5 +269,11 @@ mod tests {
     fn json_errors_are_one_line() {
         let failure = Failure::new("a\nb").hint("c");
         assert_eq!(failure.account.render(Format::Json), "{\"error\":\"a\\nb\",\"causes\":[],\"hints\":[\"c\"]}\n");
+    }
+
+    #[test]
+    fn what_a_container_said_does_not_reach_the_terminal_as_orders() {
+        let failure = Failure::list("web is unhealthy: \x1b[2J", ["\x1b]0;x\x07".to_owned()]);
+        assert_eq!(failure.account.render(Format::Text).matches('\x1b').count(), 2, "the style of `error:` alone");
     }
 }

@@ -26,6 +26,7 @@ mod examples;
 mod exec;
 mod failure;
 mod filter;
+mod foreign;
 mod image;
 mod inspect;
 mod interrupt;

@@ -9,6 +9,7 @@ use super::find::{failure, find};
 use super::ls::age;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::foreign::tamed;
 use crate::cli::output::{Format, Output};
 use crate::cli::stats;
 use crate::cli::table::Table;
@@ -57,13 +58,14 @@ pub fn run(arguments: &HistoryArguments, context: &Context, output: &Output) -> 
             Some((end, _)) if !arguments.no_trunc => format!("{}..", &by[..end]),
             _ => by,
         };
+        let comment = row.step.comment.as_deref().unwrap_or_default();
         let created = row.step.created.as_deref().and_then(|text| humantime::parse_rfc3339(text).ok());
         table.row(vec![
             row.layer.map_or("<none>", Digest::short).to_owned(),
             age(created, now),
-            by,
+            tamed(&by),
             stats::bytes(row.size),
-            row.step.comment.clone().unwrap_or_default(),
+            tamed(comment),
         ]);
     }
     output.text(&table.render())?;

@@ -20,10 +20,7 @@ pub enum Ownership {
     Archive,
     /// Of this owner, and with no power beyond the owner's: without set-user-ID, set-group-ID and capabilities. Devices
     /// are refused.
-    Fixed {
-        uid: u32,
-        gid: u32,
-    },
+    Fixed { uid: u32, gid: u32 },
 }
 
 /// Puts what `from` holds below `into`, a directory of `root`. Files, links and devices of the same name are replaced;

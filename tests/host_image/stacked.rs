@@ -11,16 +11,24 @@ use tar::EntryType;
 use crate::made::*;
 use crate::support::*;
 
-/// Kind, mode, owner, links, target, time (not of directories: they are times of unpacking where nobody says one), path;
-/// then what is in the files, which devices are meant, extended attributes.
+/// Kind, mode, owner, target, time (not of directories: they are times of unpacking where nobody says one), path; then
+/// what is in the files, which devices are meant, extended attributes, and which names are one file (their number would
+/// be wrong: overlayfs counts names that an upper layer hides).
 const LISTING: &str = r#"
-    find . -mindepth 1 -printf '%P %y %m %U:%G %l' \( -type d -printf '\n' -o -printf ' %n %T@\n' \) | LC_ALL=C sort
+    find . -mindepth 1 -printf '%P %y %m %U:%G %l' \( -type d -printf '\n' -o -printf ' %T@\n' \) | LC_ALL=C sort
     find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum
     find . -type b,c -print0 | LC_ALL=C sort -z | xargs -0r stat -c '%n %t:%T'
-    find . -print0 | LC_ALL=C sort -z | python3 -c 'import os, sys
+    find . -print0 | LC_ALL=C sort -z | python3 -c 'import collections, os, stat, sys
+files = collections.defaultdict(list)
 for path in filter(None, sys.stdin.buffer.read().split(bytes(1))):
     for name in os.listxattr(path, follow_symlinks=False):
-        print(path, name, os.getxattr(path, name, follow_symlinks=False).hex())'
+        print(path, name, os.getxattr(path, name, follow_symlinks=False).hex())
+    what = os.lstat(path)
+    if not stat.S_ISDIR(what.st_mode):
+        files[what.st_ino].append(path)
+for names in files.values():
+    if len(names) > 1:
+        print(names)'
 "#;
 
 /// The listing of what is at `path` once `before` was done, in a mount namespace of its own.

@@ -201,6 +201,8 @@ run() {
 footprint >"$logs/before"
 for stage in "${@:-${stages[@]}}"; do
     run "$stage"
+    # Debian starts the services of packages that it installs: they are not of the tests.
+    [ "$stage" = packages ] && footprint >"$logs/before"
     # Without these nothing below can work, and its failures would only hide the reason.
     case $stage in packages | privileges) [ "$failed" = 0 ] || break ;; esac
 done

@@ -25,6 +25,13 @@ pub fn lend(
         Network::Container(word) => {
             let records: Vec<_> = actual.containers.values().map(|container| container.record.clone()).collect();
             let lender = select::one(&records, word, &|| context.tie_break())?;
+            if lender.spec.network == NetworkMode::Host {
+                return Err(Failure::usage(format!(
+                    "container `{}` has no network of its own to share",
+                    lender.full_name()
+                ))
+                .hint("it uses the host's: so does this one with `--network host`"));
+            }
             let shared = lender.instance.container.clone();
             desired.borrowed.containers.insert(shared.clone(), lender.id.clone());
             desired.networks.clear();

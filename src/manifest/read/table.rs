@@ -7,7 +7,7 @@ use crate::manifest::tree::{Key, Node, Value};
 
 const OWN_TABLES: &str = "what begins with `x-` is ignored at the top of a manifest, and only there";
 
-/// Words from elsewhere, and what to write instead.
+/// Words from elsewhere, and what to write instead. The empty word is what is no table at all.
 pub(in crate::manifest) type Advice<'a> = &'a [(&'a str, &'a str)];
 
 /// The keys of a table while it is read.
@@ -18,11 +18,12 @@ pub(in crate::manifest) struct Fields<'t> {
 }
 
 impl<'t> Fields<'t> {
-    pub fn of(node: &'t Node, what: &'static str, reading: &mut Reading<'_>) -> Option<Fields<'t>> {
+    pub fn of(node: &'t Node, what: &'static str, advice: Advice<'_>, reading: &mut Reading<'_>) -> Option<Fields<'t>> {
         match &node.value {
             Value::Table(entries) => Some(Fields { what, name: &node.name, entries }),
             _ => {
-                reading.expected(node, &format!("{what} (a table)"), None);
+                let advised = advice.iter().find(|(word, _)| word.is_empty()).map(|(_, advice)| (*advice).to_owned());
+                reading.expected(node, &format!("{what} (a table)"), advised);
                 None
             }
         }
@@ -109,7 +110,7 @@ macro_rules! table {
                 node: &$crate::manifest::tree::Node,
                 reading: &mut $crate::manifest::read::Reading<'_>,
             ) -> Option<Self> {
-                let fields = $crate::manifest::read::Fields::of(node, $what, reading)?;
+                let fields = $crate::manifest::read::Fields::of(node, $what, &$advice[..], reading)?;
                 let mut unread = match fields.finish(Self::KEYS, &$required, &$advice[..], reading) {
                     true => Vec::new(),
                     false => vec!["?"],

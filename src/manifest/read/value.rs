@@ -40,6 +40,12 @@ impl Read for bool {
     }
 }
 
+/// As Compose writes the container's side of a published port.
+fn is_port_with_protocol(text: &str) -> bool {
+    let parts = text.split_once('/');
+    parts.is_some_and(|(number, protocol)| number.parse::<u16>().is_ok() && matches!(protocol, "tcp" | "udp"))
+}
+
 /// A whole number between two bounds, both included. A string is read when it holds a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::manifest) struct Whole<const MIN: i64, const MAX: i64>(pub i64);
@@ -51,6 +57,12 @@ impl<const MIN: i64, const MAX: i64> Read for Whole<MIN, MAX> {
             Value::String(text) if text.contains('$') => reading.text_of(node, text)?.parse().ok(),
             Value::String(text) if text.parse::<i64>().is_ok() => {
                 reading.expected(node, "a whole number", Some(format!("write {text} without quotes")));
+                return None;
+            }
+            Value::String(text) if is_port_with_protocol(text) => {
+                let (number, protocol) = text.split_once('/').unwrap_or((text, ""));
+                let help = format!("the protocol is said on the host's side: \"PORT/{protocol}\" = {number}");
+                reading.expected(node, "a whole number", Some(help));
                 return None;
             }
             _ => {

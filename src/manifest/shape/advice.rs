@@ -41,6 +41,7 @@ pub(super) const SECURITY: &Advice = &[
 ];
 
 pub(super) const IMAGE: &Advice = &[
+    ("", "write `{ reference = \"..\" }` for one in a registry; also `archive`, `rootfs` or `build`"),
     ("dockerfile", "write `build = { context = \"..\", dockerfile = \"..\" }`"),
     ("context", "write `build = { context = \"..\" }`"),
     ("tag", "write it as part of `reference`: \"NAME:TAG\""),

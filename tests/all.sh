@@ -78,19 +78,21 @@ stage_examples() {
     python3 - <<'PY'
 import json, pathlib, sys, tomllib
 import jsonschema
-schema = json.loads(pathlib.Path("schemas/manifest.schema.json").read_text())
 checker = getattr(jsonschema, "Draft202012Validator", None) or jsonschema.Draft7Validator
-checker.check_schema(schema)
+schema, host_schema = (json.loads(pathlib.Path(f"schemas/{what}.schema.json").read_text()) for what in ["manifest", "host"])
+for each in [schema, host_schema]:
+    checker.check_schema(each)
 wrong = 0
-manifests = sorted(pathlib.Path("examples").glob("**/*.toml"))
+host_file = pathlib.Path("examples/host.toml")
+manifests = sorted(path for path in pathlib.Path("examples").glob("**/*.toml") if path != host_file)
 if not manifests:
     sys.exit("there are no examples")
 # Resolved manifests too, and the cases that resolve.
 cases = pathlib.Path("tests/manifest")
 manifests += sorted(cases.glob("*/expected.toml"))
 manifests += [path for path in sorted(cases.glob("*/evenkeel.toml")) if path.with_name("expected.toml").exists()]
-for path in manifests:
-    errors = list(checker(schema).iter_errors(tomllib.loads(path.read_text())))
+for path in [host_file, *manifests]:
+    errors = list(checker(host_schema if path == host_file else schema).iter_errors(tomllib.loads(path.read_text())))
     print(f"{path}: {'valid' if not errors else 'not valid'}")
     for error in errors:
         wrong = 1

@@ -81,7 +81,7 @@ fn read(path: &str) -> String {
 }
 
 /// A passwd(5) or group(5) of an image, opened so that a pipe does not block. `None` where it is no regular file. What is
-/// beyond [`LARGEST_FILE`] is not read: the image says how long the file is, and need not have a byte of it.
+/// beyond `LARGEST_FILE` is not read: the image says how long the file is, and need not have a byte of it.
 pub fn read_accounts(file: OwnedFd) -> io::Result<Option<String>> {
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
         return Ok(None);

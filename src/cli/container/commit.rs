@@ -22,7 +22,7 @@ pub struct CommitArguments {
     #[arg(value_name = "CONTAINER")]
     container: String,
 
-    /// The name of the image: REPOSITORY[:TAG]
+    /// The name of the image: `REPOSITORY[:TAG]`
     #[arg(value_name = "REFERENCE")]
     name: Option<String>,
 

@@ -19,7 +19,7 @@ use crate::model::id::Digest;
 
 #[derive(Debug, Args)]
 pub struct HistoryArguments {
-    /// REPOSITORY[:TAG], REPOSITORY@DIGEST or the beginning of an id
+    /// `REPOSITORY[:TAG]`, REPOSITORY@DIGEST or the beginning of an id
     #[arg(value_name = "IMAGE")]
     image: String,
 

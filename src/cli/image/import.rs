@@ -21,7 +21,7 @@ pub struct ImportArguments {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// The name of the image: REPOSITORY[:TAG]
+    /// The name of the image: `REPOSITORY[:TAG]`
     #[arg(value_name = "REFERENCE")]
     name: Option<String>,
 

@@ -19,7 +19,7 @@ use crate::model::image::ImageSource;
 
 #[derive(Debug, Args)]
 pub struct InspectArguments {
-    /// REPOSITORY[:TAG], REPOSITORY@DIGEST or the beginning of an id
+    /// `REPOSITORY[:TAG]`, REPOSITORY@DIGEST or the beginning of an id
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
 }

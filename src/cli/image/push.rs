@@ -15,7 +15,7 @@ use crate::model::reference::Reference;
 
 #[derive(Debug, Args)]
 pub struct PushArguments {
-    /// REPOSITORY[:TAG], REPOSITORY@DIGEST or the beginning of an id
+    /// `REPOSITORY[:TAG]`, REPOSITORY@DIGEST or the beginning of an id
     #[arg(value_name = "IMAGE")]
     image: String,
 

@@ -23,7 +23,7 @@ use crate::model::image::ImageSource;
 
 #[derive(Debug, Args)]
 pub struct RmArguments {
-    /// REPOSITORY[:TAG], REPOSITORY@DIGEST or the beginning of an id
+    /// `REPOSITORY[:TAG]`, REPOSITORY@DIGEST or the beginning of an id
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
 

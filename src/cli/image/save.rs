@@ -16,7 +16,7 @@ use crate::engine::image::save::{Archive, Directory, Format, Wanted, save};
 
 #[derive(Debug, Args)]
 pub struct SaveArguments {
-    /// REPOSITORY[:TAG], or the beginning of an id: then without a name
+    /// `REPOSITORY[:TAG]`, or the beginning of an id: then without a name
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
 

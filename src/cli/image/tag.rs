@@ -13,11 +13,11 @@ use crate::model::reference::Reference;
 
 #[derive(Debug, Args)]
 pub struct TagArguments {
-    /// REPOSITORY[:TAG], REPOSITORY@DIGEST or the beginning of an id
+    /// `REPOSITORY[:TAG]`, REPOSITORY@DIGEST or the beginning of an id
     #[arg(value_name = "IMAGE")]
     image: String,
 
-    /// The new name: REPOSITORY[:TAG]
+    /// The new name: `REPOSITORY[:TAG]`
     #[arg(value_name = "REFERENCE")]
     name: String,
 }

@@ -1,6 +1,6 @@
 //! Credentials, where Docker, Podman and `evenkeel login` keep them.
 //!
-//! * [`file`]: the files (containers-auth.json(5)), read and written.
+//! * `file`: the files (containers-auth.json(5)), read and written.
 //! * `helper`: the programs that such a file may name, which keep secrets elsewhere.
 //!
 //! A helper that is named for the registry goes before the file's own entries; among these the one with the longest path

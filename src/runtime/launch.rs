@@ -4,13 +4,13 @@
 //!
 //! # Where the time goes
 //!
-//! Create, start, exit and delete of `/bin/true` under Docker's default configuration by `evenkeel-runtime` take 0.46
-//! of crun's wall time and 0.37 of its processor time (medians of 25 lives in turns on two busy processors, release
-//! build without LTO: 46 ms and 14.0 ms beside 101 ms and 38.0 ms); `cargo bench --bench runtime` takes the same steps.
-//! Of the 14.0 ms of processor time `create` has 5.9, the container's process itself 3.6, `delete` 2.4, `start` 2.1:
+//! Create, start, exit and delete of `/bin/true` under Docker's default configuration by `evenkeel-runtime` take 13.8 ms
+//! of wall time and 13.0 ms of processor time; crun takes 47.3 and 38.5, runc 72.6 and 72.6, the bare kernel work 4.6 and
+//! 4.3 (medians of 60 lives in turns on two processors: `cargo bench --bench runtime -- --runs 60`). Of 14 ms of processor
+//! time `create` has 5.9, the container's process itself 3.6, `delete` 2.4, `start` 2.1:
 //!
-//! * About half is the kernel's for the objects that the configuration asks for, whoever asks (the benchmark's floor,
-//!   0.2 of crun's): clone3(2) with five namespaces, some twenty mounts, pivot_root(2), which looks at every process of
+//! * A third is the kernel's for the objects that the configuration asks for, whoever asks (the benchmark's floor):
+//!   clone3(2) with five namespaces, some twenty mounts, pivot_root(2), which looks at every process of
 //!   the host, the end of the host's tree and of the container's, and five cgroups (see `cgroup`).
 //! * Two are four executions of a program: `create` has one more, through a read-only mount (see [`super::binary`]).
 //! * The rest is this program's own: relocation and first touch of its pages, the tree of options, the configuration,

@@ -521,17 +521,25 @@ fn what_is_unused_goes_and_what_is_used_stays() {
     let old_image = host.store.find(&source).unwrap().unwrap();
     let new = host.unpack(&tar(&[file("a", "2")])).unwrap();
     let new_image = host.store.find(&source).unwrap().unwrap();
-    host.store.remove_unused(&[old_image.id.clone(), new_image.id.clone()].into()).unwrap();
+    host.keep_only(&[&old_image, &new_image]).unwrap();
     assert!(old.exists() && new.exists());
+    // One that cannot be read may be in use: nothing goes.
+    let record = host.path("state/images/ids").join(format!("{}.json", old_image.id.hex()));
+    let whole = fs::read(&record).unwrap();
+    fs::write(&record, "{").unwrap();
+    let refused = host.keep_only(&[&new_image]).unwrap_err().to_string();
+    assert!(refused.contains(record.to_str().unwrap()), "{refused}");
+    fs::write(&record, whole).unwrap();
+    assert!(old.exists() && new.exists(), "nothing went");
     assert_eq!(host.store.find_by_id(&old_image.id).unwrap().unwrap(), old_image);
-    host.store.remove_unused(&[new_image.id.clone()].into()).unwrap();
+    host.keep_only(&[&new_image]).unwrap();
     assert!(!old.exists() && new.exists());
     assert_eq!(host.store.find_by_id(&old_image.id).unwrap(), None);
     assert_eq!(host.store.find(&source).unwrap().unwrap(), new_image);
     host.store.remove(&source).unwrap();
     assert_eq!(host.store.find(&source).unwrap(), None);
     assert!(new.exists(), "a name is not its contents");
-    host.store.remove_unused(&[].into()).unwrap();
+    host.keep_only(&[]).unwrap();
     assert_eq!((host.layers(), host.leftovers()), (vec![], vec![]));
     assert_eq!(fs::read_dir(host.path("state/images/blobs/sha256")).unwrap().count(), 0);
 }

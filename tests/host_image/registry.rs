@@ -421,7 +421,7 @@ fn a_directory_that_a_layer_only_implies_looks_as_below() {
     assert_eq!((look("opt"), look("tmp/x")), (None, None));
     let plain_image = host.ensure(&reference(&server.address, "a:latest")).unwrap();
     assert_eq!(plain_image.layers.len(), 2);
-    host.store.remove_unused(&[image.id.clone()].into()).unwrap();
+    host.keep_only(&[&image]).unwrap();
     assert_eq!(host.layers().len(), 4);
 }
 

@@ -5,6 +5,8 @@ use std::{fs, io};
 
 use evenkeel::engine::host::tag;
 use evenkeel::engine::image::build::sandbox::cgroup_parent;
+use evenkeel::engine::image::store::gc::BuildCache;
+use evenkeel::engine::image::store::trash;
 use evenkeel::engine::image::{self, ImageError, Options, Silent, Store};
 use evenkeel::model::image::{Image, ImageSource};
 use evenkeel::runtime::cgroup;
@@ -40,6 +42,13 @@ impl Host {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// Removes every image but these, and what only the others had.
+    pub fn keep_only(&self, kept: &[&Image]) -> Result<(), ImageError> {
+        let goes = |image: &Image| !kept.iter().any(|kept| kept.id == image.id);
+        let removed = self.store.remove_where(goes, BuildCache::Remove)?;
+        trash::remove(&removed.trash)
     }
 
     pub fn ensure(&self, source: &ImageSource) -> Result<Image, ImageError> {

@@ -98,7 +98,7 @@ fn a_killed_import_leaves_nothing_that_counts() {
                 );
             }
             host.store.remove(&source).unwrap();
-            host.store.remove_unused(&[].into()).unwrap();
+            host.keep_only(&[]).unwrap();
         } else {
             interrupted += 1;
         }

@@ -11,8 +11,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::lock;
+use super::record::SourceRecord;
 use super::session::{remove_any, rename, temporary_name};
-use super::{Store, entries, read_json, trash};
+use super::{Store, entries, read_json, read_known};
 use crate::engine::image::build::cache::Built;
 use crate::engine::image::config;
 use crate::engine::image::error::ImageError;
@@ -52,14 +53,11 @@ impl Store {
         self.write_index()
     }
 
-    /// Removes every image whose identifier is not in `in_use`, and then the layers and blobs that no image has.
-    pub fn remove_unused(&self, in_use: &BTreeSet<Digest>) -> Result<(), ImageError> {
-        let removed = self.remove_where(|image| !in_use.contains(&image.id), BuildCache::Remove)?;
-        trash::remove(&removed.trash)
-    }
-
     /// Removes the images for which `goes` holds with all their names, and what nothing has any more afterwards.
     /// Contents are only renamed: the caller sees to [`Removed::trash`], at once or in another process.
+    ///
+    /// # Errors
+    /// While a record cannot be read, whose layers would be taken for nobody's: nothing is removed.
     pub fn remove_where(&self, goes: impl Fn(&Image) -> bool, builds: BuildCache) -> Result<Removed, ImageError> {
         let mut removed = Removed::default();
         if !self.images.exists() {
@@ -67,9 +65,10 @@ impl Store {
         }
         let _alone = self.lock_alone()?;
         let (mut kept, mut records) = (Vec::new(), Vec::new());
-        for record in self.records()? {
+        for path in entries(&self.images.join("sources"))? {
+            let Some(record) = read_known::<SourceRecord>(&path)? else { continue };
             if goes(&record.image) {
-                records.push(self.source_path(&record.source));
+                records.push(path);
                 removed.images.insert(record.image.id);
                 removed.sources.push(record.source);
             } else {
@@ -77,13 +76,13 @@ impl Store {
             }
         }
         for path in entries(&self.images.join("ids"))? {
-            match read_json::<Image>(&path)? {
+            match read_known::<Image>(&path)? {
                 Some(image) if !goes(&image) => kept.push(image),
                 Some(image) => {
                     removed.images.insert(image.id);
                     records.push(path);
                 }
-                None => records.push(path),
+                None => {}
             }
         }
         let mut layers: BTreeSet<Digest> = BTreeSet::new();

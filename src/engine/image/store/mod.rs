@@ -70,15 +70,7 @@ impl Store {
     /// What is known of the image with this identifier, whether its layers are still there or not. What cannot be understood
     /// is an error: containers are made of it, and it is not fetched again by its identifier.
     pub fn known(&self, id: &Digest) -> Result<Option<Image>, ImageError> {
-        let path = self.id_path(id);
-        match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| ImageError::Malformed {
-                subject: path.display().to_string(),
-                problem: error.to_string(),
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(ImageError::file("read", &path)(error)),
-        }
+        read_known(&self.id_path(id))
     }
 
     /// The directory to mount for a layer.
@@ -232,6 +224,18 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
 
 /// A record, or nothing if it is not there. One that cannot be understood counts as not there: it says what was
 /// fetched, and fetching again writes it anew.
+/// `None` when there is no such file. What is there and cannot be read is an error: it may be of a newer version, and
+/// what it names in use.
+fn read_known<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| ImageError::Malformed { subject: path.display().to_string(), problem: error.to_string() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ImageError::file("read", path)(error)),
+    }
+}
+
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> {
     match fs::read(path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),

@@ -78,12 +78,12 @@ impl Cgroup {
             found.memory_swap = bytes("memory.memsw.limit_in_bytes")?;
             found.memory_reservation = bytes("memory.soft_limit_in_bytes")?;
         }
-        if let Some(directory) = self.place_in(Controller::Cpu) {
+        if let Some(directory) = self.directory(Controller::Cpu) {
             let quota = number(&directory, "cpu.cfs_quota_us")?;
             found.cpus = quota.zip(number(&directory, "cpu.cfs_period_us")?).and_then(cpus);
             found.cpu_shares = number(&directory, "cpu.shares")?.filter(|shares| *shares != DEFAULT_SHARES);
         }
-        if let Some(directory) = self.place_in(Controller::Cpuset) {
+        if let Some(directory) = self.directory(Controller::Cpuset) {
             found.cpuset = cpuset(&directory)?;
         }
         found.pids = self.pids_limit()?;

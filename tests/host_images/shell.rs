@@ -1,34 +1,17 @@
 //! A state root of its own, and the binary.
 
 use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::hosts::shell::Answer;
 use crate::hosts::{eventually, in_a_network_of_its_own, run};
 use crate::support::Host;
 
 pub struct Shell {
     pub host: Host,
-}
-
-/// What a command said, and how it ended.
-#[derive(Debug)]
-pub struct Answer {
-    pub code: i32,
-    pub stdout: String,
-    pub bytes: Vec<u8>,
-    pub stderr: String,
-}
-
-impl Answer {
-    fn of(output: Output) -> Answer {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        Answer { code: output.status.code().unwrap_or(-1), stdout, bytes: output.stdout, stderr }
-    }
 }
 
 impl Shell {
@@ -91,17 +74,7 @@ impl Shell {
     }
 
     pub fn feed(&self, arguments: &[&str], input: &[u8]) -> Answer {
-        let mut command = self.command(arguments);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_vec();
-        let writer = std::thread::spawn(move || {
-            // Who does not read to the end is no failure of this side.
-            let _ = stdin.write_all(&input);
-        });
-        let answer = Answer::of(child.wait_with_output().unwrap());
-        writer.join().unwrap();
-        answer
+        Answer::to(self.command(arguments), input)
     }
 
     pub fn json(&self, arguments: &[&str]) -> Value {

@@ -20,13 +20,30 @@ pub struct Shell {
 pub struct Answer {
     pub code: i32,
     pub stdout: String,
+    /// The same, where it is no text.
+    pub bytes: Vec<u8>,
     pub stderr: String,
 }
 
 impl Answer {
     pub fn of(output: Output) -> Answer {
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Answer { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        Answer { code: output.status.code().unwrap_or(-1), stdout, bytes: output.stdout, stderr }
+    }
+
+    /// Of a command that has this on its standard input.
+    pub fn to(mut command: Command, input: &[u8]) -> Answer {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        let writer = std::thread::spawn(move || {
+            // Who does not read to the end is no failure of this side.
+            let _ = stdin.write_all(&input);
+        });
+        let answer = Answer::of(child.wait_with_output().unwrap());
+        writer.join().unwrap();
+        answer
     }
 }
 
@@ -81,17 +98,7 @@ impl Shell {
 
     /// Runs it with this on its standard input.
     pub fn feed(&self, arguments: &[&str], input: &[u8]) -> Answer {
-        let mut command = self.command(arguments);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_vec();
-        let writer = std::thread::spawn(move || {
-            // Who does not read to the end is no failure of this side.
-            let _ = stdin.write_all(&input);
-        });
-        let answer = Answer::of(child.wait_with_output().unwrap());
-        writer.join().unwrap();
-        answer
+        Answer::to(self.command(arguments), input)
     }
 
     pub fn json(&self, arguments: &[&str]) -> Value {

@@ -148,21 +148,21 @@ proptest! {
         let (after, report) = tried(&actual, &plan, fails);
         let rolled_back: Vec<_> = report.rolled_back(&plan).map(|step| &step.action).collect();
         for action in &rolled_back {
-            let Action::RefuseUpdate { id, failed, .. } = action else { unreachable!() };
-            let old = &after.containers[id];
+            let Action::RefuseUpdate { record: ran, failed, .. } = action else { unreachable!() };
+            let old = &after.containers[&ran.id];
             let refused = old.record.refused.as_ref().map(|refused| refused.reason.as_str());
             prop_assert!(matches!(refused, Some("it is unhealthy" | "no such command")), "{refused:?}\n{}", told(&plan));
-            prop_assert_eq!(&old.record.spec, &actual.containers[id].record.spec, "it is what it was");
+            prop_assert_eq!(&old.record.spec, &actual.containers[&ran.id].record.spec, "it is what it was");
             prop_assert!(matches!(old.liveness, Liveness::Monitored(_)), "it runs again\n{}", told(&plan));
-            prop_assert!(!after.containers.contains_key(failed));
+            prop_assert!(*failed == ran.id || !after.containers.contains_key(failed));
         }
         let rest = watched(&desired, &after, 2);
         if rest.refusals.is_empty() {
             let calm = applied(&after, &rest);
             for action in rolled_back {
-                let Action::RefuseUpdate { id, .. } = action else { unreachable!() };
-                let kept = calm.containers.get(id).map(|container| &container.record);
-                let mut wanted = after.containers[id].record.clone();
+                let Action::RefuseUpdate { record: ran, .. } = action else { unreachable!() };
+                let kept = calm.containers.get(&ran.id).map(|container| &container.record);
+                let mut wanted = after.containers[&ran.id].record.clone();
                 // Gone back to the very thing that was refused (its image had been missing): it is as declared, and
                 // nothing is left to remember.
                 let is_itself = |refused: &Refused| (&refused.spec, &refused.image) == (&wanted.spec, &wanted.image);
@@ -370,10 +370,11 @@ fn needed(desired: &Desired, targets: BTreeSet<ResourceName>) -> BTreeSet<Resour
 /// The container that an action changes.
 fn named(action: &Action) -> Option<&ContainerId> {
     match action {
-        Action::CreateContainer { record } | Action::UpdateContainer { record } => Some(&record.id),
+        Action::CreateContainer { record }
+        | Action::UpdateContainer { record }
+        | Action::RefuseUpdate { record, .. } => Some(&record.id),
         Action::ConnectContainer { id }
         | Action::DisconnectContainer { id }
-        | Action::RefuseUpdate { id, .. }
         | Action::ResumeContainer { id }
         | Action::StartContainer { id }
         | Action::StopContainer { id }

@@ -181,6 +181,34 @@ fn a_command_that_is_not_there_is_rolled_back_without_a_health_check() {
     });
 }
 
+#[test]
+fn what_is_changed_in_place_is_changed_back() {
+    Project::with("healthcheck = { tcp = 80, interval = \"100ms\", retries = 2 }", |project| {
+        let (old, pid) = (project.web()["record"].clone(), project.pid());
+        let written = Path::new("/proc").join(pid.to_string()).join("root/var/www/index.html");
+        fs::write(written, "written by hand\n").unwrap();
+        // A filter that refuses what a server cannot do without.
+        let filter = r#"{ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": ["listen"], "action": "SCMP_ACT_ERRNO" }] }"#;
+        fs::write(project.path("deaf.json"), filter).unwrap();
+        project.declare(&format!("{SERVES}\nsecurity = {{ seccomp = \"deaf.json\" }}"));
+        let plan = String::from_utf8(project.run(&["plan"]).stdout).unwrap();
+        assert!(plan.contains("(restart)") && plan.contains("if it fails: what runs now is started again"), "{plan}");
+        let said = project.apply(3);
+        assert!(said.contains("1 update rolled back") && said.contains("listen"), "{said}");
+        assert_eq!((project.page().as_str(), project.containers()), ("written by hand\n", 1));
+        assert_ne!(project.pid(), pid, "it was stopped and started");
+        let new = project.web()["record"].clone();
+        assert_eq!((&new["id"], &new["spec"]), (&old["id"], &old["spec"]));
+
+        let plan = project.run(&["plan", "--detailed-exitcode"]);
+        let text = String::from_utf8(plan.stdout).unwrap();
+        assert!(plan.status.code() == Some(2) && text.contains("rolled back at 20"), "{text}");
+        project.declare(SERVES);
+        project.apply(0);
+        assert_eq!(project.run(&["plan", "--detailed-exitcode"]).status.code(), Some(0));
+    });
+}
+
 /// The service, which ends with the test.
 struct Service(Child);
 

@@ -7,7 +7,7 @@
 //! host route 10.89.0.0/16            also: drops-forwarded FAMILY TABLE CHAIN, listening PORT, lacks-controller NAME, lacks-capability NAME,
 //!                                    hard-limit NAME N
 //! apply before.toml [first N steps]  through the fake engine
-//! apply after.toml while NAME fails  its new container cannot be started
+//! apply after.toml while NAME fails  it cannot be started once it is new or changed
 //! reboot                             also: stop NAME, exit NAME CODE, lose-monitor NAME, age-monitor NAME, cut-link NAME,
 //!                                    damage-files NAME, limit-memory NAME SIZE, forget NAME, give-up NAME RESTARTS,
 //!                                    change-contexts, move-image IMAGE, lose-image IMAGE, silence-registry-of IMAGE, drop-firewall, break-network NAME,
@@ -26,9 +26,11 @@
 
 mod worlds;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use evenkeel::engine::fake::Fake;
@@ -143,9 +145,13 @@ impl Case<'_> {
     /// A new container of this name does not get ready.
     fn apply_in_vain(&mut self, file: &str, name: &str) {
         let plan = self.planned(&self.desired(file), &Policy::default());
-        let bad: Vec<ContainerId> = plan.steps.iter().filter_map(|step| created(&step.action, name)).collect();
+        let bad: Vec<ContainerId> = plan.steps.iter().filter_map(|step| updated(&step.action, name)).collect();
+        let tried = Mutex::new(BTreeSet::new());
         let fake = Fake::failing(self.host.clone(), move |action| match action {
-            Action::StartContainer { id } if bad.contains(id) => Some("the command `serve` is not there".to_owned()),
+            // One that is changed back starts again.
+            Action::StartContainer { id } if bad.contains(id) && tried.lock().unwrap().insert(id.clone()) => {
+                Some("the command `serve` is not there".to_owned())
+            }
             _ => None,
         });
         drop(evenkeel::reconcile::execute::execute(&fake, &plan, &Silent, &AtomicBool::new(false)));
@@ -305,9 +311,13 @@ impl Case<'_> {
 }
 
 /// The container of this instance that an action makes.
-fn created(action: &Action, name: &str) -> Option<ContainerId> {
+fn updated(action: &Action, name: &str) -> Option<ContainerId> {
     match action {
-        Action::CreateContainer { record } if record.instance.to_string() == name => Some(record.id.clone()),
+        Action::CreateContainer { record } | Action::UpdateContainer { record }
+            if record.instance.to_string() == name =>
+        {
+            Some(record.id.clone())
+        }
         _ => None,
     }
 }

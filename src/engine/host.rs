@@ -352,9 +352,8 @@ impl Engine for Host {
             Action::RemoveContainer { id } => self.remove(id),
             Action::RemoveOrphan { orphan } => orphans::remove(self, orphan),
             Action::DisconnectContainer { id } => self.disconnect(id),
-            Action::RefuseUpdate { id, failed, reason } => {
-                let (record, failed) = (self.record(id)?, self.record(failed)?);
-                lifecycle::refuse_update(&self.surroundings(), record, failed, reason)
+            Action::RefuseUpdate { record, failed, reason } => {
+                lifecycle::refuse_update(&self.surroundings(), record, self.record(failed)?, reason)
             }
             Action::AwaitContainer { id, condition, timeout, stays } => {
                 let name = self.record(id)?.full_name();

@@ -44,8 +44,9 @@ pub enum Action {
     StopContainer { id: ContainerId },
     /// Its network namespace and its links are gone, as after a boot; files and record stay. Refused while it runs.
     DisconnectContainer { id: ContainerId },
-    /// The record of `id` remembers that `failed` was to take its place and why it could not.
-    RefuseUpdate { id: ContainerId, failed: ContainerId, reason: String },
+    /// The record is this one, as before the update, and remembers what `failed` was to be and why it could not. That is
+    /// the container that was to take the place of this one, or this one itself where it was updated in place.
+    RefuseUpdate { record: Box<ContainerRecord>, failed: ContainerId, reason: String },
     /// Process, monitor, links, namespace, cgroup, files and record are gone. Volumes stay.
     RemoveContainer { id: ContainerId },
     /// Nothing of it is left: monitor, processes, control group, namespace, links. Refused where a record names it.

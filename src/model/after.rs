@@ -107,7 +107,7 @@ impl Actual {
                 }
                 container.liveness = Liveness::Absent;
             }
-            Action::RefuseUpdate { id, failed, reason } => self.refuse(id, failed, reason)?,
+            Action::RefuseUpdate { record, failed, reason } => self.refuse(record, failed, reason)?,
             Action::RemoveContainer { id } => match self.containers.get(id) {
                 Some(container) if runs(container) => return Err(Unmet::Running(id.clone())),
                 Some(_) | None => drop(self.containers.remove(id)),
@@ -194,10 +194,10 @@ impl Actual {
     }
 
     /// The model has no clock: it happened at the epoch.
-    fn refuse(&mut self, id: &ContainerId, failed: &ContainerId, reason: &str) -> Result<(), Unmet> {
+    fn refuse(&mut self, old: &ContainerRecord, failed: &ContainerId, reason: &str) -> Result<(), Unmet> {
         let ContainerRecord { spec, image, .. } = self.container(failed)?.record.clone();
         let refused = Refused { spec, image, at: SystemTime::UNIX_EPOCH, reason: reason.to_owned() };
-        self.container(id)?.record.refused = Some(Box::new(refused));
+        self.container(&old.id)?.record = ContainerRecord { refused: Some(Box::new(refused)), ..old.clone() };
         Ok(())
     }
 

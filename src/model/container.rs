@@ -59,11 +59,12 @@ pub enum UpdateOrder {
     StartFirst,
 }
 
-/// What becomes of a replacement that fails: it cannot be started, does not get healthy, or does not stay so.
+/// What becomes of an update that fails: what is new, or changed and restarted, cannot be started, does not get healthy,
+/// or does not stay so.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureAction {
-    /// It goes, and what ran before runs again.
+    /// What ran before runs again, as it was.
     #[default]
     Rollback,
     /// It stays as it is, for somebody to look at.

@@ -31,7 +31,7 @@ pub(super) struct Decision<'a> {
     pub connect: Option<Work>,
     /// What makes it ready for others: healthy where it has a check.
     pub ready_when: Condition,
-    /// What runs again when this one fails: the first of `leaving`.
+    /// What runs again when this one fails: the first of `leaving`, or the kept one as it is now.
     pub fallback: Option<&'a ActualContainer>,
     /// It stays what it is although something else is declared: its update was refused.
     pub is_held: bool,
@@ -55,6 +55,17 @@ impl<'a> Decision<'a> {
 
     pub fn is_new(&self) -> bool {
         self.kept.is_none()
+    }
+
+    /// The kept one stops, is changed and starts again.
+    pub fn is_restarted(&self) -> bool {
+        let is_changed = self.kept.is_some_and(|kept| kept.record.spec != self.record.spec);
+        is_changed && self.stop.is_some() && self.start.is_some()
+    }
+
+    /// What stops for an update: the one that is replaced, or the kept one.
+    pub fn outgoing(&self) -> Option<&'a ActualContainer> {
+        self.leaving.first().copied().or(self.kept.filter(|_| self.is_restarted()))
     }
 
     pub fn name(&self) -> &ResourceName {

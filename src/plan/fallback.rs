@@ -1,9 +1,12 @@
 //! What an update that fails goes back to, and which failed updates are not tried again.
 //!
-//! An update is a container that takes the place of another one of its instance. When it cannot be started, does not
-//! get healthy or does not stay so, and `update.failure_action` is `rollback`, the plan goes back:
+//! An update is a container that takes the place of another one of its instance, or one that is stopped, changed and
+//! started. When it cannot be started, does not get healthy or does not stay so, and `update.failure_action` is
+//! `rollback`, the plan goes back:
 //!
 //! ```text
+//! restart      stop, update, start, await
+//!                                └─ failed ──> stop, refuse, start
 //! stop-first   create, stop old, disconnect old, start, await ──> remove old
 //!                                                   └─ failed ──> stop, disconnect, start old, refuse, remove
 //! start-first  create, start, await ──> traffic, stop old, remove old
@@ -13,7 +16,7 @@
 //! Until the new one has proven itself the old one keeps its record, its writable layer and its address; under
 //! stop-first the new one has the same address, so the old one's links are taken away meanwhile. What was refused is
 //! remembered whole in the record of what runs in its place (`Refused`): that is all that outlives the plan. A
-//! crash before that is a replacement cut short, and the next plan goes forward; a crash after it goes back.
+//! crash before that is an update cut short, and the next plan goes forward; a crash after it goes back.
 //!
 //! There is nothing to go back to when
 //!
@@ -33,7 +36,7 @@ use super::decision::{Decision, Turnover};
 use super::images::{Images, Knowledge};
 use super::liveness::is_up;
 use super::scope::shared_network;
-use super::{Findings, World};
+use super::{ChangeClass, Findings, World};
 use crate::model::actual::{ActualContainer, Liveness};
 use crate::model::container::{ContainerSpec, FailureAction, RunState};
 use crate::model::health::Health;
@@ -47,7 +50,7 @@ pub(super) fn choose(world: &World<'_>, declared: &mut [Decision<'_>], findings:
     let fallbacks: Vec<_> = declared
         .iter()
         .map(|decision| {
-            let old = decision.leaving.first().copied().filter(|_| goes_back(world, decision, declared))?;
+            let old = decision.outgoing().filter(|old| goes_back(world, decision, old, declared))?;
             let Some((port, heir)) = port_taken(decision, old, declared) else { return Some(old) };
             findings.warn(format!(
                 "container {}: if this update fails there is no way back, since {heir} gets port {port} of what runs now",
@@ -73,10 +76,11 @@ fn port_taken<'d>(
     ports.find(|(port, _)| old.record.spec.ports.keys().any(|own| own.conflicts(port)))
 }
 
-fn goes_back(world: &World<'_>, decision: &Decision<'_>, declared: &[Decision<'_>]) -> bool {
+fn goes_back(world: &World<'_>, decision: &Decision<'_>, old: &ActualContainer, declared: &[Decision<'_>]) -> bool {
     let spec = decision.spec();
     let wants = spec.update.failure_action == FailureAction::Rollback && spec.state == RunState::Running;
-    let lends = declared.iter().any(|other| shared_network(other.spec()) == Some(decision.name()));
+    let is_shared = || declared.iter().any(|other| shared_network(other.spec()) == Some(decision.name()));
+    let lends = !decision.is_restarted() && is_shared();
     let stays = |id: &ContainerId| declared.iter().any(|d| d.record.id == *id && !d.is_new() && d.leaving.is_empty());
     let is_there = |id: &NetworkId| world.actual.networks.contains_key(id);
     let has_its_network = |old: &ActualContainer| {
@@ -88,7 +92,8 @@ fn goes_back(world: &World<'_>, decision: &Decision<'_>, declared: &[Decision<'_
         && decision.turnover != Turnover::MakeWay
         && !decision.is_held
         && !decision.is_proven()
-        && decision.leaving.first().is_some_and(|old| can_return(old) && has_its_network(old))
+        && can_return(old)
+        && has_its_network(old)
         && !lends
 }
 
@@ -132,11 +137,12 @@ pub(super) fn refused<'a>(
 /// back to, or the one that was not updated yet. One that was updated before another replica failed runs well.
 pub(super) fn held(standard: &Standard<'_, '_>, compared: &[Comparison<'_>]) -> Option<usize> {
     let is_whole = |c: &Comparison<'_>| c.container.broken.is_none() && standard.shares_rightly(c.container);
-    let gone_back = compared.iter().position(|c| c.container.record.refused.is_some() && !c.fits() && is_whole(c));
-    let is_updated = || compared.iter().any(|c| c.fits() && is_up(&c.container.liveness));
-    gone_back.or_else(|| match is_updated() {
+    let is_as_before = |c: &Comparison<'_>| c.class() >= Some(ChangeClass::Restart) && is_whole(c);
+    let gone_back = compared.iter().position(|c| c.container.record.refused.is_some() && is_as_before(c));
+    let is_updated = |c: &Comparison<'_>| c.class() < Some(ChangeClass::Restart) && is_up(&c.container.liveness);
+    gone_back.or_else(|| match compared.iter().any(is_updated) {
         true => None,
-        false => compared.iter().position(|c| !c.fits() && is_whole(c)),
+        false => compared.iter().position(is_as_before),
     })
 }
 

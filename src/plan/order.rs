@@ -111,6 +111,7 @@ struct Nodes<'a> {
     create: BTreeMap<ContainerId, Node>,
     /// Of containers that are kept.
     stop: BTreeMap<ContainerId, Node>,
+    update: BTreeMap<ContainerId, Node>,
     start: BTreeMap<ContainerId, Node>,
     waits: BTreeMap<(ContainerId, Condition), Node>,
     departures: BTreeMap<ContainerId, Departure<'a>>,
@@ -249,6 +250,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
             let action = Action::UpdateContainer { record: Box::new(decision.record.clone()) };
             let node = self.graph.add(action, subject(&decision.record), mark, decision.reason.clone());
             self.graph.step(node).changes = decision.changes.clone();
+            self.nodes.update.insert(id.clone(), node);
             // Stopped with its old settings, started with its new ones.
             self.graph.require(node, previous.replace(node));
         }

@@ -177,9 +177,11 @@ impl<'a> Entry<'a> {
             return Some(if starts { "what runs now is started again" } else { "it goes, and what runs now stays" });
         }
         let starts = self.steps.iter().any(|step| matches!(step.action, Action::StartContainer { .. }));
+        let stops = self.steps.iter().any(|step| matches!(step.action, Action::StopContainer { .. }));
         match self.mark {
             Mark::Replace if starts => Some("it stays, and what runs now is gone"),
             Mark::ReplaceNewFirst => Some("it stays beside what runs now"),
+            Mark::Change if starts && stops => Some("it stays as changed"),
             _ => None,
         }
     }

@@ -145,9 +145,9 @@ impl<'a> Board<'a> {
     fn action(&self, id: StepId) -> Action {
         let step = &self.plan.steps[id];
         match &step.action {
-            Action::RefuseUpdate { id, failed, reason: _ } => {
+            Action::RefuseUpdate { record, failed, reason: _ } => {
                 let reason = self.lock().failure_of(step).unwrap_or_default();
-                Action::RefuseUpdate { id: id.clone(), failed: failed.clone(), reason }
+                Action::RefuseUpdate { record: record.clone(), failed: failed.clone(), reason }
             }
             action => action.clone(),
         }

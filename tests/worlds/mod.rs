@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use evenkeel::engine::fake::Fake;
@@ -335,19 +336,28 @@ fn perform(now: &Actual, plan: &Plan, id: usize) -> Actual {
     now.after(action).unwrap_or_else(|unmet| panic!("step {id} is refused: {unmet}\n{action:#?}\n{}", told(plan)))
 }
 
-/// Executes `plan` as the product does, on a host where new containers do not get ready that the bits of `fails` name.
-/// The host itself refuses nothing, whatever fails.
+/// Executes `plan` as the product does, on a host where new and changed containers do not get ready that the bits of
+/// `fails` name. The host itself refuses nothing, whatever fails.
 pub fn tried(actual: &Actual, plan: &Plan, fails: u64) -> (Actual, Report) {
-    let new: BTreeSet<ContainerId> = plan.steps.iter().filter_map(|step| created(&step.action)).collect();
-    let is_bad = move |id: &ContainerId| {
-        let number = id.to_string().bytes().fold(0u64, |sum, byte| sum * 31 + u64::from(byte));
-        new.contains(id) && fails >> (number % 64) & 1 == 1
+    let new: BTreeSet<ContainerId> = plan.steps.iter().filter_map(|step| updated(&step.action)).collect();
+    // One that is changed back starts again.
+    let reverted = Mutex::new(BTreeSet::new());
+    let script = move |action: &Action| {
+        let is_bad = |id: &ContainerId| {
+            let number = id.to_string().bytes().fold(0u64, |sum, byte| sum * 31 + u64::from(byte));
+            new.contains(id) && fails >> (number % 64) & 1 == 1 && !reverted.lock().unwrap().contains(id)
+        };
+        match action {
+            Action::StartContainer { id } if is_bad(id) && fails & 1 == 0 => Some("no such command".to_owned()),
+            Action::AwaitContainer { id, .. } if is_bad(id) => Some("it is unhealthy".to_owned()),
+            Action::RefuseUpdate { record, .. } => {
+                reverted.lock().unwrap().insert(record.id.clone());
+                None
+            }
+            _ => None,
+        }
     };
-    let fake = Fake::failing(actual.clone(), move |action| match action {
-        Action::StartContainer { id } if is_bad(id) && fails & 1 == 0 => Some("no such command".to_owned()),
-        Action::AwaitContainer { id, .. } if is_bad(id) => Some("it is unhealthy".to_owned()),
-        _ => None,
-    });
+    let fake = Fake::failing(actual.clone(), script);
     let report = evenkeel::reconcile::execute::execute(&fake, plan, &Silent, &AtomicBool::new(false));
     for (id, outcome) in report.outcomes.iter().enumerate() {
         if let StepOutcome::Failed { causes, .. } = outcome {
@@ -357,9 +367,9 @@ pub fn tried(actual: &Actual, plan: &Plan, fails: u64) -> (Actual, Report) {
     (fake.actual(), report)
 }
 
-fn created(action: &Action) -> Option<ContainerId> {
+fn updated(action: &Action) -> Option<ContainerId> {
     match action {
-        Action::CreateContainer { record } => Some(record.id.clone()),
+        Action::CreateContainer { record } | Action::UpdateContainer { record } => Some(record.id.clone()),
         _ => None,
     }
 }

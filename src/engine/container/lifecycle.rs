@@ -181,11 +181,11 @@ fn forget_run(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRe
     remove_run_directory(on.paths, &record.id)
 }
 
-/// The record remembers which update of it failed, why, and the last that the failed container wrote: its log goes
-/// with it.
+/// The record is this one, and remembers which update of it failed, why, and the last that the failed container wrote:
+/// its log goes with it.
 pub fn refuse_update(
     on: &Surroundings<'_>,
-    record: ContainerRecord,
+    record: &ContainerRecord,
     failed: ContainerRecord,
     reason: &str,
 ) -> Result<(), EngineError> {
@@ -197,7 +197,7 @@ pub fn refuse_update(
     }
     let ContainerRecord { spec, image, .. } = failed;
     let refused = Refused { spec, image, at: SystemTime::now(), reason };
-    let record = ContainerRecord { refused: Some(Box::new(refused)), ..record };
+    let record = ContainerRecord { refused: Some(Box::new(refused)), ..record.clone() };
     files::write_json(&paths::record(&on.paths.container(&record.id)), &record, Durability::Durable)
 }
 

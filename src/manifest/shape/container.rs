@@ -211,7 +211,7 @@ table! {
         /// Which of the two moves first. Default: `stop-first`.
         order: UpdateOrder,
         /// What happens when the new one cannot be started, does not get healthy, or does not stay so. Default:
-        /// `rollback`, the new one goes and the old one runs again.
+        /// `rollback`, the new one goes and the old one runs again; one that is changed in place is changed back.
         failure_action: FailureAction,
         /// How long the new one must stay ready, without a restart, before the old one goes. Default: `"0s"`.
         monitor: Timespan,

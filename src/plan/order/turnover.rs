@@ -25,12 +25,19 @@ impl<'w, 'a> Sequence<'w, 'a> {
     pub(super) fn link_replicas(&mut self) {
         let containers = self.containers;
         let mut before: Option<&Decision<'_>> = None;
-        let turns = containers.declared.iter().filter(|d| d.is_new() && !d.leaving.is_empty());
-        for decision in turns.filter(|d| d.turnover != Turnover::MakeWay) {
+        let is_turn = |d: &&Decision<'_>| match d.is_new() {
+            true => !d.leaving.is_empty() && d.turnover != Turnover::MakeWay,
+            false => d.is_restarted(),
+        };
+        for decision in containers.declared.iter().filter(is_turn) {
             if let Some(before) = before.filter(|before| before.name() == decision.name() && before.start.is_some()) {
-                let reason = format!("before {} is replaced", decision.record.instance);
+                let how = if decision.is_restarted() { "restarted" } else { "replaced" };
+                let reason = format!("before {} is {how}", decision.record.instance);
                 let ready = self.reached(before, before.ready_when, &reason);
                 let firsts: Vec<Node> = match decision.turnover {
+                    _ if decision.is_restarted() => {
+                        self.nodes.stop.get(&decision.record.id).copied().into_iter().collect()
+                    }
                     Turnover::SideBySide => self.nodes.start.get(&decision.record.id).copied().into_iter().collect(),
                     Turnover::InPlace | Turnover::MakeWay => {
                         let old = decision.leaving.iter().filter_map(|c| self.nodes.departures.get(&c.record.id));
@@ -45,12 +52,17 @@ impl<'w, 'a> Sequence<'w, 'a> {
         }
     }
 
-    /// The steps for the case that a replacement fails. The old one runs again before anything is remembered: a disk
-    /// that is full must not keep it down.
+    /// The steps for the case that an update fails. Where another container was to take its place the old one runs again
+    /// before anything is remembered: a disk that is full must not keep it down.
     fn add_way_back(&mut self, decision: &'w Decision<'a>, ready: Option<Node>) {
         let Some(fallback) = decision.fallback else { return };
         let (new, old) = (decision.record.id.clone(), fallback.record.id.clone());
         self.add_return(decision, fallback);
+        let refuse = Action::RefuseUpdate {
+            record: Box::new(fallback.record.clone()),
+            failed: new.clone(),
+            reason: String::new(),
+        };
         let triggers: Vec<Node> = self.nodes.start.get(&new).copied().into_iter().chain(ready).collect();
         let mut add = |action: Action, after: Vec<Node>| {
             let node = self.graph.add(action, subject(&decision.record), decision.mark(), WAY_BACK.to_owned());
@@ -59,25 +71,37 @@ impl<'w, 'a> Sequence<'w, 'a> {
             node
         };
         let stop = add(Action::StopContainer { id: new.clone() }, Vec::new());
+        if old == new {
+            let refused = add(refuse, vec![stop]);
+            add(Action::StartContainer { id: old }, vec![refused]);
+            return;
+        }
         let mut gone = vec![stop];
         if decision.turnover == Turnover::InPlace {
             let disconnect = add(Action::DisconnectContainer { id: new.clone() }, vec![stop]);
-            add(Action::StartContainer { id: old.clone() }, vec![disconnect]);
+            add(Action::StartContainer { id: old }, vec![disconnect]);
             gone.push(disconnect);
         }
         // Whether the old one could be started or not.
-        gone.push(add(Action::RefuseUpdate { id: old, failed: new.clone(), reason: String::new() }, vec![stop]));
+        gone.push(add(refuse, vec![stop]));
         add(Action::RemoveContainer { id: new }, gone);
     }
 
-    /// The old one may fail to go in the middle of going: it is down, and the new one, which would come after it, does not
+    /// The old one may fail to go, or to be changed, in the middle of it: it is down, and what would come after it does not
     /// come. That says nothing against the update, which the next plan tries again.
     fn add_return(&mut self, decision: &'w Decision<'a>, old: &ActualContainer) {
         let departure = self.nodes.departures.get(&old.record.id).copied();
-        let Some(Departure { stop: Some(stop), disconnect, may_return: true, .. }) = departure else { return };
+        let (stop, then) = match departure {
+            Some(Departure { stop: Some(stop), disconnect, may_return: true, .. }) => (stop, disconnect),
+            Some(_) => return,
+            None => {
+                let Some(stop) = self.nodes.stop.get(&old.record.id).copied() else { return };
+                (stop, self.nodes.update.get(&old.record.id).copied())
+            }
+        };
         let action = Action::StartContainer { id: old.record.id.clone() };
         let node = self.graph.add(action, subject(&decision.record), decision.mark(), WAY_BACK.to_owned());
-        self.graph.rescue(node, [stop].into_iter().chain(disconnect));
+        self.graph.rescue(node, [stop].into_iter().chain(then));
     }
 
     /// A start-first replacement gets the traffic when it is ready, and then the old one stops.
@@ -99,7 +123,8 @@ impl<'w, 'a> Sequence<'w, 'a> {
         }
         for decision in containers.declared.iter().filter(|d| d.turnover == Turnover::InPlace) {
             let Some(fallback) = decision.fallback else { continue };
-            let ready = self.proven(decision, "before the old one goes");
+            let reason = if decision.is_restarted() { "or it is changed back" } else { "before the old one goes" };
+            let ready = self.proven(decision, reason);
             self.add_way_back(decision, ready);
             if let Some(old) = self.nodes.departures.get(&fallback.record.id).copied() {
                 self.graph.require(old.remove, ready);

@@ -180,7 +180,7 @@ fn what_speaks_against_one_container_does_not_keep_down_the_rest() {
     let manifest = Mutex::new(declared(SHOP));
     let surroundings = Surroundings {
         load: &|| Ok(manifest.lock().unwrap().clone()),
-        recall: &|| Some(declared(SHOP)),
+        recall: &|_| Some(declared(SHOP)),
         remember: &|desired| remembered.lock().unwrap().push(desired.clone()),
         lock: &|_| Ok(Box::new(()) as Box<dyn Send>),
         seed: &|| 7,
@@ -188,7 +188,7 @@ fn what_speaks_against_one_container_does_not_keep_down_the_rest() {
     let mut rounds = Rounds::new(&fake, surroundings);
     let round = |rounds: &mut Rounds<'_, Fake>| rounds.run(Wake::Timer, &AtomicBool::new(false));
     let outcome = round(&mut rounds);
-    assert!(matches!(&outcome, Outcome::Refused { first } if first.contains("8080")), "{outcome}");
+    assert!(matches!(&outcome, Outcome::Refused { first, is_rest_done: true } if first.contains("8080")), "{outcome}");
     assert_eq!(up(&fake), ["db".to_owned()].into());
     assert_eq!(*remembered.lock().unwrap(), [], "what is refused is not the last good one");
 
@@ -219,7 +219,7 @@ fn what_happens_during_a_round_begins_another_one() {
     let fake = Fake::new(worlds::host());
     let surroundings = Surroundings {
         load: &|| Ok(declared("project = \"shop\"")),
-        recall: &|| None,
+        recall: &|_| None,
         remember: &|_| {},
         lock: &|_| {
             // The channel holds nothing: it is heard while the round runs.

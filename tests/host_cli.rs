@@ -530,14 +530,45 @@ fn watch_applies_edits_keeps_the_last_good_manifest_and_ends_without_touching_co
         });
         assert_eq!(shell.pid("web"), pid);
 
-        nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(i32::try_from(watch.id()).unwrap()),
-            nix::sys::signal::Signal::SIGTERM,
-        )
-        .unwrap();
-        assert_eq!(exit_code(watch, Duration::from_secs(10)), 0);
+        end(watch);
         assert_eq!(shell.pid("web"), pid);
         assert!(is_running("other"));
+    });
+}
+
+/// Ends the service and comes back when it has ended.
+fn end(watch: Child) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(watch.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(exit_code(watch, Duration::from_secs(10)), 0);
+}
+
+#[test]
+fn watch_falls_back_on_what_was_applied_by_hand_while_it_did_not_run() {
+    Shell::with(|shell| {
+        let service = |until: &dyn Fn() -> bool| {
+            let log = fs::File::create(shell.path("watch.log")).unwrap();
+            let watch = shell.command(&["watch"]).stderr(log).spawn().unwrap();
+            eventually("the service did what it was to do", until);
+            end(watch);
+        };
+        let log = || fs::read_to_string(shell.path("watch.log")).unwrap();
+        shell.manifest(WEB);
+        service(&|| shell.run(&["exec", "web", "true"]).code == 0);
+
+        let newer = WEB.replace("[containers.web]", "[containers.web]\nenvironment = { NEWER = \"yes\" }");
+        let other = WEB.replace("containers.web", "containers.other");
+        shell.manifest(&format!("{newer}{other}"));
+        shell.ok(&["apply"]);
+        let pid = shell.pid("web");
+        shell.ok(&["stop", "other"]);
+        shell.write("evenkeel.toml", "[containers.web");
+        service(&|| log().contains("broken") && shell.run(&["exec", "other", "true"]).code == 0);
+        assert_eq!(shell.pid("web"), pid, "it is not what the service knew of itself");
+
+        shell.ok(&["down", "--project", "shop"]);
+        service(&|| log().contains("broken"));
+        assert_eq!(shell.run(&["ps", "--json"]).stdout.trim(), "[]", "what was taken down stays down");
     });
 }
 

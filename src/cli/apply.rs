@@ -13,6 +13,7 @@ use super::failure::{Exit, Failure};
 use super::interrupt::Interrupt;
 use super::layers::Layers;
 use super::output::{Format, Output};
+use super::phrase::counted;
 use super::plan::{self, PlanningArguments};
 use super::planning::{self, Proposal};
 use super::progress::Progress;
@@ -21,7 +22,7 @@ use crate::engine::host::Host;
 use crate::engine::lock::Lock;
 use crate::model::desired::Desired;
 use crate::model::units::Timespan;
-use crate::plan::{HeldBack, Plan};
+use crate::plan::{HeldBack, Plan, Refusal};
 use crate::reconcile::execute::execute;
 use crate::reconcile::report::Report;
 
@@ -94,9 +95,19 @@ pub fn run(arguments: &ApplyArguments, context: &Context, output: &Output) -> Re
         }
     };
     let changed = !proposal.plan.is_empty();
+    if proposal.plan.refusals.is_empty() {
+        // A kept plan does not tell where its manifest was.
+        let inputs = if arguments.plan.is_none() { context.lasting_inputs()? } else { None };
+        proposal.remember(host, &inputs.unwrap_or_default())?;
+    }
     let (exit, report) = session.carry_out(&proposal.plan, output)?;
     if report.rolled_back(&proposal.plan).next().is_some() {
-        session.go_on(&proposal, output)?;
+        match arguments.plan {
+            None => session.go_on(&proposal, output)?,
+            Some(_) => {
+                output.warning("what waited for the update that failed was not done: plan again to go on without it")
+            }
+        }
     }
     host.tidy(&lock).map_err(Failure::engine)?;
     drop(lock);
@@ -155,11 +166,15 @@ impl Session {
     /// was refused.
     fn go_on(&self, proposal: &Proposal, output: &Output) -> Result<(), Failure> {
         let rest = planning::propose_without_refused(&self.host, proposal)?;
-        planning::ensure_allowed(&rest)?;
+        if let Some(Refusal { subject, reason, .. }) = rest.refusals.first() {
+            output.warning(&format!("what waited for the update that failed was not done: {subject}: {reason}"));
+            return Ok(());
+        }
         for HeldBack { subject, reason } in &rest.held_back {
             output.warning(&format!("{subject} runs as before: {reason}"));
         }
         if !rest.is_empty() {
+            output.remark(&format!("without it, {} go on:", counted(rest.steps.len() as u64, "step")));
             self.carry_out(&rest, output)?;
         }
         Ok(())

@@ -29,6 +29,23 @@ impl Context {
         manifest::load(&self.files, &variable).map_err(Failure::problems)
     }
 
+    /// What was named with `-f`, or else the default that is there.
+    pub fn inputs(&self) -> Vec<PathBuf> {
+        match self.files.is_empty() {
+            false => self.files.clone(),
+            true => manifest::default_inputs(),
+        }
+    }
+
+    /// The inputs as the state root knows them, by their absolute paths. `None` where standard input is among them.
+    pub fn lasting_inputs(&self) -> Result<Option<Vec<PathBuf>>, Failure> {
+        let inputs = self.inputs();
+        match inputs.iter().any(|input| manifest::is_standard_input(input)) {
+            true => Ok(None),
+            false => Ok(Some(inputs.iter().map(std::path::absolute).collect::<Result<_, _>>()?)),
+        }
+    }
+
     /// Its name alone, whatever else may be wrong with the manifests.
     pub fn project(&self) -> Result<ProjectName, Failure> {
         manifest::load_project(&self.files, &variable).map_err(Failure::problems)

@@ -53,6 +53,8 @@ pub fn run(arguments: &DownArguments, context: &Context, output: &Output) -> Res
     }
     let policy = Policy { mass_removal: MassRemoval::Allow, expendable_volumes: volumes, ..Policy::default() };
     let (proposal, _) = planning::propose(host, desired, policy)?;
+    planning::ensure_allowed(&proposal.plan)?;
+    host.forget(&proposal.desired.project).map_err(Failure::engine)?;
     let (exit, _) = session.carry_out(&proposal.plan, output)?;
     host.tidy(&lock).map_err(Failure::engine)?;
     Ok(exit)

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,15 @@ pub fn observe(host: &Host, desired: &Desired) -> Result<Actual, Failure> {
 }
 
 impl Proposal {
+    /// That this is in force from now on: what a service falls back on whose manifest is broken.
+    pub fn remember(&self, host: &Host, inputs: &[PathBuf]) -> Result<(), Failure> {
+        let remembered = match plan::targeted(&self.desired, &self.policy) {
+            Some(containers) => host.remember_some(&self.desired, &containers),
+            None => host.remember(inputs, &self.desired),
+        };
+        remembered.map_err(Failure::engine)
+    }
+
     /// Stores it, readable for its owner alone: it holds environments.
     pub fn write(&self, path: &Path) -> Result<(), Failure> {
         let written = || -> std::io::Result<()> {

@@ -18,6 +18,7 @@ use crate::engine::host::Host;
 use crate::engine::network::events::Events;
 use crate::manifest::{self, host};
 use crate::model::desired::Desired;
+use crate::model::id::Whose;
 use crate::model::units::Timespan;
 use crate::reconcile::report::causes;
 use crate::reconcile::watch::pace::{Pace, Times};
@@ -53,7 +54,7 @@ pub fn run(arguments: &WatchArguments, context: &Context) -> Result<Exit, Failur
 
     let surroundings = Surroundings {
         load: &|| load(context, &host, &inputs, &watched),
-        recall: &|| recall(&host, &inputs),
+        recall: &|project| recall(&host, &inputs, project),
         remember: &|desired| remember(&host, &inputs, desired),
         lock: &|patience| lock(&host, patience),
         seed: &planning::seed,
@@ -66,20 +67,15 @@ pub fn run(arguments: &WatchArguments, context: &Context) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
-/// What was named, or else the default that is there; absolute, since they are known by it in the state root.
+/// What is watched: there has to be something, and it has to last.
 fn inputs(context: &Context) -> Result<Vec<PathBuf>, Failure> {
-    let inputs = match context.files.is_empty() {
-        false => context.files.clone(),
-        true => manifest::default_inputs(),
-    };
-    if inputs.is_empty() {
+    if context.inputs().is_empty() {
         return Err(Failure::new("there is no manifest to watch: neither `./evenkeel.toml` nor `/etc/evenkeel`")
             .hint("name one with `-f PATH`"));
     }
-    if inputs.iter().any(|input| manifest::is_standard_input(input)) {
-        return Err(Failure::new("standard input cannot be watched").hint("name a file or a directory with `-f PATH`"));
-    }
-    Ok(inputs.iter().map(std::path::absolute).collect::<Result<_, _>>()?)
+    Ok(context.lasting_inputs()?.ok_or_else(|| {
+        Failure::new("standard input cannot be watched").hint("name a file or a directory with `-f PATH`")
+    })?)
 }
 
 /// The manifests as they are now, and with them the host file: of either the last good one goes on.
@@ -108,8 +104,9 @@ fn lock(host: &Host, patience: std::time::Duration) -> Result<Box<dyn Send>, Str
 }
 
 /// A memory that cannot be read is none, and one that cannot be kept is no reason not to apply.
-fn recall(host: &Host, inputs: &[PathBuf]) -> Option<Desired> {
-    host.recall(inputs).unwrap_or_else(|error| {
+fn recall(host: &Host, inputs: &[PathBuf], project: Option<&Whose>) -> Option<Desired> {
+    let recalled = project.map_or_else(|| host.recall_inputs(inputs), |project| host.recall(project));
+    recalled.unwrap_or_else(|error| {
         tracing::warn!("{}", causes(&error).join(": "));
         None
     })

@@ -135,6 +135,7 @@ impl Host {
             files::objects(&whole)?.iter().try_for_each(|object| files::sweep(object, left))?;
         }
         files::sweep(&self.paths.last_good(), left)?;
+        files::sweep(&self.paths.inputs(), left)?;
         files::sweep(&containers, left)?;
         for container in files::objects(&containers)? {
             files::sweep_beside(&paths::record(&container))?;

@@ -63,6 +63,9 @@ impl Paths {
     pub fn last_good(&self) -> PathBuf {
         self.root.join("last-good")
     }
+    pub fn inputs(&self) -> PathBuf {
+        self.root.join("inputs")
+    }
     pub fn trash(&self) -> PathBuf {
         self.root.join("trash")
     }

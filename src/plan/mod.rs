@@ -251,6 +251,14 @@ pub fn plan(desired: &Desired, actual: &Actual, policy: &Policy, ids: &mut Ids) 
     Plan { version: PLAN_VERSION, project: desired.project.clone(), steps, warnings, refusals, held_back }
 }
 
+/// The containers that a plan under this policy is about; `None` stands for all.
+pub fn targeted(desired: &Desired, policy: &Policy) -> Option<BTreeSet<ResourceName>> {
+    match scope::Scope::of(desired, policy) {
+        scope::Scope::Whole => None,
+        scope::Scope::Narrow { containers, .. } => Some(containers),
+    }
+}
+
 /// The arguments of a plan, as every decision sees them.
 struct World<'a> {
     desired: &'a Desired,

@@ -3,7 +3,7 @@
 //! ```text
 //! manifest edits ─┐                                   ┌─ nothing to do: wait
 //! containers ─────┼─> wake ─> settle ─> round ────────┼─ done: wait
-//! kernel objects ─┤   (200 ms)  (a thread of its own) └─ failed or refused: wait longer each time
+//! kernel objects ─┤   (200 ms)  (a thread of its own) └─ something failed: wait longer each time
 //! timer, signals ─┘
 //! ```
 //!
@@ -56,7 +56,7 @@ pub fn run<E: Engine>(rounds: &mut Rounds<'_, E>, wakes: &Receiver<Wake>, servic
                     service.reloading();
                 }
                 let (outcome, interrupted) = attended(rounds, wake, wakes, service);
-                pace.ended(matches!(outcome, Outcome::Converged | Outcome::HeldBack { .. }), Instant::now());
+                pace.ended(outcome.is_settled(), Instant::now());
                 // Steps and errors are in the log; that nothing is done has to be said, but not every round.
                 if matches!(outcome, Outcome::HeldBack { .. }) && outcome != last {
                     tracing::warn!("{outcome}");

@@ -65,8 +65,8 @@ impl Pace {
     }
 
     /// A round ended.
-    pub fn ended(&mut self, converged: bool, now: Instant) {
-        self.failures = if converged { 0 } else { self.failures.saturating_add(1) };
+    pub fn ended(&mut self, settled: bool, now: Instant) {
+        self.failures = if settled { 0 } else { self.failures.saturating_add(1) };
         let wait = match self.failures {
             0 => self.times.interval,
             n => self.times.first_retry.saturating_mul(1 << (n - 1).min(16)).min(self.times.last_retry),

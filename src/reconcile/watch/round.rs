@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::wake::Wake;
 use crate::engine::Engine;
 use crate::model::desired::Desired;
-use crate::model::id::{Ids, ResourceName};
+use crate::model::id::{Ids, ResourceName, Whose};
 use crate::plan::{HeldBack, Plan, Policy, RefusedUpdates, StepId, plan};
 use crate::reconcile::converge::{plan_now, scope};
 use crate::reconcile::execute::{Observer, execute};
@@ -18,8 +18,9 @@ use crate::reconcile::report::{StepOutcome, causes};
 pub struct Surroundings<'a, G> {
     /// Reads the manifests. An error is a text that is ready to be shown.
     pub load: &'a (dyn Fn() -> Result<Desired, String> + Sync),
-    /// The last manifest that nothing spoke against, from an earlier run.
-    pub recall: &'a (dyn Fn() -> Option<Desired> + Sync),
+    /// What was in force before this run: of a project, or where the manifest does not tell which, of the one that it
+    /// declared last.
+    pub recall: &'a (dyn Fn(Option<&Whose>) -> Option<Desired> + Sync),
     pub remember: &'a (dyn Fn(&Desired) + Sync),
     /// Takes the lock of the state root; dropping what comes back lets go of it.
     pub lock: &'a (dyn Fn(Duration) -> Result<G, String> + Sync),
@@ -50,6 +51,8 @@ pub enum Outcome {
     /// A guard, or something impossible. What the last good manifest declares goes on, as far as nothing speaks against it.
     Refused {
         first: String,
+        /// Whether all of that could be done.
+        is_rest_done: bool,
     },
     /// Nothing is to be done, but an update that was rolled back is not in force.
     HeldBack {
@@ -64,13 +67,25 @@ pub enum Outcome {
     Panicked,
 }
 
+impl Outcome {
+    /// Nothing was left undone that another round may do better. What people have to mend is no reason to look at the host
+    /// less often.
+    pub fn is_settled(&self) -> bool {
+        match self {
+            Outcome::Converged | Outcome::HeldBack { .. } | Outcome::Broken => true,
+            Outcome::Refused { is_rest_done, .. } => *is_rest_done,
+            Outcome::Degraded { .. } | Outcome::Failed { .. } | Outcome::Panicked => false,
+        }
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Outcome::Converged => write!(f, "as declared"),
             Outcome::Degraded { failed: 1, first } => write!(f, "1 step failed: {first}"),
             Outcome::Degraded { failed, first } => write!(f, "{failed} steps failed: {first}"),
-            Outcome::Refused { first } => write!(f, "refused: {first}"),
+            Outcome::Refused { first, .. } => write!(f, "refused: {first}"),
             Outcome::HeldBack { first } => write!(f, "runs as before an update that failed: {first}"),
             Outcome::Broken => write!(f, "the manifest is broken; the last good one is in force"),
             Outcome::Failed { reason } => write!(f, "{reason}"),
@@ -125,17 +140,18 @@ impl<'a, E: Engine> Rounds<'a, E> {
             tracing::error!(hint = %refusal.hint, "{}: {}", refusal.subject, refusal.reason);
         }
         if self.good.is_none() {
-            self.good = (self.on.recall)();
+            self.good = (self.on.recall)(Some(&refused.project));
         }
-        if let Some(good) = &self.good {
-            match plan_what_may_be(self.engine, good, ids) {
-                // Its failures are in the log; that the manifest is refused is what there is to say.
-                Ok(plan) => drop(carry_out(self.engine, &plan, cancel)),
+        let is_rest_done = match &self.good {
+            // Its failures are in the log; that the manifest is refused is what there is to say.
+            Some(good) => match plan_what_may_be(self.engine, good, ids) {
+                Ok(plan) => carry_out(self.engine, &plan, cancel).is_settled(),
                 Err(error) => return failed(causes(&error).join(": ")),
-            }
-        }
+            },
+            None => true,
+        };
         let first = refused.refusals.first().map(|refusal| format!("{}: {}", refusal.subject, refusal.reason));
-        Outcome::Refused { first: first.unwrap_or_default() }
+        Outcome::Refused { first: first.unwrap_or_default(), is_rest_done }
     }
 
     /// A complaint is said once, not every round.
@@ -153,7 +169,7 @@ impl<'a, E: Engine> Rounds<'a, E> {
                 }
                 self.complaint = Some(complaint);
                 if self.desired.is_none() {
-                    self.desired = (self.on.recall)();
+                    self.desired = (self.on.recall)(None);
                 }
             }
         }

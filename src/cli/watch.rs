@@ -73,9 +73,8 @@ fn inputs(context: &Context) -> Result<Vec<PathBuf>, Failure> {
         return Err(Failure::new("there is no manifest to watch: neither `./evenkeel.toml` nor `/etc/evenkeel`")
             .hint("name one with `-f PATH`"));
     }
-    Ok(context.lasting_inputs()?.ok_or_else(|| {
-        Failure::new("standard input cannot be watched").hint("name a file or a directory with `-f PATH`")
-    })?)
+    let cannot = || Failure::new("standard input cannot be watched").hint("name a file or a directory with `-f PATH`");
+    context.lasting_inputs()?.ok_or_else(cannot)
 }
 
 /// The manifests as they are now, and with them the host file: of either the last good one goes on.

@@ -11,7 +11,7 @@
 //! reboot                             also: stop NAME, exit NAME CODE, lose-monitor NAME, age-monitor NAME, cut-link NAME,
 //!                                    damage-files NAME, limit-memory NAME SIZE, forget NAME, give-up NAME RESTARTS,
 //!                                    change-contexts, move-image IMAGE, lose-image IMAGE, silence-registry-of IMAGE, drop-firewall, break-network NAME,
-//!                                    remove-record NAME, remove-network-record NAME, damage-record NAME, damage-volume-record NAME
+//!                                    remove-record NAME, remove-network-record NAME, damage-record NAME [wholly], damage-volume-record NAME
 //! image IMAGE keeps PATH             the image, once it is fetched, declares a volume there
 //! container NAME keeps PATH          the image that it was made of declared one, whatever its name stands for now
 //! hide-files-of IMAGE                it is not here, and what it is made of cannot be read
@@ -26,7 +26,7 @@
 
 mod worlds;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,7 @@ use evenkeel::model::actual::{Actual, ActualContainer, ActualImage, Drift, Liven
 use evenkeel::model::desired::Desired;
 use evenkeel::model::id::{ContainerId, Ids, Whose};
 use evenkeel::model::image::ImageSource;
+use evenkeel::model::orphan::{Orphan, Remains};
 use evenkeel::model::resources::Resources;
 use evenkeel::model::status::{Exit, Phase};
 use evenkeel::model::unreadable::{Cause, Object, Unreadable};
@@ -133,6 +134,8 @@ impl Case<'_> {
             cause: Cause::Damaged,
             problem: format!("`/root/record.json` of {object} is not a record of Evenkeel: expected value"),
             object,
+            users: None,
+            addresses: BTreeMap::new(),
         });
     }
 
@@ -263,6 +266,21 @@ impl Case<'_> {
                 self.happen_to(name, &Event::RemoveRecord(0, false));
                 self.damage(Object::Container(id));
             }
+            // Nothing tells whose it was: the launch file went with the boot.
+            ["damage-record", name, "wholly"] => {
+                let id = self.container(name).record.id.clone();
+                self.host.containers.remove(&id);
+                self.host.orphans.insert(Orphan::Container {
+                    id: id.clone(),
+                    owner: None,
+                    remains: vec![Remains::Files],
+                });
+                self.damage(Object::Container(id));
+                self.host.unreadable = std::mem::take(&mut self.host.unreadable)
+                    .into_iter()
+                    .map(|record| Unreadable { project: None, ..record })
+                    .collect();
+            }
             ["remove-network-record", name] => {
                 let at = self.host.networks.values().position(|n| n.record.name.as_str() == *name).unwrap();
                 happen(&mut self.host, &Event::RemoveNetworkRecord(at as u8));
@@ -280,14 +298,17 @@ impl Case<'_> {
     fn outdate(&mut self, project: &Whose) {
         let containers = self.host.containers.values().filter(|c| c.record.project == *project);
         let networks = self.host.networks.values().filter(|n| n.record.project == *project);
-        let containers = containers.map(|c| Object::Container(c.record.id.clone()));
-        let networks = networks.map(|n| Object::Network(n.record.id.clone()));
-        let unreadable = containers.chain(networks).map(|object| Unreadable {
+        let containers =
+            containers.map(|c| (Object::Container(c.record.id.clone()), c.record.users, c.record.addresses.clone()));
+        let networks = networks.map(|n| (Object::Network(n.record.id.clone()), None, BTreeMap::new()));
+        let unreadable = containers.chain(networks).map(|(object, users, addresses)| Unreadable {
             project: Some(project.clone()),
             path: "/root/record.json".into(),
             cause: Cause::Newer,
             problem: format!("`/root/record.json` of {object} has version 2"),
             object,
+            users,
+            addresses,
         });
         self.host.unreadable = unreadable.collect();
         self.host.containers.retain(|_, c| c.record.project != *project);

@@ -6,10 +6,11 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::error::{At, EngineError};
 use super::files;
-use crate::model::id::{ContainerId, NetworkId, VolumeKey, Whose};
+use crate::model::id::{ContainerId, NetworkId, VolumeKey};
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, NetworkRecord, RECORD_VERSION, VolumeRecord};
 use crate::model::unreadable::{Cause, Object, Unreadable};
@@ -94,24 +95,24 @@ fn read_directory<T: DeserializeOwned, I: FromStr>(
 }
 
 fn unreadable(object: Object, path: PathBuf, error: &EngineError) -> Unreadable {
-    /// What every version has said of a project.
-    #[derive(Deserialize)]
-    struct Owned {
-        project: Whose,
-    }
     let cause = match error {
         EngineError::Record { .. } => Cause::Damaged,
         EngineError::NewerRecord { .. } => Cause::Newer,
         _ => Cause::Unreachable,
     };
+    let content: Option<Value> = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let project = match &object {
         Object::Volume(key) => Some(key.project.clone()),
-        Object::Container(_) | Object::Network(_) => {
-            let owned = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Owned>(&bytes).ok());
-            owned.map(|owned| owned.project)
-        }
+        Object::Container(_) | Object::Network(_) => part(content.as_ref(), "project"),
     };
-    Unreadable { object, project, path, cause, problem: chain(error) }
+    let (users, addresses) = (part(content.as_ref(), "users"), part(content.as_ref(), "addresses"));
+    let addresses = addresses.unwrap_or_default();
+    Unreadable { object, project, path, cause, problem: chain(error), users, addresses }
+}
+
+/// What every version has said in the same way, whatever else is new.
+fn part<T: DeserializeOwned>(content: Option<&Value>, name: &str) -> Option<T> {
+    T::deserialize(content?.get(name)?).ok()
 }
 
 /// Reads a record, whose version comes first: one of a newer version may look like one of this, and would lose what is

@@ -54,7 +54,7 @@ impl VolumeRecord {
 }
 
 /// The addresses of a container on one network, kept over restarts and, where possible, replacements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Addresses {
     pub v4: Ipv4Addr,
     pub v6: Option<Ipv6Addr>,

@@ -5,12 +5,15 @@
 //! manifest does, so it is written anew around the data. What another version wrote, or a disk does not give, is whole
 //! as far as anybody knows: nothing is done until somebody has looked.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::id::{ContainerId, NetworkId, VolumeKey, Whose};
+use super::record::Addresses;
+use super::security::IdRange;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Unreadable {
@@ -21,6 +24,9 @@ pub struct Unreadable {
     pub cause: Cause,
     /// The error and its causes; it names the path.
     pub problem: String,
+    /// What of the rest could be read, so that nobody else is given it.
+    pub users: Option<IdRange>,
+    pub addresses: BTreeMap<NetworkId, Addresses>,
 }
 
 /// As the name of the record's directory says.

@@ -35,11 +35,9 @@ impl AddressBook {
     /// Every address in a record or declared.
     pub fn of(world: &World<'_>, networks: &Networks<'_>) -> AddressBook {
         let mut book = AddressBook { v4: BTreeMap::new(), v6: BTreeMap::new(), fixed: BTreeMap::new() };
-        for container in world.actual.containers.values() {
-            for (network, addresses) in &container.record.addresses {
-                book.take(network, *addresses);
-            }
-        }
+        let readable = world.actual.containers.values().flat_map(|container| &container.record.addresses);
+        let others = world.actual.unreadable.iter().flat_map(|record| &record.addresses);
+        readable.chain(others).for_each(|(network, addresses)| book.take(network, *addresses));
         for (name, container) in &world.desired.containers {
             let NetworkMode::Networks(attachments) = &container.spec.network else { continue };
             for (network, Attachment { aliases: _, address, address6 }) in attachments {

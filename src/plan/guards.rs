@@ -94,6 +94,12 @@ fn lent_networks(world: &World<'_>, networks: &Networks<'_>, findings: &mut Find
 
 /// A state root that is empty because its disk is not mounted makes every container an orphan.
 fn without_record(world: &World<'_>, findings: &mut Findings) {
+    for id in orphans::unclaimed(world) {
+        findings.warn(format!(
+            "container {id} has files and no record that tells whose it was: it stays, since other projects are here; if \
+             nobody misses it, remove its directory from `containers` in the state root"
+        ));
+    }
     let orphans = orphans::containers(world).count();
     let own = world.actual.containers.values().filter(|c| c.record.project == world.desired.project);
     let all = own.count() + orphans;
@@ -207,6 +213,11 @@ fn ports(world: &World<'_>, containers: &Containers<'_>, decision: &Decision<'_>
                 }
             };
             findings.impossible(&subject, format!("port {port} is published by {holder}"), hint);
+            continue;
+        }
+        if unaccounted(world).ports.keys().any(|other| other.conflicts(port)) {
+            let reason = format!("port {port} is published by a container whose record cannot be read");
+            findings.impossible(&subject, reason, "publish another port, or see to that record first");
             continue;
         }
         if world.actual.host.listening.iter().any(|listening| listening.conflicts(port)) {

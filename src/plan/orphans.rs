@@ -1,8 +1,9 @@
 //! What no record names goes: its record was removed by hand, so nothing else would ever take it away.
 //!
-//! A plan speaks of what is left of its own project, and of what is nobody's: bridges, links, and containers whose launch
-//! file is gone too. What is left of another project is that one's affair. A plan for targets, or for one container that
-//! no project owns, leaves all of it alone.
+//! A plan speaks of what is left of its own project, and of what is nobody's: bridges, links, and containers of which
+//! nothing tells whose they were. Files are nobody's only where no other project is on this host: they may be all that
+//! there is of something. What is left of another project is that one's affair. A plan for targets, or for one container
+//! that no project owns, leaves all of it alone.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +11,9 @@ use super::containers::Containers;
 use super::graph::{Graph, Node};
 use super::{ChangeClass, FieldChange, Mark, World};
 use crate::model::action::Action;
-use crate::model::id::{ContainerId, NetworkId};
+use crate::model::id::{ContainerId, NetworkId, Whose};
 use crate::model::orphan::{Orphan, Remains};
-use crate::model::unreadable::Object;
+use crate::model::unreadable::{Object, Unreadable};
 
 /// Of which containers there are still things, though they have no record.
 pub(super) fn containers<'a>(world: &World<'a>) -> impl Iterator<Item = &'a ContainerId> {
@@ -46,9 +47,61 @@ pub(super) fn add(world: &World<'_>, containers: &Containers<'_>, graph: &mut Gr
 }
 
 fn own<'a>(world: &World<'a>) -> impl Iterator<Item = &'a Orphan> {
-    let project = world.desired.project.project().filter(|_| world.scope.is_whole());
-    let of = |project| world.actual.orphans.iter().filter(move |o| o.project().is_none_or(|owner| owner == project));
-    project.into_iter().flat_map(of)
+    let is_meant = world.desired.project != Whose::Nobody && world.scope.is_whole();
+    let all: Vec<&Orphan> = match is_meant {
+        true => world.actual.orphans.iter().filter(|orphan| ownership(world, orphan) == Ownership::Ours).collect(),
+        false => Vec::new(),
+    };
+    all.into_iter()
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Ownership {
+    /// Or nobody's.
+    Ours,
+    Others,
+    Unknown,
+}
+
+fn ownership(world: &World<'_>, orphan: &Orphan) -> Ownership {
+    let Orphan::Container { id, owner, remains } = orphan else { return Ownership::Ours };
+    let recorded = || recorded(world, id).and_then(|record| record.project.clone());
+    match owner.as_ref().map(|owner| Whose::Project(owner.project.clone())).or_else(recorded) {
+        Some(owner) if owner == world.desired.project => Ownership::Ours,
+        Some(_) => Ownership::Others,
+        None if remains.contains(&Remains::Files) && others_are_here(world) => Ownership::Unknown,
+        None => Ownership::Ours,
+    }
+}
+
+fn recorded<'a>(world: &World<'a>, id: &ContainerId) -> Option<&'a Unreadable> {
+    world.actual.unreadable.iter().find(|record| record.object == Object::Container(id.clone()))
+}
+
+fn others_are_here(world: &World<'_>) -> bool {
+    let containers = world.actual.containers.values().map(|container| &container.record.project);
+    let networks = world.actual.networks.values().map(|network| &network.record.project);
+    let volumes = world.actual.volumes.keys().map(|key| &key.project);
+    let unreadable = world.actual.unreadable.iter().filter_map(|record| record.project.as_ref());
+    let mut all = containers.chain(networks).chain(volumes).chain(unreadable);
+    all.any(|project| *project != world.desired.project)
+}
+
+/// Whether a record that is damaged, of a container that is on this host, is left alone by this plan.
+pub(super) fn is_left(world: &World<'_>, record: &Unreadable) -> bool {
+    let Object::Container(damaged) = &record.object else { return false };
+    let is_it = |orphan: &&Orphan| matches!(orphan, Orphan::Container { id, .. } if id == damaged);
+    world.actual.orphans.iter().any(|orphan| is_it(&orphan)) && !own(world).any(|orphan| is_it(&orphan))
+}
+
+/// Files of which nobody knows whose they are.
+pub(super) fn unclaimed<'a>(world: &World<'a>) -> impl Iterator<Item = &'a ContainerId> {
+    let orphans = world.actual.orphans.iter().filter(|orphan| ownership(world, orphan) == Ownership::Unknown);
+    let ids = orphans.filter_map(|orphan| match orphan {
+        Orphan::Container { id, .. } => Some(id),
+        Orphan::Bridge { .. } | Orphan::Link { .. } => None,
+    });
+    ids.collect::<Vec<_>>().into_iter()
 }
 
 fn reason(world: &World<'_>, orphan: &Orphan) -> &'static str {

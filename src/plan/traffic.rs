@@ -30,6 +30,7 @@ use super::containers::Containers;
 use super::decision::Decision;
 use super::liveness::is_up;
 use super::networks::Networks;
+use super::orphans::is_left;
 use crate::model::actual::ActualContainer;
 use crate::model::container::RunState;
 use crate::model::firewall::{PortTargets, Ruleset};
@@ -124,11 +125,11 @@ impl<'a> Serving<'a> {
     }
 }
 
-/// Rules in the kernel that follow from no record that can be read, where some cannot be read and are not damaged: they
-/// are of containers and networks that go on.
+/// Rules in the kernel that follow from no record that can be read, where some cannot be read: they are of containers and
+/// networks that go on.
 pub(super) fn unaccounted(world: &World<'_>) -> Ruleset {
     let holds_traffic = |record: &Unreadable| match record.object {
-        Object::Container(_) | Object::Network(_) => record.cause != Cause::Damaged,
+        Object::Container(_) | Object::Network(_) => record.cause != Cause::Damaged || is_left(world, record),
         Object::Volume(_) => false,
     };
     let Some(set) = &world.actual.firewall else { return Ruleset::default() };

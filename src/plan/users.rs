@@ -22,6 +22,7 @@ impl UserBook {
     /// Every range in a record or declared.
     pub(super) fn of(world: &World<'_>) -> UserBook {
         let recorded = world.actual.containers.values().filter_map(|container| container.record.users);
+        let recorded = recorded.chain(world.actual.unreadable.iter().filter_map(|record| record.users));
         let declared = world.desired.containers.values().filter_map(|container| match container.spec.users {
             Users::Range(range) => Some(range),
             Users::Host | Users::Auto => None,

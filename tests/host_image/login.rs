@@ -143,3 +143,24 @@ fn helpers_keep_what_the_file_does_not() {
     run(with_helper().args(["logout", &registry.address])).ok();
     assert!(!kept.exists());
 }
+
+/// An agent that a helper starts may hold the helper's output open for as long as it lives.
+#[test]
+fn a_helper_that_leaves_something_behind_holds_nobody_up() {
+    let host = Host::new();
+    let linger = "sleep 600 &\necho '{\"Username\":\"user\",\"Secret\":\"secret\"}'\necho $! > \"$HELPER_CHILD\"\n";
+    program(&host.path("bin/docker-credential-test"), linger);
+    fs::write(auth_file(&host), r#"{"credsStore":"test"}"#).unwrap();
+    let child = host.path("child");
+    let path = format!("{}:{}", host.path("bin").display(), std::env::var("PATH").unwrap());
+    let begun = std::time::Instant::now();
+    // Nobody listens there: the credentials are asked for first.
+    let mut command = evenkeel(&host);
+    command.args(["image", "pull", "127.0.0.1:1/web:1"]).env("PATH", &path).env("HELPER_CHILD", &child);
+    let said = run(&mut command);
+    assert!(said.stderr.contains("left something behind"), "{}", said.stderr);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30));
+    let sleeping = fs::read_to_string(child).unwrap();
+    let state = fs::read_to_string(format!("/proc/{}/stat", sleeping.trim()));
+    assert!(state.is_err() || state.unwrap().contains(") Z "), "it went with the helper");
+}

@@ -289,6 +289,26 @@ fn a_registry_that_forgets_what_broke_is_sent_it_again() {
     Host::new().ensure(&reference(&registry.address, "a:1")).unwrap();
 }
 
+/// A balancer whose servers know nothing of each other's uploads.
+#[test]
+fn an_upload_that_begins_again_and_again_ends() {
+    let registry = HandMade::serve(|asked| match asked.line.split(' ').next().unwrap() {
+        "POST" => {
+            let headers = [("location", "/upload/1"), ("oci-chunk-min-length", "1")];
+            (202, headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(), vec![])
+        }
+        "PATCH" if asked.headers["content-range"].starts_with("0-") => (202, vec![], vec![]),
+        _ => (404, vec![], vec![]),
+    });
+    let host = Host::new();
+    let source = large(&host);
+    let begun = std::time::Instant::now();
+    let error = pushed(&host, &source, &format!("{}/a:1", registry.address)).unwrap_err();
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{error}");
+    let firsts = registry.asked().iter().filter(|asked| asked.line.starts_with("PATCH")).count();
+    assert!((2..=20).contains(&firsts), "{firsts}");
+}
+
 #[test]
 fn a_token_to_push_covers_the_repository_that_is_mounted_from() {
     let asked_for = Arc::new(Mutex::new(Vec::new()));

@@ -2,7 +2,7 @@
 //!
 //! OCI image-spec, config.md; and Docker's `Healthcheck`, which the OCI's form lacks but everyone writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -128,11 +128,16 @@ pub fn with_history(bytes: &[u8], line: BTreeMap<&str, &str>) -> Vec<u8> {
 /// The last value of a name counts, at the place of its first.
 fn environment(entries: Vec<String>) -> Vec<(String, String)> {
     let mut distinct: Vec<(String, String)> = Vec::with_capacity(entries.len());
+    // A configuration of 8 MiB has room for a million names.
+    let mut places: HashMap<String, usize> = HashMap::new();
     for entry in entries {
         let (name, value) = entry.split_once('=').unwrap_or((&entry, ""));
-        match distinct.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => *known = value.to_owned(),
-            None => distinct.push((name.to_owned(), value.to_owned())),
+        match places.get(name) {
+            Some(place) => distinct[*place].1 = value.to_owned(),
+            None => {
+                places.insert(name.to_owned(), distinct.len());
+                distinct.push((name.to_owned(), value.to_owned()));
+            }
         }
     }
     distinct

@@ -25,6 +25,8 @@ pub struct Blob<'a> {
     connection: Option<Connection>,
     offset: u64,
     pauses: Pauses,
+    /// The source whose connection was given up for dripping.
+    dripped: Option<usize>,
 }
 
 /// Where bytes come from, and how fast.
@@ -34,22 +36,36 @@ struct Connection {
     at: usize,
     since: Instant,
     bytes: u64,
+    /// Bytes that are here already and come again.
+    already: u64,
 }
 
 /// So much has to come in so much time: a line that drips is as good as dead, and does not look so by its silence.
 const MINUTE: Duration = Duration::from_secs(60);
 const LEAST_A_MINUTE: u64 = 64 << 10;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    /// It is too early to say.
+    Begun,
+    Steady,
+    /// Less than [`LEAST_A_MINUTE`] came in a [`MINUTE`].
+    Drips,
+}
+
 impl Connection {
-    /// Counts what has come; whether that is enough.
-    fn flows(&mut self, count: u64) -> bool {
+    /// Counts what has come.
+    fn flow(&mut self, count: u64) -> Flow {
         self.bytes += count;
-        if self.since.elapsed() < MINUTE {
-            return true;
+        match (self.bytes >= LEAST_A_MINUTE, self.since.elapsed() < MINUTE) {
+            (true, true) => Flow::Steady,
+            (true, false) => {
+                (self.since, self.bytes) = (Instant::now(), 0);
+                Flow::Steady
+            }
+            (false, true) => Flow::Begun,
+            (false, false) => Flow::Drips,
         }
-        let enough = self.bytes >= LEAST_A_MINUTE;
-        (self.since, self.bytes) = (Instant::now(), 0);
-        enough
     }
 }
 
@@ -63,7 +79,8 @@ impl Sources {
         stopped: &'a AtomicBool,
     ) -> Blob<'a> {
         let pauses = Pauses::default();
-        Blob { sources: self, digest, size, name, progress, stopped, connection: None, offset: 0, pauses }
+        let (connection, dripped) = (None, None);
+        Blob { sources: self, digest, size, name, progress, stopped, connection, offset: 0, pauses, dripped }
     }
 }
 
@@ -73,14 +90,17 @@ impl Blob<'_> {
         loop {
             let (at, registry) = self.sources.current();
             match self.open_at(registry) {
-                Ok(reader) => return Ok(Connection { reader, at, since: Instant::now(), bytes: 0 }),
+                Ok((reader, already)) => {
+                    return Ok(Connection { reader, at, since: Instant::now(), bytes: 0, already });
+                }
                 Err(error) if self.sources.pass_over(at, &error) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    fn open_at(&self, registry: &Registry) -> Result<Box<dyn Read + Send>, ImageError> {
+    /// And how many bytes come before those that are asked for.
+    fn open_at(&self, registry: &Registry) -> Result<(Box<dyn Read + Send>, u64), ImageError> {
         let url = registry.blob_url(&self.digest);
         let range = (self.offset > 0).then(|| (self.offset, self.size - 1));
         let response = registry.send(&Request { range, ..Request::new(Method::Get, &url) }, self.digest.as_str())?;
@@ -101,14 +121,52 @@ impl Blob<'_> {
                 return Err(ImageError::Refused { url, status, detail });
             }
         };
-        let mut reader = response.into_reader();
-        let passed = std::io::copy(&mut (&mut reader).take(already), &mut std::io::sink());
-        match passed {
-            Ok(passed) if passed == already => Ok(Box::new(reader)),
-            // Breaks again before the place is reached: the caller finds the end where it expects bytes.
-            _ => Ok(Box::new(std::io::empty())),
-        }
+        Ok((Box::new(response.into_reader()), already))
     }
+
+    /// Reads once; bytes that are here already are passed over.
+    fn read_once(&mut self, buffer: &mut [u8]) -> Result<Once, ImageError> {
+        if let Some(at) = self.dripped.take() {
+            let words = format!("less than {} KiB came in a minute", LEAST_A_MINUTE >> 10);
+            return Ok(Once::Broken(at, std::io::Error::new(std::io::ErrorKind::TimedOut, words)));
+        }
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            None => self.connection.insert(self.open()?),
+        };
+        let (at, already) = (connection.at, connection.already);
+        let limit = if already > 0 { already.min(buffer.len() as u64) as usize } else { buffer.len() };
+        let count = match connection.reader.read(&mut buffer[..limit]) {
+            Ok(0) => {
+                let error = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "it ended before the layer did");
+                return Ok(Once::Broken(at, error));
+            }
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(Once::Nothing),
+            Err(error) => return Ok(Once::Broken(at, broken(error))),
+        };
+        let flow = connection.flow(count as u64);
+        connection.already -= already.min(count as u64);
+        match flow {
+            Flow::Begun => {}
+            // Only now has the connection proven better than the one before.
+            Flow::Steady => self.pauses = Pauses::default(),
+            // What has come is not taken twice: the next connection goes on from where this one was.
+            Flow::Drips => (self.connection, self.dripped) = (None, Some(at)),
+        }
+        if already > 0 {
+            return Ok(Once::Nothing);
+        }
+        self.offset += count as u64;
+        Ok(Once::Read(count))
+    }
+}
+
+enum Once {
+    Read(usize),
+    Nothing,
+    /// The connection to the source of this number.
+    Broken(usize, std::io::Error),
 }
 
 impl Bytes for Blob<'_> {
@@ -118,26 +176,14 @@ impl Bytes for Blob<'_> {
             return Ok(0);
         }
         loop {
-            let connection = match &mut self.connection {
-                Some(connection) => connection,
-                None => self.connection.insert(self.open()?),
-            };
-            let at = connection.at;
-            let failure = match connection.reader.read(buffer) {
-                Ok(0) => std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "it ended before the layer did"),
-                // What has come is not taken twice: the next connection goes on from where this one was.
-                Ok(count) if !connection.flows(count as u64) => {
-                    self.offset += count as u64;
-                    self.connection = None;
-                    return Ok(count);
+            let (at, failure) = match self.read_once(buffer)? {
+                Once::Read(count) => return Ok(count),
+                Once::Nothing if self.stopped.load(Ordering::Relaxed) => {
+                    let registry = self.sources.current().1.name.clone();
+                    return Err(ImageError::Unreachable { registry, source: std::io::ErrorKind::Interrupted.into() });
                 }
-                Ok(count) => {
-                    self.offset += count as u64;
-                    self.pauses = Pauses::default();
-                    return Ok(count);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => broken(error),
+                Once::Nothing => continue,
+                Once::Broken(at, failure) => (at, failure),
             };
             self.connection = None;
             match self.pauses.next(None) {
@@ -171,10 +217,11 @@ mod tests {
     #[test]
     fn a_line_that_drips_is_a_dead_one() {
         let past = Instant::now().checked_sub(MINUTE).unwrap();
-        let line = |since| Connection { reader: Box::new(std::io::empty()), at: 0, since, bytes: 0 };
-        assert!(line(Instant::now()).flows(1), "a minute has not passed");
-        assert!(!line(past).flows(LEAST_A_MINUTE - 1));
+        let line = |since| Connection { reader: Box::new(std::io::empty()), at: 0, since, bytes: 0, already: 0 };
+        assert_eq!(line(Instant::now()).flow(1), Flow::Begun, "a minute has not passed");
+        assert_eq!(line(Instant::now()).flow(LEAST_A_MINUTE), Flow::Steady);
+        assert_eq!(line(past).flow(LEAST_A_MINUTE - 1), Flow::Drips);
         let mut enough = line(past);
-        assert!(enough.flows(LEAST_A_MINUTE) && enough.bytes == 0, "each minute is counted for itself");
+        assert!(enough.flow(LEAST_A_MINUTE) == Flow::Steady && enough.bytes == 0, "each minute is counted for itself");
     }
 }

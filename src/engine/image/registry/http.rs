@@ -250,12 +250,9 @@ impl Http {
             if !leads_on || (request.method == Method::Post && request.payload.is_some()) {
                 return Ok(Response { is_elsewhere, ..response });
             }
-            let Some(next) = response.header("location").and_then(|location| resolve(&url, location)) else {
-                return Err(ureq::Error::RedirectFailed);
-            };
-            if url.starts_with("https://") && !next.starts_with("https://") {
-                return Err(ureq::Error::RequireHttpsOnly(next));
-            }
+            let location = response.header("location").ok_or(ureq::Error::RedirectFailed)?;
+            let next = onward(&url, location).map_err(ureq::Error::RequireHttpsOnly)?;
+            let next = next.ok_or(ureq::Error::RedirectFailed)?;
             if origin(&url) != origin(&next) {
                 authorization = None;
                 is_elsewhere = true;

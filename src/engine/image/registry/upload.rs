@@ -108,8 +108,9 @@ impl Registry {
         let mut pauses = Pauses::default();
         let mut in_parts = session.chunk_min.is_some();
         let mut offset = 0;
+        // What was reached once is no progress when it is reached again, in another session.
+        let mut furthest = 0;
         loop {
-            let before = offset;
             let sent = match in_parts || offset > 0 {
                 false => self.put_whole(upload, &session),
                 true => self.send_parts(upload, &mut session, &mut offset),
@@ -125,7 +126,8 @@ impl Registry {
                 Err(error) if is_passing(&error) && !upload.stopped.load(Ordering::Relaxed) => error,
                 Err(error) => return Err(error),
             };
-            if offset > before {
+            if offset > furthest {
+                furthest = offset;
                 pauses = Pauses::default();
             }
             let Some(pause) = pauses.next(None) else { return Err(failure) };

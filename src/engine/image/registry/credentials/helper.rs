@@ -4,9 +4,13 @@
 //! A secret goes to them by standard input and comes by standard output, never as an argument.
 
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -17,6 +21,8 @@ use crate::engine::image::error::ImageError;
 /// A helper may ask somebody for a password, who may not be there.
 const PATIENCE: Duration = Duration::from_secs(60);
 const ANSWER_MAX: u64 = 1 << 20;
+/// What a helper that has ended has written is in the pipe.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What the helpers' own library says.
 const NOT_FOUND: &str = "credentials not found";
 
@@ -79,42 +85,51 @@ fn call(path: &Path, helper: &str, verb: &str, input: &[u8]) -> Result<Said, Ima
         return Err(failed(format!("`{helper}` is not the name of a credential helper")));
     }
     let program = format!("docker-credential-{helper}");
-    let spawned =
-        Command::new(&program).arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-    let mut child = spawned.map_err(|error| failed(format!("`{program}` cannot be run: {error}")))?;
+    let mut command = Command::new(&program);
+    // A group of its own, so that what it started can be ended with it.
+    command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+    let mut child = command.spawn().map_err(|error| failed(format!("`{program}` cannot be run: {error}")))?;
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    let answer = std::thread::scope(|scope| {
-        if let Some(mut stdin) = stdin {
-            // A helper that reads nothing still answers.
-            scope.spawn(move || stdin.write_all(input));
-        }
-        let reader = scope.spawn(move || {
-            let mut output = Vec::new();
-            stdout.map(|stdout| stdout.take(ANSWER_MAX).read_to_end(&mut output)).transpose().map(|_| output)
-        });
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            match child.try_wait() {
-                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
-                Ok(None) => {
-                    // Its end is waited for below, and lets the threads go.
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    break Err(format!("`{program}` did not answer within a minute"));
-                }
-                Ok(Some(status)) => break Ok(status),
-                Err(error) => break Err(format!("`{program}` cannot be waited for: {error}")),
-            }
-        };
-        let output = reader.join().map_err(|_| format!("`{program}` cannot be read"))?;
-        Ok((status?, output.map_err(|error| format!("`{program}` cannot be read: {error}"))?))
+    let input = input.to_vec();
+    // A helper that reads nothing still answers. Neither thread is waited for: what the helper left behind may hold the
+    // other ends for as long as it likes.
+    std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
+    let (to, output) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut output = Vec::new();
+        let read = stdout.map(|stdout| stdout.take(ANSWER_MAX).read_to_end(&mut output)).transpose();
+        // Nobody listens any more where it came too late.
+        let _ = to.send(read.map(|_| output));
     });
-    let (status, output) = answer.map_err(failed)?;
+    let helper = Pid::from_child(&child);
+    let output = match has_ended(helper, Instant::now() + PATIENCE) {
+        Ok(true) => output.recv_timeout(LAST_WORDS).map_err(|_| "left something behind that holds its output open"),
+        Ok(false) => Err("did not answer within a minute"),
+        Err(_) => Err("cannot be waited for"),
+    };
+    if output.is_err() {
+        // What it left behind may have a group of its own.
+        let _ = kill_process_group(helper, Signal::KILL);
+    }
+    let status = child.wait().map_err(|error| failed(format!("`{program}` cannot be waited for: {error}")))?;
+    let output = output.map_err(|problem| failed(format!("`{program}` {problem}")))?;
+    let output = output.map_err(|error| failed(format!("`{program}` cannot be read: {error}")))?;
     if status.success() {
         return Ok(Said::Done(output));
     }
     let line = String::from_utf8_lossy(&output).trim().lines().next().unwrap_or_default().to_owned();
     Ok(Said::Failed(if line.is_empty() { format!("{status}") } else { line.chars().take(200).collect() }))
+}
+
+/// Whether it has ended by then. It stays to be waited for, so that its number remains its own.
+fn has_ended(helper: Pid, deadline: Instant) -> std::io::Result<bool> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    loop {
+        match waitid(WaitId::Pid(helper), options)? {
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            ended => return Ok(ended.is_some()),
+        }
+    }
 }
 
 #[cfg(test)]

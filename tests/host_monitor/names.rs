@@ -3,7 +3,7 @@
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use evenkeel::model::launch::Resolver;
 use evenkeel::model::names::NameTable;
@@ -119,18 +119,27 @@ fn upstream(netns: &Netns) {
     is_ready.recv().unwrap();
 }
 
+/// Starts a container whose monitor lives in `home`.
+fn start_from(home: &Netns, container: &Container) {
+    container.write_launch();
+    let run = container.run_directory();
+    let monitor = Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor"));
+    home.run(move || evenkeel::monitor::spawn(monitor, &run, None)).join().unwrap().unwrap();
+}
+
+fn addresses<const N: usize>(addresses: [&str; N]) -> Vec<IpAddr> {
+    addresses.map(|address| address.parse().unwrap()).to_vec()
+}
+
 #[test]
 fn other_names_are_forwarded_from_the_monitors_own_network() {
     let home = Netns::new("home");
     let inside = Netns::new("inside");
     upstream(&home);
     // The first server is not there: the second one is asked.
-    let servers = ["127.0.0.54", "127.0.0.53"].map(|address| address.parse().unwrap()).to_vec();
+    let servers = addresses(["127.0.0.54", "127.0.0.53"]);
     let container = container("nslookup example.org; nslookup web", &inside, servers);
-    container.write_launch();
-    let run = container.run_directory();
-    let monitor = Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor"));
-    home.run(move || evenkeel::monitor::spawn(monitor, &run, None)).join().unwrap().unwrap();
+    start_from(&home, &container);
     container.await_phase(Phase::Exited);
     let log = container.log().concat();
     assert!(log.contains("192.0.2.1") && log.contains("10.89.0.2"), "{log}");
@@ -178,4 +187,156 @@ fn containers_that_share_a_network_have_one_name_service() {
     owner.client().stop(None, Some(Timespan::ZERO)).unwrap();
     let before = answers();
     wait_for(|| (answers() > before + 5).then_some(()), || sharer.log().concat());
+}
+
+/// Debian's dnsmasq in a network namespace, the process and its file of queries.
+struct Dnsmasq {
+    process: Child,
+    directory: tempfile::TempDir,
+}
+
+impl Dnsmasq {
+    fn serve(netns: &Netns, address: &str) -> Dnsmasq {
+        let directory = tempfile::tempdir().unwrap();
+        let numbers = (0..200).map(|n| format!("192.0.{}.{} big.example\n", 2 + n / 100, n % 100));
+        std::fs::write(directory.path().join("hosts"), numbers.collect::<String>()).unwrap();
+        let log = directory.path().join("log");
+        let process = Command::new("nsenter")
+            .arg(format!("--net={}", netns.path().display()))
+            .args(["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file="])
+            .args(["--no-resolv", "--no-hosts", "--bind-interfaces", "--log-queries", "--edns-packet-max=4096"])
+            .arg(format!("--listen-address={address}"))
+            .arg(format!("--addn-hosts={}", directory.path().join("hosts").display()))
+            .arg(format!("--log-facility={}", log.display()))
+            .args(["--host-record=real.example,192.0.2.80,2001:db8::80", "--txt-record=word.example,calm"])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the package dnsmasq-base is installed");
+        let server = Dnsmasq { process, directory };
+        // It says so after it opened its sockets.
+        wait_for(|| server.log().contains("/hosts - 200").then_some(()), || server.log());
+        server
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Dnsmasq {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What a program of the host says inside a network namespace, with the container's resolv.conf over the host's.
+fn inside(netns: &Netns, container: &Container, line: &str) -> String {
+    let resolv_conf = container.root().join("etc/resolv.conf");
+    let script = format!("mount --bind {} /etc/resolv.conf && {{ {line}; }} 2>&1", resolv_conf.display());
+    let netns = format!("--net={}", netns.path().display());
+    let output = Command::new("nsenter").args([&netns, "unshare", "--mount", "sh", "-c", &script]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn real_clients_get_the_answers_of_a_real_resolver_on_the_hosts_loopback() {
+    let home = Netns::new("stubhome");
+    let netns = Netns::new("stub");
+    let server = Dnsmasq::serve(&home, "127.0.0.53");
+    let container = container("sleep 1000", &netns, addresses(["127.0.0.53"]));
+    start_from(&home, &container);
+    let ask = |line: &str| inside(&netns, &container, line);
+
+    // glibc: both families at once, names of ours and of the outside, and the name of an address.
+    for (name, expected) in [
+        ("web", &["10.89.0.2", "10.89.0.3", "fd00::2"][..]),
+        ("db", &["10.89.0.9"]),
+        ("real.example", &["192.0.2.80", "2001:db8::80"]),
+    ] {
+        let found = ask(&format!("getent ahosts {name} | grep STREAM | cut -d' ' -f1 | sort"));
+        assert_eq!(found.lines().collect::<Vec<_>>(), expected);
+    }
+    assert!(ask("getent hosts 10.89.0.9").contains("db"));
+    // An answer of 200 addresses comes over TCP in the end.
+    assert_eq!(ask("getent ahosts big.example | grep -c STREAM").trim(), "200");
+    assert_eq!(ask("busybox nslookup -type=txt word.example | grep -c calm").trim(), "1");
+
+    // What does not fit is marked, also over UDP of a stated size, and is whole over TCP.
+    let flags = ask("dig +ignore +noedns big.example");
+    assert!(flags.contains(" tc"), "{flags}");
+    assert!(ask("dig +ignore +bufsize=4096 big.example").contains("ANSWER: 200"));
+    assert!(ask("dig +tcp big.example").contains("ANSWER: 200"));
+    let nothing = ask("dig db AAAA");
+    assert!(nothing.contains("status: NOERROR") && nothing.contains("ANSWER: 0"), "{nothing}");
+
+    // Names that only this host could know do not leave it.
+    for name in ["stopped", "web.7", "localhost"] {
+        ask(&format!("dig {name}; dig {name} AAAA; dig {name} MX"));
+    }
+    let log = server.log();
+    assert!(log.contains("query[A] real.example"), "{log}");
+    for name in ["web", "db", "stopped", "web.7", "localhost"] {
+        assert!(!log.contains(&format!("] {name} from")), "{name} in {log}");
+    }
+}
+
+#[test]
+fn a_server_that_is_down_delays_one_query_and_silent_names_delay_no_others() {
+    let home = Netns::new("floodhome");
+    let netns = Netns::new("flood");
+    let _server = Dnsmasq::serve(&home, "127.0.0.53");
+    // The first takes queries and never answers.
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let (over, is_over) = std::sync::mpsc::channel::<()>();
+    let silent = home.run(move || {
+        let _socket = UdpSocket::bind("127.0.0.54:53").unwrap();
+        ready.send(()).unwrap();
+        let _ = is_over.recv();
+    });
+    is_ready.recv().unwrap();
+    let container = container("sleep 1000", &netns, addresses(["127.0.0.54", "127.0.0.53"]));
+    start_from(&home, &container);
+    let asked = netns.run(|| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        let query = |id: u16, name: &str| {
+            let mut packet = id.to_be_bytes().to_vec();
+            packet.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+            for label in name.split('.') {
+                packet.push(label.len() as u8);
+                packet.extend(label.as_bytes());
+            }
+            packet.extend([0, 0, 1, 0, 1]);
+            packet
+        };
+        let hear = |id: u16| loop {
+            let mut answer = [0; 1500];
+            let count = socket.recv(&mut answer).unwrap();
+            if answer[..2] == id.to_be_bytes() {
+                return (answer[3] & 15, answer[count - 4..count].to_vec());
+            }
+        };
+        let ask = |id: u16, name: &str| {
+            let begun = std::time::Instant::now();
+            socket.send_to(&query(id, name), "127.0.0.11:53").unwrap();
+            (hear(id), begun.elapsed())
+        };
+        // 700 names that wait for the silent server, asked in turns that its sockets hold.
+        for id in 1000..1700 {
+            socket.send_to(&query(id, &format!("n{id}.example")), "127.0.0.11:53").unwrap();
+            if id % 50 == 0 {
+                ask(1, "db");
+            }
+        }
+        let during = ask(2, "real.example");
+        let after = ask(3, "real.example");
+        (during, after)
+    });
+    let (during, after) = asked.join().unwrap();
+    assert_eq!(during.0, (0, vec![192, 0, 2, 80]));
+    assert_eq!(after.0, (0, vec![192, 0, 2, 80]));
+    assert!(after.1 < std::time::Duration::from_secs(1), "the one that answers is asked first: {:?}", after.1);
+    drop(over);
+    silent.join().unwrap();
 }

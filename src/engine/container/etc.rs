@@ -63,8 +63,15 @@ fn host_resolv_conf() -> String {
 }
 
 fn name_servers(resolv_conf: &str) -> Vec<IpAddr> {
-    let servers = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    servers.filter_map(|rest| rest.trim().parse().ok()).collect()
+    values(resolv_conf, &["nameserver"]).filter_map(|words| words.first()?.parse().ok()).collect()
+}
+
+/// What follows each of these keywords of resolv.conf(5), in words.
+fn values<'a>(resolv_conf: &'a str, keywords: &[&str]) -> impl Iterator<Item = Vec<&'a str>> {
+    resolv_conf.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        keywords.contains(&words.next()?).then(|| words.collect())
+    })
 }
 
 fn hosts(record: &ContainerRecord, hostname: &str) -> String {
@@ -100,7 +107,9 @@ fn resolv_conf(record: &ContainerRecord, host: &str) -> String {
     }
     match record.spec.dns_search.is_empty() {
         false => lines.push_str(&format!("search {}\n", record.spec.dns_search.join(" "))),
-        true => lines.extend(host.lines().filter(|l| l.starts_with("search")).map(|l| format!("{l}\n"))),
+        // `domain` is the older word for one; the last of both counts.
+        true => lines
+            .extend(values(host, &["search", "domain"]).last().map(|words| format!("search {}\n", words.join(" ")))),
     }
     if shared {
         // A name without a dot is one of ours; asking the upstreams first would leak it.
@@ -151,5 +160,14 @@ mod tests {
         assert_eq!(ours, "nameserver 127.0.0.11\nsearch example.org\noptions ndots:0\n");
         let hosts = resolv_conf(&record(NetworkMode::Host), host);
         assert_eq!(hosts, "nameserver 192.0.2.53\nsearch example.org\n");
+    }
+
+    #[test]
+    fn the_hosts_file_is_read_as_its_own_resolver_reads_it() {
+        let host = "# nameserver 192.0.2.1\nnameserver\t127.0.0.53 trailing\nnameservers 192.0.2.2\n nameserver ::1\n\
+                    search old.example\ndomain example.org\n";
+        assert_eq!(name_servers(host), ["127.0.0.53", "::1"].map(|address| address.parse::<IpAddr>().unwrap()));
+        let hosts = resolv_conf(&record(NetworkMode::Host), host);
+        assert_eq!(hosts, "nameserver 127.0.0.53\nnameserver ::1\nsearch example.org\n");
     }
 }

@@ -1,9 +1,11 @@
 //! What to do with a packet: answer it here, forward it, or drop it.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::message::{
-    self, CLASS_IN, Code, Malformed, Query, Record, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_PTR, Transport,
+    self, CLASS_IN, Code, Malformed, Query, Record, TYPE_A, TYPE_AAAA, TYPE_ANY, TYPE_DNSKEY, TYPE_DS, TYPE_NS,
+    TYPE_PTR, TYPE_SOA, Transport,
 };
 use super::tables::Tables;
 
@@ -28,6 +30,7 @@ pub fn decide(packet: &[u8], transport: Transport, tables: &Tables, turn: usize)
     };
     match known(&query, tables, turn) {
         Some(records) => Decision::Answer(query.answer(Code::NoError, &records, transport)),
+        None if is_local(&query) => Decision::Answer(query.answer(Code::NoSuchName, &[], transport)),
         None => Decision::Forward,
     }
 }
@@ -42,6 +45,16 @@ pub fn unanswered(packet: &[u8], transport: Transport) -> Option<Vec<u8>> {
     message::read(packet).ok().map(|query| query.answer(Code::ServerFailure, &[], transport))
 }
 
+/// A name that only this host could know: one label, as containers have, or a last label of digits, as replicas and
+/// addresses have. No domain of the outside is so (RFC 3696, section 2); what it has to say about its top level itself
+/// is asked with types of their own.
+fn is_local(query: &Query<'_>) -> bool {
+    let last = query.name.rsplit('.').next().unwrap_or_default();
+    let is_single = last.len() == query.name.len() && !matches!(query.kind, TYPE_NS | TYPE_SOA | TYPE_DS | TYPE_DNSKEY);
+    let is_number = last.bytes().all(|byte| byte.is_ascii_digit());
+    query.class == CLASS_IN && !last.is_empty() && (is_single || is_number)
+}
+
 /// The records for a name of ours: none of the kind asked for is an answer too.
 fn known(query: &Query<'_>, tables: &Tables, turn: usize) -> Option<Vec<Record>> {
     if query.class != CLASS_IN {
@@ -53,7 +66,10 @@ fn known(query: &Query<'_>, tables: &Tables, turn: usize) -> Option<Vec<Record>>
         let wanted = matches!(query.kind, TYPE_PTR | TYPE_ANY);
         return Some(wanted.then(|| Record::Name(name.to_owned())).into_iter().collect());
     }
-    let addresses = tables.addresses(&query.name)?;
+    // RFC 6761, section 6.3.
+    let is_loopback = query.name == "localhost" || query.name.ends_with(".localhost");
+    let loopback = || BTreeSet::from([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+    let addresses = tables.addresses(&query.name).cloned().or_else(|| is_loopback.then(loopback))?;
     let mut records: Vec<Record> = addresses
         .iter()
         .filter(|address| match query.kind {
@@ -137,6 +153,16 @@ mod tests {
             ("web.2", TYPE_A, Some((0, 1))),
             ("example.org", TYPE_A, None),
             ("", TYPE_A, None),
+            ("", TYPE_NS, None),
+            ("org", TYPE_NS, None),
+            ("org", TYPE_DS, None),
+            ("stopped", TYPE_A, Some((3, 0))),
+            ("stopped", TYPE_MX, Some((3, 0))),
+            ("web.3", TYPE_A, Some((3, 0))),
+            ("web.3", TYPE_NS, Some((3, 0))),
+            ("192.0.2.7", TYPE_A, Some((3, 0))),
+            ("localhost", TYPE_A, Some((0, 1))),
+            ("app.localhost", TYPE_AAAA, Some((0, 1))),
             ("3.0.0.10.in-addr.arpa", TYPE_PTR, Some((0, 1))),
             ("3.0.0.10.in-addr.arpa", TYPE_A, Some((0, 0))),
             ("4.0.0.10.in-addr.arpa", TYPE_PTR, None),

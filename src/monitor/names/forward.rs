@@ -21,9 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Each server is asked at most this many times.
 const ROUNDS: usize = 2;
 
-/// The longest answer over UDP that is passed on; clients announce 1232 or 4096.
-const LONGEST_DATAGRAM: usize = 8192;
-
 #[derive(Debug)]
 enum Exchange {
     Udp(UdpSocket),
@@ -126,7 +123,7 @@ impl Forward {
         };
         let heard = match &mut self.exchange {
             None => return Outcome::Failed,
-            Some(Exchange::Udp(socket)) => receive(socket),
+            Some(Exchange::Udp(socket)) => receive(socket, longest_datagram(&self.query)),
             Some(Exchange::Tcp { stream, sent, heard }) => converse(stream, &framed, sent, heard),
         };
         match heard {
@@ -151,15 +148,22 @@ impl Forward {
         if self.is_hopeless() { Outcome::Failed } else { Outcome::Waiting }
     }
 
-    /// An answer to this very query, with the client's id put back. A refusal is passed on only when nobody else is
-    /// left to ask.
+    /// The server that was asked last.
+    pub fn server(&self) -> Option<SocketAddr> {
+        let last = self.attempt.checked_sub(1)?;
+        self.servers.get(last % self.servers.len()).copied()
+    }
+
+    /// An answer to this very query, with the client's id put back, and no longer than the client takes.
     fn check(&mut self, mut answer: Vec<u8>) -> Option<Vec<u8>> {
         let query = message::read(&self.query).ok()?;
         let question = query.question();
         let theirs = answer.get(HEADER..HEADER + question.len())?;
         let is_ours = answer[..2] == self.id && answer[2] & 0x80 != 0 && theirs.eq_ignore_ascii_case(question);
         answer[..2].copy_from_slice(&self.query[..2]);
-        is_ours.then_some(answer)
+        // Not every server heeds the size that it is told.
+        let is_too_long = self.transport == Transport::Udp && answer.len() > query.longest_datagram();
+        is_ours.then(|| if is_too_long { query.truncated(&answer) } else { answer })
     }
 
     /// Whether an answer says that this server cannot help: SERVFAIL or REFUSED, and another one may.
@@ -168,8 +172,13 @@ impl Forward {
     }
 }
 
-fn receive(socket: &UdpSocket) -> io::Result<Option<Vec<u8>>> {
-    let mut answer = vec![0; LONGEST_DATAGRAM];
+fn longest_datagram(query: &[u8]) -> usize {
+    message::read(query).map_or(0, |query| query.longest_datagram())
+}
+
+/// A datagram; one that is longer than `most` comes with one byte more than that.
+fn receive(socket: &UdpSocket, most: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut answer = vec![0; most + 1];
     match socket.recv(&mut answer) {
         Ok(count) => {
             answer.truncate(count);
@@ -280,6 +289,26 @@ mod tests {
         wait(&forward);
         packet[..2].copy_from_slice(&query[..2]);
         assert_eq!(forward.advance(Duration::ZERO), Outcome::Answer(packet));
+    }
+
+    #[test]
+    fn an_answer_that_its_client_does_not_take_is_left_to_tcp() {
+        for (announced, length, fits) in
+            [(None, 512, true), (None, 513, false), (Some(900), 900, true), (Some(900), 4000, false)]
+        {
+            let (socket, address) = server();
+            let query = query("example.org", 16, announced);
+            let mut forward = Forward::begin(&query, Transport::Udp, &[address], Duration::ZERO);
+            let (mut packet, from) = heard(&socket);
+            packet[2] |= 0x80;
+            packet.resize(length, 0);
+            socket.send_to(&packet, from).unwrap();
+            wait(&forward);
+            let Outcome::Answer(answer) = forward.advance(Duration::ZERO) else { panic!("{announced:?}") };
+            let is_truncated = answer[2] & 2 != 0;
+            assert_eq!((answer.len(), is_truncated), if fits { (length, false) } else { (query.len(), true) });
+            assert_eq!(answer[..2], query[..2]);
+        }
     }
 
     #[test]

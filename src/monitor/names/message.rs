@@ -8,8 +8,12 @@ use std::net::IpAddr;
 pub const HEADER: usize = 12;
 
 pub const TYPE_A: u16 = 1;
+pub const TYPE_NS: u16 = 2;
+pub const TYPE_SOA: u16 = 6;
 pub const TYPE_PTR: u16 = 12;
 pub const TYPE_AAAA: u16 = 28;
+pub const TYPE_DS: u16 = 43;
+pub const TYPE_DNSKEY: u16 = 48;
 const TYPE_OPT: u16 = 41;
 pub const TYPE_ANY: u16 = 255;
 pub const CLASS_IN: u16 = 1;
@@ -20,7 +24,7 @@ const TIME_TO_LIVE: u32 = 0;
 /// What an answer over UDP may have where the query says nothing (RFC 1035, section 2.3.4).
 const PLAIN_SIZE: usize = 512;
 
-/// What we take over UDP ourselves, and the most that we send (the DNS flag day's value: no fragments).
+/// What we take over UDP ourselves, and the most that an answer of our own has (the DNS flag day's value).
 pub const UDP_SIZE: u16 = 1232;
 
 const QR: u8 = 0x80;
@@ -133,26 +137,47 @@ pub enum Transport {
 }
 
 impl Query<'_> {
-    /// The longest answer that may be sent.
-    fn limit(&self, transport: Transport) -> usize {
-        match transport {
-            Transport::Tcp => usize::from(u16::MAX),
-            Transport::Udp => usize::from(self.edns.unwrap_or(0).min(UDP_SIZE)).max(PLAIN_SIZE),
-        }
+    /// The longest answer over UDP that the client takes.
+    pub fn longest_datagram(&self) -> usize {
+        usize::from(self.edns.unwrap_or(0)).max(PLAIN_SIZE)
     }
 
-    /// An answer of our own. When the records do not fit, none are sent and the answer says "ask over TCP".
+    /// An answer of our own. When not all records fit, it has those that do and says "ask over TCP": a resolver that
+    /// cannot (musl before 1.2.4) still gets some.
     pub fn answer(&self, code: Code, records: &[Record], transport: Transport) -> Vec<u8> {
+        let limit = match transport {
+            Transport::Tcp => usize::from(u16::MAX),
+            Transport::Udp => self.longest_datagram().min(usize::from(UDP_SIZE)),
+        };
         let mut answer = self.begin(code);
+        let mut count = 0_u16;
         for record in records {
+            let end = answer.len();
             write_record(&mut answer, record);
+            if answer.len() + self.edns_length() > limit {
+                answer.truncate(end);
+                answer[2] |= TRUNCATED;
+                break;
+            }
+            count += 1;
         }
-        if answer.len() + self.edns_length() <= self.limit(transport) {
-            answer[6..8].copy_from_slice(&(records.len() as u16).to_be_bytes());
-        } else {
-            answer = self.begin(code);
-            answer[2] |= TRUNCATED;
+        answer[6..8].copy_from_slice(&count.to_be_bytes());
+        self.end(answer)
+    }
+
+    /// In place of an upstream's `answer` that is longer than the client takes: its code, no records, and the word to
+    /// ask over TCP.
+    pub fn truncated(&self, answer: &[u8]) -> Vec<u8> {
+        let mut short = self.begin(Code::NoError);
+        if let Some(flags) = answer.get(2..4) {
+            short[2..4].copy_from_slice(flags);
         }
+        short[2] |= TRUNCATED;
+        self.end(short)
+    }
+
+    /// With the additional section.
+    fn end(&self, mut answer: Vec<u8>) -> Vec<u8> {
         if self.edns.is_some() {
             // The root name, OPT, our payload size; extended code, version and flags zero; no options.
             answer.push(0);
@@ -266,7 +291,8 @@ pub(super) mod tests {
         let many: Vec<Record> = (0..100).map(|n| Record::Address([10, 0, 0, n].into())).collect();
         let query = read(&bytes).unwrap();
         let udp = query.answer(Code::NoError, &many, Transport::Udp);
-        assert_eq!((udp[2] & TRUNCATED, udp[7], udp.len()), (TRUNCATED, 0, bytes.len()));
+        // 16 bytes a record: as many as 512 bytes hold.
+        assert_eq!((udp[2] & TRUNCATED, udp[7], udp.len()), (TRUNCATED, 30, bytes.len() + 30 * 16));
         let tcp = query.answer(Code::NoError, &many, Transport::Tcp);
         assert_eq!((tcp[2] & TRUNCATED, tcp[7]), (0, 100));
     }

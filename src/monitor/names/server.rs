@@ -20,9 +20,12 @@ use crate::monitor::netns::Home;
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 pub const PORT: u16 = 53;
 
-/// Queries that wait for an upstream at one time, and TCP connections at one time. More are told to ask again.
-const MOST_WAITING: usize = 64;
-const MOST_CONNECTIONS: usize = 16;
+/// Queries that wait for an upstream at one time, each with a socket of its own: half of what a process may usually
+/// have open (getrlimit(2)).
+const MOST_WAITING: usize = 512;
+
+/// TCP connections at one time. More wait to be accepted.
+const MOST_CONNECTIONS: usize = 64;
 
 /// A connection on which nothing happens.
 const IDLE: Duration = Duration::from_secs(10);
@@ -69,8 +72,10 @@ pub struct Server {
     datagrams: UdpSocket,
     listener: TcpListener,
     tables: Tables,
+    /// The one that answered last comes first, so that one that is down delays one query and not every one.
     upstreams: Vec<SocketAddr>,
     connections: Vec<Connection>,
+    /// In the order in which they came.
     waiting: Vec<Waiting>,
     /// For numbers of connections and forwards, and for taking turns.
     count: u32,
@@ -162,8 +167,10 @@ impl Server {
             Decision::Answer(answer) => Some(answer),
             Decision::Drop => None,
             Decision::Forward if self.upstreams.is_empty() => nowhere(packet, transport),
-            Decision::Forward if self.waiting.len() >= MOST_WAITING => unanswered(packet, transport),
+            // The client lost patience; what it asked before is still under way.
+            Decision::Forward if self.is_waiting(packet, client) => return,
             Decision::Forward => {
+                self.make_room(now);
                 let forward = Forward::begin(packet, transport, &self.upstreams, now);
                 if !forward.is_hopeless() {
                     self.waiting.push(Waiting { number: self.count, client, forward });
@@ -173,6 +180,18 @@ impl Server {
             }
         };
         self.deliver(client, answer, now);
+    }
+
+    fn is_waiting(&self, packet: &[u8], client: Client) -> bool {
+        self.waiting.iter().any(|waiting| waiting.client == client && waiting.forward.query == packet)
+    }
+
+    /// The query that has waited longest gives way to a new one. Servers that answer do so within milliseconds: it is
+    /// names whose servers are silent that fill the room, and they must not keep others from an answer.
+    fn make_room(&mut self, now: Duration) {
+        if self.waiting.len() >= MOST_WAITING {
+            self.conclude(0, Outcome::Failed, now);
+        }
     }
 
     /// Sends an answer; a client over TCP that gets none is dropped.
@@ -223,10 +242,15 @@ impl Server {
     fn hear_upstream(&mut self, number: u32, now: Duration) {
         let Some(at) = self.waiting.iter().position(|waiting| waiting.number == number) else { return };
         let mut outcome = self.waiting[at].forward.advance(now);
-        if let Outcome::Answer(answer) = &outcome
-            && self.waiting[at].forward.should_ask_on(answer)
-        {
-            outcome = self.waiting[at].forward.time_is_over(now);
+        if let Outcome::Answer(answer) = &outcome {
+            let forward = &mut self.waiting[at].forward;
+            if forward.should_ask_on(answer) {
+                outcome = forward.time_is_over(now);
+            } else if let Some(server) = forward.server()
+                && let Some(place) = self.upstreams.iter().position(|upstream| *upstream == server)
+            {
+                self.upstreams.rotate_left(place);
+            }
         }
         self.conclude(at, outcome, now);
     }
@@ -240,7 +264,7 @@ impl Server {
                 unanswered(query, *transport)
             }
         };
-        let waiting = self.waiting.swap_remove(at);
+        let waiting = self.waiting.remove(at);
         self.deliver(waiting.client, answer, now);
     }
 

@@ -1,12 +1,15 @@
 //! What packets get through, and what they look like on the other side.
 
 use std::collections::BTreeSet;
-use std::net::UdpSocket;
+use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::time::Duration;
 
 use evenkeel::engine::network::host;
+use rustix::net::netdevice::name_to_index;
+use rustix::net::sockopt::set_ipv6_multicast_hops;
+use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
 
-use crate::world::{Kind, Server, ask, ip, knock, nft, on_a_host};
+use crate::world::{Kind, Server, ask, eventually, ip, knock, nft, on_a_host};
 
 #[test]
 fn containers_reach_the_outside_with_the_address_of_the_host() {
@@ -92,6 +95,44 @@ fn services_on_the_loopback_of_the_host_are_not_reached_from_containers() {
         world.set_firewall();
         assert_eq!(world.inside(a, || knock("127.0.0.1:99")), None);
     });
+}
+
+/// CVE-2020-13401: a bridge has IPv6 also where its network has none, and a host that listens to what a container says of
+/// routers would send its packets there.
+#[test]
+fn no_container_is_a_router_to_the_host() {
+    on_a_host(|mut world| {
+        // As on a host that follows a router although it forwards: new links have it from here.
+        std::fs::write("/proc/sys/net/ipv6/conf/default/accept_ra", "2").unwrap();
+        world.declare(1, Kind::Open);
+        world.networks[0].subnet6 = None;
+        world.repair_bridges();
+        let a = world.declare_container(2, &[1]);
+        world.containers[a].addresses.values_mut().for_each(|addresses| addresses.v6 = None);
+        world.connect(a);
+        world.inside(a, || advertise("eth0", "fd00:bad:1::"));
+        std::fs::write("/proc/sys/net/ipv6/conf/ek7e57b00000001/accept_ra", "2").unwrap();
+        let host_has = |prefix: &str| ip("-6 addr show dev ek7e57b00000001").contains(prefix);
+        eventually("a host that listens does as it is told", || {
+            world.inside(a, || advertise("eth0", "fd00:bad:2::"));
+            host_has("fd00:bad:2:")
+        });
+        assert!(!host_has("fd00:bad:1:"));
+        assert_eq!(world.drift(), ["sysctl net.ipv6.conf.ek7e57b00000001.accept_ra: 2"]);
+    });
+}
+
+/// Sends a router advertisement (RFC 4861, section 4.2) that gives this prefix to everybody on a link.
+fn advertise(link: &str, prefix: &str) {
+    let socket = socket(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6)).unwrap();
+    // Who hears one that came by a router does not believe it.
+    set_ipv6_multicast_hops(&socket, 255).unwrap();
+    let mut packet = vec![134, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    // Prefix information: 64 bits, on this link and for addresses, for ten minutes.
+    packet.extend([3, 4, 64, 0xc0, 0, 0, 2, 88, 0, 0, 2, 88, 0, 0, 0, 0]);
+    packet.extend(prefix.parse::<Ipv6Addr>().unwrap().octets());
+    let everybody = SocketAddrV6::new("ff02::1".parse().unwrap(), 0, 0, name_to_index(&socket, link).unwrap());
+    sendto(&socket, &packet, SendFlags::empty(), &everybody).unwrap();
 }
 
 /// Sends what the calling thread's namespace has for 127.0.0.0/8 to a neighbour.

@@ -71,10 +71,11 @@ impl Bridge {
             // firewall drops what a container sends to 127.0.0.0/8 in return for the favour (CVE-2020-8558).
             settings.push((format!("ipv4/conf/{name}/route_localnet"), "1"));
         }
+        // The host is the router here: no container tells it where to send its packets, or gives it an address. A network
+        // without IPv6 is no exception, since its bridge has IPv6 as every link has (CVE-2020-13401).
+        settings.push((format!("ipv6/conf/{name}/accept_ra"), "0"));
         if subnet6.is_some() {
             settings.push((format!("ipv6/conf/{name}/disable_ipv6"), "0"));
-            // The host is the router here: no container tells it where to send its packets.
-            settings.push((format!("ipv6/conf/{name}/accept_ra"), "0"));
             // Whoever asks for a container's neighbour on behalf of others does so from the link-local address. While
             // that one is checked for duplicates (RFC 4862), no packet from outside would find its container.
             settings.push((format!("ipv6/conf/{name}/accept_dad"), "0"));
@@ -91,12 +92,17 @@ impl Bridge {
             return vec![Fault::Foreign { kind: link.kind.clone() }];
         }
         let mut faults = Vec::new();
+        let has_ipv6 = self.addresses.iter().any(|(address, _)| address.is_ipv6());
         let mut settings: Vec<(&str, &'static str)> = self.settings.iter().map(|(key, v)| (key.as_str(), *v)).collect();
         if self.forwards_ipv6 {
             settings.push(("ipv6/conf/all/forwarding", "1"));
         }
         for (key, wanted) in settings {
             let found = setting(key);
+            // A host without IPv6 has no such settings, and nobody to listen.
+            if found.is_none() && key.starts_with("ipv6/") && !has_ipv6 {
+                continue;
+            }
             if found.as_deref() != Some(wanted) {
                 faults.push(Fault::Setting { key: key.to_owned(), found, wanted });
             }
@@ -210,9 +216,21 @@ mod tests {
         let mut found = whole(&bridge);
         found.addresses.clear();
         found.links.get_mut(&bridge.name).unwrap().is_up = false;
-        let faults = bridge.faults(&found, |key| Some(if key.ends_with("ip_forward") { "0" } else { "1" }.into()));
+        let faults = bridge.faults(&found, |key| match key {
+            "ipv4/ip_forward" => Some("0".into()),
+            key => all_set(key),
+        });
         let forward = Fault::Setting { key: "ipv4/ip_forward".into(), found: Some("0".into()), wanted: "1" };
         assert_eq!(faults, [forward, Fault::Down, Fault::Address("10.89.7.1".parse().unwrap(), 24)]);
+    }
+
+    #[test]
+    fn a_network_without_ipv6_wants_none_of_a_host_that_has_none() {
+        let without_ipv6 = |key: &str| all_set(key).filter(|_| !key.starts_with("ipv6/"));
+        let old = bridge(None);
+        assert_eq!(old.faults(&whole(&old), without_ipv6), []);
+        let new = bridge(Some("fd00:7::/64"));
+        assert_ne!(new.faults(&whole(&new), without_ipv6), []);
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    /// The targets with everything that they depend on, or whose network they share.
+    /// The targets with everything declared that they depend on, or whose network they share. A container whose network is
+    /// lent is not of this plan, and neither is one that has its name here.
     pub fn of(desired: &Desired, policy: &Policy) -> Scope {
         if policy.targets.is_empty() && policy.networks.is_empty() {
             return Scope::Whole;
@@ -29,7 +30,8 @@ impl Scope {
         let mut open: Vec<&ResourceName> = policy.targets.iter().collect();
         while let Some(name) = open.pop() {
             if held.insert(name.clone()) {
-                open.extend(desired.containers.get(name).into_iter().flat_map(|container| needs(&container.spec)));
+                let needed = desired.containers.get(name).into_iter().flat_map(|container| needs(&container.spec));
+                open.extend(needed.filter(|needed| desired.containers.contains_key(*needed)));
             }
         }
         Scope::Narrow { containers: held, networks: policy.networks.clone() }

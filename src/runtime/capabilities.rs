@@ -68,6 +68,14 @@ pub(super) fn within_host(sets: &Sets) -> (Sets, CapabilityList) {
     (sets, CapabilityList(missing))
 }
 
+/// Without the ambient ones that the kernel would refuse, and these: what is ambient must be permitted and inheritable too
+/// (capabilities(7)). Bundles have such sets since runc's template has no inheritable ones any more (CVE-2022-29162).
+pub(super) fn without_unraisable(sets: &Sets) -> (Sets, CapabilityList) {
+    let raisable = sets.permitted & sets.inheritable;
+    let refused = members(sets.ambient & !raisable).collect();
+    (Sets { ambient: sets.ambient & raisable, ..*sets }, CapabilityList(refused))
+}
+
 /// Whether this process may set a hard limit above its own (setrlimit(2)).
 pub(super) fn may_raise_limits() -> bool {
     rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.bits() & SYS_RESOURCE != 0)
@@ -136,5 +144,13 @@ mod tests {
         let (granted, missing) = within_host(&all);
         assert_eq!(members(granted.bounding).collect::<BTreeSet<_>>(), host);
         assert_eq!(missing.0.len() + host.len(), 41);
+    }
+
+    #[test]
+    fn ambient_is_what_is_permitted_and_inheritable() {
+        let sets = Sets { permitted: 0b0110, inheritable: 0b1010, ambient: 0b1111, ..Sets::default() };
+        let (granted, refused) = without_unraisable(&sets);
+        assert_eq!(granted, Sets { ambient: 0b0010, ..sets });
+        assert_eq!(refused.to_string(), "`CHOWN`, `DAC_READ_SEARCH`, `FOWNER`");
     }
 }

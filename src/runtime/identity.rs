@@ -108,7 +108,9 @@ pub fn find(identity: &Identity, passwd: &str, group: &str) -> Result<Numbers, R
         Some(name) if !name.is_empty() => group_number(group, name)?,
         _ => entry.as_ref().and_then(|entry| entry.field(3).parse().ok()).unwrap_or(0),
     };
-    let mut groups = Vec::new();
+    // A program with the set-group-ID bit loses the primary group. If that is not among the others, files that deny the
+    // group more than everybody would be open to it (CVE-2022-36109).
+    let mut groups = vec![gid];
     // As login does, unless a group is named (docker run --user).
     if let (Some(entry), None) = (&entry, wanted_group) {
         groups.extend(memberships(group, &entry.field(0)));
@@ -190,14 +192,14 @@ mod tests {
     #[test]
     fn users_are_found_as_docker_finds_them() {
         let cases: [(&str, u32, u32, &[u32]); 8] = [
-            ("", 0, 0, &[]),
-            ("root", 0, 0, &[]),
-            ("web", 33, 44, &[4, 27]),
-            ("33", 33, 44, &[4, 27]),
-            ("web:staff", 33, 50, &[]),
-            ("web:7", 33, 7, &[]),
-            ("1234", 1234, 0, &[]),
-            ("1234:adm", 1234, 4, &[]),
+            ("", 0, 0, &[0]),
+            ("root", 0, 0, &[0]),
+            ("web", 33, 44, &[4, 27, 44]),
+            ("33", 33, 44, &[4, 27, 44]),
+            ("web:staff", 33, 50, &[50]),
+            ("web:7", 33, 7, &[7]),
+            ("1234", 1234, 0, &[0]),
+            ("1234:adm", 1234, 4, &[4]),
         ];
         for (user, uid, gid, groups) in cases {
             let numbers = found(user, &[]).unwrap();
@@ -207,7 +209,7 @@ mod tests {
 
     #[test]
     fn further_groups_are_added() {
-        assert_eq!(found("web:staff", &["video", "99"]).unwrap().groups, [27, 99]);
+        assert_eq!(found("web:staff", &["video", "99"]).unwrap().groups, [27, 50, 99]);
     }
 
     #[test]

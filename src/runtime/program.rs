@@ -173,6 +173,11 @@ fn capability_sets(
         permitted: mask("permitted", wanted.permitted())?,
         ambient: mask("ambient", wanted.ambient())?,
     };
+    let (sets, refused) = capabilities::without_unraisable(&sets);
+    if !refused.0.is_empty() {
+        let why = format!("only what is permitted and inheritable can be ambient, not {refused}");
+        warnings.push(Warning::new("process.capabilities.ambient", why));
+    }
     let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
     if namespaces.into_iter().flatten().any(|namespace| namespace.typ() == LinuxNamespaceType::User) {
         return Ok(sets);

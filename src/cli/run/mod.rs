@@ -15,15 +15,14 @@
 //!   did not come to that.
 
 pub mod arguments;
+mod cidfile;
 pub mod declaration;
 pub mod foreground;
 mod mounts;
 mod networks;
 pub mod unsupported;
 
-use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::io::{self, IsTerminal};
 
 use clap::Args;
 
@@ -45,6 +44,7 @@ use crate::model::id::{ContainerId, Ids, Instance, ResourceName, VolumeKey, Whos
 use crate::model::image::Pull;
 use crate::plan::{self, Policy};
 use arguments::ContainerArguments;
+use cidfile::CidFile;
 use foreground::{Foreground, Streams};
 
 #[derive(Debug, Args)]
@@ -53,7 +53,7 @@ pub struct RunArguments {
     #[arg(short, long)]
     detach: bool,
 
-    /// Keep signals to this command instead of passing them on
+    /// Whether signals that this command gets are passed on
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     sig_proxy: bool,
 
@@ -76,22 +76,20 @@ pub fn run(arguments: &RunArguments, context: &Context, output: &Output) -> Resu
     if *interactive && *tty && !arguments.detach && !io::stdin().is_terminal() {
         return Err(Failure::usage("`-i` with `-t` needs a terminal at standard input").hint("leave `-t` out"));
     }
+    let cidfile = CidFile::take(cidfile.as_deref())?;
     let session = Session::open(context)?;
     let lock = by_hand::lock(&session, output)?;
     let proposal = Proposal::of(&arguments.container, RunState::Running, &session, context)?;
     let id = &proposal.id;
     if arguments.detach {
-        by_hand::execute_plan(&session, &proposal.plan, output)?;
-        return announce(id, cidfile.as_deref(), output);
+        proposal.execute(&session, cidfile, output)?;
+        return announce(id, output);
     }
     let streams = Streams { stdin: *interactive, terminal: *tty };
     let foreground = Foreground::prepare(&context.paths, id, streams)?;
     let after_end = if *rm { AfterEnd::Remove } else { AfterEnd::Keep };
-    if let Err(failure) = by_hand::execute_plan(&session, &proposal.plan, output) {
+    if let Err(failure) = proposal.execute(&session, cidfile, output) {
         return Err(foreground.give_up(lock, after_end, failure));
-    }
-    if let Some(path) = cidfile {
-        write_new(path, id)?;
     }
     let proxy = if arguments.sig_proxy { SignalProxy::On } else { SignalProxy::Off };
     let settings = ConsoleSettings { proxy, detach_keys: arguments.detach_keys.clone() };
@@ -99,30 +97,21 @@ pub fn run(arguments: &RunArguments, context: &Context, output: &Output) -> Resu
 }
 
 pub fn create(arguments: &CreateArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let cidfile = CidFile::take(arguments.container.cidfile.as_deref())?;
     let session = Session::open(context)?;
     let lock = by_hand::lock(&session, output)?;
     let proposal = Proposal::of(&arguments.container, RunState::Stopped, &session, context)?;
-    by_hand::execute_plan(&session, &proposal.plan, output)?;
+    proposal.execute(&session, cidfile, output)?;
     drop(lock);
-    announce(&proposal.id, arguments.container.cidfile.as_deref(), output)
+    announce(&proposal.id, output)
 }
 
-fn announce(id: &ContainerId, cidfile: Option<&Path>, output: &Output) -> Result<Exit, Failure> {
-    if let Some(path) = cidfile {
-        write_new(path, id)?;
-    }
+fn announce(id: &ContainerId, output: &Output) -> Result<Exit, Failure> {
     match output.format() {
         Format::Json => output.document(&serde_json::json!({ "id": id }))?,
         Format::Text => output.text(&format!("{id}\n"))?,
     }
     Ok(Exit::Done)
-}
-
-fn write_new(path: &Path, id: &ContainerId) -> Result<(), Failure> {
-    let written = std::fs::File::options().write(true).create_new(true).mode(0o644).open(path);
-    written
-        .and_then(|mut file| file.write_all(id.as_str().as_bytes()))
-        .map_err(|error| Failure::from(error).context(format!("cannot write the id to `{}`", path.display())))
 }
 
 /// A plan for one new container.
@@ -171,6 +160,14 @@ impl Proposal {
         // A name that nobody has, with a plan that is allowed, is a container to be made.
         let id = id.ok_or_else(|| Failure::new("the plan makes no container"))?;
         Ok(Proposal { plan, id })
+    }
+
+    /// One that is there and could not be started is in `cidfile` too.
+    fn execute(&self, session: &Session, cidfile: Option<CidFile>, output: &Output) -> Result<(), Failure> {
+        let executed = by_hand::execute_plan(session, &self.plan, output);
+        let is_there = executed.is_ok() || session.host.paths().container(&self.id).exists();
+        cidfile.filter(|_| is_there).map_or(Ok(()), |cidfile| cidfile.write(&self.id))?;
+        executed
     }
 }
 

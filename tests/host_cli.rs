@@ -131,7 +131,9 @@ fn exec_gives_status_input_environment_and_directory() {
         let unknown = shell.run(&["exec", "wbe", "true"]);
         assert_eq!(unknown.code, 125);
         assert!(unknown.stderr.contains("did you mean `web`?"), "{unknown:#?}");
-        assert_eq!(shell.run(&["exec", "-t", "web", "true"]).code, 125, "no terminal to give");
+        assert_eq!(shell.run(&["exec", "-it", "web", "true"]).code, 125, "no terminal to type at");
+        // Where nobody types, a command may want a terminal all the same.
+        assert_eq!(shell.ok(&["exec", "-t", "web", "tty"]).stdout, "/dev/pts/0\r\n");
     });
 }
 

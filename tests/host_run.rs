@@ -230,6 +230,7 @@ fn volumes_environment_and_limits_reach_the_kernel() {
             text.trim().parse::<u64>().unwrap()
         };
         assert_eq!(memory(), 64 << 20);
+        assert_eq!(shell.run(&["update", "limited"]).code, 64, "nothing to change");
         shell.ok(&["update", "-m", "96m", "limited"]);
         assert_eq!(memory(), 96 << 20);
         assert_eq!(shell.inspect("limited")["record"]["spec"]["resources"]["pids"], 20, "the rest is as it was");
@@ -253,6 +254,28 @@ fn what_is_listed_is_what_was_asked_for() {
         assert_eq!(listed(&["-l", "--format", names]), "ended\n");
         assert_eq!(listed(&["-n", "2", "--format", names]), "ended\nsecond\n");
         assert_eq!(listed(&["-n", "1", "--filter", "label=tier", "--format", names]), "first\n");
+        assert_eq!(
+            listed(&["-f", "exited=0", "--format", "{{.Names}} {{.RunningFor}}"]).split(' ').next(),
+            Some("ended")
+        );
+        shell.ok(&[
+            "create",
+            "--name",
+            "long",
+            "-v",
+            "data:/data",
+            "--network",
+            "none",
+            BOX,
+            "echo",
+            "a b",
+            "0123456789",
+        ]);
+        let template = "{{.Command}} {{.Mounts}} {{.Networks}}";
+        assert_eq!(listed(&["-f", "volume=data", "--format", template]), "\"echo 'a b' 01234567…\" data none\n");
+        let whole = listed(&["--no-trunc", "-f", "network=none", "--format", template]);
+        assert_eq!(whole, "\"echo 'a b' 0123456789\" data none\n");
+        shell.ok(&["rm", "long"]);
         assert_eq!(listed(&["--format", "table {{.Image}} {{.Names}}", "first"]).lines().next(), Some("IMAGE NAMES"));
         assert_eq!(shell.json(&["ps", "-s", "second"])[0]["size_bytes"], 3000, "a file with two names is one");
         assert!(listed(&["-s", "second"]).contains("2.9KiB"), "{}", listed(&["-s", "second"]));
@@ -381,6 +404,45 @@ fn what_is_done_to_a_declared_container_by_hand_is_drift() {
 }
 
 #[test]
+fn who_lends_its_network_stays_and_so_does_who_has_its_name() {
+    Shell::with(|shell| {
+        shell.manifest("[containers.web]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\n");
+        shell.ok(&["apply"]);
+        sleeper(shell, "lender", &[]);
+        sleeper(shell, "web", &[]);
+        let ids = shell.ok(&["ps", "-q"]).stdout;
+        let network = |pid: u64| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+        let lent = network(shell.pid("lender"));
+        let seen = shell.ok(&["run", "--rm", "--network", "container:lender", BOX, "readlink", "/proc/self/ns/net"]);
+        assert_eq!(Path::new(seen.stdout.trim()), lent);
+        shell.ok(&["run", "--rm", "--network", "container:shop/web", BOX, "true"]);
+        sleeper(shell, "guest", &["--network", "container:lender"]);
+        shell.ok(&["restart", "-t", "0", "guest"]);
+        shell.ok(&["rm", "-f", "guest"]);
+        assert_eq!((shell.ok(&["ps", "-q"]).stdout, network(shell.pid("lender"))), (ids, lent));
+    });
+}
+
+#[test]
+fn a_job_whose_cidfile_is_there_does_not_run() {
+    Shell::with(|shell| {
+        let read = |name: &str| fs::read_to_string(shell.path(name)).unwrap();
+        shell.ok(&["run", "--name", "once", "--cidfile", "cid", BOX, "true"]);
+        assert_eq!(shell.inspect("once")["id"], read("cid"));
+        for options in [&["run"][..], &["run", "-d"], &["create"]] {
+            let twice = shell.run(&[options, &["--name", "twice", "--cidfile", "cid", BOX, "true"]].concat());
+            assert!(twice.code == 125 && twice.stderr.contains("`cid`"), "{twice:?}");
+            assert_eq!(shell.ok(&["ps", "-a", "--format", "{{.Names}}"]).stdout, "once\n");
+        }
+        // One that could not be started is there all the same; without a container there is no file.
+        assert_eq!(shell.run(&["run", "--name", "failed", "--cidfile", "failed", BOX, "nowhere"]).code, 127);
+        assert_eq!(shell.inspect("failed")["id"], read("failed"));
+        assert_eq!(shell.run(&["run", "--cidfile", "none", "rootfs:./nowhere", "true"]).code, 125);
+        assert!(!shell.path("none").exists());
+    });
+}
+
+#[test]
 fn files_are_copied_as_docker_does() {
     Shell::with(|shell| {
         fs::create_dir_all(shell.path("tree/sub")).unwrap();
@@ -412,10 +474,21 @@ fn files_are_copied_as_docker_does() {
                 (["cp", "tree", "box:/tmp/renamed"], "no directory"),
                 (["cp", "tree/sub/file", "box:/nowhere/x"], "no directory"),
                 (["cp", "box:/nowhere", "out"], "cannot find"),
+                (["cp", "box:/tmp/renamed/", "out"], "no directory"),
+                (["cp", "tree/sub/file/", "box:/tmp"], "no directory"),
             ] {
                 let answer = shell.run(&arguments);
                 assert!(answer.code == 1 && answer.stderr.contains(reason), "{arguments:?}: {answer:?}");
             }
+            // A link is written through, on both sides, and to what is not there yet.
+            let link = format!("link-{round}");
+            std::os::unix::fs::symlink(format!("there-{round}"), shell.path(&link)).unwrap();
+            shell.ok(&["cp", "box:/data/tree/sub/file", &link]);
+            assert_eq!(fs::read_to_string(shell.path(&format!("there-{round}"))).unwrap(), "text\n");
+            assert!(fs::symlink_metadata(shell.path(&link)).unwrap().is_symlink());
+            shell.ok(&["cp", &link, "box:/tmp/link"]);
+            shell.ok(&["cp", "tree/sub/file", "box:/tmp/link"]);
+            assert_eq!(text(&format!("/tmp/there-{round}")).0, "text\n", "{round}");
             let archive = {
                 let mut builder = tar::Builder::new(Vec::new());
                 builder.append_dir_all("packed", shell.path("tree")).unwrap();

@@ -21,7 +21,7 @@ pub struct AttachArguments {
     #[arg(long)]
     no_stdin: bool,
 
-    /// Keep signals to this command instead of passing them on
+    /// Whether signals that this command gets are passed on
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     sig_proxy: bool,
 

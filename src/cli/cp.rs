@@ -3,13 +3,15 @@
 //! The rules for what lands where are Docker's, which are those of cp(1) where a directory is meant: into a directory
 //! that is there goes the thing under its own name; elsewhere it gets the new name; `SRC/.` is what is in SRC.
 
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
-use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, openat, readlinkat};
 
 use super::context::Context;
 use super::each;
@@ -77,7 +79,7 @@ pub fn run(arguments: &CpArguments, context: &Context) -> Result<Exit, Failure> 
             }
             let record = each::one(name, context)?;
             within(&host, &record, |root| {
-                let source = Source::open(root, path, links)?;
+                let source = open(root, path, links)?;
                 pack(&source, &own_name(path), io::stdout().lock())
             })
         }
@@ -133,7 +135,7 @@ fn copy(
     target: &Path,
     ownership: Ownership,
 ) -> Result<(), TransferError> {
-    let source = Source::open(from, path, links)?;
+    let source = open(from, path, links)?;
     let (into, top) = landing(to, target, &source, path)?;
     let (reader, writer) = io::pipe().map_err(|source| TransferError::Stream { source })?;
     std::thread::scope(|scope| {
@@ -145,6 +147,15 @@ fn copy(
     })
 }
 
+/// A path that ends with `/` means a directory, here as everywhere.
+fn open(root: BorrowedFd<'_>, path: &Path, links: Links) -> Result<Source, TransferError> {
+    let source = Source::open(root, path, links)?;
+    match path.as_os_str().as_encoded_bytes().ends_with(b"/") && !source.is_directory() {
+        true => Err(TransferError::NoDirectory(path.to_owned())),
+        false => Ok(source),
+    }
+}
+
 /// Into which directory, and under what name.
 fn landing(
     root: BorrowedFd<'_>,
@@ -153,6 +164,7 @@ fn landing(
     path: &Path,
 ) -> Result<(PathBuf, PathBuf), TransferError> {
     let wants_directory = target.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let target = &followed(root, target);
     match (look::resolve(root, target.strip_prefix("/").unwrap_or(target)).is_ok(), directory(root, target)) {
         (_, true) => Ok((target.to_owned(), own_name(path))),
         (true, false) if source.is_directory() || wants_directory => Err(TransferError::NoDirectory(target.to_owned())),
@@ -169,6 +181,22 @@ fn landing(
     }
 }
 
+/// What a target that is a link stands for, inside of its root: the link stays, as cp(1) leaves it. Who puts another link
+/// there meanwhile has that one replaced.
+fn followed(root: BorrowedFd<'_>, target: &Path) -> PathBuf {
+    /// path_resolution(7).
+    const MOST_LINKS: usize = 40;
+    let mut target = target.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Some((parent, name)) = target.parent().zip(target.file_name()) else { break };
+        let link =
+            look::resolve(root, inside(parent)).ok().and_then(|parent| readlinkat(parent, name, Vec::new()).ok());
+        let Some(link) = link else { break };
+        target = parent.join(OsStr::from_bytes(link.as_bytes()));
+    }
+    target
+}
+
 /// The last part of a path; `.` for what is in it.
 fn own_name(path: &Path) -> PathBuf {
     match path.as_os_str().as_encoded_bytes().ends_with(b"/.") {
@@ -177,10 +205,14 @@ fn own_name(path: &Path) -> PathBuf {
     }
 }
 
-fn directory(root: BorrowedFd<'_>, path: &Path) -> bool {
+/// A path as it is said from its root.
+fn inside(path: &Path) -> &Path {
     let inside = path.strip_prefix("/").unwrap_or(path);
-    let inside = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
-    let stat = look::resolve(root, inside).and_then(|found| Ok(rustix::fs::fstat(found)?));
+    if inside.as_os_str().is_empty() { Path::new(".") } else { inside }
+}
+
+fn directory(root: BorrowedFd<'_>, path: &Path) -> bool {
+    let stat = look::resolve(root, inside(path)).and_then(|found| Ok(rustix::fs::fstat(found)?));
     stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 

@@ -70,8 +70,8 @@ pub struct ExecArguments {
 pub fn run(arguments: &ExecArguments, context: &Context) -> Result<Exit, Failure> {
     let inventory = Inventory::read(context.paths.clone())?;
     let record = select::one(inventory.records(), &arguments.name, &|| context.tie_break())?;
-    if arguments.tty && !io::stdin().is_terminal() {
-        return Err(Failure::usage("`-t` needs a terminal at standard input").hint("leave it out"));
+    if arguments.tty && arguments.interactive && !io::stdin().is_terminal() {
+        return Err(Failure::usage("`-i` with `-t` needs a terminal at standard input").hint("leave `-t` out"));
     }
     let name = record.full_name();
     let failed = |error: MonitorError| explain(error, &name);
@@ -189,7 +189,8 @@ fn on_terminal(running: &Running, signals: &Signals, arguments: &ExecArguments) 
     let Some(master) = &running.terminal else {
         return Err(Failure::new("the monitor gave no terminal back"));
     };
-    let _raw = RawMode::enter()?;
+    // A job that nobody watches may want a terminal for its command all the same.
+    let _raw = if io::stdin().is_terminal() { Some(RawMode::enter()?) } else { None };
     let keyboard = if arguments.interactive { Keyboard::Heard } else { Keyboard::Ignored };
     match converse(running, master, signals, keyboard)? {
         End::Ended => Ok(Exit::Status(running.wait()?.code())),

@@ -1,16 +1,18 @@
 //! `ps --filter`: which containers are shown, in Docker's words.
 
+use std::path::Path;
 use std::str::FromStr;
 
 use super::ps::{self, Row};
 use crate::model::health::Health;
+use crate::model::network::NetworkMode;
 use crate::model::record::ContainerRecord;
 
 pub const FILTER_HELP: &str = "\
 Only those that fit; several of one key are alternatives, of several keys all must fit. id=BEGINNING, name=PART, \
 project=NAME, label=KEY or label=KEY=VALUE, ancestor=IMAGE, status=running (or created, starting, paused, stopping, \
-waiting, exited, stopped, failed, crash_loop, lost), health=healthy (or starting, unhealthy, none). Those that have ended \
-are among them";
+waiting, exited, stopped, failed, crash_loop, lost), health=healthy (or starting, unhealthy, none), exited=CODE, \
+volume=NAME or volume=PATH, network=NAME. Those that have ended are among them";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
@@ -27,6 +29,9 @@ enum Key {
     Ancestor,
     Status,
     Health,
+    Exited,
+    Volume,
+    Network,
 }
 
 const STATES: [&str; 11] = [
@@ -61,7 +66,16 @@ impl FromStr for Filter {
             "ancestor" => Key::Ancestor,
             "status" => one_of(&STATES).map(|()| Key::Status)?,
             "health" => one_of(&HEALTH).map(|()| Key::Health)?,
-            _ => return Err(format!("`{key}` is none of id, name, project, label, ancestor, status, health")),
+            "exited" => match value.parse::<u8>() {
+                Ok(_) => Key::Exited,
+                Err(_) => return Err(format!("`{value}` is not an exit code: 0 to 255")),
+            },
+            "volume" => Key::Volume,
+            "network" => Key::Network,
+            _ => {
+                let known = "id, name, project, label, ancestor, status, health, exited, volume, network";
+                return Err(format!("`{key}` is none of {known}"));
+            }
         };
         Ok(Filter { key, value: value.to_owned() })
     }
@@ -95,6 +109,18 @@ impl Filter {
             }
             Key::Status => ps::state_word(&row.state) == value,
             Key::Health => value == health(row.health),
+            Key::Exited => row.pid.is_none() && row.exit_code.is_some_and(|code| Ok(code) == value.parse()),
+            Key::Volume => {
+                let spec = &record.spec;
+                let is_source = || spec.binds().any(|source| source == Path::new(value));
+                spec.volumes().any(|name| name.as_str() == value) || is_source() || spec.mounts.contains_key(value)
+            }
+            Key::Network => match &record.spec.network {
+                NetworkMode::Networks(networks) => networks.keys().any(|name| name.as_str() == value),
+                NetworkMode::None => value == "none",
+                NetworkMode::Host => value == "host",
+                NetworkMode::Container(_) => false,
+            },
         }
     }
 }
@@ -114,10 +140,10 @@ mod tests {
 
     #[test]
     fn a_filter_is_a_known_key_and_what_it_can_be() {
-        for text in ["name=web", "label=a=b", "status=crash_loop", "health=none", "id=ab"] {
+        for text in ["name=web", "label=a=b", "status=crash_loop", "health=none", "id=ab", "exited=255", "volume=/x"] {
             assert!(text.parse::<Filter>().is_ok(), "{text}");
         }
-        for text in ["name", "nmae=web", "status=up", "health=fine", "volume=x"] {
+        for text in ["name", "nmae=web", "status=up", "health=fine", "exited=256", "mount=x"] {
             assert!(text.parse::<Filter>().is_err(), "{text}");
         }
     }

@@ -286,7 +286,8 @@ pub fn one<'a>(records: &[&'a NetworkRecord], word: &str) -> Result<&'a NetworkR
     match (by_hand.or(by_id), named.as_slice()) {
         (Some(record), _) | (None, [record]) => Ok(record),
         (None, []) => {
-            let names: Vec<String> = records.iter().map(|record| record.full_name()).collect();
+            let names = records.iter().map(|record| record.full_name()).filter(|name| name != DEFAULT);
+            let names: Vec<String> = names.collect();
             let hint = match names.is_empty() {
                 true => "`evenkeel network create` makes one; `default`, `none` and `host` are always there".to_owned(),
                 false => format!("there are default, none, host, {}", names.join(", ")),

@@ -17,9 +17,11 @@ use super::stats::bytes;
 use super::table::Table;
 use super::template::{Field, Template};
 use super::{phrase, select};
+use crate::engine::image::store::Store;
 use crate::model::actual::Liveness;
 use crate::model::health::Health;
-use crate::model::id::{ContainerId, Digest, Instance, ProjectName};
+use crate::model::id::{ContainerId, Digest, Instance, ProjectName, ResourceName};
+use crate::model::network::NetworkMode;
 use crate::model::port::HostPort;
 use crate::model::record::ContainerRecord;
 use crate::model::status::{Exit as HowItEnded, Phase, Status};
@@ -35,7 +37,7 @@ pub struct PsArguments {
     all: bool,
 
     /// Only those that fit; several of one key are alternatives, of several keys all must fit
-    #[arg(long, value_name = "KEY=VALUE", long_help = FILTER_HELP)]
+    #[arg(short, long, value_name = "KEY=VALUE", long_help = FILTER_HELP)]
     filter: Vec<Filter>,
 
     /// Only the ids, one a line
@@ -55,9 +57,13 @@ pub struct PsArguments {
     size: bool,
 
     /// As a template says, in Docker's words: '{{.Names}}: {{.Status}}', or 'table {{.ID}}\t{{.Image}}' for columns.
-    /// ID, Names, Image, State, Status, Ports, Labels, CreatedAt and Size are known
+    /// ID, Names, Image, State, Status, Ports, Labels, CreatedAt, RunningFor, Command, Mounts, Networks and Size are known
     #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
     format: Option<Template>,
+
+    /// The whole of each `{{.Command}}`, not its first 20 characters
+    #[arg(long)]
+    no_trunc: bool,
 }
 
 impl PsArguments {
@@ -82,11 +88,11 @@ pub struct Row<'a> {
     status: String,
     pub state: State,
     pub health: Option<Health>,
-    pid: Option<u32>,
+    pub pid: Option<u32>,
     created_at: Option<String>,
     started_at: Option<String>,
     finished_at: Option<String>,
-    exit_code: Option<u8>,
+    pub exit_code: Option<u8>,
     oom_killed: bool,
     restarts: u32,
     next_start_at: Option<String>,
@@ -97,7 +103,13 @@ pub struct Row<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     size_bytes: Option<u64>,
     #[serde(skip)]
-    labels: &'a BTreeMap<String, String>,
+    record: &'a ContainerRecord,
+    /// How long ago it was made.
+    #[serde(skip)]
+    age: Option<String>,
+    /// Only where it was asked for: its image has a say in it.
+    #[serde(skip)]
+    command: Option<String>,
 }
 
 /// The phase of a container that has one, and the two ways of having none.
@@ -147,6 +159,12 @@ pub fn run(arguments: &PsArguments, context: &Context, output: &Output) -> Resul
         for (_, record, row) in &mut rows {
             let failed = |error| Failure::new(format!("cannot look at the files of `{}`: {error}", record.full_name()));
             row.size_bytes = Some(inventory.written(record).map_err(failed)?);
+        }
+    }
+    if arguments.format.as_ref().is_some_and(|template| template.has(Field::Command)) {
+        let store = Store::new(&context.paths.root);
+        for (_, record, row) in &mut rows {
+            row.command = Some(command(record, &store, arguments)?);
         }
     }
     let rows: Vec<Row<'_>> = rows.into_iter().map(|(.., row)| row).collect();
@@ -205,7 +223,23 @@ pub fn row<'a>(
             .collect(),
         ports: &record.spec.ports,
         size_bytes: None,
-        labels: &record.spec.labels,
+        record,
+        age: created.map(|created| format!("{} ago", phrase::span(now.duration_since(created).unwrap_or_default()))),
+        command: None,
+    }
+}
+
+/// What its first process was started as, in quotes. A word with a blank has its own, as Docker shows it.
+fn command(record: &ContainerRecord, store: &Store, arguments: &PsArguments) -> Result<String, Failure> {
+    const WIDTH: usize = 20;
+    let image = record.image.as_ref().map(|id| store.known(id)).transpose()?.flatten();
+    let config = image.map(|image| image.config).unwrap_or_default();
+    let words = config.arguments(record.spec.entrypoint.as_deref(), record.spec.command.as_deref());
+    let word = |word: &String| if word.contains(' ') { format!("'{word}'") } else { word.clone() };
+    let line = words.iter().map(word).collect::<Vec<_>>().join(" ");
+    match line.chars().count() > WIDTH && !arguments.no_trunc {
+        true => Ok(format!("{:?}", line.chars().take(WIDTH - 1).chain(['…']).collect::<String>())),
+        false => Ok(format!("{line:?}")),
     }
 }
 
@@ -229,7 +263,8 @@ fn table(rows: &[Row<'_>], with_size: bool) -> String {
 
 fn cell(row: &Row<'_>, field: Field) -> String {
     let ports = row.ports.iter().map(|(host, inside)| format!("{host}->{inside}"));
-    let labels = row.labels.iter().map(|(key, value)| format!("{key}={value}"));
+    let spec = &row.record.spec;
+    let labels = spec.labels.iter().map(|(key, value)| format!("{key}={value}"));
     match field {
         Field::Id => row.id.to_string(),
         Field::Names => row.project.map_or_else(|| row.name.to_string(), |project| format!("{project}/{}", row.name)),
@@ -239,6 +274,18 @@ fn cell(row: &Row<'_>, field: Field) -> String {
         Field::Ports => ports.collect::<Vec<_>>().join(", "),
         Field::Labels => labels.collect::<Vec<_>>().join(","),
         Field::CreatedAt => row.created_at.clone().unwrap_or_default(),
+        Field::RunningFor => row.age.clone().unwrap_or_default(),
+        Field::Command => row.command.clone().unwrap_or_default(),
+        Field::Mounts => {
+            let binds = spec.binds().map(|path| path.display().to_string());
+            spec.volumes().map(ResourceName::to_string).chain(binds).collect::<Vec<_>>().join(",")
+        }
+        Field::Networks => match &spec.network {
+            NetworkMode::Networks(networks) => networks.keys().map(|name| name.as_str()).collect::<Vec<_>>().join(","),
+            NetworkMode::None => "none".to_owned(),
+            NetworkMode::Host => "host".to_owned(),
+            NetworkMode::Container(name) => format!("container:{name}"),
+        },
         Field::Size => row.size_bytes.map(bytes).unwrap_or_default(),
     }
 }

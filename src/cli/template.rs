@@ -18,11 +18,15 @@ pub enum Field {
     Ports,
     Labels,
     CreatedAt,
+    RunningFor,
+    Command,
+    Mounts,
+    Networks,
     Size,
 }
 
 /// Each field, its word in a template, and its heading in a table.
-const FIELDS: [(Field, &str, &str); 9] = [
+const FIELDS: [(Field, &str, &str); 13] = [
     (Field::Id, "ID", "CONTAINER ID"),
     (Field::Names, "Names", "NAMES"),
     (Field::Image, "Image", "IMAGE"),
@@ -31,6 +35,10 @@ const FIELDS: [(Field, &str, &str); 9] = [
     (Field::Ports, "Ports", "PORTS"),
     (Field::Labels, "Labels", "LABELS"),
     (Field::CreatedAt, "CreatedAt", "CREATED AT"),
+    (Field::RunningFor, "RunningFor", "CREATED"),
+    (Field::Command, "Command", "COMMAND"),
+    (Field::Mounts, "Mounts", "MOUNTS"),
+    (Field::Networks, "Networks", "NETWORKS"),
     (Field::Size, "Size", "SIZE"),
 ];
 

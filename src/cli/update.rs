@@ -4,7 +4,7 @@
 //! Of a declared container these are its manifest's: a change by hand would last until the next apply and no longer, and
 //! the manifest is as quickly edited, so it is refused.
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::apply::Session;
 use super::by_hand;
@@ -21,6 +21,7 @@ use crate::model::record::ContainerRecord;
 use crate::model::resources::Resources;
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("changes").required(true).multiple(true).args(CHANGES))]
 pub struct UpdateArguments {
     #[command(flatten)]
     pub names: Names,
@@ -32,6 +33,10 @@ pub struct UpdateArguments {
     #[arg(long, value_name = "POLICY")]
     restart: Option<String>,
 }
+
+/// Without any of them there is nothing to do.
+const CHANGES: [&str; 8] =
+    ["memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpuset_cpus", "pids_limit", "restart"];
 
 pub fn run(arguments: &UpdateArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let records = arguments.names.read(context)?;

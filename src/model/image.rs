@@ -134,6 +134,16 @@ pub struct ImageConfig {
 }
 
 impl ImageConfig {
+    /// What a container runs that declares these: entrypoint, then command; empty when nobody says. A declared entrypoint
+    /// discards the image's command.
+    pub fn arguments(&self, entrypoint: Option<&[String]>, command: Option<&[String]>) -> Vec<String> {
+        let (entrypoint, own) = match entrypoint {
+            Some(declared) => (declared, [].as_slice()),
+            None => (self.entrypoint.as_slice(), self.command.as_slice()),
+        };
+        entrypoint.iter().chain(command.unwrap_or(own)).cloned().collect()
+    }
+
     /// Directories that the image declares as volumes and that none of these mounts covers: what is written there is in
     /// the container alone.
     pub fn unmounted_volumes(&self, mounts: &BTreeMap<String, Mount>) -> Vec<&str> {

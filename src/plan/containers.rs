@@ -28,7 +28,7 @@ use super::waits::readiness;
 use super::{ChangeClass, FieldChange, Findings, HeldBack, Mark, RefusedUpdates, Work, World, diff, fallback};
 use crate::model::actual::ActualContainer;
 use crate::model::container::{AfterEnd, ContainerSpec, RunState, UpdateOrder};
-use crate::model::id::{ContainerId, Ids, Instance, NetworkId};
+use crate::model::id::{ContainerId, Ids, Instance, NetworkId, Whose};
 use crate::model::network::NetworkMode;
 use crate::model::record::{ContainerRecord, RECORD_VERSION};
 
@@ -80,8 +80,11 @@ pub(super) fn decide<'a>(
     wake_dependencies(&mut containers.declared);
     clear_the_way(networks, &mut containers.declared);
     fallback::choose(world, &mut containers.declared, findings);
-    let kept = containers.declared.iter().filter(|d| d.start.is_none()).filter_map(|d| d.kept);
-    findings.warnings.extend(kept.filter_map(remark));
+    // Whoever ran a container by hand was there, or did not want to be; other commands are no place to come back to it.
+    if world.desired.project != Whose::Nobody {
+        let kept = containers.declared.iter().filter(|d| d.start.is_none()).filter_map(|d| d.kept);
+        findings.warnings.extend(kept.filter_map(remark));
+    }
     containers
 }
 

@@ -28,7 +28,7 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 /// `None` when neither says what to run.
 pub fn effective(spec: &ContainerSpec, image: &ImageConfig, hostname: &str) -> Option<Effective> {
-    let arguments = arguments(spec, image);
+    let arguments = image.arguments(spec.entrypoint.as_deref(), spec.command.as_deref());
     (!arguments.is_empty()).then(|| Effective {
         arguments,
         environment: environment(spec, image, hostname),
@@ -42,15 +42,6 @@ pub fn effective(spec: &ContainerSpec, image: &ImageConfig, hostname: &str) -> O
 /// The check that is in force: the declared one, else the image's; none where either says so.
 pub fn healthcheck(spec: &ContainerSpec, image: &ImageConfig) -> Option<Healthcheck> {
     spec.healthcheck.clone().or(image.healthcheck.clone()).filter(|check| check.probe != Probe::None)
-}
-
-fn arguments(spec: &ContainerSpec, image: &ImageConfig) -> Vec<String> {
-    let (entrypoint, image_command) = match &spec.entrypoint {
-        Some(declared) => (declared.as_slice(), [].as_slice()),
-        None => (image.entrypoint.as_slice(), image.command.as_slice()),
-    };
-    let command = spec.command.as_deref().unwrap_or(image_command);
-    entrypoint.iter().chain(command).cloned().collect()
 }
 
 fn environment(spec: &ContainerSpec, image: &ImageConfig, hostname: &str) -> Vec<String> {
@@ -85,7 +76,8 @@ mod tests {
     fn a_declared_entrypoint_discards_the_images_command() {
         let arguments = |entrypoint: Option<&str>, command: Option<&str>| {
             let list = |text: Option<&str>| text.map(|t| vec![t.to_owned()]);
-            arguments(&ContainerSpec { entrypoint: list(entrypoint), command: list(command), ..spec() }, &image())
+            let spec = ContainerSpec { entrypoint: list(entrypoint), command: list(command), ..spec() };
+            effective(&spec, &image(), "web").unwrap().arguments
         };
         assert_eq!(arguments(None, None), ["/entry", "serve"]);
         assert_eq!(arguments(None, Some("other")), ["/entry", "other"]);

@@ -177,11 +177,15 @@ fn what_speaks_against_one_container_does_not_keep_down_the_rest() {
     actual.host.listening.insert("127.0.0.1:8080".parse().unwrap());
     let fake = Fake::new(actual);
     let remembered = Mutex::new(Vec::new());
+    let tidied = AtomicUsize::new(0);
     let manifest = Mutex::new(declared(SHOP));
     let surroundings = Surroundings {
         load: &|| Ok(manifest.lock().unwrap().clone()),
         recall: &|_| Some(declared(SHOP)),
         remember: &|desired| remembered.lock().unwrap().push(desired.clone()),
+        collect: &|_| {
+            tidied.fetch_add(1, Ordering::Relaxed);
+        },
         lock: &|_| Ok(Box::new(()) as Box<dyn Send>),
         seed: &|| 7,
     };
@@ -191,6 +195,7 @@ fn what_speaks_against_one_container_does_not_keep_down_the_rest() {
     assert!(matches!(&outcome, Outcome::Refused { first, is_rest_done: true } if first.contains("8080")), "{outcome}");
     assert_eq!(up(&fake), ["db".to_owned()].into());
     assert_eq!(*remembered.lock().unwrap(), [], "what is refused is not the last good one");
+    assert_eq!(tidied.load(Ordering::Relaxed), 1, "space may be what is missing");
 
     fake.edit(|actual| actual.host.listening.clear());
     assert_eq!(round(&mut rounds), Outcome::Converged);
@@ -221,6 +226,7 @@ fn what_happens_during_a_round_begins_another_one() {
         load: &|| Ok(declared("project = \"shop\"")),
         recall: &|_| None,
         remember: &|_| {},
+        collect: &|_| {},
         lock: &|_| {
             // The channel holds nothing: it is heard while the round runs.
             let wake = if rounds_begun.fetch_add(1, Ordering::Relaxed) == 0 { Wake::Host } else { Wake::End };

@@ -3,6 +3,8 @@
 
 #[path = "host_images/commit.rs"]
 mod commit;
+#[path = "host_images/gc.rs"]
+mod gc;
 #[path = "support/mod.rs"]
 mod hosts;
 #[path = "host_images/local.rs"]

@@ -7,6 +7,7 @@ use crate::engine::host::{Host, Settings};
 use crate::engine::image;
 use crate::engine::image::registry::credentials;
 use crate::manifest::{self, Loaded, host};
+use crate::model::desired::Desired;
 use crate::model::host_config::HostConfig;
 use crate::model::id::ProjectName;
 use crate::model::paths::Paths;
@@ -43,6 +44,14 @@ impl Context {
         match inputs.iter().any(|input| manifest::is_standard_input(input)) {
             true => Ok(None),
             false => Ok(Some(inputs.iter().map(std::path::absolute).collect::<Result<_, _>>()?)),
+        }
+    }
+
+    /// The project that the manifests at hand declare; `None` where there are none.
+    pub fn declared(&self) -> Result<Option<Desired>, Failure> {
+        match self.inputs().is_empty() {
+            true => Ok(None),
+            false => Ok(Some(self.load()?.desired)),
         }
     }
 

@@ -11,6 +11,7 @@ mod apply;
 mod arguments;
 mod attach;
 mod by_hand;
+mod collecting;
 mod completions;
 mod config;
 mod console;

@@ -10,6 +10,7 @@ use std::time::Instant;
 use clap::Args;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
+use super::collecting::Collecting;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::layers::Logged;
@@ -52,8 +53,10 @@ pub fn run(arguments: &WatchArguments, context: &Context) -> Result<Exit, Failur
     let _containers = wake::on_containers(&paths.run.join("containers"), &paths.containers(), to.clone())?;
     wake::on_kernel(Events::open()?, to)?;
 
+    let collecting = Collecting::new(&host);
     let surroundings = Surroundings {
-        load: &|| load(context, &host, &inputs, &watched),
+        collect: &|desired| collecting.look(desired),
+        load: &|| load(context, (&host, &collecting), &inputs, &watched),
         recall: &|project| recall(&host, &inputs, project),
         remember: &|desired| remember(&host, &inputs, desired),
         lock: &|patience| lock(&host, patience),
@@ -78,11 +81,17 @@ fn inputs(context: &Context) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// The manifests as they are now, and with them the host file: of either the last good one goes on.
-fn load(context: &Context, host: &Host, inputs: &[PathBuf], watched: &Watched) -> Result<Desired, String> {
+fn load(
+    context: &Context,
+    (host, collecting): (&Host, &Collecting<'_>),
+    inputs: &[PathBuf],
+    watched: &Watched,
+) -> Result<Desired, String> {
     let read = || -> Result<manifest::Loaded, manifest::Problems> {
         let (config, _) = host::load_host(context.host_config.as_deref(), &super::context::variable)?;
         let loaded = manifest::load(&context.files, &super::context::variable)?;
         host.registries().replace(config.registries);
+        collecting.configure(config.gc);
         Ok(loaded)
     };
     let loaded = read();

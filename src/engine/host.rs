@@ -27,10 +27,10 @@ use super::image::{self, Store};
 use super::lock::{self, Lock};
 use super::network::link::Links;
 use super::storage::volume;
-use super::{Engine, Scope, connect, facts, network, observe, orphans, records};
+use super::{Engine, Scope, connect, facts, garbage, network, observe, orphans, records};
 use crate::model::action::Action;
 use crate::model::actual::{Actual, HostFacts};
-use crate::model::id::{ContainerId, NetworkId, RootTag};
+use crate::model::id::{ContainerId, Digest, NetworkId, RootTag};
 use crate::model::image::{Image, ImageSource};
 use crate::model::network::bridge_name;
 use crate::model::paths::{self, Paths};
@@ -136,6 +136,7 @@ impl Host {
         }
         files::sweep(&self.paths.last_good(), left)?;
         files::sweep(&self.paths.inputs(), left)?;
+        files::sweep(&self.paths.generations(), left)?;
         files::sweep(&containers, left)?;
         for container in files::objects(&containers)? {
             files::sweep_beside(&paths::record(&container))?;
@@ -256,7 +257,7 @@ impl Host {
     }
 
     /// All of them: where one cannot be read, it is not known what it uses.
-    fn every_container(&self) -> Result<Vec<ContainerRecord>, EngineError> {
+    pub(super) fn every_container(&self) -> Result<Vec<ContainerRecord>, EngineError> {
         let found = records::containers(&self.paths)?;
         match found.unreadable.into_iter().next() {
             Some(record) => Err(EngineError::UsersUnknown { hint: record.next_step(), object: record.object }),
@@ -314,7 +315,16 @@ impl Host {
         let Some(record) = records::container(&self.paths, id)? else { return Ok(()) };
         lifecycle::stop(&self.surroundings(), &self.hierarchy, &record)?;
         connect::disconnect(self, &record)?;
+        garbage::remember(&self.paths, &record)?;
+        if let Some(image) = &record.image {
+            self.mark_image_used(image)?;
+        }
         lifecycle::remove_files(&self.surroundings(), &self.hierarchy, &record)
+    }
+
+    /// Its removal is counted from now on.
+    fn mark_image_used(&self, image: &Digest) -> Result<(), EngineError> {
+        self.store.mark_used(image).map_err(|source| EngineError::Images { source: Box::new(source) })
     }
 
     /// A network that the record does not name any more is left before the record changes: afterwards nothing

@@ -53,6 +53,15 @@ impl Host {
         project.map_or(Ok(None), |project| self.recall(&project))
     }
 
+    /// What is in force of every project.
+    pub(super) fn recall_all(&self) -> Result<Vec<Desired>, EngineError> {
+        let mut all = Vec::new();
+        for path in files::objects(&self.paths().last_good())? {
+            all.extend(read::<Desired>(&path)?);
+        }
+        Ok(all)
+    }
+
     /// After `down` nothing of the project is in force any more.
     pub fn forget(&self, project: &Whose) -> Result<(), EngineError> {
         files::remove_file(&self.last_good(project))

@@ -5,6 +5,7 @@
 //! * `records`, `files`, `removal`, [`lock`]: what is on disk, how it gets there whole, and how it goes.
 //! * [`image`], `storage`, [`network`], `container`: the four kinds of objects.
 //! * [`transfer`]: files out of a container and into one.
+//! * [`garbage`]: what is needed of images, and the removal of the rest.
 //! * `observe`: all of them at once, as [`Actual`].
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ pub mod error;
 mod facts;
 pub mod fake;
 pub(crate) mod files;
+pub mod garbage;
 pub mod host;
 pub mod image;
 mod last_good;

@@ -8,12 +8,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::reference::{Reference, ReferenceError};
+use super::units::Timespan;
 
 /// Everything that a host file says. Without one it is [`HostConfig::default`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostConfig {
     /// By the name that references have for them.
     pub registries: BTreeMap<RegistryName, RegistryConfig>,
+    pub gc: GcConfig,
 }
 
 /// Host and perhaps port, as references name a registry: `docker.io`, `localhost:5000`, `[::1]:5000`.
@@ -48,6 +50,23 @@ pub struct Mirror {
     pub registry: RegistryName,
     /// Goes before the repository's name, without slashes around it; empty for none.
     pub path: String,
+}
+
+/// When images that nobody needs are removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GcConfig {
+    /// Percent of the file system in use from which on they are.
+    pub high: u8,
+    /// Percent in use at which that ends.
+    pub low: u8,
+    /// What was used within this time stays.
+    pub min_age: Timespan,
+}
+
+impl Default for GcConfig {
+    fn default() -> GcConfig {
+        GcConfig { high: 85, low: 75, min_age: Timespan::from_secs(24 * 3600) }
+    }
 }
 
 const DOCKER_HUB: &str = "docker.io";

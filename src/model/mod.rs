@@ -11,6 +11,7 @@
 //! * [`firewall`], [`names`]: kernel and resolver state that follows from records, by pure functions.
 //! * [`subnets`]: the subnets and addresses that planning chooses.
 //! * [`host_config`]: what is true of a host and of no project.
+//! * [`garbage`]: what of a store goes when space is wanted.
 //! * [`action`]: one engine operation, [`after`]: what it makes of a host. [`launch`]: what a monitor reads.
 
 pub mod action;
@@ -21,6 +22,7 @@ pub mod container;
 pub mod desired;
 pub mod dockerfile;
 pub mod firewall;
+pub mod garbage;
 pub mod health;
 pub mod host_config;
 pub mod id;

@@ -11,6 +11,7 @@
 //!   volumes/<key>/
 //!     record.json data/
 //!   networks/<id>/record.json
+//!   generations/ last-good/ build-cache/
 //!   trash/              removed volumes,    root                    a link to the state root that it serves
 //!                       and files that images call data, until they expire
 //! ```
@@ -29,6 +30,11 @@ pub struct Paths {
 }
 
 impl Paths {
+    /// What the containers before the present ones were made of.
+    pub fn generations(&self) -> PathBuf {
+        self.root.join("generations")
+    }
+
     pub fn containers(&self) -> PathBuf {
         self.root.join("containers")
     }

@@ -351,6 +351,8 @@ fn here_documents_mounts_and_triggers_do_what_they_say() {
     }
     build.spec.borrow_mut().no_cache = true;
     assert_eq!(build.text(&build.made().0, "n"), "x\nx\n", "the cache outlives the build");
+    build.host.keep_only(&[&image]).unwrap();
+    assert_eq!(build.text(&build.made().0, "n"), "x\n", "it went with what nothing needs");
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! A state root of its own, and layers made by hand.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
 use evenkeel::engine::host::tag;
 use evenkeel::engine::image::build::sandbox::cgroup_parent;
-use evenkeel::engine::image::store::gc::BuildCache;
+use evenkeel::engine::image::store::gc::Patience;
 use evenkeel::engine::image::store::trash;
 use evenkeel::engine::image::{self, ImageError, Options, Silent, Store};
+use evenkeel::model::garbage::{Extent, Needs, Policy};
 use evenkeel::model::image::{Image, ImageSource};
 use evenkeel::runtime::cgroup;
 use tar::{EntryType, Header};
@@ -46,9 +48,10 @@ impl Host {
 
     /// Removes every image but these, and what only the others had.
     pub fn keep_only(&self, kept: &[&Image]) -> Result<(), ImageError> {
-        let goes = |image: &Image| !kept.iter().any(|kept| kept.id == image.id);
-        let removed = self.store.remove_where(goes, BuildCache::Remove)?;
-        trash::remove(&removed.trash)
+        let needs = Needs { images: kept.iter().map(|image| image.id.clone()).collect(), ..Needs::default() };
+        let policy = Policy { extent: Extent::All, only: None, unused_for: Duration::ZERO, now: SystemTime::now() };
+        let removed = self.store.collect(&needs, &policy, Patience::Wait)?.unwrap();
+        trash::remove(&self.store.removing(), &removed.trash)
     }
 
     pub fn ensure(&self, source: &ImageSource) -> Result<Image, ImageError> {

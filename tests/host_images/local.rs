@@ -10,7 +10,7 @@ use crate::shell::Shell;
 use crate::support::{directory, file, tar};
 
 /// An image of two layers, the lower one the same for each; its identifier.
-fn make(shell: &Shell, top: &str) -> String {
+pub fn make(shell: &Shell, top: &str) -> String {
     let base = layer(LAYER, tar(&[directory("bin"), file("bin/serve", "serve")]));
     let made = image(MANIFEST, "amd64", &[base, layer(LAYER, tar(&[file("top", top)]))]);
     let from = layout(&shell.path(&format!("layout-{top}")), &made.manifest, &made.blobs());
@@ -76,9 +76,14 @@ fn an_image_that_a_container_uses_stays() {
         shell.ok(&["image", "prune", "-a"]);
         assert_eq!(shell.count("state/layers"), 2, "what a container was made of is never pruned");
         shell.ok(&["rm", "web"]);
+        let blobs = fs::read_dir(shell.path("state/images/blobs/sha256")).unwrap();
+        let bytes: u64 = blobs.map(|blob| blob.unwrap().metadata().unwrap().len()).sum();
         let pruned = shell.ok(&["image", "prune"]).stdout;
-        assert!(pruned.starts_with(&format!("{}: it has no name and no container uses it\n", &one[..12])), "{pruned}");
-        assert!(pruned.ends_with("Total reclaimed space: 8B\n"), "{pruned}");
+        assert!(
+            pruned.starts_with(&format!("image {}: it has no name and nothing needs it\n", &one[..12])),
+            "{pruned}"
+        );
+        assert!(pruned.ends_with(&format!("Total reclaimed space: {}B\n", 8 + bytes)), "{pruned}");
         assert_eq!((shell.count("state/layers"), shell.host.leftovers().len()), (0, 0));
     });
 }

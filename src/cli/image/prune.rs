@@ -1,37 +1,49 @@
 //! `evenkeel image prune`: removes images that nothing needs, and says what went, why, and how much space that was.
 //!
-//! Without `--all` those without a name, and contents that no image has. With it every image that no container was made
-//! of or is declared with, and what builds keep for the next one. An image that a container uses, running or not, never
-//! goes.
+//! Without `--all` those without a name, and contents that no image has. With it every image that is not needed, and
+//! what builds keep for the next one. With `--when-full` what `watch` would remove for the sake of space. Needed is what runs or stands still, what is declared by the manifests
+//! at hand or by a service, and what there is to go back to: see [`crate::engine::garbage`].
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 
 use super::filter::{Filter, Filters};
-use super::find::failure;
-use super::rm::told;
-use super::users::Users;
+use super::find::{failure, shown};
 use crate::cli::by_hand::PATIENCE;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output};
 use crate::cli::stats;
-use crate::engine::image::Store;
+use crate::engine::garbage::Declared;
+use crate::engine::host::Host;
 use crate::engine::image::catalogue::Entry;
-use crate::engine::image::store::gc::BuildCache;
+use crate::engine::image::store::gc::Patience;
 use crate::engine::image::store::trash;
+use crate::model::garbage::{Chosen, Extent, Policy, Thing};
+use crate::model::host_config::GcConfig;
 use crate::model::id::Digest;
+use crate::model::units::Timespan;
 
 #[derive(Debug, Args)]
 pub struct PruneArguments {
-    /// Also images with a name that no container uses or is declared with, and what builds keep for the next one
+    /// Also images with a name that nothing needs, and what builds keep for the next one
     #[arg(short, long)]
     all: bool,
 
-    /// Only these: label=NAME[=VALUE], until=TIME and those of `image ls`; repeatable
+    /// As `watch` does it: nothing unless the disk is as full as `high` in `[gc]` of the host file, and then the longest
+    /// unused until it is down to `low`
+    #[arg(long, conflicts_with_all = ["all", "filters"])]
+    when_full: bool,
+
+    /// Only what was not used for this long: 36h, 2w [default with --when-full: `min_age` in `[gc]`]
+    #[arg(long, value_name = "AGE")]
+    until: Option<Timespan>,
+
+    /// Only these: label=NAME[=VALUE], until=TIME (since they were made) and those of `image ls`; repeatable
     #[arg(long = "filter", value_name = "FILTER")]
     filters: Vec<Filter>,
 
@@ -42,33 +54,47 @@ pub struct PruneArguments {
 
 pub fn run(arguments: &PruneArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let host = context.host()?;
-    let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
-    let store = Store::new(&context.paths.root);
-    let entries = store.catalogue().map_err(failure)?;
-    let users = Users::read(&context.paths)?;
-    users.ensure_all_known()?;
-    let filters = Filters::new(&arguments.filters, &entries, SystemTime::now())?;
-    let chosen = entries.iter().filter(|entry| filters.takes(entry) && takes_a_name(entry, &filters));
-    let going: BTreeMap<&Digest, &str> =
-        chosen.filter_map(|entry| Some((&entry.image.id, why(entry, &users, arguments.all)?))).collect();
-    for (id, why) in &going {
-        match output.format() {
-            Format::Text => output.text(&format!("{}: {why}\n", id.short()))?,
-            Format::Json => output.line(&json!({ "id": id, "why": why }))?,
-        }
+    let desired = context.declared()?;
+    let declared = Declared { desired: desired.as_ref() };
+    let lock = host.lock(PATIENCE).map_err(Failure::engine)?;
+    let entries = host.images().catalogue().map_err(failure)?;
+    let now = SystemTime::now();
+    let mut policy = match arguments.when_full {
+        true => when_full(&host, &context.host_config()?.0.gc, now)?,
+        false => by_hand(arguments, &entries, now)?,
+    };
+    if let Some(age) = arguments.until {
+        policy.unused_for = age.to_duration();
     }
+    let names: BTreeMap<&Digest, &Entry> = entries.iter().map(|entry| (&entry.image.id, entry)).collect();
     if arguments.dry_run {
-        return Ok(Exit::Done);
+        let chosen = host.garbage(&declared, &policy).map_err(Failure::engine)?;
+        return told(&chosen, &names, output);
     }
-    let builds = if arguments.all && arguments.filters.is_empty() { BuildCache::Remove } else { BuildCache::Keep };
-    let removed = store.remove_where(|image| going.contains_key(&image.id), builds).map_err(failure)?;
-    told(&removed, output)?;
-    trash::remove(&removed.trash).map_err(failure)?;
-    match output.format() {
-        Format::Text => output.text(&format!("Total reclaimed space: {}\n", stats::bytes(removed.bytes)))?,
-        Format::Json => output.line(&json!({ "reclaimed": removed.bytes }))?,
+    let removed = host.remove_garbage(&declared, &policy, Patience::Wait).map_err(Failure::engine)?;
+    let removed = removed.unwrap_or_default();
+    host.forget_generations(&declared, now).map_err(Failure::engine)?;
+    // What has no name any more takes its time to go, and is in nobody's way.
+    drop(lock);
+    trash::remove(&host.images().removing(), &removed.trash).map_err(failure)?;
+    told(&removed.chosen, &names, output)
+}
+
+fn by_hand(arguments: &PruneArguments, entries: &[Entry], now: SystemTime) -> Result<Policy, Failure> {
+    let extent = if arguments.all { Extent::All } else { Extent::Dangling };
+    let mut only = None;
+    if !arguments.filters.is_empty() {
+        let filters = Filters::new(&arguments.filters, entries, now)?;
+        let taken = entries.iter().filter(|entry| filters.takes(entry) && takes_a_name(entry, &filters));
+        only = Some(taken.map(|entry| entry.image.id.clone()).collect());
     }
-    Ok(Exit::Done)
+    Ok(Policy { extent, only, unused_for: Duration::ZERO, now })
+}
+
+/// What the host file asks for.
+fn when_full(host: &Host, config: &GcConfig, now: SystemTime) -> Result<Policy, Failure> {
+    let disk = host.image_disk().map_err(Failure::engine)?;
+    Ok(Policy::of_host(config, disk.and_then(|disk| disk.excess(config)), now))
 }
 
 fn takes_a_name(entry: &Entry, filters: &Filters) -> bool {
@@ -78,12 +104,39 @@ fn takes_a_name(entry: &Entry, filters: &Filters) -> bool {
     }
 }
 
-/// Why an image goes, if it does.
-fn why(entry: &Entry, users: &Users, all: bool) -> Option<&'static str> {
-    let is_used = !users.of_image(entry).is_empty() || entry.sources.iter().any(|name| !users.of_name(name).is_empty());
-    match (is_used, entry.is_dangling(), all) {
-        (true, _, _) | (false, false, false) => None,
-        (false, true, _) => Some("it has no name and no container uses it"),
-        (false, false, true) => Some("no container uses it or is declared with it"),
+/// A line for each thing that goes, and the sum.
+fn told(chosen: &[Chosen], names: &BTreeMap<&Digest, &Entry>, output: &Output) -> Result<Exit, Failure> {
+    for one in chosen {
+        match output.format() {
+            Format::Text => output.text(&format!("{}: {}\n", what(&one.thing, names), one.why))?,
+            Format::Json => output.line(&Line { chosen: one, names: names_of(&one.thing, names) })?,
+        }
+    }
+    let bytes: u64 = chosen.iter().map(|chosen| chosen.bytes).sum();
+    match output.format() {
+        Format::Text => output.text(&format!("Total reclaimed space: {}\n", stats::bytes(bytes)))?,
+        Format::Json => output.line(&json!({ "reclaimed": bytes }))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// A line of JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    chosen: &'a Chosen,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
+}
+
+fn names_of(thing: &Thing, names: &BTreeMap<&Digest, &Entry>) -> Vec<String> {
+    let Thing::Image(id) = thing else { return Vec::new() };
+    names.get(id).iter().flat_map(|entry| &entry.sources).map(shown).collect()
+}
+
+fn what(thing: &Thing, names: &BTreeMap<&Digest, &Entry>) -> String {
+    match names_of(thing, names) {
+        names if names.is_empty() => thing.to_string(),
+        names => format!("{thing} ({})", names.join(", ")),
     }
 }

@@ -7,6 +7,8 @@
 //! `--force` takes names away from an image that a container uses, but the image itself stays until no container
 //! needs it: Docker lets a stopped container lose its files, and that is never meant.
 
+use std::time::{Duration, SystemTime};
+
 use clap::Args;
 use serde_json::json;
 
@@ -17,8 +19,9 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output};
 use crate::engine::image::catalogue::{Entry, Meaning};
-use crate::engine::image::store::gc::{BuildCache, Removed};
+use crate::engine::image::store::gc::{Patience, Removed};
 use crate::engine::image::{Store, store::trash};
+use crate::model::garbage::{Extent, Policy, Thing};
 use crate::model::image::ImageSource;
 
 #[derive(Debug, Args)]
@@ -73,8 +76,14 @@ fn remove(store: &Store, word: &str, force: bool, context: &Context, output: &Ou
         return Ok(());
     }
     users.ensure_all_known()?;
-    let removed = store.remove_where(|image| image.id == entry.image.id, BuildCache::Keep).map_err(failure)?;
-    trash::remove_behind(&std::env::current_exe()?, &removed.trash).map_err(failure)?;
+    let policy = Policy {
+        extent: Extent::All,
+        only: Some([entry.image.id.clone()].into()),
+        unused_for: Duration::ZERO,
+        now: SystemTime::now(),
+    };
+    let removed = store.collect(&users.needs(), &policy, Patience::Wait).map_err(failure)?.unwrap_or_default();
+    trash::remove_behind(&std::env::current_exe()?, &store.removing(), &removed.trash).map_err(failure)?;
     told(&removed, output)
 }
 
@@ -106,9 +115,12 @@ fn refuse(entry: &Entry, names: &[ImageSource], users: &Users) -> Result<(), Fai
 /// What went, a line each.
 pub fn told(removed: &Removed, output: &Output) -> Result<(), Failure> {
     removed.sources.iter().try_for_each(|name| untagged(name, output))?;
-    for (kind, digest) in
-        removed.images.iter().map(|id| ("image", id)).chain(removed.layers.iter().map(|layer| ("layer", layer)))
-    {
+    for chosen in &removed.chosen {
+        let (kind, digest) = match &chosen.thing {
+            Thing::Image(id) => ("image", id),
+            Thing::Layer(layer) => ("layer", layer),
+            Thing::Record(_) | Thing::Step(_) | Thing::Cache(_) | Thing::Blob(_) => continue,
+        };
         match output.format() {
             Format::Text => output.text(&format!("Deleted: {digest}\n"))?,
             Format::Json => output.line(&json!({ "deleted": digest, "kind": kind }))?,

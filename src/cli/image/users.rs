@@ -3,6 +3,7 @@
 use crate::cli::failure::Failure;
 use crate::engine::image::catalogue::Entry;
 use crate::engine::records;
+use crate::model::garbage::Needs;
 use crate::model::image::ImageSource;
 use crate::model::paths::Paths;
 use crate::model::record::ContainerRecord;
@@ -32,6 +33,12 @@ impl Users {
     pub fn of_name(&self, source: &ImageSource) -> Vec<String> {
         let has_name = |record: &&ContainerRecord| record.spec.image == *source;
         self.records.iter().filter(has_name).map(ContainerRecord::full_name).collect()
+    }
+
+    /// The images that they were made of.
+    pub fn needs(&self) -> Needs {
+        let made_of = self.records.iter().filter_map(|record| record.image.clone()).collect();
+        Needs { made_of, ..Needs::default() }
     }
 
     /// An error while there are containers of which nobody can say what they are made of.

@@ -29,12 +29,15 @@ pub fn ensure(
 ) -> Result<Image, ImageError> {
     let session = store.session(source)?;
     let tools = Tools { options, progress };
-    match source {
+    let image = match source {
         ImageSource::Reference(text) => pull::ensure_reference(session, source, text, tools),
         ImageSource::Archive(archived) => archive::ensure_archive(session, source, archived, tools),
         ImageSource::Rootfs(path) => ensure_rootfs(session, source, path, tools),
         ImageSource::Build(spec) => build::ensure_build(session, source, spec, tools),
-    }
+    }?;
+    // Also what was here already: who asks for it is about to use it.
+    store.mark_used(&image.id)?;
+    Ok(image)
 }
 
 /// What the caller gave besides store and source.

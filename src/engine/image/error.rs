@@ -13,6 +13,9 @@ pub enum ImageError {
     #[error(transparent)]
     Reference(#[from] ReferenceError),
 
+    #[error("nothing is removed while image `{}`, which a container was made of, cannot be read", _0.short())]
+    UnknownImage(Digest),
+
     #[error("cannot reach the registry `{registry}`")]
     Unreachable {
         registry: String,
@@ -224,6 +227,9 @@ impl ImageError {
             ImageError::WrongPlatform { .. } => Some("use an image that was built for this host".to_owned()),
             ImageError::NotEmpty { .. } => Some("name a directory that is empty or not there".to_owned()),
             ImageError::NoLayer { .. } => Some("pull or load the image again".to_owned()),
+            ImageError::UnknownImage(_) => Some(
+                "`evenkeel apply` fetches it again; a container made by hand is removed with `evenkeel rm`".to_owned(),
+            ),
             ImageError::NoImage { .. } => Some("`evenkeel image ls` shows what there is".to_owned()),
             ImageError::AmbiguousId { .. } => Some("give more digits".to_owned()),
             ImageError::Ambiguous { .. } => {

@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use super::shape::{HostFile, Registry};
+use super::shape::{Gc, HostFile, Registry};
 use crate::manifest::FileKind;
 use crate::manifest::problem::{Placed, Problem};
 use crate::manifest::read::Reading;
-use crate::model::host_config::{ClientCertificate, HostConfig, Mirror, RegistryConfig, RegistryName};
+use crate::model::host_config::{ClientCertificate, GcConfig, HostConfig, Mirror, RegistryConfig, RegistryName};
 
 /// Whatever is wrong is reported, and then what is returned means nothing.
 pub(super) fn resolve(written: &HostFile, reading: &mut Reading<'_>) -> HostConfig {
-    let HostFile { registries, unread: _ } = written;
+    let HostFile { registries, gc, unread: _ } = written;
     let mut config = HostConfig::default();
     for (name, written) in registries.iter().flat_map(|registries| registries.whole()) {
         if config.registries.insert(name.value.clone(), registry(name, written, reading)).is_some() {
@@ -24,6 +24,9 @@ pub(super) fn resolve(written: &HostFile, reading: &mut Reading<'_>) -> HostConf
                 reading.report(problem.help(format!("take it out, of `{}` or of what is blocked", name.value)));
             }
         }
+    }
+    if let Some(gc) = gc {
+        config.gc = collection(gc, reading);
     }
     config
 }
@@ -85,4 +88,26 @@ fn existing(path: &Placed<String>, noun: &str, reading: &mut Reading<'_>) -> Opt
     };
     reading.report(Problem::at(&path.place, problem));
     None
+}
+
+fn collection(written: &Gc, reading: &mut Reading<'_>) -> GcConfig {
+    let Gc { high, low, min_age, unread: _ } = written;
+    let mut config = GcConfig::default();
+    // Both are within 100, so they fit.
+    let percent = |number: i64| u8::try_from(number).unwrap_or(u8::MAX);
+    if let Some(high) = high {
+        config.high = percent(high.0);
+        config.low = config.low.min(config.high.saturating_sub(10));
+    }
+    if let Some(low) = low {
+        config.low = percent(low.0);
+        if config.low >= config.high {
+            let problem = Problem::at(&low.place, format!("`low` is {}, and `high` is {}", config.low, config.high));
+            reading.report(problem.label("expected less than `high`"));
+        }
+    }
+    if let Some(age) = min_age {
+        config.min_age = age.value;
+    }
+    config
 }

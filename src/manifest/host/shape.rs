@@ -1,14 +1,16 @@
 //! What a host file may say: one declaration per table.
 
 use crate::manifest::problem::Placed;
-use crate::manifest::read::{Advice, Bare, Entries, Word, table, word_schema};
+use crate::manifest::read::{Advice, Bare, Entries, Whole, Word, table, word_schema};
 use crate::model::host_config::{Mirror, RegistryName};
+use crate::model::units::Timespan;
 
 const HOST_FILE: Advice<'_> = &[
     ("registry", "write `[registries.\"HOST\"]`"),
     ("mirrors", "write `mirrors` in `[registries.\"HOST\"]`"),
     ("registry-mirrors", "write `mirrors` in `[registries.\"docker.io\"]`"),
     ("insecure-registries", "write `plain_http = true` in `[registries.\"HOST\"]`"),
+    ("garbage_collection", "write `[gc]`"),
     ("project", "this is the host file; projects are declared in manifests"),
     ("containers", "this is the host file; containers are declared in manifests"),
 ];
@@ -30,12 +32,20 @@ const REGISTRY: Advice<'_> = &[
     ("auth", "`evenkeel login HOST` keeps credentials, in a file of their own"),
 ];
 
+const GC: Advice<'_> = &[
+    ("high_threshold", "write `high`"),
+    ("low_threshold", "write `low`"),
+    ("max_age", "write `min_age`: what is younger stays"),
+];
+
 table! {
     /// What is true of this host and of no single project.
     #[schemars(title = "Evenkeel host file", extend("patternProperties" = { "^x-": {} }))]
     HostFile: "a host file", requires [], advice HOST_FILE, {
         /// Registries by the name that references have for them: `docker.io`, `registry.example.org:5000`.
         registries: Entries<RegistryName, Registry>,
+        /// When images that nobody needs are removed.
+        gc: Gc,
     }
 }
 
@@ -57,6 +67,18 @@ table! {
         plain_http: bool,
         /// Never asked itself: its images come from its mirrors, or not at all. Default: false.
         blocked: bool,
+    }
+}
+
+table! {
+    /// When images that nobody needs are removed: neither running, nor declared, nor locked, nor the way back.
+    Gc: "garbage collection", requires [], advice GC, {
+        /// Percent of the file system in use from which on images are removed. Default: 85.
+        high: Whole<1, 100>,
+        /// Percent of the file system in use at which removing ends. Default: 75, or 10 below `high` where that is less.
+        low: Whole<0, 99>,
+        /// What was used within this time stays. Default: `"24h"`.
+        min_age: Timespan,
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) const MANIFEST: &Advice = &[
     ("configs", "there are no configs: mount a file with `mounts = { \"/etc/NAME\" = { bind = \"..\" } }`"),
     ("models", "there are no models: run one as a container"),
     ("registries", "registries belong in the host file, `/etc/evenkeel/host.toml`"),
+    ("gc", "it belongs in the host file, `/etc/evenkeel/host.toml`"),
     ("include", "pass several files with `-f`, or put them into one directory"),
 ];
 

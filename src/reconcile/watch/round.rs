@@ -22,6 +22,8 @@ pub struct Surroundings<'a, G> {
     /// declared last.
     pub recall: &'a (dyn Fn(Option<&Whose>) -> Option<Desired> + Sync),
     pub remember: &'a (dyn Fn(&Desired) + Sync),
+    /// Removes images that nothing needs; the lock of the state root is held.
+    pub collect: &'a (dyn Fn(&Desired) + Sync),
     /// Takes the lock of the state root; dropping what comes back lets go of it.
     pub lock: &'a (dyn Fn(Duration) -> Result<G, String> + Sync),
     /// A seed for identifiers.
@@ -114,12 +116,16 @@ impl<'a, E: Engine> Rounds<'a, E> {
         let mut ids = Ids::from_seed((self.on.seed)());
         let outcome = match plan_now(self.engine, &desired, &policy(), &mut ids) {
             Ok(plan) if plan.refusals.is_empty() => {
-                self.keep(desired);
+                self.keep(&desired);
                 carry_out(self.engine, &plan, cancel)
             }
             Ok(plan) => self.fall_back(&plan, &mut ids, cancel),
             Err(error) => failed(causes(&error).join(": ")),
         };
+        // Also where a step failed: that may be for want of space.
+        if !matches!(outcome, Outcome::Failed { .. }) {
+            (self.on.collect)(&desired);
+        }
         drop(lock);
         match (&self.complaint, outcome) {
             (Some(_), Outcome::Converged) => Outcome::Broken,
@@ -127,10 +133,10 @@ impl<'a, E: Engine> Rounds<'a, E> {
         }
     }
 
-    fn keep(&mut self, desired: Desired) {
-        if self.good.as_ref() != Some(&desired) {
-            (self.on.remember)(&desired);
-            self.good = Some(desired);
+    fn keep(&mut self, desired: &Desired) {
+        if self.good.as_ref() != Some(desired) {
+            (self.on.remember)(desired);
+            self.good = Some(desired.clone());
         }
     }
 

@@ -38,6 +38,12 @@ pub fn key(inputs: &Value) -> Digest {
 pub fn find(session: &Session<'_>, key: &Digest, reuse: Reuse) -> Result<Option<Built>, ImageError> {
     match reuse {
         Reuse::Never => Ok(None),
-        Reuse::Allowed => session.store().find_built(key),
+        Reuse::Allowed => {
+            let built = session.store().find_built(key)?;
+            if built.is_some() {
+                session.store().mark_step_used(key)?;
+            }
+            Ok(built)
+        }
     }
 }

@@ -98,7 +98,7 @@ impl Writing<'_> {
 
 impl<'a> Builder<'a> {
     pub(super) fn caches(&self) -> PathBuf {
-        self.workshop.session.store().state_root().join("build-cache")
+        self.workshop.session.store().caches()
     }
 
     fn stage_place(&self) -> Result<StagedLayer, ImageError> {

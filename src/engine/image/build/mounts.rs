@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
@@ -156,5 +157,8 @@ fn cache_directory(path: &Path, (mode, uid, gid): (u32, u32, u32)) -> Result<Fil
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(failed()(error)),
     }
-    File::open(path).map_err(failed())
+    let opened = File::open(path).map_err(failed())?;
+    // A cache that builds use is not old (`store::gc`).
+    opened.set_modified(SystemTime::now()).map_err(failed())?;
+    Ok(opened)
 }

@@ -7,18 +7,19 @@
 //!   sources/<hex>.json         one record a source: what it stood for when it was last made whole
 //!   built/<hex>.json             one record an instruction of a build: see `build::cache`
 //!   ids/<hex>.json             one image each, so that one whose name has moved on can still be looked up
-//!   busy  claims               locks; layers/.claims is the third
+//!   busy  claims  removing     locks; layers/.claims is the fourth
 //! layers/<diff id>/            one unpacked layer each
 //!   tree/                      its files, in overlayfs's own form
 //!   layer.json                 what is known of it
 //!   recipe.zst                 how its tar stream is made again from the tree; layers of builds need none
 //!   packed.json                as what it was last packed for a registry
 //! layers/.tmp-*                what is being unpacked; removed by the next pull if its maker died
+//! layers/.tmp-gone-*           what is being removed; the same
 //! ```
 //!
 //! A layer is whole because it was renamed into place after one `syncfs` for the whole image; a source counts once its
 //! record is there, and the record is written last. So a power cut leaves an image whole or absent, and at worst
-//! unreferenced layers, which `gc` collects.
+//! unreferenced layers, which [`Store::collect`] removes.
 //!
 //! Writers: [`session::Session`] adds, `gc` removes; both hold locks, so that several processes may share a store.
 
@@ -222,8 +223,6 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
     Ok(paths)
 }
 
-/// A record, or nothing if it is not there. One that cannot be understood counts as not there: it says what was
-/// fetched, and fetching again writes it anew.
 /// `None` when there is no such file. What is there and cannot be read is an error: it may be of a newer version, and
 /// what it names in use.
 fn read_known<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> {
@@ -236,6 +235,8 @@ fn read_known<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError>
     }
 }
 
+/// A record, or nothing if it is not there. One that cannot be understood counts as not there: it says what was
+/// fetched, and fetching again writes it anew.
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> {
     match fs::read(path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::Store;
 use super::lock::{self, Claims};
 use super::record::{LayerRecord, SourceRecord, Stamp, sha256, source_key};
+use super::trash;
 use crate::engine::image::build::cache::Built;
 use crate::engine::image::error::ImageError;
 use crate::engine::image::manifest::OCI_INDEX;
@@ -101,10 +102,12 @@ impl Store {
     }
 
     fn remove_leftovers(&self) -> Result<(), ImageError> {
+        // Somebody is at it already, and may take long.
+        let is_in_removal = lock::open(&self.removing())?.try_lock().is_err();
         for directory in ["blobs/sha256", "sources", "ids", "built", "."]
             .map(|name| self.images.join(name))
             .iter()
-            .chain([&self.layers])
+            .chain([&self.layers, &self.caches()])
         {
             // A store that an earlier version made has no directory of builds.
             let listing = match fs::read_dir(directory) {
@@ -113,7 +116,8 @@ impl Store {
             };
             for entry in listing {
                 let entry = entry.map_err(ImageError::file("list", directory))?;
-                if entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) {
+                let (name, is_gone) = (entry.file_name(), trash::is_trash(&entry.path()));
+                if name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()) && !(is_gone && is_in_removal) {
                     remove_any(&entry.path())?;
                 }
             }
@@ -278,7 +282,7 @@ pub(super) fn replace_json(path: &Path, value: &impl Serialize) -> Result<(), Im
     sync_directory(path.parent().unwrap_or(Path::new("/")))
 }
 
-fn sync_directory(directory: &Path) -> Result<(), ImageError> {
+pub(super) fn sync_directory(directory: &Path) -> Result<(), ImageError> {
     let opened = File::open(directory).map_err(ImageError::file("open", directory))?;
     opened.sync_all().map_err(ImageError::file("sync", directory))
 }

@@ -10,24 +10,49 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use super::session::{TEMPORARY, remove_any};
+use super::session::{TEMPORARY, remove_any, temporary_name};
+use super::{Store, lock};
 use crate::engine::image::error::ImageError;
 
 /// The hidden argument by which `evenkeel` becomes the child.
 pub const ARGUMENT: &str = "internal-remove";
 
+const PREFIX: &str = ".tmp-gone-";
+
+impl Store {
+    /// Locked, shared, by everyone who removes what was put aside: as long as that lasts nobody sweeps it.
+    pub fn removing(&self) -> PathBuf {
+        self.images.join("removing")
+    }
+}
+
+/// A name for something that is put aside.
+pub(super) fn name() -> String {
+    temporary_name().replacen(TEMPORARY, PREFIX, 1)
+}
+
+pub(super) fn is_trash(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
+}
+
 /// Removes all of these, and goes on after an error.
-pub fn remove(trash: &[PathBuf]) -> Result<(), ImageError> {
+pub fn remove(removing: &Path, trash: &[PathBuf]) -> Result<(), ImageError> {
+    if trash.is_empty() {
+        return Ok(());
+    }
+    let held = lock::open(removing)?;
+    held.lock_shared().map_err(ImageError::file("lock", removing))?;
     trash.iter().map(|path| remove_any(path)).fold(Ok(()), Result::and)
 }
 
 /// Removes all of these in a process that outlives this one.
-pub fn remove_behind(helper: &Path, trash: &[PathBuf]) -> Result<(), ImageError> {
+pub fn remove_behind(helper: &Path, removing: &Path, trash: &[PathBuf]) -> Result<(), ImageError> {
     if trash.is_empty() {
         return Ok(());
     }
     let started = Command::new(helper)
         .arg(ARGUMENT)
+        .arg(removing)
         .args(trash)
         .current_dir("/")
         .stdin(Stdio::null())
@@ -39,12 +64,11 @@ pub fn remove_behind(helper: &Path, trash: &[PathBuf]) -> Result<(), ImageError>
     started.map(drop).map_err(|source| ImageError::Helper { path: helper.to_owned(), source })
 }
 
-/// The child's whole life. It removes nothing but what has a temporary name.
-pub fn child_main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let is_trash =
-        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes()));
-    let trash: Vec<PathBuf> = arguments.map(PathBuf::from).filter(is_trash).collect();
-    match remove(&trash) {
+/// The child's whole life. It removes nothing but what was put aside.
+pub fn child_main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let Some(removing) = arguments.next().map(PathBuf::from) else { return ExitCode::FAILURE };
+    let trash: Vec<PathBuf> = arguments.map(PathBuf::from).filter(|path| is_trash(path)).collect();
+    match remove(&removing, &trash) {
         Ok(()) => ExitCode::SUCCESS,
         // Nobody hears it; what is left is swept later.
         Err(_) => ExitCode::FAILURE,

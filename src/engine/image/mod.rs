@@ -26,6 +26,8 @@ mod digesting;
 pub mod ensure;
 pub mod error;
 pub mod flatten;
+#[doc(hidden)]
+pub mod fuzzing;
 mod implied;
 mod layer;
 pub mod load;

@@ -8,7 +8,7 @@
 //! Blocking, one connection a thread: a pull is bound by inflating and by the disk.
 
 mod blob;
-mod challenge;
+pub(super) mod challenge;
 pub mod credentials;
 mod date;
 mod http;

@@ -4,11 +4,13 @@
 //! * [`child`]: the child's confinement and its two threads.
 //! * `members`, `fields` and `sparse`: the tar format. [`compression`]: what is around it.
 //! * `extract` and `tree`: files and directories in overlayfs's form.
+//! * `fuzzing`: the same without a child, for those who throw nonsense at it.
 
 pub mod child;
 pub mod compression;
 mod extract;
 mod fields;
+pub(super) mod fuzzing;
 mod members;
 pub mod parent;
 pub mod report;

@@ -232,6 +232,18 @@ fn removed_files_are_whiteouts_and_replaced_directories_opaque() {
     assert_eq!(xattr(&second.join("d"), "trusted.overlay.origin"), None);
 }
 
+/// Overlayfs refuses to have one directory twice.
+#[test]
+fn a_layer_may_come_twice() {
+    let same = "RUN echo same > /a && touch -d @1 /a /\n";
+    let build = Build::new(&format!("{same}COPY b /b\n{same}RUN cat /a /b > /c\n"));
+    build.write("b", "other");
+    let (image, _) = build.made();
+    let twice = image.layers.iter().any(|layer| image.layers.iter().filter(|other| *other == layer).count() == 2);
+    assert!(twice, "{:?}", image.layers);
+    assert_eq!(build.text(&image, "c"), "same\nother");
+}
+
 /// A layer has the digest that anybody else would find: written by tar from the tree and unpacked again, it is the same.
 #[test]
 fn a_built_layer_is_the_one_that_its_stream_unpacks_to() {

@@ -754,3 +754,19 @@ fn a_rootless_configuration_has_a_user_namespace_and_the_hosts_network() {
     assert_ne!(words[4], namespace("self", "user"));
     assert_eq!(words[5], "/sys/class/net/lo/mtu");
 }
+
+#[test]
+fn an_exec_that_waits_for_a_paused_container_can_be_ended() {
+    let bundle = Bundle::of(&["sleep", "600"]);
+    bundle.ok(&["create", "box"]);
+    bundle.ok(&["start", "box"]);
+    bundle.ok(&["pause", "box"]);
+    let processes = || -> Vec<i32> { serde_json::from_str(&bundle.ok(&["ps", "--format", "json", "box"])).unwrap() };
+    let mut waiting = bundle.command(&["exec", "--detach", "--ignore-paused", "box", "sleep", "600"]).spawn().unwrap();
+    until("the second process", || processes().len() == 2);
+    support::run(&["kill", &waiting.id().to_string()]);
+    until("the end of who waits", || waiting.try_wait().unwrap().is_some());
+    // What it has begun ends with it.
+    bundle.ok(&["resume", "box"]);
+    until("one process", || processes().len() == 1);
+}

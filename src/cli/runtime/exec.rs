@@ -121,7 +121,7 @@ pub fn run(arguments: &ExecArguments, store: &Store, log: &Log) -> Result<Exit, 
     if attendance == Attendance::Attended && !arguments.no_subreaper {
         set_child_subreaper(Some(rustix::process::getpid()))?;
     }
-    let signals = foreground::watch()?;
+    let signals = foreground::watch(attendance)?;
     let process = crate::runtime::exec::exec(&request).map_err(|error| cannot(failure(error)))?;
     for warning in &process.warnings {
         log.warn(&warning.to_string());
@@ -131,9 +131,9 @@ pub fn run(arguments: &ExecArguments, store: &Store, log: &Log) -> Result<Exit, 
         death::end(&process);
         return Err(cannot(failure));
     }
-    match attendance {
-        Attendance::Detached => Ok(Exit::Done),
-        Attendance::Attended => foreground::attend(process, &signals),
+    match signals {
+        None => Ok(Exit::Done),
+        Some(signals) => foreground::attend(process, &signals),
     }
 }
 

@@ -7,15 +7,20 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, WaitOptions, WaitStatus, pidfd_send_signal, wait};
 use rustix::termios::tcsetwinsize;
 
+use super::handover::Attendance;
 use crate::cli::conversation::{End, Keyboard, converse};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::streams;
 use crate::cli::terminal::{RawMode, Signals, window};
 use crate::runtime::launch::Process;
 
-/// Must be called before the process is started: a signal that comes earlier would end us alone.
-pub fn watch() -> Result<Signals, Failure> {
-    Ok(Signals::take_all()?)
+/// Must be called before the process is started: a signal that comes earlier would end us alone. That is what it is to
+/// do to a command that does not stay.
+pub fn watch(attendance: Attendance) -> Result<Option<Signals>, Failure> {
+    match attendance {
+        Attendance::Attended => Ok(Some(Signals::take_all()?)),
+        Attendance::Detached => Ok(None),
+    }
 }
 
 /// Waits for the end of `process`, our child. Its status becomes ours: 128 and the number for a signal.

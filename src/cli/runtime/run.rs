@@ -36,16 +36,14 @@ pub fn run(arguments: &RunArguments, store: &Store, log: &Log) -> Result<Exit, F
     if attendance == Attendance::Attended && !arguments.no_subreaper {
         set_child_subreaper(Some(rustix::process::getpid()))?;
     }
-    let signals = foreground::watch()?;
+    let signals = foreground::watch(attendance)?;
     let process = created.start().map_err(|error| start::fail(error, &container, &spec, log))?;
     if let Err(failure) = handover::tell(process.terminal.as_ref(), process.pid, handover) {
         death::bury(&container, &spec, log);
         return Err(failure);
     }
     start::finish(&container, &spec, Some(process.pid), log)?;
-    if attendance == Attendance::Detached {
-        return Ok(Exit::Done);
-    }
+    let Some(signals) = signals else { return Ok(Exit::Done) };
     // Others may change it while it runs; we come back for its end.
     let id = container.record.id.clone();
     drop(container);

@@ -317,6 +317,9 @@ fn layers_that_lie_or_are_damaged_leave_nothing() {
         ("checksum", checksum, "checksum"),
         ("gzip cut", gzip(&good)[..60].to_vec(), "ends early"),
         ("zstd cut", zstd(&good)[..30].to_vec(), "ends early"),
+        ("gzip without its checksum", gzip(&good)[..gzip(&good).len() - 8].to_vec(), "ends early"),
+        ("gzip with a wrong checksum", wrong_checksum(gzip(&good)), "damaged"),
+        ("zstd without its end", zstd(&good)[..zstd(&good).len() - 1].to_vec(), "ends early"),
         ("gzip damaged", [&gzip(&good)[..40], &[0; 40]].concat(), "damaged"),
         ("deep", tar(&[file(&format!("{deep}f"), "")]), "deeper than"),
         (
@@ -355,6 +358,13 @@ fn layers_that_lie_or_are_damaged_leave_nothing() {
         assert_eq!((host.leftovers(), host.layers()), (vec![], vec![]), "{case}");
         assert!(host.store.catalogue().unwrap().is_empty(), "{case}");
     }
+}
+
+/// The last eight bytes are CRC-32 and length of what was compressed (RFC 1952, 2.3).
+fn wrong_checksum(mut gzip: Vec<u8>) -> Vec<u8> {
+    let at = gzip.len() - 8;
+    gzip[at] ^= 1;
+    gzip
 }
 
 /// A file whose header has this for its size.

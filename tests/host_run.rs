@@ -406,10 +406,11 @@ fn what_is_done_to_a_declared_container_by_hand_is_drift() {
 #[test]
 fn who_lends_its_network_stays_and_so_does_who_has_its_name() {
     Shell::with(|shell| {
+        sleeper(shell, "lender", &[]);
+        // What is run by hand takes no declared name; the other way round is allowed.
+        sleeper(shell, "web", &[]);
         shell.manifest("[containers.web]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\n");
         shell.ok(&["apply"]);
-        sleeper(shell, "lender", &[]);
-        sleeper(shell, "web", &[]);
         let ids = shell.ok(&["ps", "-q"]).stdout;
         let network = |pid: u64| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
         let lent = network(shell.pid("lender"));

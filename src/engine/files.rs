@@ -27,25 +27,40 @@ pub(crate) enum Durability {
 
 /// Replaces `path` by `value` as JSON.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize, durability: Durability) -> Result<(), EngineError> {
-    let bytes =
-        serde_json::to_vec_pretty(value).map_err(|source| EngineError::Record { path: path.to_owned(), source })?;
-    write(path, &bytes, durability)
+    write(path, &json(path, value)?, durability)
+}
+
+/// Replaces `path`, a file of the object whose directory it is in, by `value` as JSON. What a crash leaves half-made lies
+/// among the objects: one look at them finds it, be there a thousand.
+pub(super) fn write_json_of_object(
+    path: &Path,
+    value: &impl Serialize,
+    durability: Durability,
+) -> Result<(), EngineError> {
+    replace(path, &beside(parent(path)), &json(path, value)?, durability)
 }
 
 /// Replaces `path` by `bytes`.
 pub(crate) fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), EngineError> {
-    let aside = beside(path);
-    let written = File::create_new(&aside).and_then(|mut file| {
+    replace(path, &beside(path), bytes, durability)
+}
+
+fn json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, EngineError> {
+    serde_json::to_vec_pretty(value).map_err(|source| EngineError::Record { path: path.to_owned(), source })
+}
+
+fn replace(path: &Path, aside: &Path, bytes: &[u8], durability: Durability) -> Result<(), EngineError> {
+    let written = File::create_new(aside).and_then(|mut file| {
         file.write_all(bytes)?;
         match durability {
             Durability::Durable => file.sync_data(),
             Durability::Volatile => Ok(()),
         }
     });
-    let renamed = written.and_then(|()| fs::rename(&aside, path));
+    let renamed = written.and_then(|()| fs::rename(aside, path));
     if let Err(source) = renamed {
         // The error that matters is the first; a leftover is swept later.
-        let _ = fs::remove_file(&aside);
+        let _ = fs::remove_file(aside);
         return Err(EngineError::File { operation: "write", path: path.to_owned(), source });
     }
     match durability {
@@ -101,17 +116,6 @@ pub(super) fn remove_file(path: &Path) -> Result<(), EngineError> {
 pub(super) fn sweep(directory: &Path, left: &mut Vec<EngineError>) -> Result<(), EngineError> {
     let crumbs = entries(directory)?.into_iter().filter(|entry| is_crumb(entry));
     left.extend(crumbs.filter_map(|crumb| removal::remove(&crumb).at("remove", crumb).err()));
-    Ok(())
-}
-
-/// Deletes what crashes left of writing this file.
-pub(super) fn sweep_beside(path: &Path) -> Result<(), EngineError> {
-    let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
-    for entry in entries(parent(path))? {
-        if entry.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(prefix.as_bytes())) {
-            remove_file(&entry)?;
-        }
-    }
     Ok(())
 }
 
@@ -193,6 +197,7 @@ mod tests {
         let directory = root.path().join("directory");
         fs::create_dir_all(directory.join("inside")).unwrap();
         assert!(write(&directory, b"x", Durability::Durable).is_err());
+        assert!(write_json_of_object(&directory.join("inside"), &1, Durability::Durable).is_err());
         assert_eq!(read_json::<u32>(&path).unwrap(), Some(1));
         assert_eq!(objects(root.path()).unwrap().len(), entries(root.path()).unwrap().len());
     }

@@ -127,25 +127,22 @@ impl Host {
         }
     }
 
-    /// In a container's directories only what the engine itself writes: its monitor lives on, and may be writing.
+    /// A container's own directories are not looked into: its monitor lives on, and may be writing there.
     fn sweep(&self, left: &mut Vec<EngineError>) -> Result<(), EngineError> {
-        let (containers, in_run) = (self.paths.containers(), self.paths.containers_run());
-        for whole in [self.paths.volumes(), self.paths.networks()] {
+        for whole in [
+            self.paths.volumes(),
+            self.paths.networks(),
+            self.paths.last_good(),
+            self.paths.inputs(),
+            self.paths.generations(),
+            self.paths.containers(),
+            self.paths.containers_run(),
+            self.paths.names_directory(),
+        ] {
             files::sweep(&whole, left)?;
-            files::objects(&whole)?.iter().try_for_each(|object| files::sweep(object, left))?;
         }
-        files::sweep(&self.paths.last_good(), left)?;
-        files::sweep(&self.paths.inputs(), left)?;
-        files::sweep(&self.paths.generations(), left)?;
-        files::sweep(&containers, left)?;
-        for container in files::objects(&containers)? {
-            files::sweep_beside(&paths::record(&container))?;
-        }
-        for container in files::objects(&in_run)? {
-            files::sweep_beside(&container.join(paths::run::LAUNCH))?;
-            files::sweep_beside(&container.join(paths::run::CONFIG))?;
-        }
-        files::sweep(&self.paths.names_directory(), left)?;
+        // What a volume is filled with is made in its own directory.
+        files::objects(&self.paths.volumes())?.iter().try_for_each(|volume| files::sweep(volume, left))?;
         self.end_builds()?;
         self.store.sweep().map_err(|source| EngineError::Images { source: Box::new(source) })
     }
@@ -268,7 +265,7 @@ impl Host {
     fn ensure_network(&self, record: &NetworkRecord) -> Result<(), EngineError> {
         let directory = self.paths.network(&record.id);
         files::create_directories(&directory)?;
-        files::write_json(&paths::record(&directory), record, Durability::Durable)?;
+        files::write_json_of_object(&paths::record(&directory), record, Durability::Durable)?;
         self.links
             .ensure_bridge(&self.tag, record)
             .map_err(network_error("set up", format!("network `{}`", record.name)))

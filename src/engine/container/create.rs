@@ -37,7 +37,7 @@ pub fn create(paths: &Paths, store: &Store, record: &ContainerRecord) -> Result<
     let directory = paths.container(&record.id);
     let layers = store.layer_paths(&image);
     if directory.exists() {
-        files::write_json(&paths::record(&directory), &record, Durability::Durable)?;
+        files::write_json_of_object(&paths::record(&directory), &record, Durability::Durable)?;
     } else {
         files::create_directories(&paths.containers())?;
         let aside = files::beside(&directory);

@@ -100,12 +100,12 @@ impl Prepared {
         // The control socket is in it.
         let private = fs::Permissions::from_mode(0o700);
         fs::set_permissions(&self.directory, private).at("set the mode of", &self.directory)?;
-        files::write_json(&self.directory.join(run::CONFIG), &config, Durability::Volatile)
+        files::write_json_of_object(&self.directory.join(run::CONFIG), &config, Durability::Volatile)
     }
 
     /// Writes the launch file alone: what a running monitor takes over.
     pub fn write_launch(&self) -> Result<(), EngineError> {
-        files::write_json(&self.directory.join(run::LAUNCH), &self.launch, Durability::Volatile)
+        files::write_json_of_object(&self.directory.join(run::LAUNCH), &self.launch, Durability::Volatile)
     }
 }
 

@@ -117,7 +117,7 @@ pub fn update(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRe
             reloaded.map_err(failed("update", record))?;
         }
     }
-    files::write_json(&paths::record(&directory), record, Durability::Durable)
+    files::write_json_of_object(&paths::record(&directory), record, Durability::Durable)
 }
 
 fn update_limits(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
@@ -198,7 +198,7 @@ pub fn refuse_update(
     let ContainerRecord { spec, image, .. } = failed;
     let refused = Refused { spec, image, at: SystemTime::now(), reason };
     let record = ContainerRecord { refused: Some(Box::new(refused)), ..record.clone() };
-    files::write_json(&paths::record(&on.paths.container(&record.id)), &record, Durability::Durable)
+    files::write_json_of_object(&paths::record(&on.paths.container(&record.id)), &record, Durability::Durable)
 }
 
 /// The last lines of a log, each without control characters and cut to a length that a plan can show.

@@ -76,7 +76,7 @@ pub(super) fn unless_damaged<T>(record: Result<Option<T>, EngineError>) -> Resul
     }
 }
 
-fn read_directory<T: DeserializeOwned, I: FromStr>(
+fn read_directory<T: Versioned, I: FromStr>(
     directory: &Path,
     object: fn(I) -> Object,
 ) -> Result<Found<T>, EngineError> {
@@ -115,11 +115,11 @@ fn part<T: DeserializeOwned>(content: Option<&Value>, name: &str) -> Option<T> {
     T::deserialize(content?.get(name)?).ok()
 }
 
-/// Reads a record, whose version comes first: one of a newer version may look like one of this, and would lose what is
-/// new in it.
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, EngineError> {
+/// Reads a record. One of a newer version may look like one of this, and would lose what is new in it.
+fn read<T: Versioned>(path: &Path) -> Result<Option<T>, EngineError> {
+    /// What records of every version have.
     #[derive(Deserialize)]
-    struct Versioned {
+    struct Version {
         version: u32,
     }
     let bytes = match std::fs::read(path) {
@@ -127,12 +127,38 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, EngineError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).at("read", path),
     };
-    let wrong = |source| EngineError::Record { path: path.to_owned(), source };
-    let Versioned { version } = serde_json::from_slice(&bytes).map_err(wrong)?;
+    let read: Result<T, serde_json::Error> = serde_json::from_slice(&bytes);
+    let version = match &read {
+        Ok(record) => record.version(),
+        // Of what cannot be understood, whether that is because it is newer.
+        Err(_) => serde_json::from_slice::<Version>(&bytes).map_or(RECORD_VERSION, |found| found.version),
+    };
     if version > RECORD_VERSION {
         return Err(EngineError::NewerRecord { path: path.to_owned(), found: version, known: RECORD_VERSION });
     }
-    serde_json::from_slice(&bytes).map(Some).map_err(wrong)
+    read.map(Some).map_err(|source| EngineError::Record { path: path.to_owned(), source })
+}
+
+trait Versioned: DeserializeOwned {
+    fn version(&self) -> u32;
+}
+
+impl Versioned for ContainerRecord {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl Versioned for NetworkRecord {
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl Versioned for VolumeRecord {
+    fn version(&self) -> u32 {
+        self.version
+    }
 }
 
 #[cfg(test)]

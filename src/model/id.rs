@@ -52,7 +52,8 @@ macro_rules! text_newtype {
         impl TryFrom<String> for $name {
             type Error = IdError;
             fn try_from(text: String) -> Result<Self, IdError> {
-                text.parse()
+                $check(&text)?;
+                Ok($name(text))
             }
         }
         impl From<$name> for String {

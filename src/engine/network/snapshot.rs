@@ -57,11 +57,7 @@ impl Snapshot {
 
     /// All links, addresses and routes of the main table.
     pub fn of_everything(netlink: &mut Netlink) -> io::Result<Snapshot> {
-        let mut snapshot = Snapshot::of_links(netlink)?;
-        for family in [INET, INET6] {
-            snapshot.routes.extend(routes(netlink, family)?);
-        }
-        Ok(snapshot)
+        Ok(Snapshot { routes: routes(netlink)?, ..Snapshot::of_links(netlink)? })
     }
 
     /// These links, as far as they are there, without addresses: what one attachment needs of a host that has
@@ -150,22 +146,18 @@ fn address(payload: &[u8]) -> Option<(u32, IpAddr, u8)> {
     Some((parse_u32(&header[4..8]).ok()?, own, header[1]))
 }
 
-/// The unicast routes of the main table.
-pub(super) fn routes(netlink: &mut Netlink, family: u8) -> io::Result<Vec<Route>> {
+/// The unicast routes of the main table, of both families: asked for none, the kernel lists all.
+fn routes(netlink: &mut Netlink) -> io::Result<Vec<Route>> {
     // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags.
     let mut body = [0; 12];
-    (body[0], body[4]) = (family, libc::RT_TABLE_MAIN);
-    match netlink.dump(libc::RTM_GETROUTE, &body) {
-        Ok(frames) => Ok(frames.iter().filter_map(|(_, payload)| route(payload)).collect()),
-        // No route was ever put into the table, or the kernel has no IPv6.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EOPNOTSUPP)) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+    body[4] = libc::RT_TABLE_MAIN;
+    let frames = netlink.dump(libc::RTM_GETROUTE, &body)?;
+    Ok(frames.iter().filter_map(|(_, payload)| route(payload)).collect())
 }
 
 fn route(payload: &[u8]) -> Option<Route> {
     let (header, rest) = payload.split_at_checked(12)?;
-    if header[7] != libc::RTN_UNICAST {
+    if !matches!(header[0], INET | INET6) || header[7] != libc::RTN_UNICAST {
         return None;
     }
     let mut route = Route { destination: None, prefix: header[1], gateway: None, link: 0 };

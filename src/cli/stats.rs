@@ -3,6 +3,11 @@
 //! Processor time is measured between two looks: a second apart while it is repeated, 20 ms apart with `--no-stream`,
 //! which so answers at once. `--interval` says otherwise. As JSON it also tells the pressure (Linux, accounting/psi), on
 //! hosts with cgroup version 2.
+//!
+//! ```text
+//! processor time ──── interval ────> processor time
+//!                    └ memory, processes, traffic: behind the wait where it is repeated, else within it
+//! ```
 
 use std::time::{Duration, Instant};
 
@@ -36,10 +41,23 @@ pub struct StatsArguments {
     interval: Option<Timespan>,
 }
 
-/// What one container used, at one moment.
-#[derive(Debug, Clone)]
-struct Sample {
+/// A container that runs.
+struct Running<'a> {
+    record: &'a ContainerRecord,
+    pid: u32,
+    cgroup: Cgroup,
+}
+
+/// What a container has had of all processors.
+#[derive(Debug, Clone, Copy)]
+struct CpuTime {
     at: Instant,
+    nanoseconds: u64,
+}
+
+/// What else a container uses.
+#[derive(Debug, Clone)]
+struct Usage {
     usage: cgroup::Stats,
     pressure: Option<Pressure>,
     received: u64,
@@ -70,13 +88,18 @@ pub fn run(arguments: &StatsArguments, context: &Context, output: &Output) -> Re
     loop {
         let inventory = Inventory::read(context.paths.clone())?;
         let chosen = select::many(inventory.records(), &arguments.names, &|| context.tie_break())?;
-        let before = samples(&chosen, &inventory, context, &hierarchy);
-        std::thread::sleep(interval);
-        let after = samples(&chosen, &inventory, context, &hierarchy);
-        let rows: Vec<_> = chosen
-            .iter()
-            .zip(before.iter().zip(&after))
-            .filter_map(|(record, (before, after))| Some(row(record, before.as_ref()?, after.as_ref()?)))
+        let running = running(&chosen, &inventory, context, &hierarchy);
+        let begun = Instant::now();
+        let before: Vec<_> = running.iter().map(Running::cpu_time).collect();
+        if !arguments.no_stream {
+            std::thread::sleep(interval);
+        }
+        let used: Vec<_> = running.iter().map(Running::usage).collect();
+        std::thread::sleep(interval.saturating_sub(begun.elapsed()));
+        let after: Vec<_> = running.iter().map(Running::cpu_time).collect();
+        let looks = running.iter().zip(used).zip(before.into_iter().zip(after));
+        let rows: Vec<_> = looks
+            .filter_map(|((running, usage), (before, after))| Some(row(running.record, usage?, before?, after?)))
             .collect();
         show(&rows, arguments, output)?;
         if arguments.no_stream {
@@ -97,23 +120,33 @@ fn show(rows: &[Row], arguments: &StatsArguments, output: &Output) -> Result<(),
     }
 }
 
-/// One for each of `chosen`; `None` for those that do not run.
-fn samples(
-    chosen: &[&ContainerRecord],
+fn running<'a>(
+    chosen: &[&'a ContainerRecord],
     inventory: &Inventory,
     context: &Context,
     hierarchy: &Hierarchy,
-) -> Vec<Option<Sample>> {
-    let sample = |record: &&ContainerRecord| {
-        let Ok(Liveness::Monitored(status)) = inventory.liveness(record) else { return None };
-        let pid = status.pid?;
-        // A container that ends between two reads has nothing to show; that is no error of this command.
-        let cgroup = cgroup(record, context, hierarchy);
-        let (usage, pressure) = (cgroup.stats().ok()?, cgroup.pressure().ok()?);
-        let (received, sent) = process::network_bytes(pid).unwrap_or_default();
-        Some(Sample { at: Instant::now(), usage, pressure, received, sent })
-    };
-    chosen.iter().map(sample).collect()
+) -> Vec<Running<'a>> {
+    let running = chosen.iter().filter_map(|record| match inventory.liveness(record) {
+        Ok(Liveness::Monitored(status)) => {
+            Some(Running { record, pid: status.pid?, cgroup: cgroup(record, context, hierarchy) })
+        }
+        _ => None,
+    });
+    running.collect()
+}
+
+/// A container that ends between two looks has nothing to show; that is no error of this command.
+impl Running<'_> {
+    fn cpu_time(&self) -> Option<CpuTime> {
+        let nanoseconds = self.cgroup.cpu_nanoseconds().ok()??;
+        Some(CpuTime { at: Instant::now(), nanoseconds })
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        let (usage, pressure) = (self.cgroup.stats().ok()?, self.cgroup.pressure().ok()?);
+        let (received, sent) = process::network_bytes(self.pid).unwrap_or_default();
+        Some(Usage { usage, pressure, received, sent })
+    }
 }
 
 /// The cgroup of a container, whether it runs or not.
@@ -122,20 +155,21 @@ pub fn cgroup(record: &ContainerRecord, context: &Context, hierarchy: &Hierarchy
     cgroup::open(hierarchy, &engine::cgroup_path(&tag, &record.id))
 }
 
-fn row(record: &ContainerRecord, before: &Sample, after: &Sample) -> Row {
-    let spent = after.usage.cpu_nanoseconds.saturating_sub(before.usage.cpu_nanoseconds);
+fn row(record: &ContainerRecord, used: Usage, before: CpuTime, after: CpuTime) -> Row {
+    let spent = after.nanoseconds.saturating_sub(before.nanoseconds);
+    let Usage { usage, pressure, received, sent } = used;
     Row {
         id: record.id.to_string(),
         container: record.full_name(),
         cpu_percent: percent(spent, after.at - before.at),
-        cpu_nanoseconds: after.usage.cpu_nanoseconds,
-        memory_bytes: after.usage.memory,
-        memory_limit_bytes: after.usage.memory_limit,
-        processes: after.usage.pids,
-        processes_limit: after.usage.pids_limit,
-        received_bytes: after.received,
-        sent_bytes: after.sent,
-        pressure: after.pressure,
+        cpu_nanoseconds: after.nanoseconds,
+        memory_bytes: usage.memory,
+        memory_limit_bytes: usage.memory_limit,
+        processes: usage.pids,
+        processes_limit: usage.pids_limit,
+        received_bytes: received,
+        sent_bytes: sent,
+        pressure,
     }
 }
 

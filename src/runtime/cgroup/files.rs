@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::Pid;
 
@@ -14,6 +15,9 @@ use crate::runtime::error::RuntimeError;
 /// Tries at removing a directory whose last process is about to be gone, a millisecond apart.
 const TRIES: u32 = 1000;
 
+/// More than any file that is read in one piece has: the statistics of memory are about 2 KiB.
+const PIECE: usize = 8192;
+
 pub(super) fn failure(operation: &'static str, path: &Path, source: io::Error) -> RuntimeError {
     RuntimeError::Cgroup { operation, path: path.to_owned(), source }
 }
@@ -21,6 +25,18 @@ pub(super) fn failure(operation: &'static str, path: &Path, source: io::Error) -
 pub(super) fn read(directory: &Path, file: &str) -> Result<String, RuntimeError> {
     let path = directory.join(file);
     fs::read_to_string(&path).map_err(|error| failure("read", &path, error))
+}
+
+/// A file that the kernel writes in one piece, which every file of one value, or of one list of values by name, is: what
+/// does not fill the buffer is all of it. `cgroup.procs` is none.
+pub(super) fn read_piece(directory: &Path, file: &str) -> Result<String, RuntimeError> {
+    let path = directory.join(file);
+    let mut text = Vec::with_capacity(PIECE);
+    let length = fs::File::open(&path).and_then(|file| Ok(rustix::io::read(&file, spare_capacity(&mut text))?));
+    match length.map_err(|error| failure("read", &path, error))? < PIECE {
+        true => String::from_utf8(text).map_err(|error| failure("read", &path, io::Error::other(error))),
+        false => read(directory, file),
+    }
 }
 
 /// One write(2): the kernel takes a value whole or not at all.

@@ -8,13 +8,12 @@ use crate::model::resources::Resources;
 use crate::model::units::{ByteSize, Cpus};
 use crate::runtime::error::RuntimeError;
 
-/// Memory, processor time and processes as they are.
+/// Memory and processes as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
     /// In use, page cache that could be dropped at once not counted, as `docker stats` does.
     pub memory: u64,
     pub memory_limit: Option<u64>,
-    pub cpu_nanoseconds: u64,
     pub pids: u64,
     pub pids_limit: Option<u64>,
 }
@@ -47,17 +46,23 @@ impl Cgroup {
             stats.memory = number(&directory, usage)?.unwrap_or(0).saturating_sub(cache);
             stats.memory_limit = number(&directory, limit)?.filter(|limit| *limit < NO_LIMIT_V1);
         }
-        if let Some(directory) = self.place_in(Controller::Cpuacct) {
-            stats.cpu_nanoseconds = match is_v1 {
-                true => number(&directory, "cpuacct.usage")?.unwrap_or(0),
-                false => keyed(&directory, "cpu.stat", "usage_usec")?.unwrap_or(0).saturating_mul(1000),
-            };
-        }
         if let Some(directory) = self.place_in(Controller::Pids) {
             stats.pids = number(&directory, "pids.current")?.unwrap_or(0);
             stats.pids_limit = number(&directory, "pids.max")?;
         }
         Ok(stats)
+    }
+
+    /// What its processes have had of all processors so far, 0 where nobody counts; `None` when there is no such cgroup.
+    pub fn cpu_nanoseconds(&self) -> Result<Option<u64>, RuntimeError> {
+        let Some(directory) = self.place_in(Controller::Cpuacct) else { return Ok(Some(0)) };
+        match self.hierarchy.layout() {
+            Layout::V1 => number(&directory, "cpuacct.usage"),
+            Layout::V2 => {
+                let microseconds = keyed(&directory, "cpu.stat", "usage_usec")?;
+                Ok(microseconds.map(|microseconds| microseconds.saturating_mul(1000)))
+            }
+        }
     }
 
     /// How many processes of this cgroup the kernel killed for lack of memory, since it exists.
@@ -197,7 +202,7 @@ fn keyed(directory: &Path, file: &str, key: &str) -> Result<Option<u64>, Runtime
 }
 
 fn optional(directory: &Path, file: &str) -> Result<Option<String>, RuntimeError> {
-    match files::read(directory, file) {
+    match files::read_piece(directory, file) {
         Err(error) if files::is_gone(&error) => Ok(None),
         text => text.map(Some),
     }

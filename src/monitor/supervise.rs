@@ -175,6 +175,7 @@ impl Supervisor {
 
     /// Waits until something is ready or a time has come.
     fn wait(&self) -> Result<Vec<Ready>, MonitorError> {
+        let now = Now::read().monotonic;
         let mut what = vec![Ready::Signals];
         let mut polled = vec![PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)];
         let mut add = |ready, fd, flags| {
@@ -186,13 +187,13 @@ impl Supervisor {
         errands.for_each(|errand| add(Ready::Jobs, errand.as_fd(), PollFlags::IN));
         let probing = self.probe.iter().flat_map(Probe::interests);
         probing.for_each(|(fd, flags)| add(Ready::Probe, fd, flags));
-        self.output.interests().for_each(|(stream, fd)| add(Ready::Output(stream), fd, PollFlags::IN));
+        self.output.interests(now).for_each(|(stream, fd)| add(Ready::Output(stream), fd, PollFlags::IN));
         let behind = self.output.audience_interests();
         behind.for_each(|(stream, fd)| add(Ready::Audience(stream), fd, PollFlags::OUT));
         self.control.interests().for_each(|(ready, fd)| add(Ready::Control(ready), fd, PollFlags::IN));
         let names = self.names.iter().flat_map(names::Server::interests);
         names.for_each(|(ready, fd, flags)| add(Ready::Names(ready), fd, flags));
-        match poll(&mut polled, self.patience().as_ref()) {
+        match poll(&mut polled, self.patience(now).as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(MonitorError::system("wait for events", &self.launch.name, error)),
         }
@@ -200,16 +201,15 @@ impl Supervisor {
         Ok(pairs.filter(|(_, polled)| !polled.revents().is_empty()).map(|(ready, _)| ready).collect())
     }
 
-    /// How long until the next deadline.
-    fn patience(&self) -> Option<Timespec> {
+    /// How long from `now` until the next deadline.
+    fn patience(&self, now: Duration) -> Option<Timespec> {
         let deadlines = [
             self.machine.deadline(),
             self.probe.as_ref().map(|probe| probe.deadline),
-            self.output.deadline(),
+            self.output.deadline(now),
             self.names.as_ref().and_then(names::Server::deadline),
             self.names_again,
         ];
-        let now = Now::read().monotonic;
         let try_again = self.published.is_none().then(|| now + PUBLISH_AGAIN);
         let next = deadlines.into_iter().chain([try_again]).flatten().min()?;
         let left = next.saturating_sub(now);

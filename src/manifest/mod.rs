@@ -101,9 +101,9 @@ pub fn variables(source: Source, variable: &dyn Fn(&str) -> Option<String>) -> R
 pub fn load_project(inputs: &[PathBuf], variable: &dyn Fn(&str) -> Option<String>) -> Result<ProjectName, Problems> {
     let layers = source::read_layers(inputs)?;
     source::on_this_host(variable, |surroundings| {
-        let (mut reading, manifest) = read_manifest(layers, surroundings)?;
-        reading.problems.clear();
-        let project = manifest.project.map(|name| name.value);
+        let (mut reading, tree) = read_tree(layers, surroundings)?;
+        let name = tree.and_then(|tree| tree::entry(tree, "project"));
+        let project = name.and_then(|name| ProjectName::read(&name, &mut reading));
         project.ok_or_else(|| {
             let missing = resolve::missing_project(&reading.sources);
             Problems::new(reading.sources, vec![missing])
@@ -130,6 +130,16 @@ fn read_manifest<'a>(
     layers: Vec<Vec<Source>>,
     surroundings: &'a Surroundings<'a>,
 ) -> Result<(Reading<'a>, Manifest), Problems> {
+    let (mut reading, tree) = read_tree(layers, surroundings)?;
+    let manifest = tree.map(tree::without_extensions).and_then(|tree| Manifest::read(&tree, &mut reading));
+    Ok((reading, manifest.unwrap_or_default()))
+}
+
+/// All texts as one; nothing where there is none.
+fn read_tree<'a>(
+    layers: Vec<Vec<Source>>,
+    surroundings: &'a Surroundings<'a>,
+) -> Result<(Reading<'a>, Option<tree::Node>), Problems> {
     let mut reading = Reading { sources: Vec::new(), surroundings, problems: Vec::new() };
     let mut merged: Option<tree::Node> = None;
     let mut syntax_errors = Vec::new();
@@ -152,6 +162,5 @@ fn read_manifest<'a>(
     if !syntax_errors.is_empty() {
         return Err(Problems::new(reading.sources, syntax_errors));
     }
-    let manifest = merged.map(tree::without_extensions).and_then(|tree| Manifest::read(&tree, &mut reading));
-    Ok((reading, manifest.unwrap_or_default()))
+    Ok((reading, merged))
 }

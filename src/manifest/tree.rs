@@ -59,6 +59,12 @@ impl Node {
     }
 }
 
+/// What stands behind this key of a table.
+pub(super) fn entry(table: Node, name: &str) -> Option<Node> {
+    let Value::Table(entries) = table.value else { return None };
+    entries.into_iter().find(|(key, _)| key.text == name).map(|(_, node)| node)
+}
+
 /// How TOML writes it.
 pub(super) fn integer_text(digits: &str, radix: u32) -> String {
     let prefix = match radix {

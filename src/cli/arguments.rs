@@ -71,7 +71,9 @@ pub struct Arguments {
     pub command: Command,
 }
 
+/// The options of one are made when it is the one: all together are some five hundred.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Show what apply would do, field by field
     #[command(after_help = examples::PLAN)]

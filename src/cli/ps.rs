@@ -18,6 +18,7 @@ use super::table::Table;
 use super::template::{Field, Template};
 use super::{phrase, select};
 use crate::engine::image::store::Store;
+use crate::engine::shares;
 use crate::model::actual::Liveness;
 use crate::model::health::Health;
 use crate::model::id::{ContainerId, Digest, Instance, ProjectName, ResourceName};
@@ -132,21 +133,23 @@ pub fn run(arguments: &PsArguments, context: &Context, output: &Output) -> Resul
     }
     let chosen = select::many(inventory.records(), &arguments.names, &|| context.tie_break())?;
     // What is declared is shown whatever became of it; what somebody ran once is over with its end.
-    let is_shown = |record: &&ContainerRecord| {
-        let named = arguments.all
+    let is_shown = |record: &ContainerRecord, liveness: &Liveness| {
+        arguments.all
             || !arguments.names.is_empty()
             || !arguments.filter.is_empty()
             || arguments.last().is_some()
-            || record.project.project().is_some();
-        Ok::<_, Failure>(named || matches!(inventory.liveness(record)?, Liveness::Monitored(_) | Liveness::Lost(_)))
+            || record.project.project().is_some()
+            || matches!(liveness, Liveness::Monitored(_) | Liveness::Lost(_))
     };
-    let shown = chosen.into_iter().map(|record| Ok(is_shown(&record)?.then_some(record)));
-    let chosen: Vec<_> = shown.collect::<Result<Vec<_>, Failure>>()?.into_iter().flatten().collect();
+    let looked = shares::each(&chosen, |record| (inventory.liveness(record), inventory.created(record)));
     let now = SystemTime::now();
     let mut rows = Vec::new();
-    for record in chosen {
-        let created = inventory.created(record);
-        let row = row(record, &inventory.liveness(record)?, created, now);
+    for (record, (liveness, created)) in chosen.into_iter().zip(looked) {
+        let liveness = liveness?;
+        if !is_shown(record, &liveness) {
+            continue;
+        }
+        let row = row(record, &liveness, created, now);
         if filter::fits(&arguments.filter, record, &row) {
             rows.push((created, record, row));
         }

@@ -20,7 +20,7 @@ use super::inventory::Inventory;
 use super::output::{Format, Output};
 use super::table::Table;
 use super::{process, select};
-use crate::engine;
+use crate::engine::{self, shares};
 use crate::model::actual::Liveness;
 use crate::model::record::ContainerRecord;
 use crate::model::units::Timespan;
@@ -126,13 +126,13 @@ fn running<'a>(
     context: &Context,
     hierarchy: &Hierarchy,
 ) -> Vec<Running<'a>> {
-    let running = chosen.iter().filter_map(|record| match inventory.liveness(record) {
+    let look = |record: &&'a ContainerRecord| match inventory.liveness(record) {
         Ok(Liveness::Monitored(status)) => {
             Some(Running { record, pid: status.pid?, cgroup: cgroup(record, context, hierarchy) })
         }
         _ => None,
-    });
-    running.collect()
+    };
+    shares::each(chosen, look).into_iter().flatten().collect()
 }
 
 /// A container that ends between two looks has nothing to show; that is no error of this command.

@@ -6,7 +6,7 @@
 //! * [`image`], `storage`, [`network`], `container`: the four kinds of objects.
 //! * [`transfer`]: files out of a container and into one.
 //! * [`garbage`]: what is needed of images, and the removal of the rest.
-//! * `observe`: all of them at once, as [`Actual`].
+//! * `observe`: all of them at once, as [`Actual`]. `shares`: many looks at a time.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +30,7 @@ mod observe;
 mod orphans;
 pub mod records;
 mod removal;
+pub(crate) mod shares;
 mod storage;
 pub mod transfer;
 

@@ -4,7 +4,6 @@
 //! opened beyond its record, and every kernel table is read once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::path::Path;
 
@@ -14,6 +13,7 @@ use super::host::{Host, network_error};
 use super::network::attachment::Attachment;
 use super::network::observe::{Connected, Inside, Outside};
 use super::records::{self, Records};
+use super::shares::share;
 use super::storage::volume;
 use super::{Scope, connect, image, network, orphans};
 use crate::model::actual::{
@@ -28,9 +28,6 @@ use crate::model::resources::Resources;
 use crate::model::status::Phase;
 use crate::monitor::protocol::chain;
 use crate::runtime::cgroup;
-
-/// A thread has at least so many containers to look at: it costs as much as looking at a few.
-const PER_THREAD: usize = 8;
 
 /// What a thread saw of a container.
 struct Looked {
@@ -94,12 +91,6 @@ fn look_around(host: &Host, scope: &Scope, records: &Records) -> Result<Around, 
         orphans: orphans::observe(host, records, &outside.own_links(&host.tag))?,
         outside,
     })
-}
-
-/// How many of `all` containers one thread looks at, so that every processor has some.
-fn share(all: usize) -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    all.div_ceil(processors).max(PER_THREAD)
 }
 
 fn facts(host: &Host, outside: &Outside) -> Result<HostFacts, EngineError> {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::{At, EngineError};
-use super::files;
+use super::{files, shares};
 use crate::model::id::{ContainerId, NetworkId, VolumeKey};
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, NetworkRecord, RECORD_VERSION, VolumeRecord};
@@ -76,19 +76,22 @@ pub(super) fn unless_damaged<T>(record: Result<Option<T>, EngineError>) -> Resul
     }
 }
 
-fn read_directory<T: Versioned, I: FromStr>(
+fn read_directory<T: Versioned + Send, I: FromStr>(
     directory: &Path,
     object: fn(I) -> Object,
 ) -> Result<Found<T>, EngineError> {
-    let mut found = Found { records: Vec::new(), unreadable: Vec::new() };
-    for place in files::objects(directory)? {
+    let look = |place: &PathBuf| {
         // What has no object's name is none: a copy that somebody keeps beside it.
-        let Some(id) = place.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
-        let path = paths::record(&place);
-        match read(&path) {
-            // An object that went away since the listing is no object.
-            Ok(record) => found.records.extend(record),
-            Err(error) => found.unreadable.push(unreadable(object(id), path, &error)),
+        let id = place.file_name().and_then(|name| name.to_str()?.parse().ok())?;
+        let path = paths::record(place);
+        // An object that went away since the listing is no object.
+        read(&path).map_err(|error| unreadable(object(id), path, &error)).transpose()
+    };
+    let mut found = Found { records: Vec::new(), unreadable: Vec::new() };
+    for looked in shares::each(&files::objects(directory)?, look).into_iter().flatten() {
+        match looked {
+            Ok(record) => found.records.push(record),
+            Err(unreadable) => found.unreadable.push(unreadable),
         }
     }
     Ok(found)

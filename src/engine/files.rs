@@ -123,7 +123,8 @@ pub(super) fn sweep(directory: &Path, left: &mut Vec<EngineError>) -> Result<(),
 pub(super) fn objects(directory: &Path) -> Result<Vec<PathBuf>, EngineError> {
     let mut objects = entries(directory)?;
     objects.retain(|path| is_object(path));
-    objects.sort();
+    // By their bytes: what differs is the name alone, and comparing paths takes each apart.
+    objects.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
     Ok(objects)
 }
 

@@ -28,7 +28,7 @@ use super::waits::readiness;
 use super::{ChangeClass, FieldChange, Findings, HeldBack, Mark, RefusedUpdates, Work, World, diff, fallback};
 use crate::model::actual::ActualContainer;
 use crate::model::container::{AfterEnd, ContainerSpec, RunState, UpdateOrder};
-use crate::model::id::{ContainerId, Ids, Instance, NetworkId, Whose};
+use crate::model::id::{ContainerId, Ids, Instance, NetworkId, ResourceName, Whose};
 use crate::model::network::NetworkMode;
 use crate::model::record::{ContainerRecord, RECORD_VERSION};
 
@@ -144,6 +144,8 @@ struct Round<'w, 'a> {
     world: &'w World<'a>,
     networks: &'w Networks<'w>,
     standard: Standard<'w, 'a>,
+    /// The project's own, by the name of the declaration, in the order of their identifiers.
+    present: BTreeMap<&'a ResourceName, Vec<&'a ActualContainer>>,
     ids: Ids,
     book: AddressBook,
     users: UserBook,
@@ -153,10 +155,15 @@ struct Round<'w, 'a> {
 
 impl<'w, 'a> Round<'w, 'a> {
     fn begin(world: &'w World<'a>, networks: &'w Networks<'w>, images: &'w Images, ids: &Ids) -> Round<'w, 'a> {
+        let mut present: BTreeMap<&ResourceName, Vec<&ActualContainer>> = BTreeMap::new();
+        for container in world.actual.containers.values().filter(|c| c.record.project == world.desired.project) {
+            present.entry(&container.record.instance.container).or_default().push(container);
+        }
         Round {
             world,
             networks,
             standard: Standard { world, networks, images, chosen: BTreeMap::new() },
+            present,
             ids: ids.clone(),
             book: AddressBook::of(world, networks),
             users: UserBook::of(world),
@@ -183,13 +190,13 @@ impl<'w, 'a> Round<'w, 'a> {
     }
 
     fn instance(&mut self, instance: &Instance, spec: &ContainerSpec) -> Decision<'a> {
-        let own = self.world.actual.containers.values().filter(|c| c.record.project == self.world.desired.project);
-        let of_instance = own.filter(|c| c.record.instance == *instance);
+        let replicas = self.present.get(&instance.container).map_or(&[][..], Vec::as_slice);
+        let of_instance = replicas.iter().filter(|c| c.record.instance == *instance);
         let mut compared: Vec<Comparison<'a>> =
             of_instance.map(|container| self.standard.compare(container, spec)).collect();
         // The sort is stable: equals stay in the order of their identifiers.
         compared.sort_by_key(|c| (!c.fits(), !is_up(&c.container.liveness)));
-        let refused = fallback::refused(self.world, self.standard.images, &instance.container, spec);
+        let refused = fallback::refused(self.world, self.standard.images, replicas, spec);
         if let Some(refused) = refused.filter(|_| self.world.policy.refused_updates == RefusedUpdates::Leave)
             && let Some(at) = fallback::held(&self.standard, &compared)
         {

@@ -40,7 +40,7 @@ use super::{ChangeClass, Findings, World};
 use crate::model::actual::{ActualContainer, Liveness};
 use crate::model::container::{ContainerSpec, FailureAction, RunState};
 use crate::model::health::Health;
-use crate::model::id::{ContainerId, Instance, NetworkId, ResourceName};
+use crate::model::id::{ContainerId, Instance, NetworkId};
 use crate::model::port::HostPort;
 use crate::model::record::Refused;
 use crate::model::status::Phase;
@@ -112,17 +112,15 @@ fn can_return(old: &ActualContainer) -> bool {
     is_well && old.broken.is_none() && old.record.spec.state == RunState::Running
 }
 
-/// The memory that the update of this container to `spec` failed: of any of its replicas, with the image that it would
+/// The memory that the update of a container to `spec` failed: of any of its `replicas`, with the image that it would
 /// be made of again.
 pub(super) fn refused<'a>(
     world: &World<'a>,
     images: &Images,
-    container: &ResourceName,
+    replicas: &[&'a ActualContainer],
     spec: &ContainerSpec,
 ) -> Option<&'a Refused> {
-    let own = world.actual.containers.values().filter(|c| c.record.project == world.desired.project);
-    let of_container = own.filter(|c| c.record.instance.container == *container);
-    let mut refused = of_container.filter_map(|c| c.record.refused.as_deref());
+    let mut refused = replicas.iter().filter_map(|c| c.record.refused.as_deref());
     refused.find(|refused| {
         let is_same_image = match images.knowledge(world, &spec.image) {
             Knowledge::Here(id) => refused.image.as_ref() == Some(&id),

@@ -48,7 +48,7 @@ pub fn parse(text: &str, id: &str) -> Result<(Spec, Vec<String>), Failure> {
     }
     let mut spec = Spec::deserialize(&value)?;
     let mut unknown = Vec::new();
-    collect_unknown("", &value, &serde_json::to_value(&spec)?, &mut unknown);
+    collect_unknown(&Place::Top, &value, &serde_json::to_value(&spec)?, &mut unknown);
     warnings
         .extend(unknown.iter().map(|property| format!("`{property}` in config.json is not known and has no effect")));
     place(&mut spec, id)?;
@@ -173,22 +173,40 @@ fn place(spec: &mut Spec, id: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A place in the configuration. It becomes words only where they are needed.
+enum Place<'a> {
+    Top,
+    Key(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Top => Ok(()),
+            Place::Key(Place::Top, key) => f.write_str(key),
+            Place::Key(above, key) => write!(f, "{above}.{key}"),
+            Place::Item(above, at) => write!(f, "{above}[{at}]"),
+        }
+    }
+}
+
 /// What stands in `given` and was lost on the way to `known`.
-fn collect_unknown(place: &str, given: &Value, known: &Value, unknown: &mut Vec<String>) {
+fn collect_unknown(place: &Place<'_>, given: &Value, known: &Value, unknown: &mut Vec<String>) {
     match (given, known) {
         (Value::Object(given), Value::Object(known)) => {
             for (key, value) in given {
-                let place = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
+                let place = Place::Key(place, key);
                 match known.get(key) {
                     Some(known) => collect_unknown(&place, value, known, unknown),
                     None if is_empty(value) => {}
-                    None => unknown.push(place),
+                    None => unknown.push(place.to_string()),
                 }
             }
         }
         (Value::Array(given), Value::Array(known)) if given.len() == known.len() => {
             for (at, (given, known)) in given.iter().zip(known).enumerate() {
-                collect_unknown(&format!("{place}[{at}]"), given, known, unknown);
+                collect_unknown(&Place::Item(place, at), given, known, unknown);
             }
         }
         _ => {}

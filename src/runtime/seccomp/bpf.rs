@@ -1,7 +1,7 @@
 //! Classic BPF over `struct seccomp_data` (seccomp(2)): tests of arguments and a search over numbers.
 //!
-//! Code is built from the back: every piece ends in a return, so pieces are joined by writing one behind the other,
-//! and every jump goes forward over pieces of known length.
+//! Code is written backwards and turned around at the end: every piece ends in a return, so pieces are joined by writing
+//! one before the other, and every jump goes forward over pieces of known length.
 
 use crate::sys::seccomp::Instruction;
 
@@ -52,43 +52,41 @@ impl Verdict {
 /// A whole program: for each architecture (its audit number) verdicts by number, each valid up to the next one's
 /// number. The first of an architecture begins at 0. Other architectures get `foreign`.
 pub(super) fn program(architectures: &[(u32, Vec<(u32, Verdict)>)], foreign: u32) -> Vec<Instruction> {
-    let mut code = vec![plain(RETURN, foreign)];
+    let mut backwards = vec![plain(RETURN, foreign)];
     for (architecture, verdicts) in architectures.iter().rev() {
-        let mut body = vec![plain(LOAD, NUMBER)];
-        body.extend(search(verdicts));
-        let mut front = choose(IF_EQUAL, *architecture, body, code);
-        code = std::mem::take(&mut front);
+        choose(&mut backwards, IF_EQUAL, *architecture, |backwards| {
+            search(backwards, verdicts);
+            backwards.push(plain(LOAD, NUMBER));
+        });
     }
-    code.insert(0, plain(LOAD, ARCHITECTURE));
-    code
+    backwards.push(plain(LOAD, ARCHITECTURE));
+    backwards.reverse();
+    backwards
 }
 
 /// Binary search over the verdicts' first numbers.
-fn search(verdicts: &[(u32, Verdict)]) -> Vec<Instruction> {
+fn search(backwards: &mut Vec<Instruction>, verdicts: &[(u32, Verdict)]) {
     match verdicts {
-        [] => Vec::new(),
-        [(_, verdict)] => decide(verdict),
+        [] => {}
+        [(_, verdict)] => backwards.extend(decide(verdict).into_iter().rev()),
         _ => {
             let (low, high) = verdicts.split_at(verdicts.len() / 2);
-            choose(IF_AT_LEAST, high[0].0, search(high), search(low))
+            search(backwards, low);
+            choose(backwards, IF_AT_LEAST, high[0].0, |backwards| search(backwards, high));
         }
     }
 }
 
-/// `yes` where the comparison holds, else `no`. A conditional jump reaches 255 instructions; a longer `yes` is jumped
-/// over by an unconditional one.
-fn choose(comparison: u16, operand: u32, yes: Vec<Instruction>, no: Vec<Instruction>) -> Vec<Instruction> {
-    let mut code = Vec::with_capacity(yes.len() + no.len() + 2);
-    match u8::try_from(yes.len()) {
-        Ok(length) => code.push(jump(comparison, operand, 0, length)),
-        Err(_) => {
-            code.push(jump(comparison, operand, 1, 0));
-            code.push(plain(JUMP, yes.len() as u32));
-        }
+/// What `yes` writes where the comparison holds, else what is there already. A conditional jump reaches 255
+/// instructions; a longer `yes` is jumped over by an unconditional one.
+fn choose(backwards: &mut Vec<Instruction>, comparison: u16, operand: u32, yes: impl FnOnce(&mut Vec<Instruction>)) {
+    let behind = backwards.len();
+    yes(backwards);
+    let length = backwards.len() - behind;
+    match u8::try_from(length) {
+        Ok(length) => backwards.push(jump(comparison, operand, 0, length)),
+        Err(_) => backwards.extend([plain(JUMP, length as u32), jump(comparison, operand, 1, 0)]),
     }
-    code.extend(yes);
-    code.extend(no);
-    code
 }
 
 fn decide(verdict: &Verdict) -> Vec<Instruction> {

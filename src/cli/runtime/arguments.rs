@@ -29,7 +29,19 @@ pub struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "a process has one")]
 pub enum Command {
+    #[command(flatten)]
+    Of(Operation),
+    /// Write a config.json to begin with
+    Spec(SpecArguments),
+}
+
+/// The options of one are made when it is the one. Those of `spec` are not among them: one of them has the name of a
+/// global option, which has to give way to it.
+#[derive(Debug, Subcommand)]
+#[command(defer = true)]
+pub enum Operation {
     /// Create a container from a bundle, all but its command
     Create(CreateArguments),
     /// Execute the command of a created container
@@ -56,8 +68,6 @@ pub enum Command {
     List(ListArguments),
     /// Print what this runtime can do, as JSON
     Features,
-    /// Write a config.json to begin with
-    Spec(SpecArguments),
     /// Not supported
     Events(AnyArguments),
     /// Not supported

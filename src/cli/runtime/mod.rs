@@ -48,7 +48,7 @@ use clap::{CommandFactory, Parser};
 
 use super::failure::{Exit, Failure};
 use super::output::{Format, Output};
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Operation};
 use log::Log;
 use store::Store;
 
@@ -85,30 +85,31 @@ pub(super) fn command() -> clap::Command {
 
 fn dispatch(arguments: Arguments, log: &Log) -> Result<Exit, Failure> {
     let Arguments { global, command } = arguments;
-    // There the option of this name says what is written.
-    if !matches!(command, Command::Spec(_)) {
-        global.check()?;
-    }
+    let operation = match command {
+        // There the option `--systemd-cgroup` says what is written.
+        Command::Spec(arguments) => return spec::run(&arguments),
+        Command::Of(operation) => operation,
+    };
+    global.check()?;
     let store = Store::new(std::path::absolute(&global.root)?);
     let output = Output::new(Format::Text);
-    match command {
-        Command::Create(arguments) => create::run(&arguments, &store, log),
-        Command::Start(arguments) => start::run(&arguments, &store, log),
-        Command::Run(arguments) => run::run(&arguments, &store, log),
-        Command::State(arguments) => state::run(&arguments, &store, &output),
-        Command::Kill(arguments) => kill::run(&arguments, &store),
-        Command::Delete(arguments) => delete::run(&arguments, &store, log),
-        Command::Exec(arguments) => exec::run(&arguments, &store, log),
-        Command::Ps(arguments) => ps::run(&arguments, &store, &output),
-        Command::Pause(arguments) => pause::pause(&arguments, &store),
-        Command::Resume(arguments) => pause::resume(&arguments, &store),
-        Command::Update(arguments) => update::run(&arguments, &store),
-        Command::List(arguments) => list::run(&arguments, &store, &output),
-        Command::Features => features::run(&output),
-        Command::Spec(arguments) => spec::run(&arguments),
-        Command::Events(_) => Err(unsupported("events", "read the files of the container's cgroup, as callers do")),
-        Command::Checkpoint(_) => Err(unsupported("checkpoint", "processes are not frozen to disk")),
-        Command::Restore(_) => Err(unsupported("restore", "processes are not frozen to disk")),
+    match operation {
+        Operation::Create(arguments) => create::run(&arguments, &store, log),
+        Operation::Start(arguments) => start::run(&arguments, &store, log),
+        Operation::Run(arguments) => run::run(&arguments, &store, log),
+        Operation::State(arguments) => state::run(&arguments, &store, &output),
+        Operation::Kill(arguments) => kill::run(&arguments, &store),
+        Operation::Delete(arguments) => delete::run(&arguments, &store, log),
+        Operation::Exec(arguments) => exec::run(&arguments, &store, log),
+        Operation::Ps(arguments) => ps::run(&arguments, &store, &output),
+        Operation::Pause(arguments) => pause::pause(&arguments, &store),
+        Operation::Resume(arguments) => pause::resume(&arguments, &store),
+        Operation::Update(arguments) => update::run(&arguments, &store),
+        Operation::List(arguments) => list::run(&arguments, &store, &output),
+        Operation::Features => features::run(&output),
+        Operation::Events(_) => Err(unsupported("events", "read the files of the container's cgroup, as callers do")),
+        Operation::Checkpoint(_) => Err(unsupported("checkpoint", "processes are not frozen to disk")),
+        Operation::Restore(_) => Err(unsupported("restore", "processes are not frozen to disk")),
     }
 }
 

@@ -46,13 +46,26 @@ fn main() -> Result<(), Box<dyn Error>> {
         let names: String = archives.iter().map(|archive| format!(" -l:lib{archive}.a")).collect();
         std::fs::write(directory.join(format!("lib{library}.so")), format!("GROUP ({names} )\n"))?;
     }
+    let packs_relocations = knows_packed_relocations();
     for binary in BINARIES {
         println!("cargo:rustc-link-arg-bin={binary}=-static-pie");
         println!("cargo:rustc-link-arg-bin={binary}=-L{}", directory.display());
         // Segments begin on pages of their own, so that what is relocated and what is written touch as few as they can.
         println!("cargo:rustc-link-arg-bin={binary}=-Wl,-z,separate-loadable-segments");
+        if packs_relocations {
+            // One bit for a pointer in place of 24 bytes: a third of a megabyte less to read at every start.
+            println!("cargo:rustc-link-arg-bin={binary}=-Wl,-z,pack-relative-relocs");
+        }
     }
     Ok(())
+}
+
+/// Whether the start-up code that is linked in unpacks them (DT_RELR): glibc's does since 2.36.
+fn knows_packed_relocations() -> bool {
+    let answer = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    let text = answer.map(|answer| String::from_utf8_lossy(&answer.stdout).into_owned()).unwrap_or_default();
+    let version = text.trim().strip_prefix("glibc 2.").and_then(|minor| minor.parse::<u32>().ok());
+    version.is_some_and(|minor| minor >= 36)
 }
 
 /// The C compiler that links answers with a path for an archive that it finds, and with the bare name otherwise.

@@ -19,7 +19,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::{ContainerState, Hook, Spec, State};
+use oci_spec::runtime::{ContainerState, Hook, Hooks, Spec, State};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, OFlags, fcntl_setfl, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -72,10 +72,10 @@ impl Moment {
 /// Of what a hook says, so much is told when it fails.
 const LONGEST_OUTPUT: usize = 2048;
 
-/// The hooks of `spec` at that moment.
+/// Those of that moment.
 #[allow(deprecated, reason = "`prestart` hooks are deprecated and still to be run")]
-pub(super) fn of(spec: &Spec, moment: Moment) -> &[Hook] {
-    let Some(hooks) = spec.hooks() else { return &[] };
+fn of(hooks: Option<&Hooks>, moment: Moment) -> &[Hook] {
+    let Some(hooks) = hooks else { return &[] };
     let list = match moment {
         Moment::Prestart => hooks.prestart(),
         Moment::CreateRuntime => hooks.create_runtime(),
@@ -89,13 +89,15 @@ pub(super) fn of(spec: &Spec, moment: Moment) -> &[Hook] {
 
 /// Whether `spec` has hooks that interrupt the making of the root filesystem.
 pub(super) fn interrupt_creation(spec: &Spec) -> bool {
-    [Moment::Prestart, Moment::CreateRuntime, Moment::CreateContainer].iter().any(|at| !of(spec, *at).is_empty())
+    [Moment::Prestart, Moment::CreateRuntime, Moment::CreateContainer]
+        .iter()
+        .any(|at| !of(spec.hooks().as_ref(), *at).is_empty())
 }
 
 /// Refuses what no hook may be, before anything is done.
 pub(super) fn check(spec: &Spec, state: Option<&State>) -> Result<(), RuntimeError> {
     for moment in Moment::ALL {
-        for (at, hook) in of(spec, moment).iter().enumerate() {
+        for (at, hook) in of(spec.hooks().as_ref(), moment).iter().enumerate() {
             let field = |name: &str| format!("hooks.{}[{at}]{name}", moment.name());
             if state.is_none() {
                 return Err(unsupported(field(""), "hooks need a bundle: they are run by `evenkeel runtime`"));
@@ -113,13 +115,13 @@ pub(super) fn check(spec: &Spec, state: Option<&State>) -> Result<(), RuntimeErr
 
 /// Runs the hooks of that moment in their order, up to the first that fails. `state` has the container's id, bundle
 /// and annotations; `pid` is its first process as the hooks see it.
-pub fn run(spec: &Spec, moment: Moment, state: &State, pid: Option<Pid>) -> Result<(), RuntimeError> {
-    of(spec, moment).iter().try_for_each(|hook| run_one(hook, moment, state, pid))
+pub fn run(hooks: Option<&Hooks>, moment: Moment, state: &State, pid: Option<Pid>) -> Result<(), RuntimeError> {
+    of(hooks, moment).iter().try_for_each(|hook| run_one(hook, moment, state, pid))
 }
 
 /// Runs all hooks of that moment, and says which failed.
-pub fn run_all(spec: &Spec, moment: Moment, state: &State, pid: Option<Pid>) -> Vec<RuntimeError> {
-    of(spec, moment).iter().filter_map(|hook| run_one(hook, moment, state, pid).err()).collect()
+pub fn run_all(hooks: Option<&Hooks>, moment: Moment, state: &State, pid: Option<Pid>) -> Vec<RuntimeError> {
+    of(hooks, moment).iter().filter_map(|hook| run_one(hook, moment, state, pid).err()).collect()
 }
 
 fn run_one(hook: &Hook, moment: Moment, state: &State, pid: Option<Pid>) -> Result<(), RuntimeError> {

@@ -178,7 +178,7 @@ fn execute(
     one_thread: &OneThread,
 ) -> Result<Infallible, RuntimeError> {
     if let Some(state) = setup.caller.state {
-        hooks::run(setup.spec, Moment::StartContainer, state, Some(getpid()))?;
+        hooks::run(setup.spec.hooks().as_ref(), Moment::StartContainer, state, Some(getpid()))?;
     }
     let role = match setup.first {
         FirstProcess::Command => Role::Command,
@@ -289,7 +289,7 @@ fn build_tree(
             channel.expect(Word::Hooked).during("wait for", "the hooks")?;
             fchdir(&root).during("enter", "the root filesystem")?;
             umask(Mode::from_raw_mode(setup.program.umask));
-            hooks::run(setup.spec, Moment::CreateContainer, state, Some(getpid()))?;
+            hooks::run(setup.spec.hooks().as_ref(), Moment::CreateContainer, state, Some(getpid()))?;
             None
         }
         None => Some(entrance),

@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
-use oci_spec::runtime::{ContainerState, LinuxResources, Spec, State};
+use oci_spec::runtime::{ContainerState, Hooks, LinuxResources, Spec, State};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
@@ -140,7 +140,7 @@ pub fn create(request: &Request<'_>) -> Result<Created, RuntimeError> {
 pub struct Begun<'a> {
     child: Child,
     /// Of which hooks are to be run on the way.
-    hooked: Option<(&'a Spec, &'a State)>,
+    hooked: Option<(Option<&'a Hooks>, &'a State)>,
     warnings: Vec<Warning>,
 }
 
@@ -159,7 +159,7 @@ pub fn begin<'a>(request: &Request<'a>) -> Result<Begun<'a>, RuntimeError> {
         net_devices::hand_over(&setup.net_devices, network_of(&setup, child.pid)?.as_fd())?;
         child.tell(Word::Connected)?;
     }
-    let hooked = request.caller.state.filter(|_| setup.is_hooked).map(|state| (request.spec, state));
+    let hooked = request.caller.state.filter(|_| setup.is_hooked).map(|state| (request.spec.hooks().as_ref(), state));
     Ok(Begun { child, hooked, warnings: setup.program.warnings })
 }
 
@@ -172,10 +172,10 @@ impl Begun<'_> {
     /// The second half of [`create`].
     pub fn finish(self) -> Result<Created, RuntimeError> {
         let Begun { child, hooked, warnings } = self;
-        if let Some((spec, state)) = hooked {
+        if let Some((hooks, state)) = hooked {
             child.assembled()?;
-            hooks::run(spec, Moment::Prestart, state, Some(child.pid))?;
-            hooks::run(spec, Moment::CreateRuntime, state, Some(child.pid))?;
+            hooks::run(hooks, Moment::Prestart, state, Some(child.pid))?;
+            hooks::run(hooks, Moment::CreateRuntime, state, Some(child.pid))?;
             child.tell(Word::Hooked)?;
         }
         let terminal = child.created()?;

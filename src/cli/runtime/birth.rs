@@ -88,7 +88,7 @@ pub fn create(
             match reached {
                 Reached::Record => death::forget(&container, log),
                 Reached::Cgroup => death::undo(&container, log),
-                Reached::Process => death::bury(&container, &bundle.spec, log),
+                Reached::Process => death::bury(&container, bundle.spec.hooks().as_ref(), log),
             }
             Err(cannot(failure))
         }

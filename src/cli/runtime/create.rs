@@ -14,7 +14,7 @@ pub fn run(arguments: &CreateArguments, store: &Store, log: &Log) -> Result<Exit
     let terminal = created.leave();
     let told = handover::tell(terminal.as_ref(), pid, &arguments.handover);
     if let Err(failure) = told {
-        death::bury(&container, &spec, log);
+        death::bury(&container, spec.hooks().as_ref(), log);
         return Err(failure);
     }
     Ok(Exit::Done)

@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::Hooks;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
@@ -14,6 +14,7 @@ use super::log::{Log, failure};
 use super::parents;
 use super::store::Container;
 use crate::cli::failure::Failure;
+use crate::runtime::cgroup::Cgroup;
 use crate::runtime::hooks::{self, Moment};
 use crate::runtime::launch::{self, Process};
 
@@ -22,13 +23,17 @@ const DYING: Duration = Duration::from_secs(10);
 
 /// Ends every process of the container and waits for their end.
 pub fn end_processes(container: &Container) -> Result<(), Failure> {
+    end_all(container, container.cgroup()?.as_ref())
+}
+
+fn end_all(container: &Container, cgroup: Option<&Cgroup>) -> Result<(), Failure> {
     let deadline = Instant::now() + DYING;
     let first = container.live_process().map(launch::open_process).transpose().map_err(failure)?;
     if let Some(process) = &first {
         // It may have ended this moment, and that is as good.
         let _ = pidfd_send_signal(process, Signal::KILL);
     }
-    if let Some(cgroup) = container.cgroup()? {
+    if let Some(cgroup) = cgroup {
         while !cgroup.processes().map_err(failure)?.is_empty() {
             if Instant::now() > deadline {
                 return Err(Failure::new(format!("processes of `{}` do not end", container.record.id)));
@@ -54,8 +59,9 @@ fn await_end(process: &OwnedFd, deadline: Instant, container: &Container) -> Res
 
 /// Removes everything of a container, its processes too.
 pub fn remove(container: &Container) -> Result<(), Failure> {
-    end_processes(container)?;
-    if let Some(cgroup) = container.cgroup()? {
+    let cgroup = container.cgroup()?;
+    end_all(container, cgroup.as_ref())?;
+    if let Some(cgroup) = cgroup {
         cgroup.remove().map_err(failure)?;
     }
     parents::remove(container)?;
@@ -63,10 +69,10 @@ pub fn remove(container: &Container) -> Result<(), Failure> {
 }
 
 /// Runs the hooks of a container that is gone. One that fails is a warning (runtime.md, "Lifecycle", step 13).
-pub fn run_poststop(container: &Container, spec: &Spec, log: &Log) {
+pub fn run_poststop(container: &Container, hooks: Option<&Hooks>, log: &Log) {
     match container.state() {
         Ok(state) => {
-            for error in hooks::run_all(spec, Moment::Poststop, &state, None) {
+            for error in hooks::run_all(hooks, Moment::Poststop, &state, None) {
                 log.warn(&failure(error).line());
             }
         }
@@ -89,9 +95,9 @@ pub fn undo(container: &Container, log: &Log) {
 }
 
 /// Removes a container that has to end now, with its hooks (runtime.md, "Lifecycle", steps 12 and 13).
-pub fn bury(container: &Container, spec: &Spec, log: &Log) {
+pub fn bury(container: &Container, hooks: Option<&Hooks>, log: &Log) {
     undo(container, log);
-    run_poststop(container, spec, log);
+    run_poststop(container, hooks, log);
 }
 
 /// Ends a further process of a container, our child.

@@ -35,10 +35,10 @@ pub fn run(arguments: &DeleteArguments, store: &Store, log: &Log) -> Result<Exit
         container.require("delete", &[Status::Stopped])?;
     }
     // A container whose `create` was killed early has no configuration, and no hooks.
-    let spec = container.spec();
+    let hooks = container.hooks();
     death::remove(&container)?;
-    if let Ok(spec) = spec {
-        death::run_poststop(&container, &spec, log);
+    if let Ok(hooks) = hooks {
+        death::run_poststop(&container, hooks.as_ref(), log);
     }
     Ok(Exit::Done)
 }

@@ -33,16 +33,17 @@ pub fn run(arguments: &RunArguments, store: &Store, log: &Log) -> Result<Exit, F
     let handover = &arguments.create.handover;
     let birth = birth::create(&arguments.create, attendance, Starter::Us, (store, log))?;
     let Birth { container, spec, created } = birth;
+    let hooks = spec.hooks().as_ref();
     if attendance == Attendance::Attended && !arguments.no_subreaper {
         set_child_subreaper(Some(rustix::process::getpid()))?;
     }
     let signals = foreground::watch(attendance)?;
-    let process = created.start().map_err(|error| start::fail(error, &container, &spec, log))?;
+    let process = created.start().map_err(|error| start::fail(error, &container, hooks, log))?;
     if let Err(failure) = handover::tell(process.terminal.as_ref(), process.pid, handover) {
-        death::bury(&container, &spec, log);
+        death::bury(&container, hooks, log);
         return Err(failure);
     }
-    start::finish(&container, &spec, Some(process.pid), log)?;
+    start::finish(&container, hooks, Some(process.pid), log)?;
     let Some(signals) = signals else { return Ok(Exit::Done) };
     // Others may change it while it runs; we come back for its end.
     let id = container.record.id.clone();
@@ -52,7 +53,7 @@ pub fn run(arguments: &RunArguments, store: &Store, log: &Log) -> Result<Exit, F
         && let Ok(container) = store.take(&id)
     {
         death::remove(&container)?;
-        death::run_poststop(&container, &spec, log);
+        death::run_poststop(&container, hooks, log);
     }
     Ok(exit)
 }

@@ -17,7 +17,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use oci_spec::runtime::{Spec, State, StateBuilder};
+use oci_spec::runtime::{Hooks, Spec, State, StateBuilder};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -321,10 +321,23 @@ impl Container {
 
     /// The configuration with which it was created.
     pub fn spec(&self) -> Result<Spec, Failure> {
+        self.read_config(|text| bundle::parse_again(text, &self.record.id))
+    }
+
+    /// Its hooks alone: the rest of the configuration is passed over.
+    pub fn hooks(&self) -> Result<Option<Hooks>, Failure> {
+        #[derive(Deserialize)]
+        struct Hooked {
+            hooks: Option<Hooks>,
+        }
+        self.read_config(|text| Ok(serde_json::from_str::<Hooked>(text)?.hooks))
+    }
+
+    fn read_config<T>(&self, parse: impl FnOnce(&str) -> Result<T, Failure>) -> Result<T, Failure> {
         let path = self.directory.join(CONFIG);
         let cannot = |failure: Failure| failure.context(format!("cannot read `{}`", path.display()));
         let text = fs::read_to_string(&path).map_err(|error| cannot(error.into()))?;
-        bundle::parse_again(&text, &self.record.id).map_err(cannot)
+        parse(&text).map_err(cannot)
     }
 
     /// As hooks are told of it, but for status and process.

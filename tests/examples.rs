@@ -40,7 +40,7 @@ fn able_host() -> Actual {
 }
 
 fn planned(engine: &Fake, loaded: &Loaded) -> Plan {
-    let actual = engine.observe(&Scope { images: loaded.desired.images.clone() }).unwrap();
+    let actual = engine.observe(&Scope { images: loaded.desired.images.clone(), ..Scope::default() }).unwrap();
     plan::plan(&loaded.desired, &actual, &Policy::default(), &mut Ids::from_seed(1))
 }
 

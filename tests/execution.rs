@@ -16,6 +16,7 @@ use evenkeel::model::action::Action;
 use evenkeel::model::actual::Actual;
 use evenkeel::model::desired::Desired;
 use evenkeel::model::image::ImageSource;
+use evenkeel::model::lock::Locks;
 use evenkeel::plan::{Mark, Plan, Step, StepId};
 use evenkeel::reconcile::execute::{Observer, Silent, execute};
 use evenkeel::reconcile::report::StepOutcome;
@@ -28,7 +29,7 @@ use evenkeel::reconcile::watch::wake::Wake;
 /// A plan that fetches images, each after those that its pair names.
 fn plan(steps: &[(&str, &[StepId])]) -> Plan {
     let step = |(name, after): &(&str, &[StepId])| Step {
-        action: Action::FetchImage { source: ImageSource::Reference((*name).to_owned()) },
+        action: Action::FetchImage { source: ImageSource::Reference((*name).to_owned()), bases: Locks::new() },
         subject: format!("image {name}"),
         mark: Mark::Create,
         reason: "declared".to_owned(),
@@ -48,7 +49,7 @@ fn plan(steps: &[(&str, &[StepId])]) -> Plan {
 
 fn failing(name: &'static str) -> Fake {
     Fake::failing(Actual::default(), move |action| match action {
-        Action::FetchImage { source: ImageSource::Reference(reference) } if reference == name => {
+        Action::FetchImage { source: ImageSource::Reference(reference), .. } if reference == name => {
             Some("no route".to_owned())
         }
         _ => None,
@@ -57,7 +58,7 @@ fn failing(name: &'static str) -> Fake {
 
 fn fetched(fake: &Fake) -> BTreeSet<String> {
     let name = |action: Action| match action {
-        Action::FetchImage { source } => source.to_string(),
+        Action::FetchImage { source, .. } => source.to_string(),
         other => panic!("{other:?}"),
     };
     fake.performed().into_iter().map(name).collect()

@@ -14,6 +14,9 @@
 //!                                    remove-record NAME, remove-network-record NAME, damage-record NAME [wholly], damage-volume-record NAME
 //! image IMAGE keeps PATH             the image, once it is fetched, declares a volume there
 //! container NAME keeps PATH          the image that it was made of declared one, whatever its name stands for now
+//! lock FILE                          from now on manifests are locked by this file
+//! image-is-also IMAGE DIGEST         what is here by a tag has this digest at the registry
+//! tag-is IMAGE DIGEST                what the registry says of the tag of a locked image; tag-unknown IMAGE: it is silent
 //! hide-files-of IMAGE                it is not here, and what it is made of cannot be read
 //! volume NAME is-at PATH             where its data is
 //! upgrade-records-of PROJECT         a newer version wrote them
@@ -36,10 +39,11 @@ use std::sync::atomic::AtomicBool;
 use evenkeel::engine::fake::Fake;
 use evenkeel::manifest::{self, Colour, FileKind, Source, Surroundings};
 use evenkeel::model::action::Action;
-use evenkeel::model::actual::{Actual, ActualContainer, ActualImage, Drift, Liveness};
+use evenkeel::model::actual::{Actual, ActualContainer, ActualImage, Drift, Liveness, Tag};
 use evenkeel::model::desired::Desired;
 use evenkeel::model::id::{ContainerId, Ids, Whose};
 use evenkeel::model::image::ImageSource;
+use evenkeel::model::lock::{Locks, pinned};
 use evenkeel::model::orphan::{Orphan, Remains};
 use evenkeel::model::resources::Resources;
 use evenkeel::model::status::{Exit, Phase};
@@ -57,7 +61,7 @@ fn plans_read_as_expected() {
     cases.sort();
     assert!(cases.len() >= 20, "the cases are found");
     for case in cases {
-        let actual = Case { directory: &case, host: host(), seed: 0 }.run();
+        let actual = Case { directory: &case, host: host(), seed: 0, locks: Locks::new() }.run();
         let path = case.join("expected.txt");
         if std::env::var_os("UPDATE").is_some() {
             fs::write(&path, &actual).unwrap();
@@ -79,6 +83,7 @@ struct Case<'a> {
     directory: &'a Path,
     host: Actual,
     seed: u64,
+    locks: Locks,
 }
 
 impl Case<'_> {
@@ -95,6 +100,7 @@ impl Case<'_> {
                 ["apply", file] => self.apply(file, usize::MAX),
                 ["apply", file, "first", steps, "steps"] => self.apply(file, steps.parse().unwrap()),
                 ["apply", file, "while", name, "fails"] => self.apply_in_vain(file, name),
+                ["lock", file] => self.lock(file),
                 ["plan", file, options @ ..] => out.push_str(&self.plan(file, options)),
                 event => self.event(event),
             }
@@ -117,9 +123,14 @@ impl Case<'_> {
         };
         let loaded = manifest::parse(vec![vec![Source { path, text }]], &surroundings);
         match loaded {
-            Ok(loaded) => loaded.desired,
+            Ok(loaded) => loaded.desired.locked(&self.locks),
             Err(problems) => panic!("{}: {}", self.directory.display(), problems.render(Colour::Plain)),
         }
+    }
+
+    fn lock(&mut self, file: &str) {
+        let text = fs::read_to_string(self.directory.join(file)).unwrap();
+        self.locks = manifest::parse_lock(Source { path: file.into(), text }).unwrap();
     }
 
     fn planned(&mut self, desired: &Desired, policy: &Policy) -> Plan {
@@ -228,6 +239,12 @@ impl Case<'_> {
                 let known = self.host.images.get_mut(&reference(image)).unwrap();
                 known.moved = Some("its tag stands for another image".to_owned());
             }
+            ["image-is-also", image, digest] => {
+                let known = self.host.images[&reference(image)].clone();
+                self.host.images.insert(pinned(image, &digest.parse().unwrap()), known);
+            }
+            ["tag-is", image, digest] => self.tag(image, &Tag::Is(digest.parse().unwrap())),
+            ["tag-unknown", image] => self.tag(image, &Tag::Unknown("cannot reach the registry".to_owned())),
             ["change-contexts"] => {
                 for (source, known) in &mut self.host.images {
                     let built = matches!(source, ImageSource::Build(_));
@@ -292,6 +309,10 @@ impl Case<'_> {
             }
             other => panic!("no such event: {other:?}"),
         }
+    }
+
+    fn tag(&mut self, image: &str, tag: &Tag) {
+        self.host.images.entry(pinned(image, &self.locks[image])).or_default().tag = Some(tag.clone());
     }
 
     /// A newer version wrote the records of this project: nobody here can read them.

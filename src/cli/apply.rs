@@ -79,7 +79,7 @@ pub fn run(arguments: &ApplyArguments, context: &Context, output: &Output) -> Re
     // Everything that can be wrong with what was written is said before the lock is waited for.
     let wanted = match &arguments.plan {
         Some(path) => Wanted::Kept(Box::new(Proposal::read(path)?)),
-        None => Wanted::Desired(context.load()?.desired),
+        None => Wanted::Desired(Box::new(context.load_in_force()?)),
     };
     let session = Session::open(context)?;
     let host = &session.host;
@@ -91,7 +91,7 @@ pub fn run(arguments: &ApplyArguments, context: &Context, output: &Output) -> Re
         }
         Wanted::Desired(desired) => {
             let policy = arguments.planning.policy(&desired)?;
-            planning::propose(host, desired, policy)?.0
+            planning::propose(host, *desired, policy)?.0
         }
     };
     let changed = !proposal.plan.is_empty();
@@ -127,7 +127,7 @@ pub fn run(arguments: &ApplyArguments, context: &Context, output: &Output) -> Re
 /// What was asked for.
 enum Wanted {
     Kept(Box<Proposal>),
-    Desired(Desired),
+    Desired(Box<Desired>),
 }
 
 /// The host under the eyes of somebody who may interrupt.

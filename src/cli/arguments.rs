@@ -24,6 +24,7 @@ use super::failure::Exit;
 use super::image::ImageArguments;
 use super::inspect::InspectArguments;
 use super::kill::KillArguments;
+use super::lock::LockFileArguments;
 use super::login::{LoginArguments, LogoutArguments};
 use super::logs::LogsArguments;
 use super::man::ManArguments;
@@ -98,6 +99,9 @@ pub enum Command {
     Config(ManifestArguments),
     /// Print the JSON Schema of the manifest, or of the host file
     Schema(SchemaArguments),
+    /// Write down what every image reference stands for, for review in git
+    #[command(after_help = examples::LOCK)]
+    Lock(LockFileArguments),
     /// Run a container beside what is declared: for a look, or one job
     Run(RunArguments),
     /// Make such a container without starting it

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::failure::Failure;
+use super::locking;
 use crate::engine::host::{Host, Settings};
 use crate::engine::image;
 use crate::engine::image::registry::credentials;
@@ -51,8 +52,20 @@ impl Context {
     pub fn declared(&self) -> Result<Option<Desired>, Failure> {
         match self.inputs().is_empty() {
             true => Ok(None),
-            false => Ok(Some(self.load()?.desired)),
+            false => self.load_in_force().map(Some),
         }
+    }
+
+    /// The project with every image as the lock file beside the manifests has it.
+    pub fn load_locked(&self) -> Result<Loaded, Failure> {
+        let loaded = self.load()?;
+        let desired = locking::locked(self, loaded.desired)?;
+        Ok(Loaded { desired, ..loaded })
+    }
+
+    /// What is in force on this host: the project with every image as it is locked, or as `watch` followed its tag since.
+    pub fn load_in_force(&self) -> Result<Desired, Failure> {
+        locking::in_force(self, self.load()?.desired)
     }
 
     /// Its name alone, whatever else may be wrong with the manifests.

@@ -11,6 +11,7 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::{planning, terminal};
+use crate::engine::followed::Tags;
 use crate::engine::host::Host;
 use crate::model::desired::Desired;
 use crate::model::id::{ProjectName, ResourceName, Whose};
@@ -46,7 +47,7 @@ pub fn run(arguments: &DownArguments, context: &Context, output: &Output) -> Res
     let session = Session::open(context)?;
     let host = &session.host;
     let lock = arguments.lock.take(host)?;
-    let desired = Desired::empty(project.into());
+    let desired = Desired::empty(project.clone().into());
     let volumes = if arguments.volumes { volumes(host, &desired)? } else { BTreeSet::new() };
     if !volumes.is_empty() && !arguments.yes {
         confirm(&desired.project, &volumes)?;
@@ -56,6 +57,7 @@ pub fn run(arguments: &DownArguments, context: &Context, output: &Output) -> Res
     planning::ensure_allowed(&proposal.plan)?;
     host.forget(&proposal.desired.project).map_err(Failure::engine)?;
     let (exit, _) = session.carry_out(&proposal.plan, output)?;
+    host.remember_followed(&project, Tags::new()).map_err(Failure::engine)?;
     host.tidy(&lock).map_err(Failure::engine)?;
     Ok(exit)
 }

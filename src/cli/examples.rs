@@ -13,6 +13,14 @@ pub const CONFIG: &str = "\
 Examples:
   evenkeel config -f base.toml -f local.toml     what the two are together, with variables and paths resolved";
 
+pub const LOCK: &str = "\
+Examples:
+  evenkeel lock                                  a line for each image that has none; the others stay
+  evenkeel lock --update web                     what the tag of `web` stands for now
+  evenkeel lock --check                          in CI: 2 when a line is missing or idle; asks no registry
+
+Keep evenkeel.lock in git. Exit codes: 0, 1 error, 2 not what the manifest needs (with --check).";
+
 pub const PLAN: &str = "\
 Examples:
   evenkeel plan --detailed-exitcode              2 when there is something to do

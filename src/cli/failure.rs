@@ -92,10 +92,7 @@ impl Failure {
 
     /// The manifests do not say something that can be done.
     pub fn problems(problems: Problems) -> Failure {
-        let count = super::phrase::counted(problems.count() as u64, "problem");
-        let mut failure = Failure::new(format!("{count} in the manifest"));
-        failure.account.problems.push(problems);
-        failure
+        Failure::problems_in("the manifest", problems)
     }
 
     /// Two files of which neither says something that can be done.
@@ -107,8 +104,17 @@ impl Failure {
 
     /// The host file does not say something that can be done.
     pub fn host_problems(problems: Problems) -> Failure {
+        Failure::problems_in("the host file", problems)
+    }
+
+    /// The lock file does not say something that can be understood.
+    pub fn lock_problems(problems: Problems) -> Failure {
+        Failure::problems_in("the lock file", problems)
+    }
+
+    fn problems_in(file: &str, problems: Problems) -> Failure {
         let count = super::phrase::counted(problems.count() as u64, "problem");
-        let mut failure = Failure::new(format!("{count} in the host file"));
+        let mut failure = Failure::new(format!("{count} in {file}"));
         failure.account.problems.push(problems);
         failure
     }
@@ -183,6 +189,11 @@ impl Failure {
         causes.fold(self.account.message.clone(), |line, cause| line + ": " + cause)
     }
 
+    /// All of it as it is printed, without colour, for logs.
+    pub fn plain(&self) -> String {
+        anstream::adapter::strip_str(&self.account.render(Format::Text)).to_string()
+    }
+
     /// Prints it to stderr and says how to exit.
     pub fn report(self, output: &Output) -> ExitCode {
         if self.exit != Exit::Done {
@@ -245,16 +256,12 @@ impl<E: Error> From<E> for Failure {
 mod tests {
     use super::*;
 
-    fn plain(failure: &Failure) -> String {
-        anstream::adapter::strip_str(&failure.account.render(Format::Text)).to_string()
-    }
-
     #[test]
     fn the_chain_is_printed_from_the_outside_in_and_hints_come_last() {
         let number = "x".parse::<u8>().unwrap_err();
         let failure = Failure::from(number).context("cannot read `port`").hint("use digits");
         assert_eq!(
-            plain(&failure),
+            failure.plain(),
             "error: cannot read `port`\n  caused by: invalid digit found in string\nhint: use digits\n"
         );
     }

@@ -27,6 +27,7 @@ mod examples;
 mod exec;
 mod failure;
 mod filter;
+mod follow;
 mod foreign;
 mod image;
 mod inspect;
@@ -34,6 +35,8 @@ mod interrupt;
 mod inventory;
 mod kill;
 mod layers;
+mod lock;
+mod locking;
 mod log_printer;
 mod logging;
 mod login;
@@ -166,7 +169,8 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Diff(arguments) => diff::run(&arguments, &context(&[]), output),
         Command::Login(arguments) => login::login(&arguments, &context(&[]), output),
         Command::Logout(arguments) => login::logout(&arguments, output),
-        Command::Image(arguments) => image::run(&arguments, &context(&[]), output),
+        Command::Image(arguments) => image::run(&arguments, &context(arguments.files()), output),
+        Command::Lock(arguments) => lock::run(&arguments, &context(&arguments.files), output),
         Command::Container(arguments) => container::run(&arguments, &context(&[]), output),
         Command::Completions(arguments) => completions::run(&arguments, output),
         Command::Man(arguments) => man::run(&arguments, output),

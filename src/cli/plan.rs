@@ -93,9 +93,9 @@ pub fn dry_run(arguments: &PlanningArguments, context: &Context, output: &Output
 }
 
 fn propose(arguments: &PlanningArguments, context: &Context) -> Result<Proposal, Failure> {
-    let desired = context.load()?.desired;
+    let desired = context.load_in_force()?;
     let policy = arguments.policy(&desired)?;
-    Ok(planning::propose(&context.host()?, desired, policy)?.0)
+    planning::propose_asking_tags(&context.host()?, desired, policy)
 }
 
 /// A plan that would be refused has been shown with its reasons; the exit code says it, too.

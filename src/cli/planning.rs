@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 use super::failure::{Exit, Failure};
 use super::phrase::counted;
 use super::version::VERSION;
-use crate::engine::Engine;
 use crate::engine::host::Host;
+use crate::engine::{Engine, Scope};
 use crate::model::actual::Actual;
 use crate::model::desired::Desired;
 use crate::model::id::{Ids, ResourceName};
+use crate::model::lock::pinned;
 use crate::plan::{self, Plan, Policy, RefusalKind, RefusedUpdates};
 use crate::reconcile::converge::scope;
 
@@ -41,9 +42,21 @@ pub struct Proposal {
 /// Looks at the host and plans.
 pub fn propose(host: &Host, desired: Desired, policy: Policy) -> Result<(Proposal, Actual), Failure> {
     let actual = observe(host, &desired)?;
+    Ok((proposal(&actual, desired, policy), actual))
+}
+
+/// The same for somebody who wants to know which tags have moved of what is locked.
+pub fn propose_asking_tags(host: &Host, desired: Desired, policy: Policy) -> Result<Proposal, Failure> {
+    let bases = desired.lock.bases.values().flatten().map(|(name, digest)| pinned(name, digest));
+    let tags = desired.lock.references.iter().cloned().chain(bases).collect();
+    let actual = host.observe(&Scope { tags, ..scope(&desired) }).map_err(Failure::engine)?;
+    Ok(proposal(&actual, desired, policy))
+}
+
+fn proposal(actual: &Actual, desired: Desired, policy: Policy) -> Proposal {
     let seed = seed();
-    let plan = plan::plan(&desired, &actual, &policy, &mut Ids::from_seed(seed));
-    Ok((Proposal { version: FORMAT, evenkeel: VERSION.to_owned(), desired, policy, seed, plan }, actual))
+    let plan = plan::plan(&desired, actual, &policy, &mut Ids::from_seed(seed));
+    Proposal { version: FORMAT, evenkeel: VERSION.to_owned(), desired, policy, seed, plan }
 }
 
 /// The plan for the same wish, with the updates left alone that were rolled back.

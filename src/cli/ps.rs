@@ -271,7 +271,7 @@ fn cell(row: &Row<'_>, field: Field) -> String {
     match field {
         Field::Id => row.id.to_string(),
         Field::Names => row.project.map_or_else(|| row.name.to_string(), |project| format!("{project}/{}", row.name)),
-        Field::Image => familiar(&row.image).to_owned(),
+        Field::Image => with_short_digest(familiar(&row.image)),
         Field::State => state_word(&row.state),
         Field::Status => row.status.clone(),
         Field::Ports => ports.collect::<Vec<_>>().join(", "),
@@ -302,6 +302,14 @@ pub fn state_word(state: &State) -> String {
 pub fn familiar(reference: &str) -> &str {
     let hub = reference.strip_prefix("docker.io/").unwrap_or(reference);
     hub.strip_prefix("library/").unwrap_or(hub)
+}
+
+/// A locked reference is longer than a terminal is wide.
+fn with_short_digest(reference: &str) -> String {
+    match reference.split_once("@sha256:") {
+        Some((name, digest)) => format!("{name}@{}", digest.get(..12).unwrap_or(digest)),
+        None => reference.to_owned(),
+    }
 }
 
 fn colour(row: &Row<'_>) -> anstyle::Style {

@@ -58,7 +58,7 @@ struct Difference {
 }
 
 pub fn run(arguments: &StatusArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let desired = context.load()?.desired;
+    let desired = context.load_in_force()?;
     let (proposal, actual) = planning::propose(&context.host()?, desired, Policy::default())?;
     let document = document(&proposal.desired, &actual, &proposal.plan);
     match output.format() {

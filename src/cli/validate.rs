@@ -1,4 +1,4 @@
-//! `evenkeel validate`: whether the manifests, and the host file, say something that can be done. Needs no root and no engine.
+//! `evenkeel validate`: whether the manifests, their lock file, and the host file, say something that can be done. Needs no root and no engine.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ struct Document {
 }
 
 pub fn run(context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let (host_file, desired) = match (context.host_config(), context.load()) {
+    let (host_file, desired) = match (context.host_config(), context.load_locked()) {
         (Ok((_, host_file)), Ok(loaded)) => (host_file, loaded.desired),
         (Err(host_file), Err(manifest)) => return Err(host_file.and(manifest)),
         (Err(failure), Ok(_)) | (Ok(_), Err(failure)) => return Err(failure),

@@ -13,8 +13,9 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use super::collecting::Collecting;
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::follow::{Following, Wanted};
 use super::layers::Logged;
-use super::planning;
+use super::{locking, planning};
 use crate::engine::host::Host;
 use crate::engine::network::events::Events;
 use crate::manifest::{self, host};
@@ -37,13 +38,17 @@ pub struct WatchArguments {
     /// Look at everything at least this often, whether something was heard of it or not
     #[arg(long, value_name = "TIME", default_value = "30s")]
     interval: Timespan,
+
+    /// Ask registries about followed tags (`follow = "tag"`) this often
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    follow_interval: Timespan,
 }
 
 pub fn run(arguments: &WatchArguments, context: &Context) -> Result<Exit, Failure> {
     // Before the first thread: signals are heard on one of their own.
     wake::block_signals()?;
     // A host file that cannot be read is a complaint, as a manifest is.
-    let host = context.host_without_file()?.report_images_to(Box::new(Logged));
+    let host = Arc::new(context.host_without_file()?.report_images_to(Box::new(Logged)));
     let (to, wakes) = mpsc::channel();
     wake::on_signals(to.clone())?;
     let places = Arc::new(Mutex::new(Places::default()));
@@ -51,18 +56,23 @@ pub fn run(arguments: &WatchArguments, context: &Context) -> Result<Exit, Failur
     let inputs = inputs(context)?;
     let paths = host.paths().clone();
     let _containers = wake::on_containers(&paths.run.join("containers"), &paths.containers(), to.clone())?;
-    wake::on_kernel(Events::open()?, to)?;
+    wake::on_kernel(Events::open()?, to.clone())?;
+    let following = Arc::new(Following::default());
+    Arc::clone(&following).start(Arc::clone(&host), arguments.follow_interval.to_duration(), to)?;
 
     let collecting = Collecting::new(&host);
     let surroundings = Surroundings {
         collect: &|desired| collecting.look(desired),
-        load: &|| load(context, (&host, &collecting), &inputs, &watched),
+        load: &|| {
+            let desired = load(context, (&host, &collecting), &inputs, &watched)?;
+            in_force(context, desired, &following)
+        },
         recall: &|project| recall(&host, &inputs, project),
         remember: &|desired| remember(&host, &inputs, desired),
         lock: &|patience| lock(&host, patience),
         seed: &planning::seed,
     };
-    let mut rounds = Rounds::new(&host, surroundings);
+    let mut rounds = Rounds::new(&*host, surroundings);
     let times = Times { interval: arguments.interval.to_duration(), ..Times::default() };
     let mut pace = Pace::new(times, Instant::now());
     tracing::info!(root = %paths.root.display(), "watching");
@@ -96,7 +106,8 @@ fn load(
     };
     let loaded = read();
     let host_file = context.host_config.clone().unwrap_or_else(|| PathBuf::from(host::DEFAULT));
-    let files = inputs.iter().chain([&host_file]).cloned();
+    let lock = manifest::lock_path(inputs).and_then(|path| std::path::absolute(path).ok());
+    let files = inputs.iter().chain([&host_file]).chain(&lock).cloned();
     let looked = match &loaded {
         Ok(loaded) => watched.look_at(files.chain(loaded.files.iter().cloned()).collect()),
         Err(_) => watched.look_also_at(files),
@@ -105,6 +116,17 @@ fn load(
         tracing::warn!("edits may go unnoticed until the next round or SIGHUP: {failure}");
     }
     loaded.map(|loaded| loaded.desired).map_err(|problems| problems.render(manifest::Colour::Plain))
+}
+
+/// The project as it is locked or followed. Its tags are followed from now on.
+fn in_force(context: &Context, desired: Desired, following: &Following) -> Result<Desired, String> {
+    let read = || {
+        let wanted = Wanted::of(&desired.project, &desired.follow, locking::locks(context)?);
+        Ok((wanted, locking::in_force(context, desired)?))
+    };
+    let (wanted, desired) = read().map_err(|failure: Failure| failure.plain().trim_end().to_owned())?;
+    following.tell(wanted);
+    Ok(desired)
 }
 
 fn lock(host: &Host, patience: std::time::Duration) -> Result<Box<dyn Send>, String> {

@@ -3,6 +3,7 @@
 //! ```text
 //! containers/*/record.json    what containers were made of, what they are declared with, updates that were refused
 //! generations/*.json          what the container of a name was made of before
+//! followed/*.json             tags that services follow: what is in force, was before, and is about to be
 //! last-good/*.json            what is in force of each project
 //! ```
 //!
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{At, EngineError};
 use super::files::{self, Durability};
+use super::followed;
 use super::host::Host;
 use super::image::ImageError;
 use super::image::store::gc::{Patience, Removed};
@@ -114,7 +116,9 @@ impl Host {
         let in_force = self.recall_all()?;
         for desired in in_force.iter().chain(declared.desired) {
             desired.images.keys().for_each(|source| needs.add_source(source));
+            needs.manifests.extend(desired.lock.bases.values().flat_map(|bases| bases.values().cloned()));
         }
+        needs.manifests.extend(followed::needed(self.paths())?);
         for (_, generation) in self.generations()? {
             if is_way_back(&generation, &containers, declared) {
                 needs.images.insert(generation.image);

@@ -32,6 +32,7 @@ use crate::model::action::Action;
 use crate::model::actual::{Actual, HostFacts};
 use crate::model::id::{ContainerId, Digest, NetworkId, RootTag};
 use crate::model::image::{Image, ImageSource};
+use crate::model::lock::Locks;
 use crate::model::network::bridge_name;
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, NetworkRecord};
@@ -135,6 +136,7 @@ impl Host {
             self.paths.last_good(),
             self.paths.inputs(),
             self.paths.generations(),
+            self.paths.followed(),
             self.paths.containers(),
             self.paths.containers_run(),
             self.paths.names_directory(),
@@ -222,8 +224,9 @@ impl Host {
     }
 
     /// Makes an image whole and fresh: see [`image::ensure()`].
-    pub fn ensure_image(&self, source: &ImageSource) -> Result<Image, EngineError> {
-        let fetched = image::ensure(&self.store, source, &self.images, &*self.progress);
+    pub fn ensure_image(&self, source: &ImageSource, bases: &Locks) -> Result<Image, EngineError> {
+        let options = image::Options { bases: bases.clone(), ..self.images.clone() };
+        let fetched = image::ensure(&self.store, source, &options, &*self.progress);
         fetched.map_err(|error| EngineError::Image { source_name: source.to_string(), source: Box::new(error) })
     }
 
@@ -341,7 +344,7 @@ impl Engine for Host {
 
     fn perform(&self, action: &Action) -> Result<(), EngineError> {
         match action {
-            Action::FetchImage { source } => self.ensure_image(source).map(drop),
+            Action::FetchImage { source, bases } => self.ensure_image(source, bases).map(drop),
             Action::EnsureVolume { record } => volume::ensure(&self.paths, record),
             Action::RemoveVolume { key } => self.remove_volume(key),
             Action::EnsureNetwork { record } => self.ensure_network(record),
@@ -395,7 +398,7 @@ fn directory(path: &Path) -> Result<PathBuf, EngineError> {
 /// (CVE-2021-41091 is about a data root that others could enter). The root itself may be somebody's directory of many
 /// uses, so what is in it is closed, whatever mode an administrator or an earlier Evenkeel gave it.
 fn close_to_others(paths: &Paths) -> Result<(), EngineError> {
-    let in_root = ["containers", "images", "last-good", "layers", "networks", "trash", "volumes"];
+    let in_root = ["containers", "followed", "images", "last-good", "layers", "networks", "trash", "volumes"];
     let in_run = ["containers", "netns", "networks"];
     let all = in_root.map(|name| paths.root.join(name)).into_iter().chain(in_run.map(|name| paths.run.join(name)));
     for path in all {

@@ -35,6 +35,9 @@ impl Host {
     pub fn remember_some(&self, desired: &Desired, containers: &BTreeSet<ResourceName>) -> Result<(), EngineError> {
         let Some(mut known) = self.recall(&desired.project)? else { return Ok(()) };
         known.images.extend(desired.images.clone());
+        known.lock.references.extend(desired.lock.references.clone());
+        known.lock.bases.extend(desired.lock.bases.clone());
+        known.follow.extend(desired.follow.clone());
         known.networks.extend(desired.networks.clone());
         known.volumes.extend(desired.volumes.clone());
         let some = desired.containers.iter().filter(|(name, _)| containers.contains(*name));

@@ -6,13 +6,16 @@
 //! * [`image`], `storage`, [`network`], `container`: the four kinds of objects.
 //! * [`transfer`]: files out of a container and into one.
 //! * [`garbage`]: what is needed of images, and the removal of the rest.
+//! * [`followed`]: what is known of tags that `watch` follows.
 //! * `observe`: all of them at once, as [`Actual`]. `shares`: many looks at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::model::action::Action;
 use crate::model::actual::Actual;
 use crate::model::image::{ImageSource, Pull};
+use crate::model::lock::Locks;
 
 mod connect;
 mod container;
@@ -20,6 +23,7 @@ pub mod error;
 mod facts;
 pub mod fake;
 pub(crate) mod files;
+pub mod followed;
 pub mod garbage;
 pub mod host;
 pub mod image;
@@ -42,7 +46,15 @@ pub use container::oci::cgroup_path;
 pub struct Scope {
     /// Image sources, and when each is looked up.
     pub images: BTreeMap<ImageSource, Pull>,
+    /// What the bases of builds are locked to.
+    pub bases: BTreeMap<ImageSource, Locks>,
+    /// Tags that are asked for at their registries, for as long as [`ASKING`].
+    pub tags: BTreeSet<ImageSource>,
 }
+
+/// How long an observation waits for registries to say what tags stand for: longer than they take, and shorter than
+/// somebody waits who only wants to see a plan.
+pub const ASKING: Duration = Duration::from_secs(3);
 
 /// A host that can be looked at and changed: a real one, or a model.
 pub trait Engine: Sync {

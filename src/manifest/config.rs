@@ -14,6 +14,7 @@ use crate::model::build::{BuildNetwork, BuildSpec};
 use crate::model::container::{CapabilitySet, Condition, ContainerSpec, Logging, RunState, Update};
 use crate::model::container::{DEFAULT_SHM_SIZE, DEFAULT_STOP_GRACE_PERIOD};
 use crate::model::desired::{Desired, DesiredContainer};
+use crate::model::follow::Follow;
 use crate::model::health::{Healthcheck, Probe};
 use crate::model::id::ResourceName;
 use crate::model::image::{Archived, ImageSource, Pull};
@@ -22,16 +23,20 @@ use crate::model::resources::{Resources, Ulimit};
 use crate::model::restart::{Backoff, RestartCondition, RestartPolicy};
 use crate::model::seccomp::Seccomp;
 use crate::model::security::{IdRange, Users};
+use crate::model::units::Timespan;
 use crate::model::volume::{Access, MissingSource, Mount, Propagation, VolumeSpec};
 
 /// Images keep the names that the manifest gave them.
 pub fn to_toml(loaded: &Loaded) -> String {
     let Loaded { desired, image_names, files: _ } = loaded;
-    let Desired { project, images, networks, volumes, containers, borrowed: _ } = desired;
+    // A manifest borrows nothing. What is locked has its digest, and a digest is not followed.
+    let Desired { project, images, networks, volumes, containers, borrowed: _, lock, follow } = desired;
     let names = names_of_images(images, image_names);
     let mut top = Table::new();
     top.insert("project".to_owned(), project.to_string().into());
-    let images = names.iter().map(|(source, name)| (name.clone(), image(source, images.get(source).copied())));
+    let followed = |source: &ImageSource| follow.get(source).filter(|_| !lock.references.contains(source));
+    let images =
+        names.iter().map(|(source, name)| (name.clone(), image(source, images.get(source).copied(), followed(source))));
     put_table(&mut top, "images", images.collect());
     put_table(&mut top, "networks", networks.iter().map(|(name, spec)| (name.to_string(), network(spec))).collect());
     put_table(&mut top, "volumes", volumes.iter().map(|(name, spec)| (name.to_string(), volume(spec))).collect());
@@ -75,7 +80,7 @@ fn free_name(source: &ImageSource, taken: &BTreeSet<String>) -> String {
     std::iter::once(word.clone()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or(word)
 }
 
-fn image(source: &ImageSource, pull: Option<Pull>) -> Value {
+fn image(source: &ImageSource, pull: Option<Pull>, follow: Option<&Follow>) -> Value {
     let mut table = Table::new();
     match source {
         ImageSource::Reference(reference) => put(&mut table, "reference", text(reference)),
@@ -88,6 +93,11 @@ fn image(source: &ImageSource, pull: Option<Pull>) -> Value {
     }
     if let Some(pull) = pull.filter(|pull| *pull != Pull::default()) {
         put(&mut table, "pull", word(&pull));
+    }
+    if let Some(Follow { min_age, window }) = follow {
+        put(&mut table, "follow", "tag");
+        put_unless(&mut table, "min_age", min_age, &Timespan::ZERO, Timespan::to_string);
+        put_option(&mut table, "window", window.map(|window| window.to_string()));
     }
     Value::Table(table)
 }

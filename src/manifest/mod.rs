@@ -6,6 +6,7 @@
 //!        ── config ──> TOML again;   schema: from the same shapes
 //! ```
 //!
+//! What references stand for is beside the manifest, in `lock_file`.
 //! The file of the host itself is read in the same way: [`host`].
 //!
 //! Every stage reports [`Problems`] and goes on, so that one run shows them all. A text that is not TOML is the
@@ -23,6 +24,7 @@ mod config;
 mod env_file;
 pub mod host;
 mod interpolate;
+mod lock_file;
 mod merge;
 mod problem;
 mod read;
@@ -42,6 +44,7 @@ use crate::model::id::{ProjectName, ResourceName};
 use crate::model::image::ImageSource;
 
 pub use config::to_toml;
+pub use lock_file::{lock_path, lock_text, parse_lock, read_lock};
 pub use problem::{Colour, Located, Problems, Source};
 pub use schema::{host_schema_text, schema_text};
 pub use source::{default_inputs, is_standard_input};

@@ -61,12 +61,12 @@ pub(super) fn read_layers(inputs: &[PathBuf]) -> Result<Vec<Vec<Source>>, Proble
     }
 }
 
-/// The text of a host file.
-pub(super) fn read_host_file(path: &Path) -> Result<Source, Problems> {
+/// The text of one file, which `noun` says what it is.
+pub(super) fn read_one(path: &Path, noun: &str) -> Result<Source, Problems> {
     let (mut not_text, mut problems) = (Vec::new(), Vec::new());
     let read = match path.is_dir() {
-        true => Err(Problem::nowhere(format!("the host file `{}` is a directory", path.display()))),
-        false => Ok(read(path, "host file", &mut not_text, &mut problems)),
+        true => Err(Problem::nowhere(format!("the {noun} `{}` is a directory", path.display()))),
+        false => Ok(read(path, noun, &mut not_text, &mut problems)),
     };
     match read {
         Ok(Some(source)) => Ok(source),

@@ -1,11 +1,14 @@
 //! One engine operation. Each is idempotent: done means "it is so now".
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::container::Condition;
 use super::firewall::Ruleset;
 use super::id::{ContainerId, NetworkId, VolumeKey};
 use super::image::ImageSource;
+use super::lock::Locks;
 use super::names::NameTable;
 use super::orphan::Orphan;
 use super::record::{ContainerRecord, NetworkRecord, VolumeRecord};
@@ -15,7 +18,12 @@ use super::units::Timespan;
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Action {
     /// The image is whole on this host, fresh from its source: pulled, imported or built.
-    FetchImage { source: ImageSource },
+    FetchImage {
+        source: ImageSource,
+        /// What the bases of a build are locked to.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        bases: Locks,
+    },
     /// Directory and record are there, owner and mode as declared.
     EnsureVolume { record: VolumeRecord },
     /// The volume's data went to the trash. Refused while a container's record names it.
@@ -66,7 +74,7 @@ impl Action {
     /// What it does, in one word of the present tense.
     pub fn verb(&self) -> &'static str {
         match self {
-            Action::FetchImage { source } => source.how_made().verb,
+            Action::FetchImage { source, bases: _ } => source.how_made().verb,
             Action::EnsureVolume { .. } | Action::EnsureNetwork { .. } => "set up",
             Action::RemoveVolume { .. }
             | Action::RemoveNetwork { .. }

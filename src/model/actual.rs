@@ -53,6 +53,18 @@ pub struct ActualImage {
     /// Why it is not known whether the source moved: its registry could not be asked, its files could not be read.
     #[serde(default)]
     pub unasked: Option<String>,
+    /// Of a locked reference: what its tag stands for at its registry, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Tag>,
+}
+
+/// What a registry says of a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tag {
+    Is(Digest),
+    /// Why it did not say.
+    Unknown(String),
 }
 
 /// One kernel object of a network or a container that is not as the record says: what, as it is, as it should be.

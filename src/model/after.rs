@@ -48,7 +48,7 @@ impl Actual {
 
     fn apply(&mut self, action: &Action) -> Result<(), Unmet> {
         match action {
-            Action::FetchImage { source } => {
+            Action::FetchImage { source, bases: _ } => {
                 let known = self.images.entry(source.clone()).or_default();
                 *known = fetched(source, known);
             }
@@ -325,12 +325,14 @@ fn status(id: &ContainerId, phase: Phase) -> Status {
 /// another one when the source moved, the same one otherwise.
 fn fetched(source: &ImageSource, known: &ActualImage) -> ActualImage {
     let (id, config) = match (&known.image, &known.moved) {
-        (Some(image), None) => return ActualImage { image: Some(image.clone()), moved: None, unasked: None },
+        (Some(image), None) => {
+            return ActualImage { image: Some(image.clone()), moved: None, unasked: None, tag: None };
+        }
         (Some(image), Some(moved)) => (stand_in(&[image.id.as_str(), moved]), image.config.clone()),
         (None, _) => (stand_in(&[&source.to_string()]), ImageConfig::default()),
     };
     let image = Image { id, manifest: None, layers: Vec::new(), config };
-    ActualImage { image: Some(image), moved: None, unasked: None }
+    ActualImage { image: Some(image), moved: None, unasked: None, tag: None }
 }
 
 /// A digest that follows from `parts`: FNV-1a of 64 bits, four times. It has to be distinct, not secure.

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::container::{AfterEnd, ContainerSpec};
+use super::follow::Follow;
 use super::id::{ContainerId, NetworkId, ResourceName, Whose};
 use super::image::{ImageSource, Pull};
+use super::lock::Locking;
 use super::network::NetworkSpec;
 use super::volume::VolumeSpec;
 
@@ -44,6 +46,12 @@ pub struct Desired {
     pub containers: BTreeMap<ResourceName, DesiredContainer>,
     #[serde(default)]
     pub borrowed: Borrowed,
+    /// Which of `images` are locked: their references have a digest that the manifest does not name.
+    #[serde(default)]
+    pub lock: Locking,
+    /// Images whose tags `watch` follows, and how.
+    #[serde(default, with = "super::pairs")]
+    pub follow: BTreeMap<ImageSource, Follow>,
 }
 
 impl Desired {
@@ -56,6 +64,8 @@ impl Desired {
             volumes: BTreeMap::new(),
             containers: BTreeMap::new(),
             borrowed: Borrowed::default(),
+            lock: Locking::default(),
+            follow: BTreeMap::new(),
         }
     }
 }

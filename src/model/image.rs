@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build::BuildSpec;
 use super::id::Digest;
+use super::reference::Reference;
 use super::volume::Mount;
 
 /// When a reference is looked up at its registry.
@@ -88,6 +89,15 @@ pub struct Making {
 }
 
 impl ImageSource {
+    /// The reference that it is.
+    pub fn reference(&self) -> Option<Reference> {
+        match self {
+            // It is normalised: see there.
+            ImageSource::Reference(text) => text.parse().ok(),
+            ImageSource::Archive(_) | ImageSource::Rootfs(_) | ImageSource::Build(_) => None,
+        }
+    }
+
     pub fn how_made(&self) -> Making {
         match self {
             ImageSource::Build(_) => Making { verb: "build", doing: "building", done: "built" },

@@ -10,6 +10,7 @@
 //! * [`record`]: what the engine stores of each object; [`unreadable`]: those that cannot be read. [`status`]: what a monitor writes about its container.
 //! * [`firewall`], [`names`]: kernel and resolver state that follows from records, by pure functions.
 //! * [`subnets`]: the subnets and addresses that planning chooses.
+//! * [`lock`], [`follow`]: what image references stand for, once and for all, or as their tags move.
 //! * [`host_config`]: what is true of a host and of no project.
 //! * [`garbage`]: what of a store goes when space is wanted.
 //! * [`action`]: one engine operation, [`after`]: what it makes of a host. [`launch`]: what a monitor reads.
@@ -22,12 +23,14 @@ pub mod container;
 pub mod desired;
 pub mod dockerfile;
 pub mod firewall;
+pub mod follow;
 pub mod garbage;
 pub mod health;
 pub mod host_config;
 pub mod id;
 pub mod image;
 pub mod launch;
+pub mod lock;
 pub mod names;
 pub mod network;
 pub mod orphan;

@@ -35,6 +35,11 @@ impl Paths {
         self.root.join("generations")
     }
 
+    /// What is known of tags that are followed.
+    pub fn followed(&self) -> PathBuf {
+        self.root.join("followed")
+    }
+
     pub fn containers(&self) -> PathBuf {
         self.root.join("containers")
     }

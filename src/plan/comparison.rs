@@ -18,6 +18,7 @@ use crate::model::actual::{ActualContainer, Broken, Liveness};
 use crate::model::container::ContainerSpec;
 use crate::model::id::{ContainerId, Instance, ResourceName, Whose};
 use crate::model::launch::LAUNCH_VERSION;
+use crate::model::lock::are_one_tag;
 use crate::model::network::NetworkMode;
 use crate::model::record::ContainerRecord;
 
@@ -90,6 +91,15 @@ impl<'a> Standard<'_, 'a> {
         if let Some(Broken { why: broken, .. }) = container.broken.as_ref().filter(|_| !is_by_hand) {
             changes.push(replaced("files", broken, "made anew"));
             causes.push(format!("its files are damaged: {broken}"));
+        }
+        if let Knowledge::Here(id) = self.images.knowledge(self.world, &spec.image)
+            && record.image.as_ref() == Some(&id)
+            && are_one_tag(&record.spec.image, &spec.image)
+        {
+            // It runs of just this image: only how its reference is written is another since it is locked, or no more.
+            for change in changes.iter_mut().filter(|change| change.field == "image") {
+                change.class = ChangeClass::None;
+            }
         }
         let old = record.image.as_ref().map_or("unknown", |image| image.short());
         match self.images.knowledge(self.world, &spec.image) {

@@ -73,7 +73,7 @@ pub(super) fn decide<'a>(
             findings.held_back.extend(round.findings.held_back);
             break declared;
         }
-        missing.iter().for_each(|source| images.fetch(source));
+        missing.iter().for_each(|source| images.fetch(world, source));
     };
     images.check(world, findings);
     let mut containers = Containers { declared, removed: removed(world), images };

@@ -4,12 +4,14 @@
 //! replaced. A source that this host does not have is fetched when something is to be made of it; containers that run
 //! are not replaced just because the name of their image is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Findings, Mark, Work, World};
+use crate::model::actual::Tag;
 use crate::model::desired::Desired;
 use crate::model::id::{Digest, ResourceName};
 use crate::model::image::{ImageConfig, ImageSource, Pull};
+use crate::model::lock::{Locking, pinned, without_digest};
 use crate::model::record::ContainerRecord;
 
 /// The sources that this plan fetches.
@@ -40,7 +42,7 @@ impl Images {
                     images.fetched.insert(source.clone(), work);
                 }
                 Some(known) if known.image.is_some() => {}
-                _ if users(world.desired, source).next().is_none() => images.fetch(source),
+                _ if users(world.desired, source).next().is_none() => images.fetch(world, source),
                 _ => {}
             }
         }
@@ -48,8 +50,12 @@ impl Images {
     }
 
     /// The image is not on this host and something is to be made of it.
-    pub fn fetch(&mut self, source: &ImageSource) {
-        let work = Work { mark: Mark::Create, reason: "not on this host".to_owned(), changes: Vec::new() };
+    pub fn fetch(&mut self, world: &World<'_>, source: &ImageSource) {
+        let reason = match world.desired.lock.references.contains(source) {
+            true => "not on this host; locked",
+            false => "not on this host",
+        };
+        let work = Work { mark: Mark::Create, reason: reason.to_owned(), changes: Vec::new() };
         self.fetched.entry(source.clone()).or_insert(work);
     }
 
@@ -71,6 +77,10 @@ impl Images {
                 findings.warnings.push(format!("image {source}: {what}: {why}"));
             }
         }
+        for source in locked(world) {
+            let tag = world.actual.images.get(&source).and_then(|known| known.tag.as_ref());
+            findings.warnings.extend(tag.and_then(|tag| moved_tag(world, &source, tag)));
+        }
         for (source, work) in &self.fetched {
             if work.mark == Mark::Create && world.desired.images.get(source) == Some(&Pull::Never) {
                 findings.impossible(
@@ -80,6 +90,31 @@ impl Images {
                 );
             }
         }
+    }
+}
+
+/// Everything that is locked and in scope, the bases of builds too, with tag and digest.
+fn locked(world: &World<'_>) -> BTreeSet<ImageSource> {
+    let Locking { references, bases } = &world.desired.lock;
+    let bases = bases.iter().filter(|(build, _)| in_scope(world, build)).flat_map(|(_, locks)| locks);
+    let bases = bases.map(|(name, digest)| pinned(name, digest));
+    references.iter().filter(|source| in_scope(world, source)).cloned().chain(bases).collect()
+}
+
+/// What there is to say of the tag of a locked reference.
+fn moved_tag(world: &World<'_>, source: &ImageSource, tag: &Tag) -> Option<String> {
+    let (reference, name) = (source.reference()?, without_digest(source)?);
+    let locked = reference.digest?;
+    match tag {
+        Tag::Is(now) if *now == locked => None,
+        Tag::Is(now) => {
+            let then = match world.desired.follow.contains_key(source) {
+                true => "`watch` follows it".to_owned(),
+                false => format!("`evenkeel lock --update {name}` takes that"),
+            };
+            Some(format!("image {name}: its tag has moved from {} to {now}; {then}", locked.short()))
+        }
+        Tag::Unknown(why) => Some(format!("image {name}: not known whether its tag moved: {why}")),
     }
 }
 

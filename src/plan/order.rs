@@ -165,7 +165,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
 
     fn add_objects(&mut self, volumes: &'w Volumes) {
         for (source, work) in &self.containers.images.fetched {
-            let action = Action::FetchImage { source: source.clone() };
+            let action = Action::FetchImage { source: source.clone(), bases: self.world.desired.lock.bases_of(source) };
             let node = self.add_work(action, format!("image {source}"), work);
             self.nodes.fetch.insert(source, node);
         }

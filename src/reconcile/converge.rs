@@ -1,7 +1,5 @@
 //! Observe, then plan.
 
-use std::collections::BTreeMap;
-
 use crate::engine::{Engine, Scope};
 use crate::model::desired::Desired;
 use crate::model::id::Ids;
@@ -9,7 +7,7 @@ use crate::plan::{Plan, Policy, plan};
 
 /// What to look at for `desired`.
 pub fn scope(desired: &Desired) -> Scope {
-    Scope { images: BTreeMap::clone(&desired.images) }
+    Scope { images: desired.images.clone(), bases: desired.lock.bases.clone(), ..Scope::default() }
 }
 
 /// Looks at the host and plans for it. `ids` comes from outside: a random source belongs to the caller.

@@ -4,6 +4,7 @@
 //! become `io::Result`, descriptors become `OwnedFd` and are close-on-exec from birth. No policy lives here.
 
 pub mod bpf;
+pub mod clock;
 pub mod clone;
 pub mod command_line;
 pub mod descriptors;

@@ -68,6 +68,12 @@ impl DebianRegistry {
         registry
     }
 
+    /// Ends it: from now on nobody answers.
+    pub fn end(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Pushes a tag of an OCI layout with skopeo.
     pub fn push(&self, layout: &Path, tag: &str, name: &str, credentials: Option<&str>) {
         let mut command = Command::new("skopeo");

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::find;
 use crate::cli::failure::Failure;
-use crate::engine::image::catalogue::{Entry, reference};
+use crate::engine::image::catalogue::Entry;
 use crate::model::dockerfile::pattern;
 use crate::model::image::ImageSource;
 use crate::model::units::Timespan;
@@ -128,7 +128,7 @@ impl Filters {
 
 /// The whole name or what people write, with the tag or without.
 fn matches_name(wanted: &str, source: &ImageSource) -> bool {
-    let Some(reference) = reference(source) else { return wanted == source.to_string() };
+    let Some(reference) = source.reference() else { return wanted == source.to_string() };
     let whole = format!("{}/{}", reference.registry, reference.repository);
     let names = [whole.as_str(), crate::cli::ps::familiar(&whole)];
     let pattern: Vec<&str> = wanted.split('/').collect();

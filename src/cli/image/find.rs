@@ -28,7 +28,7 @@ pub fn shown(source: &ImageSource) -> String {
 /// REPOSITORY and TAG of a name.
 pub fn columns(source: &ImageSource) -> (String, String) {
     let none = || "<none>".to_owned();
-    match catalogue::reference(source) {
+    match source.reference() {
         None => (source.to_string(), none()),
         Some(reference) => {
             let repository = format!("{}/{}", reference.registry, reference.repository);

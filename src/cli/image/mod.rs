@@ -21,6 +21,8 @@ mod told;
 mod unpack;
 mod users;
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::context::Context;
@@ -40,6 +42,7 @@ use tag::TagArguments;
 use unpack::UnpackArguments;
 
 pub use files::with_output;
+pub use find::failure;
 pub use tag::name;
 
 #[derive(Debug, Args)]
@@ -75,6 +78,16 @@ enum ImageCommand {
     Unpack(UnpackArguments),
     /// Remove images that nothing needs
     Prune(PruneArguments),
+}
+
+impl ImageArguments {
+    /// The manifests that were named.
+    pub fn files(&self) -> &[PathBuf] {
+        match &self.command {
+            ImageCommand::Pull(arguments) => &arguments.files,
+            _ => &[],
+        }
+    }
 }
 
 pub fn run(arguments: &ImageArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {

@@ -1,5 +1,7 @@
 //! `evenkeel image pull`: makes images whole on this host before anybody needs them.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -8,13 +10,18 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output};
 use crate::model::id::Digest;
-use crate::model::image::{ImageSource, normalize_reference};
+use crate::model::image::{ImageSource, Pull, normalize_reference};
+use crate::model::lock::{Locks, pinned};
 
 #[derive(Debug, Args)]
 pub struct PullArguments {
-    /// What to fetch: `registry.example.org/shop/web:1.4`
-    #[arg(required = true, value_name = "REFERENCE")]
+    /// What to fetch: `registry.example.org/shop/web:1.4` [default: every reference of the manifests, as it is locked]
+    #[arg(value_name = "REFERENCE")]
     references: Vec<String>,
+
+    /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay [default: ./evenkeel.toml, else /etc/evenkeel]
+    #[arg(short, long = "file", value_name = "PATH", conflicts_with = "references")]
+    pub files: Vec<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -26,16 +33,15 @@ struct Pulled {
 }
 
 pub fn run(arguments: &PullArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let references: Vec<String> = arguments
-        .references
-        .iter()
-        .map(|text| normalize_reference(text).map_err(|error| Failure::usage(error.to_string())))
-        .collect::<Result<_, _>>()?;
+    let references = match arguments.references.is_empty() {
+        true => declared(context)?,
+        false => named(&arguments.references)?,
+    };
     let host = context.host()?.report_images_to(told::progress(output));
     let mut pulled = Vec::new();
     for reference in references {
         let source = ImageSource::Reference(reference.clone());
-        let image = host.ensure_image(&source).map_err(Failure::engine)?;
+        let image = host.ensure_image(&source, &Locks::new()).map_err(Failure::engine)?;
         if output.format() == Format::Text {
             let digest = image.manifest.as_ref().map(|digest| format!("  {digest}")).unwrap_or_default();
             output.text(&format!("{reference}  {}{digest}\n", image.id.short()))?;
@@ -46,4 +52,16 @@ pub fn run(arguments: &PullArguments, context: &Context, output: &Output) -> Res
         output.document(&pulled)?;
     }
     Ok(Exit::Done)
+}
+
+fn named(words: &[String]) -> Result<Vec<String>, Failure> {
+    words.iter().map(|text| normalize_reference(text).map_err(|error| Failure::usage(error.to_string()))).collect()
+}
+
+/// What may be pulled of what the manifests declare, and what their builds begin with.
+fn declared(context: &Context) -> Result<Vec<String>, Failure> {
+    let desired = context.load_in_force()?;
+    let bases = desired.lock.bases.values().flatten().map(|(name, digest)| pinned(name, digest));
+    let images = desired.images.iter().filter(|(_, pull)| **pull != Pull::Never).map(|(source, _)| source.clone());
+    Ok(images.chain(bases).filter_map(|source| source.reference()).map(|reference| reference.to_string()).collect())
 }

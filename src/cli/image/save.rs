@@ -11,7 +11,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::engine::image::Store;
-use crate::engine::image::catalogue::{Meaning, reference};
+use crate::engine::image::catalogue::Meaning;
 use crate::engine::image::save::{Archive, Directory, Format, Wanted, save};
 
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ pub fn run(arguments: &SaveArguments, context: &Context, _: &Output) -> Result<E
     let wanted = arguments.images.iter().map(|word| {
         let meaning = find(&entries, word)?;
         let names = match meaning {
-            Meaning::Named(_, source) => reference(source).into_iter().collect(),
+            Meaning::Named(_, source) => source.reference().into_iter().collect(),
             Meaning::Image(_) => BTreeSet::new(),
         };
         Ok(Wanted { entry: meaning.entry(), names })

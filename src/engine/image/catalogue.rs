@@ -118,7 +118,7 @@ impl Entry {
 
     /// The references among its names.
     pub fn references(&self) -> impl Iterator<Item = (&ImageSource, Reference)> {
-        self.sources.iter().filter_map(|source| Some((source, reference(source)?)))
+        self.sources.iter().filter_map(|source| Some((source, source.reference()?)))
     }
 
     /// `REPOSITORY@DIGEST` of what it was pulled by.
@@ -128,14 +128,6 @@ impl Entry {
             Some(format!("{}/{}@{digest}", reference.registry, reference.repository))
         });
         by_digest.collect()
-    }
-}
-
-/// The reference that a source is.
-pub fn reference(source: &ImageSource) -> Option<Reference> {
-    match source {
-        ImageSource::Reference(text) => text.parse().ok(),
-        ImageSource::Archive(_) | ImageSource::Rootfs(_) | ImageSource::Build(_) => None,
     }
 }
 

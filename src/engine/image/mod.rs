@@ -48,7 +48,7 @@ pub mod unpack;
 
 pub use ensure::{Tools, ensure};
 pub use error::ImageError;
-pub use observe::observe;
+pub use observe::{observe, tag_digest};
 pub use options::{Options, Platform};
 pub use progress::{Progress, Silent};
 pub use store::Store;

@@ -11,6 +11,17 @@ use super::store::Store;
 use crate::model::actual::ActualImage;
 use crate::model::id::Digest;
 use crate::model::image::{Archived, ImageSource, Pull};
+use crate::model::reference::Reference;
+
+/// What the tag of a reference stands for at its registry now, whatever digest the reference has.
+pub fn tag_digest(source: &ImageSource, options: &Options) -> Result<Digest, ImageError> {
+    let text = match source {
+        ImageSource::Reference(text) => text,
+        other => return Err(ImageError::NoImage { word: other.to_string() }),
+    };
+    let reference = Reference { digest: None, ..text.parse()? };
+    pull::current_digest(&reference.to_string(), options)
+}
 
 /// What this host knows of `source`, and whether the source has moved on since. Files are compared with the stamp of
 /// their import; the registry is asked only for [`Pull::Always`]; for [`Pull::Never`] nothing but the store is looked at.
@@ -45,5 +56,5 @@ pub fn observe(store: &Store, source: &ImageSource, pull: Pull, options: &Option
             })
         }
     };
-    Ok(ActualImage { image: Some(record.image), moved, unasked: None })
+    Ok(ActualImage { image: Some(record.image), moved, unasked: None, tag: None })
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::registry::Tokens;
 use super::unpack::Limits;
 use crate::model::host_config::{RegistryConfig, RegistryName};
+use crate::model::lock::Locks;
 
 /// An operating system and an architecture, in Go's words (OCI image-spec, image-index.md).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub struct Options {
     /// What registries gave to be let in. Copies of these options share them.
     pub tokens: Arc<Tokens>,
     pub limits: Limits,
+    /// What the bases of a build are locked to. Those that are not named here are looked up.
+    pub bases: Locks,
 }
 
 /// How registries are reached. Copies share it, so that a service can read its host file again.
@@ -84,6 +87,7 @@ impl Options {
             registries: Registries::default(),
             tokens: Arc::default(),
             limits: Limits::default(),
+            bases: Locks::new(),
         }
     }
 }

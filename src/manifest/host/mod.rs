@@ -30,7 +30,7 @@ pub fn load_host(
         None if Path::new(DEFAULT).exists() => Path::new(DEFAULT),
         None => return Ok((HostConfig::default(), None)),
     };
-    let text = source::read_host_file(path)?;
+    let text = source::read_one(path, "host file")?;
     let config = source::on_this_host(variable, |surroundings| parse_host(text, surroundings))?;
     Ok((config, Some(path.to_owned())))
 }

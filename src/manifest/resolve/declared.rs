@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::follow::Follow;
 use crate::model::id::ResourceName;
 use crate::model::image::{ImageSource, Pull};
 use crate::model::network::NetworkSpec;
@@ -9,6 +10,7 @@ use crate::model::restart::{Backoff, RestartCondition, RestartPolicy};
 use crate::model::units::{FileMode, Timespan};
 use crate::model::volume::{Owner, VolumeSpec};
 
+use super::image::DeclaredImage;
 use super::{ImageNames, entries, image, keys, network, value_of};
 use crate::manifest::problem::{Placed, Problem};
 use crate::manifest::read::{Reading, Word};
@@ -18,7 +20,7 @@ use crate::manifest::suggest::nearest;
 
 /// Every name that is declared, with what it stands for; `None` where that could not be read.
 pub(super) struct Declared {
-    pub images: BTreeMap<ResourceName, Option<(ImageSource, Pull)>>,
+    pub images: BTreeMap<ResourceName, Option<DeclaredImage>>,
     pub networks: BTreeMap<ResourceName, Option<NetworkSpec>>,
     pub volumes: BTreeMap<ResourceName, Option<VolumeSpec>>,
     pub restart: BTreeMap<ResourceName, Option<RestartPolicy>>,
@@ -101,15 +103,20 @@ impl Declared {
     }
 
     pub fn pulls(&self) -> BTreeMap<ImageSource, Pull> {
-        self.images.values().flatten().cloned().collect()
+        self.images.values().flatten().map(|image| (image.source.clone(), image.pull)).collect()
+    }
+
+    pub fn followed(&self) -> BTreeMap<ImageSource, Follow> {
+        let images = self.images.values().flatten();
+        images.filter_map(|image| Some((image.source.clone(), image.follow.clone()?))).collect()
     }
 
     /// The first name of every source.
     pub fn image_names(&self) -> ImageNames {
         let mut names = ImageNames::new();
         for (name, image) in &self.images {
-            if let Some((source, _)) = image {
-                names.entry(source.clone()).or_insert_with(|| name.clone());
+            if let Some(image) = image {
+                names.entry(image.source.clone()).or_insert_with(|| name.clone());
             }
         }
         names

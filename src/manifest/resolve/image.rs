@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::follow::Follow;
 use crate::model::id::ResourceName;
 use crate::model::image::{Archived, ImageSource, Pull, normalize_reference};
 
@@ -14,12 +15,20 @@ use crate::manifest::shape::build::Build;
 use crate::manifest::shape::project::{Image, Manifest};
 use crate::manifest::suggest::nearest;
 
-/// The source of an entry, or `None` after a problem.
+/// What an entry says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DeclaredImage {
+    pub source: ImageSource,
+    pub pull: Pull,
+    pub follow: Option<Follow>,
+}
+
+/// What an entry says, or `None` after a problem.
 pub(super) fn declared(
     name: &Placed<ResourceName>,
     written: &Image,
     reading: &mut Reading<'_>,
-) -> Option<(ImageSource, Pull)> {
+) -> Option<DeclaredImage> {
     let texts = [("reference", &written.reference), ("archive", &written.archive), ("rootfs", &written.rootfs)]
         .into_iter()
         .filter_map(|(key, text)| text.as_ref().map(|text| (key, Given::Text(text))));
@@ -56,6 +65,7 @@ pub(super) fn declared(
         let problem = Problem::at(&image.place, format!("`image` means nothing beside `{key}`"));
         reading.report(problem.label("it chooses one of the images in an `archive`"));
     }
+    let follow = followed(written, key, reading);
     let either = [FileKind::File, FileKind::Directory];
     let source = match (key, given) {
         ("reference", Given::Text(text)) => reference(text, reading)?,
@@ -66,7 +76,37 @@ pub(super) fn declared(
         (_, Given::Text(text)) => ImageSource::Rootfs(existing(text, &either, "root filesystem", reading)?),
         (_, Given::Build(written)) => ImageSource::Build(Box::new(build::declared(written, reading)?)),
     };
-    Some((source, value_of(&written.pull).unwrap_or_default()))
+    if let (Some(follow), ImageSource::Reference(text)) = (&written.follow, &source)
+        && text.contains('@')
+    {
+        let problem = Problem::at(&follow.place, format!("the tag of `{}` cannot be followed", name.value));
+        reading.report(problem.label("its reference has a digest, which stands for the same forever"));
+    }
+    Some(DeclaredImage { source, pull: value_of(&written.pull).unwrap_or_default(), follow })
+}
+
+/// How the tag is followed. What only means something with `follow` is refused without it.
+fn followed(written: &Image, key: &str, reading: &mut Reading<'_>) -> Option<Follow> {
+    if let (Some(follow), "archive" | "rootfs" | "build") = (&written.follow, key) {
+        let problem = Problem::at(&follow.place, format!("`follow` means nothing beside `{key}`"));
+        reading.report(problem.label("only a `reference` has a tag"));
+    }
+    if let (Some(follow), Some(Pull::Never)) = (&written.follow, value_of(&written.pull)) {
+        let problem = Problem::at(&follow.place, "a tag cannot be followed that is never pulled");
+        reading.report(problem.label("`pull = \"never\"` forbids it"));
+    }
+    if written.follow.is_none() {
+        let only = [
+            ("min_age", written.min_age.as_ref().map(|value| &value.place)),
+            ("window", written.window.as_ref().map(|value| &value.place)),
+        ];
+        for (key, place) in only.into_iter().filter_map(|(key, place)| Some((key, place?))) {
+            let problem = Problem::at(place, format!("`{key}` means nothing without `follow`"));
+            reading.report(problem.label("it says when a followed tag is taken").help("write `follow = \"tag\"` too"));
+        }
+        return None;
+    }
+    Some(Follow { min_age: value_of(&written.min_age).unwrap_or_default(), window: value_of(&written.window) })
 }
 
 /// A source as it was written.
@@ -120,21 +160,21 @@ fn existing(
 /// One source cannot be pulled in two ways.
 pub(super) fn check_pulls(
     manifest: &Manifest,
-    images: &BTreeMap<ResourceName, Option<(ImageSource, Pull)>>,
+    images: &BTreeMap<ResourceName, Option<DeclaredImage>>,
     reading: &mut Reading<'_>,
 ) {
-    let mut seen: BTreeMap<&ImageSource, (&Placed<ResourceName>, Pull)> = BTreeMap::new();
+    let mut seen: BTreeMap<&ImageSource, (&Placed<ResourceName>, &DeclaredImage)> = BTreeMap::new();
     for (name, _) in entries(&manifest.images) {
-        let Some(Some((source, pull))) = images.get(&name.value) else { continue };
-        match seen.get(source) {
-            Some((first, other)) if other != pull => reading.report(
+        let Some(Some(image)) = images.get(&name.value) else { continue };
+        match seen.get(&image.source) {
+            Some((first, other)) if (other.pull, &other.follow) != (image.pull, &image.follow) => reading.report(
                 Problem::at(&name.place, format!("`{}` and `{}` are the same image", first.value, name.value))
-                    .label("pulled in another way")
+                    .label("pulled or followed in another way")
                     .related(&first.place, "first declared here"),
             ),
             Some(_) => {}
             None => {
-                seen.insert(source, (name, *pull));
+                seen.insert(&image.source, (name, image));
             }
         }
     }
@@ -148,7 +188,7 @@ pub(super) fn of_container(
 ) -> Option<ImageSource> {
     let names = || declared.images.keys().map(ResourceName::as_str);
     if let Some((_, image)) = declared.images.iter().find(|(name, _)| name.as_str() == text.value) {
-        return image.as_ref().map(|(source, _)| source.clone());
+        return image.as_ref().map(|image| image.source.clone());
     }
     // A bare word could be an image of Docker's library; a slip of a declared name is likelier.
     let bare = !text.value.contains(['/', ':', '.', '@']);

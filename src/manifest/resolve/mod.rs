@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use crate::model::desired::{Borrowed, Desired};
 use crate::model::id::ResourceName;
 use crate::model::image::{ImageSource, Pull};
+use crate::model::lock::Locking;
 
 use super::problem::{Place, Placed, Problem, Source};
 use super::read::Reading;
@@ -54,7 +55,9 @@ pub(super) fn resolve(manifest: &Manifest, reading: &mut Reading<'_>) -> Option<
     let project = manifest.project.as_ref()?.value.clone().into();
     let volumes = declared.volume_specs();
     let borrowed = Borrowed::default();
-    Some((Desired { project, images, networks, volumes, containers, borrowed }, declared.image_names()))
+    let (lock, follow) = (Locking::default(), declared.followed());
+    let desired = Desired { project, images, networks, volumes, containers, borrowed, lock, follow };
+    Some((desired, declared.image_names()))
 }
 
 pub(super) fn missing_project(sources: &[Source]) -> Problem {

@@ -1,5 +1,6 @@
 //! The top of a manifest and its tables of images, networks, volumes and restart policies.
 
+use crate::model::follow::Window;
 use crate::model::id::{ProjectName, ResourceName};
 use crate::model::image::Pull;
 use crate::model::network::Subnet;
@@ -50,8 +51,25 @@ table! {
         build: Build,
         /// When the registry is asked. Default: `missing`.
         pull: Pull,
+        /// What `watch` does when the tag of a `reference` moves: nothing, unless this is `tag`.
+        follow: Followed,
+        /// How long `watch` must have seen an image under its tag before it takes it. Default: at once.
+        min_age: Timespan,
+        /// When `watch` takes a new image, in the host's time zone unless it says UTC: `"02:00-04:00"`,
+        /// `"Mon-Fri 02:00-04:00 UTC"`. Default: always.
+        window: Window,
     }
 }
+
+/// What is followed of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Followed {
+    Tag,
+}
+
+choice!(Followed, "what is followed", [
+    "tag" => Followed::Tag,
+]);
 
 choice!(Pull, "a pull policy", [
     "missing" => Pull::Missing,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::manifest::read::{Bare, Word, word, word_schema};
 use crate::manifest::suggest::{key_text, nearest};
+use crate::model::follow::Window;
 use crate::model::network::Subnet;
 use crate::model::port::{HostAddress, HostPort};
 use crate::model::units::{ByteSize, Cpus, FileMode, Signal, Timespan};
@@ -12,6 +13,7 @@ word!(Timespan, "a time span", Nothing, "^[0-9]+ *[A-Za-z]+( *[0-9]+ *[A-Za-z]+)
 word!(ByteSize, "a size", Integers, "^[0-9]+ *([kKmMgGtT]([iI]?[bB])?|[bB])?$");
 word!(Cpus, "a number of processors", Numbers, "^[0-9]+(\\.[0-9]{0,3})?$");
 word!(FileMode, "a file mode", Nothing, "^[0-7]{1,5}$");
+word!(Window, "a time of day", Nothing, "^([A-Za-z,-]+ +)?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}( +UTC)?$");
 word!(Subnet, "a subnet", Nothing, "^[0-9A-Fa-f.:]+/[0-9]+$");
 
 impl Word for Signal {

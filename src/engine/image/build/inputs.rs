@@ -14,6 +14,7 @@ use crate::model::build::BuildSpec;
 use crate::model::dockerfile::pattern::Ignore;
 use crate::model::id::Digest;
 use crate::model::image::Pull;
+use crate::model::lock::Locks;
 
 pub struct Inputs {
     /// The Dockerfile.
@@ -71,8 +72,15 @@ pub fn moved(spec: &BuildSpec, stamp: &Stamp, options: &Options) -> Result<Optio
     if let Some(changed) = inputs.difference(spec, stamp)? {
         return Ok(Some(changed));
     }
+    if let Some(relocked) = relocked(stamp, &options.bases) {
+        return Ok(Some(relocked));
+    }
     let Stamp::Build { bases, .. } = stamp else { return Ok(None) };
-    for (reference, was) in bases.iter().filter(|_| spec.pull == Pull::Always) {
+    let asked = |(reference, _): &(&String, &Digest)| {
+        // A digest stands for the same forever.
+        spec.pull == Pull::Always && !options.bases.contains_key(*reference) && !reference.contains('@')
+    };
+    for (reference, was) in bases.iter().filter(asked) {
         let now = pull::current_digest(reference, options)?;
         if now != *was {
             return Ok(Some(format!(
@@ -83,6 +91,14 @@ pub fn moved(spec: &BuildSpec, stamp: &Stamp, options: &Options) -> Result<Optio
         }
     }
     Ok(None)
+}
+
+/// Which base the lock has another image for than the one that was built on.
+pub fn relocked(stamp: &Stamp, locks: &Locks) -> Option<String> {
+    let Stamp::Build { bases, .. } = stamp else { return None };
+    let (name, locked) = locks.iter().find(|(name, locked)| bases.get(*name) != Some(*locked))?;
+    let was = bases.get(name).map_or("another image", Digest::short);
+    Some(format!("its base {name} is locked to {} and was {was}", locked.short()))
 }
 
 /// What of the context is left out: by the file beside the Dockerfile, or else by that of the context.

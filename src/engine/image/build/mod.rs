@@ -8,7 +8,7 @@
 //! both   upper ── layer ──> digest ──> layers/<diff id>, remembered in cache under all that it follows from
 //! ```
 //!
-//! * `inputs`: whether a build would make something else now. `scope`: variables. `config`: the configuration.
+//! * `inputs`: whether a build would make something else now. [`bases()`]: what it begins with. `scope`: variables. `config`: the configuration.
 //! * `stage`: the files and words of one stage, and what every instruction does to them. `files` are those that
 //!   write: `RUN`, `COPY`, `ADD`, `WORKDIR`.
 //! * [`child`]: the hidden process `evenkeel internal-build`.
@@ -20,8 +20,10 @@
 //! * Commands have the host's network unless the build or the instruction says `none`: a bridge would need addresses and
 //!   firewall rules, which are declared state and chosen by a plan, and a build is a step of one.
 //! * Bases are taken as they are on this host; only `pull = true` asks their registries. A base that moves otherwise is
-//!   no reason to build again: the same plan may be what moves it, and a plan after it must be empty.
+//!   no reason to build again: the same plan may be what moves it, and a plan after it must be empty. A base that is
+//!   locked is the one that the lock names, and a lock that names another one is a reason.
 
+mod bases;
 pub mod cache;
 mod change;
 pub mod child;
@@ -44,13 +46,14 @@ use super::layer::Workshop;
 use super::store::record::sha256;
 use super::store::session::Session;
 use crate::model::build::BuildSpec;
-use crate::model::dockerfile;
+use crate::model::dockerfile::{self, Dockerfile};
 use crate::model::image::{Image, ImageSource, Pull};
 
+pub use bases::bases;
 pub(super) use change::{changed, committed};
 pub use inputs::moved;
 
-use inputs::Inputs;
+use inputs::{Inputs, relocked};
 use stage::Builder;
 
 /// Makes the image of a build whole, unless it was built of what is there now.
@@ -64,17 +67,11 @@ pub(super) fn ensure_build(
     if let (Some(record), Pull::Missing) = (session.store().find_record(source)?, spec.pull)
         && let Some(stamp) = &record.stamp
         && inputs.difference(spec, stamp)?.is_none()
+        && relocked(stamp, &tools.options.bases).is_none()
     {
         return Ok(record.image);
     }
-    let parsed = dockerfile::parse(&inputs.text).map_err(|errors| {
-        let first = errors.into_iter().next();
-        let problem = first.map_or_else(String::new, |error| {
-            let line = inputs.text[..error.place.start.min(inputs.text.len())].matches('\n').count() + 1;
-            format!("line {line}: {}, {}", error.message, error.expected)
-        });
-        ImageError::Malformed { subject: spec.dockerfile.display().to_string(), problem }
-    })?;
+    let parsed = parse(spec, &inputs.text)?;
     let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
     let builder = Builder::new(workshop, spec, &parsed, &inputs.context)?;
     let config = builder.build()?;
@@ -87,4 +84,15 @@ pub(super) fn ensure_build(
     let id = sha256([config.as_slice()]);
     let parts = Parts { id, manifest: None, configuration, blobs: vec![config], stamp: Some(stamp) };
     commit(&workshop, Some(source), Vec::new(), parts)
+}
+
+fn parse(spec: &BuildSpec, text: &str) -> Result<Dockerfile, ImageError> {
+    dockerfile::parse(text).map_err(|errors| {
+        let first = errors.into_iter().next();
+        let problem = first.map_or_else(String::new, |error| {
+            let line = text[..error.place.start.min(text.len())].matches('\n').count() + 1;
+            format!("line {line}: {}, {}", error.message, error.expected)
+        });
+        ImageError::Malformed { subject: spec.dockerfile.display().to_string(), problem }
+    })
 }

@@ -19,6 +19,7 @@ use crate::model::build::BuildSpec;
 use crate::model::dockerfile::{Argument, Dockerfile, Instruction, SCRATCH, Step, parse_trigger};
 use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource, Pull, normalize_reference};
+use crate::model::lock::pinned;
 
 /// One build.
 pub struct Builder<'a> {
@@ -115,6 +116,14 @@ impl Stage {
     }
 }
 
+/// The number of the stage that is to be built.
+pub fn wanted_stage(spec: &BuildSpec, file: &Dockerfile) -> Result<usize, ImageError> {
+    match &spec.target {
+        None => Ok(file.stages.len() - 1),
+        Some(name) => file.stage(name).ok_or_else(|| problem(format!("the Dockerfile has no stage `{name}`"))),
+    }
+}
+
 /// An error that an instruction has no better name for.
 pub fn problem(text: impl Into<String>) -> ImageError {
     ImageError::Build { problem: text.into() }
@@ -134,13 +143,7 @@ impl<'a> Builder<'a> {
 
     /// Builds the wanted stage; its configuration.
     pub fn build(&self) -> Result<Vec<u8>, ImageError> {
-        let wanted = match &self.spec.target {
-            None => self.file.stages.len() - 1,
-            Some(name) => {
-                self.file.stage(name).ok_or_else(|| problem(format!("the Dockerfile has no stage `{name}`")))?
-            }
-        };
-        let mut config = self.stage(wanted)?.config.clone();
+        let mut config = self.stage(wanted_stage(self.spec, self.file)?)?.config.clone();
         config.complete();
         Ok(config.to_bytes())
     }
@@ -203,14 +206,19 @@ impl<'a> Builder<'a> {
 
     /// An image as something to begin with, or to take files from.
     pub(super) fn image(&self, reference: &str) -> Result<Stage, ImageError> {
-        let source = ImageSource::Reference(normalize_reference(reference)?);
+        let name = normalize_reference(reference)?;
+        let locked = self.workshop.options.bases.get(&name);
+        let source = match locked {
+            Some(digest) => pinned(&name, digest),
+            None => ImageSource::Reference(name.clone()),
+        };
         let store = self.workshop.session.store();
         let image: Image = match (self.spec.pull, store.find(&source)?) {
             (Pull::Missing | Pull::Never, Some(image)) => image,
             _ => ensure(store, &source, self.workshop.options, self.workshop.progress)?,
         };
-        if let (ImageSource::Reference(name), Some(manifest)) = (source, image.manifest.clone()) {
-            self.bases.borrow_mut().insert(name, manifest);
+        if let Some(manifest) = locked.or(image.manifest.as_ref()) {
+            self.bases.borrow_mut().insert(name, manifest.clone());
         }
         let bytes = store.configuration(&image.id)?;
         Ok(Stage {

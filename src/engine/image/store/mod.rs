@@ -41,6 +41,7 @@ use super::error::ImageError;
 use super::push::Packed;
 use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
+use crate::model::reference::Reference;
 use record::{LayerRecord, SourceRecord, source_key};
 
 /// Beside a layer's tree: as what it was packed.
@@ -143,7 +144,33 @@ impl Store {
 
     pub(super) fn find_record(&self, source: &ImageSource) -> Result<Option<SourceRecord>, ImageError> {
         let record: Option<SourceRecord> = read_json(&self.source_path(source))?;
-        Ok(record.filter(|record| record.source == *source && self.is_whole(&record.image)))
+        match record.filter(|record| record.source == *source && self.is_whole(&record.image)) {
+            Some(record) => Ok(Some(record)),
+            None => self.find_by_manifest(source),
+        }
+    }
+
+    /// For a reference with a digest: an image that was pulled by just this manifest under another name. What a digest
+    /// stands for is the same wherever it is asked. That other name is likely the bare tag, so that is looked at first.
+    fn find_by_manifest(&self, source: &ImageSource) -> Result<Option<SourceRecord>, ImageError> {
+        let Some((wanted, tag)) = source.reference().and_then(|reference| {
+            let digest = reference.digest.clone()?;
+            Some((digest, Reference { digest: None, ..reference }))
+        }) else {
+            return Ok(None);
+        };
+        let is_it = |image: &Image| image.manifest.as_ref() == Some(&wanted) && self.is_whole(image);
+        let found = |image: Image| SourceRecord { source: source.clone(), image, stamp: None };
+        let tagged: Option<SourceRecord> = read_json(&self.source_path(&ImageSource::Reference(tag.to_string())))?;
+        if let Some(record) = tagged.filter(|record| is_it(&record.image)) {
+            return Ok(Some(found(record.image)));
+        }
+        // Its document lies here if anything was ever pulled by it.
+        if !self.blob_path(&wanted).exists() {
+            return Ok(None);
+        }
+        let of_names = self.records()?.into_iter().map(|record| record.image);
+        Ok(of_names.chain(self.images()?).find(is_it).map(found))
     }
 
     pub(super) fn has_layer(&self, diff_id: &Digest) -> bool {

@@ -1,8 +1,9 @@
 //! `evenkeel image prune`: removes images that nothing needs, and says what went, why, and how much space that was.
 //!
 //! Without `--all` those without a name, and contents that no image has. With it every image that is not needed, and
-//! what builds keep for the next one. With `--when-full` what `watch` would remove for the sake of space. Needed is what runs or stands still, what is declared by the manifests
-//! at hand or by a service, and what there is to go back to: see [`crate::engine::garbage`].
+//! what builds keep for the next one. With `--when-full` what `watch` would remove for the sake of space. Needed is what
+//! runs or stands still, what is declared by the manifests at hand or by a service, and what there is to go back to: see
+//! [`crate::engine::garbage`].
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

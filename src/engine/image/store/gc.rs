@@ -130,8 +130,8 @@ impl Store {
         Ok(removed)
     }
 
-    /// Everything here that could go; the caller is alone with the store. What takes long to measure is
-    /// looked at only where it may go.
+    /// Everything here that could go; the caller is alone with the store. What takes long to measure is looked at only
+    /// where it may go.
     ///
     /// # Errors
     /// When the record of an image cannot be read.

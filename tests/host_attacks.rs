@@ -6,6 +6,7 @@
 mod bundles;
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -38,6 +39,50 @@ int main(void) {
 }
 "#;
 
+/// Looks through whatever process of the container appears for a file of the host: by its root, by its working
+/// directory, and by the directories that it holds open. Says what it found, and ends when it sees a `sleep`.
+const PEEPER: &str = r#"
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static char path[8192];
+
+static int is_there(void) { return faccessat(AT_FDCWD, path, F_OK, AT_EACCESS) == 0; }
+
+static void say(const char *what) {
+    static const char *last;
+    if (what != last) { puts(what); fflush(stdout); }
+    last = what;
+}
+
+int main(int count, char **arguments) {
+    const char *secret = arguments[1], *own = arguments[2];
+    say("begun");
+    for (;;) {
+        for (int pid = 2; pid < 400; pid++) {
+            snprintf(path, sizeof path, "/proc/%d/root%s", pid, secret);
+            if (is_there()) say("the host by a root");
+            snprintf(path, sizeof path, "/proc/%d/cwd/../../../../../../../..%s", pid, secret);
+            if (is_there()) say("the host by a working directory");
+            snprintf(path, sizeof path, "/proc/%d/root%s", pid, own);
+            if (!is_there()) continue;
+            for (int fd = 0; fd < 24; fd++) {
+                snprintf(path, sizeof path, "/proc/%d/fd/%d/../../../../../../../..%s", pid, fd, secret);
+                if (is_there()) say("the host by a descriptor");
+            }
+            char name[16] = "";
+            snprintf(path, sizeof path, "/proc/%d/comm", pid);
+            FILE *file = fopen(path, "r");
+            if (file && fgets(name, sizeof name, file) && strcmp(name, "sleep\n") == 0) { say("saw sleep"); return 0; }
+            if (file) fclose(file);
+        }
+    }
+}
+"#;
+
 /// A bundle as a container without any declaration gets it: the default filter on the default capabilities.
 fn locked() -> Bundle {
     let mut bundle = Bundle::new();
@@ -45,6 +90,14 @@ fn locked() -> Bundle {
     bundle.config["linux"]["seccomp"] = serde_json::to_value(filter).unwrap();
     bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "ro"]);
     bundle
+}
+
+/// Compiles a program of C that needs nothing of an image.
+fn build(source: &str, program: &Path) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("program.c");
+    fs::write(&file, source).unwrap();
+    assert!(Command::new("cc").args(["-static", "-O1", "-o"]).args([program, &file]).status().unwrap().success());
 }
 
 host_tests! {
@@ -105,6 +158,32 @@ host_tests! {
             let error = bundle.exec(&first, &["ls"]).err();
             assert!(matches!(error, Some(RuntimeError::WorkingDirectory { .. })), "{fd}");
         }
+    };
+
+    a_further_process_in_the_making_is_no_way_to_the_host => || {
+        // CVE-2016-9962, by a container that may trace whom it sees (ptrace(2), "Ptrace access mode checking"): being
+        // undumpable is no defence against it.
+        let mut bundle = Bundle::new();
+        let kept = bundle.directory.path().join("secret");
+        fs::write(&kept, "host").unwrap();
+        build(PEEPER, &bundle.lower("peeper"));
+        fs::write(bundle.lower("own"), "").unwrap();
+        for set in ["bounding", "effective", "permitted"] {
+            bundle.config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+        }
+        let mut peeper = bundle.start(&["/peeper", kept.to_str().unwrap(), "/own"]);
+        peeper.wait_for("begun\n");
+        for _ in 0..100 {
+            assert_eq!(bundle.exec(&peeper, &["true"]).unwrap().finish(), ("", 0));
+        }
+        // It can look, or its silence is worth nothing.
+        let patient = bundle.exec(&peeper, &["sleep", "60"]).unwrap();
+        let mut said = String::new();
+        peeper.output.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "saw sleep\n");
+        // Process 1 of the namespace ends after all others.
+        drop(patient);
+        assert_eq!(peeper.wait(), 0);
     };
 
     a_link_in_the_place_of_proc_sys_or_dev_is_refused => || {
@@ -238,10 +317,7 @@ host_tests! {
         // filter each of these calls gets as far as to look at its arguments.
         let bundle = locked();
         let probe = bundle.lower("probe");
-        let source = bundle.directory.path().join("probe.c");
-        fs::write(&source, PROBE).unwrap();
-        let built = Command::new("cc").args(["-static", "-O1", "-o"]).args([&probe, &source]).status().unwrap();
-        assert!(built.success());
+        build(PROBE, &probe);
         assert_eq!(bundle.run(&["/probe"]), ("", 0));
         // With a filter that allows all, it has something to say.
         let open = Bundle::new();

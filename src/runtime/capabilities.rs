@@ -18,6 +18,11 @@ use crate::model::security::Capability;
 /// SETPCAP, NET_BIND_SERVICE, SYS_CHROOT, SETFCAP.
 pub const DEFAULT: [u8; 11] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 31];
 
+/// CHOWN, DAC_OVERRIDE, SETGID, SETUID, SETPCAP: a user's directory and descriptors, the user, and the bounding set.
+pub(super) const TO_BECOME_A_USER: u64 = 1 | 1 << 1 | 1 << 6 | 1 << 7 | 1 << 8;
+
+pub(super) const SYS_ADMIN: u64 = 1 << 21;
+pub(super) const SYS_NICE: u64 = 1 << 23;
 const SYS_RESOURCE: u64 = 1 << 24;
 
 /// [`DEFAULT`] as capabilities.
@@ -53,10 +58,16 @@ pub(super) struct Sets {
     pub ambient: u64,
 }
 
+impl Sets {
+    /// What any of them has.
+    pub(super) fn all(&self) -> u64 {
+        self.bounding | self.effective | self.inheritable | self.permitted | self.ambient
+    }
+}
+
 /// What is in this process's own bounding set, and what is not.
 pub(super) fn within_host(sets: &Sets) -> (Sets, CapabilityList) {
-    let wanted = sets.bounding | sets.effective | sets.inheritable | sets.permitted | sets.ambient;
-    let missing: BTreeSet<Capability> = members(wanted).filter(|capability| !is_bounding(*capability)).collect();
+    let missing: BTreeSet<Capability> = members(sets.all()).filter(|capability| !is_bounding(*capability)).collect();
     let granted = missing.iter().fold(u64::MAX, |mask, capability| mask & !(1 << capability.number()));
     let sets = Sets {
         bounding: sets.bounding & granted,
@@ -94,6 +105,18 @@ pub(super) fn limit_bounding(sets: &Sets) -> Result<(), RuntimeError> {
         }
     }
     Ok(())
+}
+
+/// Takes everything else from this process, but for its bounding set.
+pub(super) fn keep_within(mask: u64) -> Result<(), RuntimeError> {
+    let own = rustix::thread::capabilities(None).during("read", "the capabilities")?;
+    let kept = |set: CapabilitySet| set & CapabilitySet::from_bits_retain(mask);
+    let kept = CapabilitySets {
+        effective: kept(own.effective),
+        permitted: kept(own.permitted),
+        inheritable: kept(own.inheritable),
+    };
+    set_capabilities(None, kept).during("set", "the capabilities")
 }
 
 /// Gives this process exactly these sets.

@@ -1,16 +1,32 @@
 //! A further process in a running container.
 //!
 //! ```text
-//! parent                                   child (born in the container's pid namespace; in version 2 in its cgroup)
-//!  setns(pidfd, pid); clone3; setns back    new session, no descriptors but its own, not dumpable
-//!                                           join the cgroup (version 1)
-//!                                           setns(pidfd): mount, network, IPC, UTS and cgroup namespaces at once
-//!  Start  --------------------------------> from here on as the first process: see steps 16 to 24 in `init`
+//! parent            between (in the host's pid namespace)       child (born in the container's pid namespace)
+//!  clone3 ---------> new session, no descriptors but its own
+//!                    enter the cgroup (in version 2 born in it)
+//!                    labels for the next execve(2)
+//!                    setns(pidfd): all namespaces at once
+//!                    terminal; standard descriptors
+//!                    no more capabilities than it takes
+//!   <------- Born -- clone3(CLONE_PARENT) ---------------------> new session
+//!                    ends                                        steps 16 to 21 of `init`
+//!   <----------------------------------------------- Created --
+//!  Start ------------------------------------------------------> steps 22 to 24
 //! ```
 //!
-//! While the child is still this program, it already lives beside the container's processes. It is not dumpable, so
-//! that they can neither trace it nor open what /proc shows of it: its descriptors (CVE-2016-9962) and this program's
-//! own file (CVE-2019-5736).
+//! From its birth the child lives beside the container's processes while it is still this program. It is not dumpable,
+//! so that they can neither trace it nor open what /proc shows of it (CVE-2016-9962, and CVE-2019-5736 for this
+//! program's own file).
+//!
+//! # Decisions
+//!
+//! That is no defence against a container with `CAP_SYS_PTRACE` and no user namespace of its own (ptrace(2), "Ptrace
+//! access mode checking"). So whoever is made where the container sees it has nothing left that the container has not:
+//! the root, the working directory and each open directory are the container's, the descriptors are those that the
+//! program gets, and the bounding set is the program's. Joining the pid namespace first and the others later, in one
+//! process, would leave the host's root behind /proc/PID/root for that long. The price is a further copy of this
+//! process, which needs room in the container's limit of processes while both live. Configurations that allow new
+//! privileges and have a filter keep `CAP_SYS_ADMIN` until the filter is installed (seccomp(2)).
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,14 +39,14 @@ use rustix::process::Pid;
 use super::cgroup::{self, Cgroup, Entrance};
 use super::error::{Context, RuntimeError, invalid};
 use super::handshake::{self, Channel, Word};
-use super::launch::{Child, ChildrenIn, Inheritance, Process, Stdio, become_child};
+use super::launch::{Child, Inheritance, Process, Stdio, become_child};
 use super::program::{self, Program};
 use super::terminal::{self, Terminal};
 use super::user_namespace::{self, Mapping};
-use super::{init, outside};
+use super::{capabilities, init, outside};
 use crate::model::launch::Identity;
 use crate::sys;
-use crate::sys::clone::{Copy, clone3};
+use crate::sys::clone::{Copy, OneThread, clone_sibling, clone3, exit_now};
 
 pub struct Request<'a> {
     /// The container's configuration: its seccomp filter and its cgroup hold for this process too.
@@ -57,8 +73,12 @@ pub struct Target<'a> {
 
 /// Every namespace but those of users and time, which not every container has of its own, and nobody joins again that
 /// he is in.
-const NAMESPACES: i32 =
-    libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWNET;
+const NAMESPACES: i32 = libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWPID;
 
 /// Linux, magic.h: what statfs(2) says of a devpts instance.
 const DEVPTS_MAGIC: i64 = 0x1cd1;
@@ -95,49 +115,80 @@ fn find_cgroup(path: &Path, below: Option<&Path>) -> Result<Cgroup, RuntimeError
     }
 }
 
+/// The child, and nothing else: the process in between has ended.
 fn clone_child(request: &Request<'_>, program: &Program, cgroup: Option<&Cgroup>) -> Result<Child, RuntimeError> {
     let birthplace = cgroup.map(Cgroup::birthplace).transpose()?.flatten();
     let (ours, theirs) = handshake::pair()?;
-    let joined = ChildrenIn::join(request.target.pidfd, format_args!("of process {}", request.target.pid))?;
-    let copy = clone3(0, birthplace.as_ref().map(OwnedFd::as_fd)).during("make", "a process");
-    match copy {
-        Ok(Copy::Child(one_thread)) => {
+    match clone3(0, birthplace.as_ref().map(OwnedFd::as_fd)).during("make", "a process")? {
+        Copy::Child(one_thread) => {
             drop(ours);
             become_child(&theirs, || {
                 Entrance::open(cgroup)?.enter(&one_thread)?;
-                run(request, program, &theirs)
+                hand_over(request, program, &theirs, &one_thread)
             })
         }
-        Ok(Copy::Parent { pid, pidfd }) => {
-            let child = Child::new(pid, pidfd, ours);
-            joined.leave()?;
+        Copy::Parent { pid, pidfd } => {
+            drop(theirs);
+            let mut child = Child::new(pid, pidfd, ours);
+            child.become_the_first()?;
             Ok(child)
         }
-        Err(error) => Err(error),
     }
 }
 
-fn run(request: &Request<'_>, program: &Program, channel: &Channel) -> Result<Infallible, RuntimeError> {
+/// The process in between: goes wherever the child is to be, makes it, says so, and ends.
+fn hand_over(
+    request: &Request<'_>,
+    program: &Program,
+    channel: &Channel,
+    one_thread: &OneThread,
+) -> Result<Infallible, RuntimeError> {
     let target = request.target.pidfd;
     init::begin(program, request.inheritance)?;
-    let kept: Vec<BorrowedFd<'_>> = [target].into_iter().chain(program.agent_descriptor()).collect();
+    let kept: Vec<BorrowedFd<'_>> = [target].into_iter().chain(program.agent_descriptors()).collect();
     init::keep_only(channel, request.stdio, request.inheritance, &kept)?;
-    let attributes = program.labels.open()?;
+    // They outlast a copy of the process, and the way to them is closed again before there is one.
+    program.labels.apply(program.labels.open()?.as_ref())?;
     join(request, program)?;
     let terminal = match request.stdio {
         Stdio::Terminal => Some(open_terminal(program)?),
         Stdio::Descriptors { .. } => None,
     };
+    init::replace_stdio(init::stdio_of(request.stdio, terminal.as_ref())?)?;
     program.placement.end()?;
-    let command = init::get_ready(program, request.stdio, terminal.as_ref())?;
+    capabilities::limit_bounding(&program.capabilities)?;
+    capabilities::keep_within(program.needed_capabilities())?;
+    // Another user may have made it dumpable again (prctl(2), `PR_SET_DUMPABLE`).
+    init::hide()?;
+    match clone_sibling(one_thread, 0).during("make", "a process in the container")? {
+        Copy::Parent { pid, pidfd } => {
+            channel.born(pid, pidfd.as_fd()).during("report to", "the parent")?;
+            exit_now(0)
+        }
+        Copy::Child(_) => run(request, program, channel, terminal),
+    }
+}
+
+/// The child.
+fn run(
+    request: &Request<'_>,
+    program: &Program,
+    channel: &Channel,
+    terminal: Option<Terminal>,
+) -> Result<Infallible, RuntimeError> {
+    init::begin_session()?;
+    init::tell_agent(program)?;
+    let stdio = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let command = init::get_ready(program, stdio, terminal.as_ref())?;
     channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
     drop(terminal);
     channel.expect(Word::Start).during("wait for", "the word to start")?;
-    init::protect(program, request.inheritance, attributes.as_ref())?;
+    init::protect(program, request.inheritance, None)?;
     command.execute()
 }
 
-/// All at once: the kernel puts them into the order that their owners demand (setns(2)).
+/// All at once: the kernel puts them into the order that their owners demand (setns(2)). That of processes concerns
+/// children only (pid_namespaces(7)).
 fn join(request: &Request<'_>, program: &Program) -> Result<(), RuntimeError> {
     let Target { pid, pidfd } = request.target;
     let mut kinds = NAMESPACES;
@@ -145,9 +196,9 @@ fn join(request: &Request<'_>, program: &Program) -> Result<(), RuntimeError> {
         kinds |= libc::CLONE_NEWTIME;
     }
     let has_users = user_namespace::is_other(pid, "user")?;
+    init::raise_limits(program)?;
     if has_users {
         kinds |= libc::CLONE_NEWUSER;
-        init::raise_limits(program)?;
     }
     if let (true, Stdio::Descriptors { stdin, stdout, stderr }) = (has_users, request.stdio) {
         outside::give_away(&[stdin, stdout, stderr], &Mapping::of(pid)?)?;

@@ -77,7 +77,7 @@ pub(super) fn run(
     }
     let pid_namespace = setup.namespaces.join_pid.iter().map(|(namespace, _)| namespace);
     let gate = setup.caller.gate.map(|gate| gate.as_fd());
-    let others = gate.into_iter().chain(setup.program.agent_descriptor());
+    let others = gate.into_iter().chain(setup.program.agent_descriptors());
     let kept: Vec<BorrowedFd<'_>> =
         users.descriptors().chain(pid_namespace).map(OwnedFd::as_fd).chain(others).collect();
     keep_only(channel, setup.stdio, inheritance, &kept)?;
@@ -113,7 +113,7 @@ fn hand_over(
             sys::clone::exit_now(0)
         }
         Copy::Child(one_thread) => {
-            setsid().during("begin", "a session")?;
+            begin_session()?;
             hide()?;
             tell_agent(&setup.program)?;
             go_on(setup, outside, channel, &one_thread)
@@ -149,7 +149,7 @@ fn go_on(
     name_host(setup)?;
     let terminal = build_tree(setup, outside, channel, one_thread)?;
     let program = &setup.program;
-    let command = get_ready(program, setup.stdio, terminal.as_ref())?;
+    let command = get_ready(program, stdio_of(setup.stdio, terminal.as_ref())?, terminal.as_ref())?;
     channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
     drop(terminal);
     let step = "wait for";
@@ -196,7 +196,7 @@ pub(super) fn begin(program: &Program, inheritance: Inheritance) -> Result<(), R
     sys::signals::reset_all().during("reset", "the signals")?;
     // Device nodes and mount targets get exactly the modes that are asked for.
     umask(Mode::empty());
-    setsid().during("begin", "a session")?;
+    begin_session()?;
     if inheritance.keyring == Keyring::New {
         sys::keyring::join_new_session_keyring().during("leave", "the session keyring")?;
     }
@@ -207,12 +207,16 @@ pub(super) fn begin(program: &Program, inheritance: Inheritance) -> Result<(), R
     hide()
 }
 
-fn tell_agent(program: &Program) -> Result<(), RuntimeError> {
+pub(super) fn begin_session() -> Result<(), RuntimeError> {
+    setsid().map(drop).during("begin", "a session")
+}
+
+pub(super) fn tell_agent(program: &Program) -> Result<(), RuntimeError> {
     program.agent.as_ref().map_or(Ok(()), Agent::serve_this_process)
 }
 
 /// Until execve nobody in the container may trace this process or look into it (prctl(2), CVE-2016-9962).
-fn hide() -> Result<(), RuntimeError> {
+pub(super) fn hide() -> Result<(), RuntimeError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).during("make undumpable", "the process")
 }
 
@@ -327,10 +331,10 @@ fn join_cgroups(setup: &Setup<'_>, entrance: Entrance, one_thread: &OneThread) -
     Ok(())
 }
 
-/// Steps 16 to 21, up to the report.
+/// Steps 16 to 21, up to the report. `stdio` becomes the standard descriptors.
 pub(super) fn get_ready(
     program: &Program,
-    stdio: Stdio<'_>,
+    stdio: [BorrowedFd<'_>; 3],
     terminal: Option<&Terminal>,
 ) -> Result<Command, RuntimeError> {
     program.placement.bind_memory()?;
@@ -404,21 +408,31 @@ fn enter_directory(program: &Program, user: &Numbers, attempt: Attempt) -> Resul
     }
 }
 
-fn set_stdio(stdio: Stdio<'_>, terminal: Option<&Terminal>, uid: u32) -> Result<(), RuntimeError> {
-    let descriptors: [BorrowedFd<'_>; 3] = match (stdio, terminal) {
-        (Stdio::Descriptors { stdin, stdout, stderr }, _) => {
-            let all = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-            all.iter().try_for_each(|descriptor| identity::give_channel_to(*descriptor, uid))?;
-            all
-        }
-        (Stdio::Terminal, Some(terminal)) => {
+fn set_stdio(descriptors: [BorrowedFd<'_>; 3], terminal: Option<&Terminal>, uid: u32) -> Result<(), RuntimeError> {
+    match terminal {
+        Some(terminal) => {
             let slave = terminal.slave.as_fd();
             terminal::take_control(slave)?;
             terminal::give_to(slave, uid)?;
-            [slave; 3]
         }
-        (Stdio::Terminal, None) => return Err(invalid("process.terminal", "no terminal was opened")),
-    };
+        None => descriptors.iter().try_for_each(|descriptor| identity::give_channel_to(*descriptor, uid))?,
+    }
+    replace_stdio(descriptors)
+}
+
+/// What the standard descriptors are to be.
+pub(super) fn stdio_of<'a>(
+    stdio: Stdio<'a>,
+    terminal: Option<&'a Terminal>,
+) -> Result<[BorrowedFd<'a>; 3], RuntimeError> {
+    match (stdio, terminal) {
+        (Stdio::Descriptors { stdin, stdout, stderr }, _) => Ok([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]),
+        (Stdio::Terminal, Some(terminal)) => Ok([terminal.slave.as_fd(); 3]),
+        (Stdio::Terminal, None) => Err(invalid("process.terminal", "no terminal was opened")),
+    }
+}
+
+pub(super) fn replace_stdio(descriptors: [BorrowedFd<'_>; 3]) -> Result<(), RuntimeError> {
     // Out of the way first: one of them may be descriptor 0, 1 or 2 itself.
     let step = "set up";
     let mut high = Vec::with_capacity(3);

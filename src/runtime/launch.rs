@@ -225,7 +225,7 @@ impl Child {
     }
 
     /// Waits until the process in between has made the first one, and stands for that one from then on.
-    fn become_the_first(&mut self) -> Result<(), RuntimeError> {
+    pub(super) fn become_the_first(&mut self) -> Result<(), RuntimeError> {
         match self.channel.report()? {
             Report::Born { pid, pidfd } => {
                 let between = self.pidfd.replace(pidfd);
@@ -360,21 +360,20 @@ pub(super) fn become_child<N>(channel: &Channel, line: impl FnOnce() -> Result<N
 }
 
 /// While this lives, children are born in another pid namespace (pid_namespaces(7): setns concerns children only).
-pub(super) struct ChildrenIn {
+struct ChildrenIn {
     /// Until it was left.
     own: Option<OwnedFd>,
 }
 
 impl ChildrenIn {
-    /// `namespace` is one, or a pidfd of a process in it.
-    pub(super) fn join(namespace: BorrowedFd<'_>, name: impl fmt::Display) -> Result<ChildrenIn, RuntimeError> {
+    fn join(namespace: BorrowedFd<'_>, name: impl fmt::Display) -> Result<ChildrenIn, RuntimeError> {
         let own = open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .during("open", "/proc/self/ns/pid")?;
         setns(namespace, libc::CLONE_NEWPID).during("join the namespace", name)?;
         Ok(ChildrenIn { own: Some(own) })
     }
 
-    pub(super) fn leave(mut self) -> Result<(), RuntimeError> {
+    fn leave(mut self) -> Result<(), RuntimeError> {
         self.own
             .take()
             .map_or(Ok(()), |own| setns(own.as_fd(), libc::CLONE_NEWPID))

@@ -4,7 +4,7 @@
 //! holds for the other.
 
 use std::collections::HashSet;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
@@ -130,9 +130,20 @@ impl Program {
         Ok(())
     }
 
-    /// Where the process must keep it open.
-    pub(super) fn agent_descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.agent.as_ref().map(Agent::as_fd)
+    /// What the process must keep open for it.
+    pub(super) fn agent_descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.agent.iter().flat_map(Agent::descriptors)
+    }
+
+    /// What it takes to become this program: its own capabilities, and those to become its user and to give the
+    /// standard descriptors to it. Limits above the process's own are not among it, nor are labels.
+    pub(super) fn needed_capabilities(&self) -> u64 {
+        let scheduling = if self.scheduling == Scheduling::default() { 0 } else { capabilities::SYS_NICE };
+        let filter = match (self.privileges, &self.seccomp) {
+            (Privileges::MayGrow, Some(_)) => capabilities::SYS_ADMIN,
+            _ => 0,
+        };
+        self.capabilities.all() | capabilities::TO_BECOME_A_USER | scheduling | filter
     }
 }
 

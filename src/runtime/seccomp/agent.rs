@@ -24,7 +24,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{ContainerProcessState, ContainerState, SECCOMP_FD_NAME, State};
-use rustix::fs::{Mode, OFlags, open, readlink};
+use rustix::fs::{Mode, OFlags, open, readlinkat};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
     SocketType, connect, sendmsg, shutdown, socket_with,
@@ -43,6 +43,8 @@ pub(in crate::runtime) struct Address {
 pub(in crate::runtime) struct Agent {
     path: PathBuf,
     socket: OwnedFd,
+    /// The link /proc/self, which tells whoever reads it its own number. Not a directory: the container may see it.
+    own: OwnedFd,
     message: ContainerProcessState,
     /// Of the process, as the caller sees it.
     pid: Cell<Option<i32>>,
@@ -67,14 +69,21 @@ impl Agent {
             .set_metadata(address.metadata.clone())
             .set_state(state);
         let socket = connect_to(&address.path).during("connect to the seccomp agent at", address.path.display())?;
-        Ok(Agent { path: address.path.clone(), socket, message, pid: Cell::new(None) })
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let own = open("/proc/self", flags, Mode::empty()).during("open", "/proc/self")?;
+        Ok(Agent { path: address.path.clone(), socket, own, message, pid: Cell::new(None) })
     }
 
-    /// This process is the one. Must be called while the host's /proc is there.
+    /// This process is the one.
     pub(in crate::runtime) fn serve_this_process(&self) -> Result<(), RuntimeError> {
-        let number = readlink("/proc/self", Vec::new()).during("read", "/proc/self")?;
+        let number = readlinkat(&self.own, "", Vec::new()).during("read", "/proc/self")?;
         self.pid.set(number.to_str().ok().and_then(|number| number.parse().ok()));
         Ok(())
+    }
+
+    /// What a process must keep open to use it.
+    pub(in crate::runtime) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.socket.as_fd(), self.own.as_fd()]
     }
 
     /// The message, to be made before the filter forbids to make it.
@@ -105,12 +114,6 @@ impl Agent {
         }
         shutdown(&self.socket, Shutdown::Both)
             .during("close the connection to the seccomp agent at", self.path.display())
-    }
-}
-
-impl AsFd for Agent {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }
 

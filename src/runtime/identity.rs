@@ -102,11 +102,11 @@ pub fn find(identity: &Identity, passwd: &str, group: &str) -> Result<Numbers, R
     let uid = entry
         .as_ref()
         .and_then(Entry::number)
-        .or_else(|| user.parse().ok())
+        .or_else(|| number(user))
         .ok_or_else(|| RuntimeError::UserNotFound { name: user.to_owned() })?;
     let gid = match wanted_group {
         Some(name) if !name.is_empty() => group_number(group, name)?,
-        _ => entry.as_ref().and_then(|entry| entry.field(3).parse().ok()).unwrap_or(0),
+        _ => entry.as_ref().and_then(|entry| number(&entry.field(3))).unwrap_or(0),
     };
     // A program with the set-group-ID bit loses the primary group. If that is not among the others, files that deny the
     // group more than everybody would be open to it (CVE-2022-36109).
@@ -126,7 +126,7 @@ pub fn find(identity: &Identity, passwd: &str, group: &str) -> Result<Numbers, R
 fn group_number(group: &str, name: &str) -> Result<u32, RuntimeError> {
     lookup(group, name)
         .and_then(|entry| entry.number())
-        .or_else(|| name.parse().ok())
+        .or_else(|| number(name))
         .ok_or_else(|| RuntimeError::UserNotFound { name: name.to_owned() })
 }
 
@@ -155,8 +155,18 @@ impl Entry<'_> {
     }
 
     fn number(&self) -> Option<u32> {
-        self.field(2).parse().ok()
+        number(&self.field(2))
     }
+}
+
+/// The largest number is nobody's: -1 to the kernel, which takes it for "as it is" (setresuid(2), chown(2)), and who is
+/// to become that user stays root.
+pub(super) fn is_somebody(number: u32) -> bool {
+    number != u32::MAX
+}
+
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number| is_somebody(*number))
 }
 
 fn entries(file: &str) -> impl Iterator<Item = Entry<'_>> {
@@ -220,6 +230,21 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn nobody_has_the_number_that_leaves_things_as_they_are() {
+        let passwd = "evil:x:4294967295:0::/:/bin/sh\nlast:x:4294967294:0::/:/bin/sh\n";
+        let numbers = |user: &str, groups: &[&str]| {
+            let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+            find(&Identity { user: user.to_owned(), groups }, passwd, "evil:x:4294967295:\n")
+        };
+        for (user, groups) in
+            [("4294967295", &[][..]), ("evil", &[]), ("0:4294967295", &[]), ("0:evil", &[]), ("0", &["4294967295"])]
+        {
+            assert!(matches!(numbers(user, groups), Err(RuntimeError::UserNotFound { .. })), "{user} {groups:?}");
+        }
+        assert_eq!(numbers("last", &[]).unwrap().uid, 4_294_967_294);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use rustix::termios::Winsize;
 
 use super::capabilities::{self, Sets};
 use super::error::{RuntimeError, Warning, invalid, unsupported};
+use super::identity::is_somebody;
 use super::label::{self, Labels};
 use super::placement::{self, Placement};
 use super::scheduling::{self, Scheduling};
@@ -92,7 +93,7 @@ pub(super) fn prepare(
         arguments,
         environment: process.env().clone().unwrap_or_default(),
         directory: process.cwd().clone(),
-        user: user(process, identity),
+        user: user(process, identity)?,
         umask: process.user().umask().unwrap_or(DEFAULT_UMASK),
         capabilities: capability_sets(process, linux, &mut warnings)?,
         limits: process.rlimits().iter().flatten().map(limit).collect::<Result<_, _>>()?,
@@ -158,14 +159,15 @@ fn refuse_unsupported(process: &ProcessSpec) -> Result<(), RuntimeError> {
     }
 }
 
-fn user(process: &ProcessSpec, identity: Option<&Identity>) -> User {
-    match identity {
-        Some(identity) => User::Names(identity.clone()),
-        None => User::Numbers {
-            uid: process.user().uid(),
-            gid: process.user().gid(),
-            groups: process.user().additional_gids().clone().unwrap_or_default(),
-        },
+fn user(process: &ProcessSpec, identity: Option<&Identity>) -> Result<User, RuntimeError> {
+    if let Some(identity) = identity {
+        return Ok(User::Names(identity.clone()));
+    }
+    let (uid, gid) = (process.user().uid(), process.user().gid());
+    let groups = process.user().additional_gids().clone().unwrap_or_default();
+    match [uid, gid].iter().chain(&groups).all(|number| is_somebody(*number)) {
+        true => Ok(User::Numbers { uid, gid, groups }),
+        false => Err(invalid("process.user", format!("{} is nobody's number", u32::MAX))),
     }
 }
 

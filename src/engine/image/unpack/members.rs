@@ -201,6 +201,14 @@ impl<S: Stream> Members<S> {
             let value = declared.or_else(|| number(&header[range])).and_then(|value| u32::try_from(value).ok());
             value.ok_or_else(|| Problem::new(format!("`{}` has no valid {what}", show(&path))))
         };
+        // The largest number is -1 to chown(2), "as it is": the file would stay root's.
+        let owner =
+            |what: &str, declared: Option<i64>, range: std::ops::Range<usize>| match field(what, declared, range)? {
+                u32::MAX => {
+                    Err(Problem::new(format!("`{}` has no valid {what}: {} is nobody's", show(&path), u32::MAX)))
+                }
+                number => Ok(number),
+            };
         let modified = match extensions.get("mtime") {
             Some(value) => pax_time(value),
             None => number(&header[136..148]).map(|seconds| (seconds, 0)),
@@ -212,8 +220,8 @@ impl<S: Stream> Members<S> {
             kind,
             link,
             mode: field("mode", None, 100..108)? & 0o7777,
-            uid: field("owner", extensions.number("uid")?, 108..116)?,
-            gid: field("group", extensions.number("gid")?, 116..124)?,
+            uid: owner("owner", extensions.number("uid")?, 108..116)?,
+            gid: owner("group", extensions.number("gid")?, 116..124)?,
             modified: modified.ok_or_else(no_time)?,
             device: match kind {
                 Kind::Character | Kind::Block => (field("device", None, 329..337)?, field("device", None, 337..345)?),

@@ -48,7 +48,13 @@ impl Supervisor {
                 self.start.iter().for_each(Errand::kill);
                 self.workload.kill_all()
             }
-            Command::Freeze => self.workload.freeze(),
+            Command::Freeze => {
+                let result = self.workload.freeze();
+                if result.is_err() {
+                    self.step(Event::FreezeFailed, now);
+                }
+                result
+            }
             Command::Thaw => self.workload.thaw(),
         };
         self.complain(result);

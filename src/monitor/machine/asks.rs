@@ -48,14 +48,20 @@ impl Machine {
                 }
             }
             Ask::Resume => {
-                self.thaw(commands);
-                if let (Life::Running { health: Some(fold), .. }, Some(check)) =
-                    (&mut self.life, &self.settings.healthcheck)
-                {
-                    fold.resume(check, now.monotonic);
-                }
+                commands.push(Command::Thaw);
+                self.thawed(now);
             }
             Ask::Reload(settings) => self.reload(*settings, now, commands),
+        }
+    }
+
+    /// It goes on, and so does its health check.
+    pub(super) fn thawed(&mut self, now: Now) {
+        if let Life::Running { frozen: frozen @ true, health, .. } = &mut self.life {
+            *frozen = false;
+            if let (Some(fold), Some(check)) = (health, &self.settings.healthcheck) {
+                fold.resume(check, now.monotonic);
+            }
         }
     }
 

@@ -53,6 +53,8 @@ pub enum Event {
     Probed(ProbeResult),
     /// The first process cannot hear the signal that it was sent.
     Unheard,
+    /// Not every process could be stopped in time, and so they all go on.
+    FreezeFailed,
     /// A time that [`Machine::deadline`] named has come. Harmless at any other time.
     Timer,
     /// Somebody asked for something. See [`Machine::refusal`].
@@ -88,6 +90,7 @@ pub enum Command {
     Signal(Signal),
     /// SIGKILL to everything in the container's cgroup, and to a start that is under way.
     KillAll,
+    /// Stop all or none; answer with `FreezeFailed` where it comes to that.
     Freeze,
     Thaw,
     /// Ask the health check; answer with `Probed`.

@@ -61,6 +61,7 @@ fn events() -> impl Strategy<Value = Event> {
         Just(Event::Timer),
         Just(Event::Timer),
         Just(Event::Unheard),
+        Just(Event::FreezeFailed),
         asks().prop_map(Event::Asked),
         asks().prop_map(Event::Asked),
     ]
@@ -82,6 +83,7 @@ impl World {
             Event::Started { .. } | Event::StartFailed { .. } => self.starting,
             Event::Exited(_) => self.running && !self.frozen,
             Event::Probed(_) => self.probing,
+            Event::FreezeFailed => self.frozen,
             Event::Timer | Event::Unheard | Event::Asked(_) => true,
         }
     }
@@ -92,6 +94,7 @@ impl World {
             Event::StartFailed { .. } => self.starting = false,
             Event::Exited(_) => self.running = false,
             Event::Probed(_) => self.probing = false,
+            Event::FreezeFailed => self.frozen = false,
             Event::Timer | Event::Unheard | Event::Asked(_) => {}
         }
     }

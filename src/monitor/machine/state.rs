@@ -105,6 +105,7 @@ impl Machine {
             Event::Exited(exit) => self.exited(exit, now, &mut commands),
             Event::Probed(result) => self.probed(result, now),
             Event::Unheard => self.unheard(&mut commands),
+            Event::FreezeFailed => self.thawed(now),
             Event::Timer => self.timer(now, &mut commands),
             Event::Asked(ask) if self.refusal(&ask).is_none() => self.asked(ask, now, &mut commands),
             Event::Asked(_) => {}

@@ -254,6 +254,11 @@ fn health_is_asked_while_it_runs_and_one_probe_at_a_time() {
     assert_eq!(story.machine.deadline(), None);
     story.step(Event::Asked(Ask::Resume), &[Thaw], Phase::Running);
     assert!(story.machine.deadline().is_some());
+    // A pause that could not be had leaves it as it was, to be asked for again.
+    story.step(Event::Asked(Ask::Pause), &[CancelProbe, Freeze], Phase::Paused);
+    story.step(Event::FreezeFailed, &[], Phase::Running);
+    assert!(story.machine.deadline().is_some());
+    assert_eq!(story.machine.refusal(&Ask::Pause), None);
     story.step(exited(1), &[CancelProbe, Start], Phase::Starting).step(answer(true), &[], Phase::Starting);
 }
 

@@ -13,14 +13,17 @@ use crate::runtime::error::RuntimeError;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Cgroup {
-    /// Stops every process inside; `Ok` when all have stopped.
+    /// Stops every process inside; `Ok` when all have stopped. Otherwise all go on.
     pub fn freeze(&self) -> Result<(), RuntimeError> {
         match (self.hierarchy.layout(), self.directory(Controller::Freezer)) {
             (_, None) => Err(RuntimeError::Controller { controller: "freezer", field: "pausing".to_owned() }),
             (Layout::V1, Some(directory)) => freeze_v1(&directory),
             (Layout::V2, Some(directory)) => {
                 files::write(&directory, "cgroup.freeze", "1")?;
-                wait_for_frozen(&directory)
+                wait_for_frozen(&directory).or_else(|error| {
+                    files::write(&directory, "cgroup.freeze", "0")?;
+                    Err(error)
+                })
             }
         }
     }

@@ -508,6 +508,37 @@ fn processes_and_usage_are_those_of_the_container() {
 }
 
 #[test]
+fn a_limit_below_what_is_in_use_kills_nobody() {
+    Shell::with(|shell| {
+        let web = |limit: &str| {
+            let mounts = "mounts = { \"/held\" = { tmpfs = \"64MiB\" } }";
+            shell.manifest(
+                &WEB.replace("restart =", &format!("resources = {{ memory = \"{limit}\" }}\n{mounts}\nrestart =")),
+            );
+        };
+        web("128MiB");
+        shell.ok(&["apply", "--wait"]);
+        let pid = shell.pid("web");
+        // Pages that the kernel can only keep: there is no swap for a container without `memory_swap` to go to.
+        shell.ok(&["exec", "web", "--", "dd", "if=/dev/zero", "of=/held/file", "bs=1M", "count=40"]);
+        web("24MiB");
+        let refused = shell.run(&["apply"]);
+        assert!(
+            refused.code != 0 && refused.stdout.contains("a limit of 24MiB of memory is less than the"),
+            "{refused:#?}"
+        );
+        assert!(refused.stdout.contains("declare more than is in use"), "{refused:#?}");
+        assert_eq!(shell.pid("web"), pid);
+        // It is planned again as long as it is not so, and then done.
+        assert_eq!(shell.run(&["plan", "--detailed-exitcode"]).code, 2);
+        shell.ok(&["exec", "web", "--", "rm", "/held/file"]);
+        shell.ok(&["apply"]);
+        assert_eq!(shell.pid("web"), pid);
+        assert_eq!(shell.json(&["stats", "--no-stream"])[0]["memory_limit_bytes"], 24 << 20);
+    });
+}
+
+#[test]
 fn watch_applies_edits_keeps_the_last_good_manifest_and_ends_without_touching_containers() {
     Shell::with(|shell| {
         shell.manifest(WEB);

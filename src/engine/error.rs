@@ -10,6 +10,7 @@ use super::removal;
 use crate::model::id::{ContainerId, NetworkId, VolumeKey};
 use crate::model::unreadable::Object;
 use crate::monitor::error::MonitorError;
+use crate::runtime::RuntimeError;
 
 /// An engine operation that did not become true. Each variant names the operation and its subject; the cause is
 /// its source.
@@ -78,7 +79,7 @@ pub enum EngineError {
     #[error("cannot use the control groups of this host")]
     Cgroups {
         #[source]
-        source: Box<crate::runtime::RuntimeError>,
+        source: Box<RuntimeError>,
     },
     #[error("container `{name}` cannot be configured: {problem}")]
     Configuration { name: String, problem: String },
@@ -130,7 +131,12 @@ impl EngineError {
                 source.hint()
             }
             EngineError::Start { source, .. } | EngineError::Monitor { source, .. } => {
-                source.downcast_ref::<MonitorError>().and_then(MonitorError::hint).map(str::to_owned)
+                match source.downcast_ref::<RuntimeError>() {
+                    Some(RuntimeError::InUse { .. }) => {
+                        Some("declare more than is in use, or stop the container first: `evenkeel stop`".into())
+                    }
+                    _ => source.downcast_ref::<MonitorError>().and_then(MonitorError::hint).map(str::to_owned),
+                }
             }
             EngineError::Await { name, .. } => {
                 let name = short_name(name);

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::model::units::ByteSize;
+
 /// What failed, with its subject. Display is one line in lower case; the kernel's reason is the source.
 #[derive(Debug, Error)]
 pub enum RuntimeError {
@@ -57,6 +59,8 @@ pub enum RuntimeError {
         "the cgroup `{path}` has processes of its own and so cannot hand on {controllers}; move them to a cgroup below it"
     )]
     Populated { path: PathBuf, controllers: String },
+    #[error("a limit of {} of memory is less than the {} in use", ByteSize(*limit), ByteSize(*used))]
+    InUse { used: u64, limit: u64 },
     #[error("this host has no cgroup controller `{controller}`, which {field} needs")]
     Controller { controller: &'static str, field: String },
     #[error("the container's first process ended before its command ran")]

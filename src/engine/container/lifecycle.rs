@@ -107,8 +107,9 @@ pub fn update(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRe
     }
     if let Liveness::Monitored(status) = liveness(on, hierarchy, record)? {
         let prepared = prepare(on, record, &image)?;
-        prepared.write_config(on, record)?;
+        // First, since it may be refused.
         update_limits(on, hierarchy, record)?;
+        prepared.write_config(on, record)?;
         // A monitor of another version goes on with the launch file that it knows. What it would have to take over
         // from this one was planned as a restart.
         if status.launch_version == LAUNCH_VERSION {
@@ -120,8 +121,13 @@ pub fn update(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRe
     files::write_json_of_object(&paths::record(&directory), record, Durability::Durable)
 }
 
+/// A limit of memory below what is in use is refused: the kernel would kill to get there (cgroup-v2, `memory.max`), and
+/// whoever updates a running container wants it to run on.
 fn update_limits(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
-    let limits = oci::resources(&record.spec.resources);
+    let mut limits = oci::resources(&record.spec.resources);
+    if let Some(memory) = limits.memory_mut() {
+        memory.set_check_before_update(Some(true));
+    }
     let group = cgroup::open(hierarchy, &oci::cgroup_path(on.tag, &record.id));
     group.update(&limits).map_err(|source| EngineError::Monitor {
         operation: "set the limits of",

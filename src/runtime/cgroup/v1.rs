@@ -102,6 +102,11 @@ fn limit_memory(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), RuntimeErro
             set(SWAP_FILE, swap)?;
             set(LIMIT_FILE, memory.limit())?;
         }
+        // It has taken back what it could.
+        Err(RuntimeError::Cgroup { source, .. }) if source.raw_os_error() == Some(libc::EBUSY) => {
+            let used = files::read(&directory, "memory.usage_in_bytes")?.trim().parse().unwrap_or(0);
+            return Err(RuntimeError::InUse { used, limit: memory.limit().unwrap_or(0).unsigned_abs() });
+        }
         other => {
             other?;
             set(SWAP_FILE, swap)?;

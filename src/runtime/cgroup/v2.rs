@@ -165,18 +165,27 @@ fn limit_memory(controllers: &Enabled<'_>, memory: &LinuxMemory) -> Result<(), R
     }
 }
 
-/// The kernel would end processes to come below the limit (config-linux.md, "Memory", `checkBeforeUpdate`).
+/// The kernel would end processes to come below the limit (config-linux.md, "Memory", `checkBeforeUpdate`). What it keeps
+/// of files it gives back without that.
 fn refuse_less_than_is_used(controllers: &Enabled<'_>, memory: &LinuxMemory) -> Result<(), RuntimeError> {
     let file = "memory.current";
     let Some(limit) = memory.limit().filter(|limit| *limit > 0) else { return Ok(()) };
     if !controllers.directory.join(file).exists() {
         return Ok(());
     }
-    let used: i64 = files::read(controllers.directory, file)?.trim().parse().unwrap_or(0);
-    match used > limit {
-        true => Err(invalid("linux.resources.memory.limit", format!("{used} bytes are in use, more than {limit}"))),
+    let used: u64 = files::read(controllers.directory, file)?.trim().parse().unwrap_or(0);
+    let used = used.saturating_sub(reclaimable(&files::read(controllers.directory, "memory.stat")?));
+    match used > limit.unsigned_abs() {
+        true => Err(RuntimeError::InUse { used, limit: limit.unsigned_abs() }),
         false => Ok(()),
     }
+}
+
+/// Of a `memory.stat`: what processes do not notice the loss of (cgroup-v2, "Memory Interface Files").
+fn reclaimable(stat: &str) -> u64 {
+    let is_cache = |name: &str| ["active_file", "inactive_file", "slab_reclaimable"].contains(&name);
+    let lines = stat.lines().filter_map(|line| line.split_once(' ')).filter(|(name, _)| is_cache(name));
+    lines.filter_map(|(_, bytes)| bytes.parse::<u64>().ok()).sum()
 }
 
 /// OCI counts memory and swap together, version 2 swap alone.

@@ -91,14 +91,18 @@ fn open_or_make(here: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> io::Result<Ow
         Err(Errno::NOENT) => {}
         other => return Ok(other?),
     }
-    match kind {
-        Kind::Directory => mkdirat(here, name, Mode::from_raw_mode(0o755))?,
+    let made = match kind {
+        Kind::Directory => mkdirat(here, name, Mode::from_raw_mode(0o755)),
         Kind::File => {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            openat(here, name, flags, Mode::from_raw_mode(0o644))?;
+            openat(here, name, flags, Mode::from_raw_mode(0o644)).map(drop)
         }
+    };
+    match made {
+        // Another container that shares the volume was first. What it made is looked at as if it had always been there.
+        Ok(()) | Err(Errno::EXIST) => Ok(open()?),
+        Err(errno) => Err(errno.into()),
     }
-    Ok(open()?)
 }
 
 /// The names of a path; the root and `.` are none.
@@ -173,6 +177,25 @@ mod tests {
         assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
         symlink("/nowhere", directory.path().join("sys")).unwrap();
         assert!(ensure(fd.as_fd(), Path::new("/sys"), Kind::Directory, Links::Refused).is_err());
+    }
+
+    #[test]
+    fn who_comes_second_takes_what_the_first_one_made() {
+        let (_directory, fd) = root();
+        let start = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for round in 0..300 {
+                        start.wait();
+                        for (name, kind) in [("directory", Kind::Directory), ("file", Kind::File)] {
+                            let path = format!("{round}/{name}");
+                            ensure(fd.as_fd(), Path::new(&path), kind, Links::Inside).unwrap();
+                        }
+                    }
+                });
+            }
+        });
     }
 
     #[test]

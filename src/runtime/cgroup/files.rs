@@ -43,7 +43,13 @@ pub(super) fn read_piece(directory: &Path, file: &str) -> Result<String, Runtime
 pub(super) fn write(directory: &Path, file: &str, value: &str) -> Result<(), RuntimeError> {
     let path = directory.join(file);
     let written = fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(value.as_bytes()));
-    written.map_err(|error| failure("set the limit in", &path, error))
+    let operation = if is_limit(file) { "set the limit in" } else { "write to" };
+    written.map_err(|error| failure(operation, &path, error))
+}
+
+/// The core's own files list, stop and hand on.
+fn is_limit(file: &str) -> bool {
+    !file.starts_with("cgroup.") && file != "freezer.state"
 }
 
 /// Makes a directory and those above it. `each` sees every one that was not there.

@@ -4,12 +4,13 @@
 //! from the top down to the parent, whose processes, if it has any, make that fail with EBUSY; the container's own
 //! cgroup hands nothing on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::hierarchy::inherited;
+use super::settings::Setting;
 use super::{Cgroup, Controller, Layout, files, settings};
 use crate::runtime::error::{RuntimeError, invalid};
 
@@ -25,8 +26,21 @@ pub(super) fn make(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Ru
     wanted.extend(settings.iter().filter_map(|setting| setting.controller.unified_name()));
     wanted.extend(unified.iter().filter_map(|(controller, ..)| *controller));
     files::make(&directory, &mut |_| Ok(()))?;
-    enable_controllers(cgroup, &wanted)?;
-    let controllers = Enabled { directory: &directory, names: words(&files::read(&directory, "cgroup.controllers")?) };
+    let mut refused = enable_controllers(cgroup, &wanted)?;
+    set_all(&directory, resources, settings, unified).map_err(|error| match &error {
+        // Why it is not there is worth more than that it is not.
+        RuntimeError::Controller { controller, .. } => refused.remove(*controller).unwrap_or(error),
+        _ => error,
+    })
+}
+
+fn set_all(
+    directory: &Path,
+    resources: &LinuxResources,
+    settings: Vec<Setting>,
+    unified: Vec<Unified<'_>>,
+) -> Result<(), RuntimeError> {
+    let controllers = Enabled { directory, names: words(&files::read(directory, "cgroup.controllers")?) };
     if let Some(memory) = resources.memory() {
         limit_memory(&controllers, memory)?;
     }
@@ -39,7 +53,7 @@ pub(super) fn make(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Ru
     }
     for setting in settings {
         match controllers.names.contains(setting.controller.unified_name().unwrap_or_default()) {
-            true => setting.write(&directory)?,
+            true => setting.write(directory)?,
             false if setting.lifts => {}
             false => return Err(missing(setting.controller.name(), setting.field.to_owned())),
         }
@@ -50,7 +64,7 @@ pub(super) fn make(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Ru
             return Err(invalid(format!("linux.resources.unified.{file}"), reason));
         }
         // Files about devices take one at a time.
-        value.lines().try_for_each(|line| files::write(&directory, file, line))?;
+        value.lines().try_for_each(|line| files::write(directory, file, line))?;
     }
     Ok(())
 }
@@ -76,7 +90,12 @@ fn missing(controller: &'static str, field: String) -> RuntimeError {
     RuntimeError::Controller { controller, field }
 }
 
-fn enable_controllers(cgroup: &Cgroup, wanted: &BTreeSet<&str>) -> Result<(), RuntimeError> {
+/// As far as the kernel lets it. What it refused comes back by the controllers' names: most containers can do without.
+fn enable_controllers(
+    cgroup: &Cgroup,
+    wanted: &BTreeSet<&str>,
+) -> Result<BTreeMap<String, RuntimeError>, RuntimeError> {
+    let mut refused = BTreeMap::new();
     let mut directory = cgroup.hierarchy.unified().to_owned();
     let parents: Vec<_> = cgroup.path.parent().into_iter().flat_map(Path::components).collect();
     for step in 0..=parents.len() {
@@ -87,15 +106,27 @@ fn enable_controllers(cgroup: &Cgroup, wanted: &BTreeSet<&str>) -> Result<(), Ru
         let enabled = words(&files::read(&directory, "cgroup.subtree_control")?);
         let missing: Vec<&str> =
             wanted.iter().copied().filter(|name| available.contains(*name) && !enabled.contains(*name)).collect();
-        if !missing.is_empty() {
-            hand_on(&directory, &missing)?;
+        // One write for all; it does nothing where one of them is refused, as `cpu` is beside realtime processes
+        // (cgroup-v2, "CPU").
+        match hand_on(&directory, &missing) {
+            Err(error @ RuntimeError::Populated { .. }) => return Err(error),
+            Err(_) if missing.len() > 1 => {
+                for name in missing {
+                    refused.extend(hand_on(&directory, &[name]).err().map(|error| (name.to_owned(), error)));
+                }
+            }
+            Err(error) => refused.extend(missing.first().map(|name| ((*name).to_owned(), error))),
+            Ok(()) => {}
         }
     }
-    Ok(())
+    Ok(refused)
 }
 
 /// The root alone may have processes and hand controllers on.
 fn hand_on(directory: &Path, controllers: &[&str]) -> Result<(), RuntimeError> {
+    if controllers.is_empty() {
+        return Ok(());
+    }
     let words: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
     files::write(directory, "cgroup.subtree_control", &words.join(" ")).map_err(|error| match error {
         RuntimeError::Cgroup { source, .. } if source.raw_os_error() == Some(libc::EBUSY) => {

@@ -126,6 +126,10 @@ text_serde!(ByteSize);
 pub struct Cpus(u32);
 
 impl Cpus {
+    /// With less the kernel refuses the share of a tenth of a second that it is written as (sched-bwc: a quota is 1 ms at
+    /// least).
+    const LEAST: u32 = 10;
+
     pub const fn from_millis(millis: u32) -> Cpus {
         Cpus(millis)
     }
@@ -146,7 +150,7 @@ impl FromStr for Cpus {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let expected =
-            UnitError { expected: "a number of processors above 0 such as 0.5 or 2, with at most three decimals" };
+            UnitError { expected: "a number of processors from 0.01 on such as 0.5 or 2, with at most three decimals" };
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let is_number = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
         if whole.is_empty() || fraction.len() > 3 || !is_number(whole) || !is_number(fraction) {
@@ -154,8 +158,8 @@ impl FromStr for Cpus {
         }
         let millis = format!("{whole}{fraction:0<3}").parse().map_err(|_| expected.clone())?;
         match millis {
-            0 => Err(expected),
-            n => Ok(Cpus(n)),
+            millis if millis < Cpus::LEAST => Err(expected),
+            millis => Ok(Cpus(millis)),
         }
     }
 }
@@ -292,7 +296,7 @@ mod tests {
         for text in ["64MiB", "1GiB", "4097B", "0B", "1025KiB"] {
             assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
         }
-        for text in ["0.5", "1.5", "2", "0.125"] {
+        for text in ["0.5", "1.5", "2", "0.125", "0.01"] {
             assert_eq!(text.parse::<Cpus>().unwrap().to_string(), text);
         }
         for text in ["SIGTERM", "SIGRTMIN+3", "SIGUSR1"] {
@@ -308,6 +312,7 @@ mod tests {
         assert!("64 parsecs".parse::<ByteSize>().is_err());
         assert!("99999999999TiB".parse::<ByteSize>().is_err());
         assert!("0".parse::<Cpus>().is_err());
+        assert!("0.009".parse::<Cpus>().is_err());
         assert!("-1".parse::<Cpus>().is_err());
         assert!("0888".parse::<FileMode>().is_err());
         assert!("SIGNOPE".parse::<Signal>().is_err());

@@ -134,7 +134,7 @@ table! {
         memory_swap: ByteSize,
         /// Memory that it keeps when the host is short. Default: none.
         memory_reservation: ByteSize,
-        /// How many processors it may use, such as 1.5. Default: no limit.
+        /// How many processors it may use, such as 1.5, and at least 0.01. Default: no limit.
         cpus: Cpus,
         /// Its weight beside others when processors are short; 1024 is usual. Default: the kernel's.
         cpu_shares: Whole<2, 262144>,

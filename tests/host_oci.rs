@@ -664,6 +664,15 @@ fn network_devices_move_with_their_addresses_and_names() {
     bundle.config["linux"]["netDevices"] = json!({"ek0": {"name": "eth0"}, "nope": {}});
     assert!(bundle.error(&["run", "box"]).contains("cannot move the network device `nope`"));
     ip("link show ek0");
+    // The number that the kernel finds for the first is the second's name: the first comes back as it was.
+    let addresses = || {
+        let all = support::run(&["ip", "-o", "addr", "show", "ek0", "scope", "global"]);
+        (all, support::run(&["ip", "-o", "link", "show", "ek0"]).contains("state UP"))
+    };
+    let as_they_were = addresses();
+    bundle.config["linux"]["netDevices"] = json!({"ek0": {"name": "clash%d"}, "ek2": {"name": "clash0"}});
+    assert!(bundle.error(&["run", "box"]).contains("cannot move the network device `ek2`"));
+    assert_eq!(addresses(), as_they_were);
 
     bundle.config["linux"]["netDevices"] = json!({"ek0": {"name": "eth0"}, "ek2": {"name": "more%d"}});
     bundle.config["linux"]["sysctl"] = json!({"net.ipv4.conf.eth0.forwarding": "1"});

@@ -11,7 +11,7 @@ use oci_spec::runtime::Linux;
 use rustix::fs::{Mode, OFlags, open};
 
 use super::error::{Context, RuntimeError, invalid};
-use super::route::{Link, Routes};
+use super::route::{Address, Link, Routes};
 use crate::sys::namespace::setns;
 
 /// linux/if.h, `IFNAMSIZ`, without the zero byte.
@@ -52,7 +52,8 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= LONGEST_NAME && name != "." && name != ".." && name.bytes().all(is_allowed)
 }
 
-/// Moves the devices into `namespace`. Nothing is moved where one of them is missing or a name is taken.
+/// Moves the devices into `namespace`, all or none: those that were moved come back, with their names and addresses,
+/// where another cannot follow.
 pub(super) fn hand_over(devices: &[NetDevice], namespace: BorrowedFd<'_>) -> Result<(), RuntimeError> {
     let step = "move the network device";
     let mut here = Routes::open().during("open", "a netlink socket")?;
@@ -68,18 +69,72 @@ pub(super) fn hand_over(devices: &[NetDevice], namespace: BorrowedFd<'_>) -> Res
         }
         found.push((device, link));
     }
+    let mut moved = Vec::with_capacity(found.len());
     for (device, link) in found {
-        let addresses = here.addresses(link.index).during("list the addresses of", &device.on_host)?;
-        let before = there.links().during("list", "the network devices")?;
-        here.move_link(link.index, namespace, &device.inside).during(step, &device.on_host)?;
-        let moved = arrived(&before, there.links().during("list", "the network devices")?);
-        let moved = moved.ok_or(rustix::io::Errno::NODEV).during(step, &device.on_host)?;
-        for address in &addresses {
-            there.add_address(moved.index, address).during("keep the addresses of", &device.on_host)?;
+        if let Err(error) = move_one(device, link, (&mut here, &mut there), namespace, &mut moved) {
+            take_back(moved, (&mut here, &mut there));
+            return Err(error);
         }
-        there.raise(moved.index).during("raise the network device", &moved.name)?;
     }
     Ok(())
+}
+
+/// A device that has left.
+struct Moved<'a> {
+    device: &'a NetDevice,
+    was_up: bool,
+    /// Its number there.
+    index: i32,
+    addresses: Vec<Address>,
+}
+
+fn move_one<'a>(
+    device: &'a NetDevice,
+    link: &Link,
+    (here, there): (&mut Routes, &mut Routes),
+    namespace: BorrowedFd<'_>,
+    moved: &mut Vec<Moved<'a>>,
+) -> Result<(), RuntimeError> {
+    let step = "move the network device";
+    let addresses = here.addresses(link.index).during("list the addresses of", &device.on_host)?;
+    let before = there.links().during("list", "the network devices")?;
+    let sent = here.move_link(link.index, namespace, &device.inside).during(step, &device.on_host);
+    // The kernel names it after it has moved it: one that cannot have its name is there all the same.
+    let arrived = arrived(&before, there.links().during("list", "the network devices")?);
+    let Some(Link { index, name, .. }) = arrived else {
+        return sent.and(Err(rustix::io::Errno::NODEV).during(step, &device.on_host));
+    };
+    moved.push(Moved { device, was_up: link.is_up, index, addresses: addresses.clone() });
+    sent?;
+    for address in &addresses {
+        there.add_address(index, address).during("keep the addresses of", &device.on_host)?;
+    }
+    there.raise(index).during("raise the network device", &name)
+}
+
+/// As far as it goes: what the caller hears of is why they come back.
+fn take_back(moved: Vec<Moved<'_>>, (here, there): (&mut Routes, &mut Routes)) {
+    let Ok(own) = own_namespace() else { return };
+    for Moved { device, was_up, index, addresses } in moved.into_iter().rev() {
+        let Ok(before) = here.links() else { continue };
+        if there.move_link(index, own.as_fd(), &device.on_host).is_err() {
+            continue;
+        }
+        let Some(back) = here.links().ok().and_then(|after| arrived(&before, after)) else { continue };
+        // Whatever is lost on the way back is a smaller loss than the device.
+        for address in &addresses {
+            let _ = here.add_address(back.index, address);
+        }
+        if was_up {
+            // As above.
+            let _ = here.raise(back.index);
+        }
+    }
+}
+
+fn own_namespace() -> Result<OwnedFd, RuntimeError> {
+    let name = "/proc/thread-self/ns/net";
+    open(name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during("open", name)
 }
 
 /// A device gets another number where its own is taken, and perhaps another name.
@@ -89,8 +144,7 @@ fn arrived(before: &[Link], after: Vec<Link>) -> Option<Link> {
 
 /// A socket there; this process stays where it is.
 fn routes_in(namespace: BorrowedFd<'_>) -> Result<Routes, RuntimeError> {
-    let name = "/proc/thread-self/ns/net";
-    let own: OwnedFd = open(name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).during("open", name)?;
+    let own = own_namespace()?;
     setns(namespace, libc::CLONE_NEWNET).during("join", "the container's network namespace")?;
     let routes = Routes::open();
     setns(own.as_fd(), libc::CLONE_NEWNET).during("return to", "the network namespace")?;

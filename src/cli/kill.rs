@@ -39,7 +39,7 @@ fn kill(record: &ContainerRecord, signal: Signal, context: &Context) -> Result<(
     let client = running(record, context)?;
     if signal == Signal::KILL {
         drop(client);
-        return stop(record, Manner::KILL, context);
+        return stop(record, Manner::KILL, context, None);
     }
     let cannot = |error| Failure::monitor(error).context(format!("cannot signal container `{}`", record.full_name()));
     client.kill(signal).map_err(cannot)

@@ -43,7 +43,7 @@ fn restart(record: &ContainerRecord, manner: Manner, context: &Context, output: 
     }
     let session = Session::open(context)?;
     // Held over both, so that what is to be removed at its end is not removed between them.
-    let _lock = by_hand::lock(&session, output)?;
-    stop(record, manner, context)?;
+    let lock = by_hand::lock(&session, output)?;
+    stop(record, manner, context, Some(&lock))?;
     start(&session, record, output)
 }

@@ -40,7 +40,7 @@ pub fn run(arguments: &RmArguments, context: &Context, output: &Output) -> Resul
         refuse(&session, &records)?;
     }
     for record in &records {
-        stop(record, Manner::KILL, context)?;
+        stop(record, Manner::KILL, context, Some(&lock))?;
     }
     let actual = by_hand::observe(&session.host)?;
     let (declared, by_hand): (Vec<_>, Vec<_>) =

@@ -3,17 +3,19 @@
 use clap::Args;
 
 use super::apply::Session;
+use super::by_hand::PATIENCE;
 use super::context::Context;
 use super::each::{Names, each, remark_drift};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use crate::engine::Engine;
+use crate::engine::lock::Lock;
 use crate::model::action::Action;
 use crate::model::actual::Liveness;
 use crate::model::record::ContainerRecord;
 use crate::model::units::{Signal, Timespan};
-use crate::monitor::client::Client;
-use crate::monitor::{MonitorError, liveness};
+use crate::monitor::client::stop_if_running;
+use crate::monitor::liveness;
 
 #[derive(Debug, Args)]
 pub struct StopArguments {
@@ -47,28 +49,29 @@ impl Manner {
 
 pub fn run(arguments: &StopArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let records = arguments.names.read(context)?;
-    let exit = each(&records, output, |record| stop(record, arguments.manner, context))?;
+    let exit = each(&records, output, |record| stop(record, arguments.manner, context, None))?;
     remark_drift(&records, "starts it again", output);
     Ok(exit)
 }
 
-/// It has ended and its monitor too. One that does not run is as it should be.
-pub fn stop(record: &ContainerRecord, manner: Manner, context: &Context) -> Result<(), Failure> {
+/// It has ended and its monitor too. One that does not run is as it should be. `held` is the state root's lock, where the
+/// caller has it.
+pub fn stop(record: &ContainerRecord, manner: Manner, context: &Context, held: Option<&Lock>) -> Result<(), Failure> {
     let directory = context.paths.container_run(&record.id);
     let cannot = |error| Failure::monitor(error).context(format!("cannot stop container `{}`", record.full_name()));
     match liveness(&directory).map_err(cannot)? {
         Liveness::Absent | Liveness::Ended(_) => Ok(()),
         Liveness::Monitored(_) => {
             let grace = manner.timeout.map(Timespan::from_secs);
-            match Client::connect(&directory).and_then(|client| client.stop(manner.signal, grace)) {
-                // It ended by itself between the two.
-                Err(MonitorError::NotRunning { .. }) => Ok(()),
-                result => result.map(drop).map_err(cannot),
-            }
+            stop_if_running(&directory, manner.signal, grace).map(drop).map_err(cannot)
         }
-        // Nobody is there to be asked: the engine ends what is left.
+        // Nobody is there to be asked: the engine ends what is left. Not while somebody else starts it again.
         Liveness::Lost(_) => {
             let session = Session::open(context)?;
+            let _lock = match held {
+                Some(_) => None,
+                None => Some(session.host.lock(PATIENCE).map_err(Failure::engine)?),
+            };
             let action = Action::StopContainer { id: record.id.clone() };
             session.host.perform(&action).map_err(Failure::engine)
         }

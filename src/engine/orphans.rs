@@ -165,7 +165,7 @@ fn remove_container(host: &Host, id: &ContainerId, name: &str) -> Result<(), Eng
     }
     if is_monitored(host, id)? {
         let directory = host.paths.container_run(id);
-        monitor::client::stop_if_running(&directory).map_err(failed("stop", id))?;
+        monitor::client::stop_if_running(&directory, None, None).map_err(failed("stop", id))?;
         stray::end(&directory, STRAY_PATIENCE)?;
     }
     lifecycle::remove_cgroup(&host.surroundings(), &host.hierarchy, id, name)?;

@@ -246,9 +246,14 @@ impl AsFd for Running {
     }
 }
 
-/// Ends the container of a run directory whatever its monitor does: `None` when no monitor runs there.
-pub fn stop_if_running(directory: &Path) -> Result<Option<Status>, MonitorError> {
-    match Client::connect(directory).and_then(|client| client.stop(None, None)) {
+/// Ends the container of a run directory whatever its monitor does: `None` when no monitor runs there. What is left out
+/// is the container's own to say.
+pub fn stop_if_running(
+    directory: &Path,
+    signal: Option<Signal>,
+    grace: Option<Timespan>,
+) -> Result<Option<Status>, MonitorError> {
+    match Client::connect(directory).and_then(|client| client.stop(signal, grace)) {
         Ok(status) => Ok(Some(status)),
         // It ended by itself between the two calls, or there was none.
         Err(MonitorError::NotRunning { .. } | MonitorError::Conversation { .. }) if !lock::is_held(directory)? => {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use super::client::Client;
 use super::error::MonitorError;
 use super::lock;
 use crate::model::actual::Liveness;
@@ -18,9 +19,13 @@ pub fn liveness(directory: &Path) -> Result<Liveness, MonitorError> {
     let status = read_status(directory)?;
     Ok(match (held, status) {
         (true, Some(status)) => Liveness::Monitored(status),
-        // Between taking the lock and writing the first status lie microseconds; to the planner it is no different
-        // from a monitor that has not got to the lock yet.
-        (true, None) | (false, None) => Liveness::Absent,
+        // Between taking the lock and writing the first status lie microseconds, and nobody listens yet; to the planner
+        // it is no different from a monitor that has not got to the lock. One that answers has lost its file.
+        (true, None) => match Client::connect(directory).and_then(|client| client.status()) {
+            Ok(status) => Liveness::Monitored(status),
+            Err(_) => Liveness::Absent,
+        },
+        (false, None) => Liveness::Absent,
         (false, Some(status)) if is_final(status.phase) => Liveness::Ended(status),
         (false, Some(status)) => Liveness::Lost(Some(status)),
     })

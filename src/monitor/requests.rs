@@ -28,6 +28,7 @@ impl Supervisor {
         };
         match request {
             Request::Status => {
+                self.restore_status();
                 let answer = self.status_answer();
                 self.control.answer(number, &answer, &[]);
             }

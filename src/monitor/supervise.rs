@@ -30,6 +30,7 @@ use super::protocol::{Answer, StartFailure, chain};
 use super::workload::Workload;
 use super::{children, launch_file, status_file};
 use crate::model::launch::{Launch, Resolver};
+use crate::model::paths::run;
 use crate::model::status::Status;
 
 /// How long until a status that could not be written is tried again.
@@ -301,6 +302,14 @@ impl Supervisor {
                     say(format_args!("{}: {}", self.launch.name, chain(&error)));
                 }
             }
+        }
+    }
+
+    /// Somebody took the file away: it is written again.
+    pub(super) fn restore_status(&mut self) {
+        if !self.directory.join(run::STATUS).exists() {
+            self.published = None;
+            self.publish();
         }
     }
 

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
+use evenkeel::model::actual::Liveness;
 use evenkeel::model::launch::Terminal;
 use evenkeel::model::status::{Exit, Phase};
-use evenkeel::monitor::MonitorError;
 use evenkeel::monitor::client::Descriptors;
 use evenkeel::monitor::protocol::{ExecSpec, FailureKind};
+use evenkeel::monitor::{MonitorError, liveness};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with};
 
 use crate::fixture::{Container, wait_for};
@@ -153,4 +154,16 @@ fn many_clients_at_once_are_served() {
     assert_eq!(clients, (0..40).map(Exit::Code).collect::<Vec<_>>());
     drop(idle);
     wait_for(|| container.client().status().ok().map(drop), || "no answer".into());
+}
+
+#[test]
+fn a_status_file_that_was_taken_away_comes_back_with_the_first_look() {
+    let container = Container::of("sleep 1000");
+    let pid = container.start();
+    let directory = container.run_directory();
+    let file = directory.join(evenkeel::model::paths::run::STATUS);
+    std::fs::remove_file(&file).unwrap();
+    let Liveness::Monitored(status) = liveness(&directory).unwrap() else { panic!("it runs, and is not seen") };
+    assert_eq!(status.pid, Some(pid));
+    assert!(file.exists());
 }

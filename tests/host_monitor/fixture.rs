@@ -144,7 +144,7 @@ impl Drop for Container {
         let stopped = Client::connect(&self.run_directory())
             .and_then(|client| client.stop(Some(Signal::KILL), Some(Timespan::ZERO)));
         if stopped.is_err() {
-            let _ = client::stop_if_running(&self.run_directory());
+            let _ = client::stop_if_running(&self.run_directory(), None, None);
             let _ = self.cgroup().kill();
         }
         let _ = self.cgroup().remove();

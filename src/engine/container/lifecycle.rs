@@ -90,7 +90,7 @@ pub fn stop(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerReco
     match liveness(on, hierarchy, record)? {
         Liveness::Absent | Liveness::Ended(_) => Ok(()),
         Liveness::Monitored(_) => {
-            monitor::client::stop_if_running(&directory).map(drop).map_err(failed("stop", record))
+            monitor::client::stop_if_running(&directory, None, None).map(drop).map_err(failed("stop", record))
         }
         Liveness::Lost(_) => clean_up(on, hierarchy, record),
     }

@@ -29,7 +29,7 @@ use crate::model::record::ContainerRecord;
 use crate::model::resources::Resources;
 use crate::model::status::Phase;
 use crate::monitor::protocol::chain;
-use crate::runtime::cgroup;
+use crate::runtime::cgroup::{self, Hierarchy};
 
 /// What a thread saw of a container.
 struct Looked {
@@ -204,7 +204,7 @@ fn look_at(
 ) -> Result<Looked, EngineError> {
     let liveness = lifecycle::settled(&host.surroundings(), &host.hierarchy, record)?;
     let limits = match runs(&liveness) {
-        true => Some(limits(host, record)?),
+        true => limits(host, record)?,
         false => None,
     };
     let network = match connect::has_namespace(record) && is_up(&liveness) {
@@ -220,16 +220,33 @@ fn look_at(
     Ok(Looked { container, network })
 }
 
-/// The limits in force. Those that the kernel shows as declared, its rounding allowed for, are given as declared.
-fn limits(host: &Host, record: &ContainerRecord) -> Result<Resources, EngineError> {
+/// The limits in force; `None` where it has ended meanwhile, and they with it. Each that the kernel shows as declared, its
+/// rounding allowed for, is given as declared.
+fn limits(host: &Host, record: &ContainerRecord) -> Result<Option<Resources>, EngineError> {
     let group = cgroup::open(&host.hierarchy, &oci::cgroup_path(&host.tag, &record.id));
     let found = group.observe().map_err(|source| EngineError::Monitor {
         operation: "read the limits of",
         name: record.full_name(),
         source: Box::new(source),
     })?;
-    let declared = &record.spec.resources;
-    Ok(if found == cgroup::observable(&host.hierarchy, declared) { declared.clone() } else { found })
+    Ok(group.exists().then(|| as_declared(found, &record.spec.resources, &host.hierarchy)))
+}
+
+fn as_declared(found: Resources, declared: &Resources, hierarchy: &Hierarchy) -> Resources {
+    fn of<T: PartialEq>(found: T, shown: &T, declared: T) -> T {
+        if found == *shown { declared } else { found }
+    }
+    let shown = cgroup::observable(hierarchy, declared);
+    let Resources { memory, memory_swap, memory_reservation, cpus, cpu_shares, cpuset, pids } = declared.clone();
+    Resources {
+        memory: of(found.memory, &shown.memory, memory),
+        memory_swap: of(found.memory_swap, &shown.memory_swap, memory_swap),
+        memory_reservation: of(found.memory_reservation, &shown.memory_reservation, memory_reservation),
+        cpus: of(found.cpus, &shown.cpus, cpus),
+        cpu_shares: of(found.cpu_shares, &shown.cpu_shares, cpu_shares),
+        cpuset: of(found.cpuset, &shown.cpuset, cpuset),
+        pids: of(found.pids, &shown.pids, pids),
+    }
 }
 
 fn broken(directory: &Path, record: &ContainerRecord, missing: &BTreeSet<Digest>) -> Option<Broken> {
@@ -260,4 +277,21 @@ fn is_up(liveness: &Liveness) -> bool {
 /// Whether it has a cgroup with processes.
 fn runs(liveness: &Liveness) -> bool {
     matches!(liveness, Liveness::Monitored(status) if matches!(status.phase, Phase::Running | Phase::Paused))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::units::ByteSize;
+
+    #[test]
+    fn what_the_kernel_rounded_is_as_declared_whatever_else_differs() {
+        let hierarchy = cgroup::detect().unwrap();
+        let declared = Resources { memory: Some(ByteSize(100_000_001)), pids: Some(5), ..Resources::default() };
+        let shown = cgroup::observable(&hierarchy, &declared);
+        assert!(shown.memory < declared.memory);
+        let found = Resources { pids: Some(7), ..shown };
+        let expected = Resources { pids: Some(7), ..declared.clone() };
+        assert_eq!(as_declared(found, &declared, &hierarchy), expected);
+    }
 }

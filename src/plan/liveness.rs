@@ -135,30 +135,20 @@ pub(super) fn remark(container: &ActualContainer) -> Option<String> {
     }
 }
 
-/// Limits that the cgroup has and the record does not, or the other way round. Memory is compared in pages, since
-/// the kernel rounds; a limit of a controller that this host lacks is not compared, since nothing could hold it.
+/// Limits that the cgroup has and the record does not, or the other way round. What the kernel
+/// rounded is given as declared; a limit of a controller that this host lacks is not compared, since nothing could hold it.
 pub(super) fn limits_drift(
     container: &ActualContainer,
     controllers: &std::collections::BTreeSet<String>,
 ) -> Vec<super::FieldChange> {
     let Some(found) = &container.limits else { return Vec::new() };
     let wanted = &container.record.spec.resources;
-    let pages = |size: Option<crate::model::units::ByteSize>| size.map(|size| size.0 / PAGE);
     super::diff::limits(found, wanted)
         .into_iter()
         .filter(|change| controller_of(&change.field).is_none_or(|controller| controllers.contains(controller)))
-        .filter(|change| match change.field.as_str() {
-            "resources.memory" => pages(found.memory) != pages(wanted.memory),
-            "resources.memory_swap" => pages(found.memory_swap) != pages(wanted.memory_swap),
-            "resources.memory_reservation" => pages(found.memory_reservation) != pages(wanted.memory_reservation),
-            _ => true,
-        })
         .map(|change| super::FieldChange { class: ChangeClass::Live, ..change })
         .collect()
 }
-
-/// The smallest page of the platforms that Evenkeel runs on.
-const PAGE: u64 = 4096;
 
 /// The cgroup controller that holds a limit.
 pub(super) fn controller_of(field: &str) -> Option<&'static str> {

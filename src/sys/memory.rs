@@ -31,12 +31,16 @@ const DEEP: usize = 64 * 1024;
 /// What a call to madvise and this function itself need, the red zone included.
 const OWN_FRAMES: usize = 1024;
 
-const PAGE: usize = 4096;
+/// The size of a page of this kernel: some processors leave the choice to it.
+pub fn page_size() -> usize {
+    // SAFETY: sysconf takes a number; this one always has an answer (sysconf(3)).
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
 
 #[inline(never)]
 fn trim_stack() {
     let local = 0_u8;
-    let end = ((&raw const local).addr() - OWN_FRAMES) & !(PAGE - 1);
+    let end = ((&raw const local).addr() - OWN_FRAMES) & !(page_size() - 1);
     // SAFETY: the stack grows down, so below the frames of this call nothing is in use, and a page that was dropped
     // reads as zeros when a later call comes to it. Of what may not be the stack's any more, the 1 MiB below its
     // lowest page is never mapped (stack_guard_gap). An error, ENOMEM for such a hole, changes nothing.

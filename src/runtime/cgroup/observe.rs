@@ -18,12 +18,19 @@ pub struct Stats {
     pub pids_limit: Option<u64>,
 }
 
-/// The kernel counts limits of memory in pages.
-const PAGE: u64 = 4096;
-/// Version 1 has no word for "no limit": it says the largest number of bytes in whole pages.
-const NO_LIMIT_V1: u64 = i64::MAX as u64 / PAGE * PAGE;
 const DEFAULT_SHARES: u64 = 1024;
 const DEFAULT_WEIGHT: u64 = 100;
+
+/// The kernel counts limits of memory in pages, whose size is the kernel's own choice on some processors.
+fn whole_pages(bytes: u64) -> u64 {
+    let page = crate::sys::memory::page_size() as u64;
+    bytes / page * page
+}
+
+/// Version 1 has no word for "no limit": it says the largest number of bytes in whole pages.
+fn is_limit_v1(bytes: &u64) -> bool {
+    *bytes < whole_pages(i64::MAX as u64)
+}
 
 impl Cgroup {
     /// The limits that are set, read back from the kernel. Compare them with [`observable`], since the kernel rounds.
@@ -44,7 +51,7 @@ impl Cgroup {
             };
             let cache = keyed(&directory, "memory.stat", cache)?.unwrap_or(0);
             stats.memory = number(&directory, usage)?.unwrap_or(0).saturating_sub(cache);
-            stats.memory_limit = number(&directory, limit)?.filter(|limit| *limit < NO_LIMIT_V1);
+            stats.memory_limit = number(&directory, limit)?.filter(is_limit_v1);
         }
         if let Some(directory) = self.place_in(Controller::Pids) {
             stats.pids = number(&directory, "pids.current")?.unwrap_or(0);
@@ -78,7 +85,7 @@ impl Cgroup {
     fn observe_v1(&self) -> Result<Resources, RuntimeError> {
         let mut found = Resources::default();
         if let Some(directory) = self.place_in(Controller::Memory) {
-            let bytes = |file| Ok(number(&directory, file)?.filter(|bytes| *bytes < NO_LIMIT_V1).map(ByteSize));
+            let bytes = |file| Ok(number(&directory, file)?.filter(is_limit_v1).map(ByteSize));
             found.memory = bytes("memory.limit_in_bytes")?;
             found.memory_swap = bytes("memory.memsw.limit_in_bytes")?;
             found.memory_reservation = bytes("memory.soft_limit_in_bytes")?;
@@ -135,7 +142,7 @@ fn cpuset(directory: &Path) -> Result<Option<String>, RuntimeError> {
 /// of a list as it prints them.
 pub fn observable(hierarchy: &Hierarchy, wanted: &Resources) -> Resources {
     let Resources { memory, memory_swap, memory_reservation, cpus, cpu_shares, cpuset, pids } = wanted.clone();
-    let pages = |size: ByteSize| ByteSize(size.0 / PAGE * PAGE);
+    let pages = |size: ByteSize| ByteSize(whole_pages(size.0));
     let (memory, memory_reservation) = (memory.map(pages), memory_reservation.map(pages));
     let cpuset = cpuset.map(|list| canonical(&list)).filter(|list| Some(list) != online().as_ref());
     match hierarchy.layout() {

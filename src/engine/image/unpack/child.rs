@@ -25,7 +25,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
@@ -34,7 +34,7 @@ use sha2::{Digest as _, Sha256};
 use super::Limits;
 use super::compression::decoder;
 use super::extract::Extractor;
-use super::members::{Kind, Members, Stream};
+use super::members::{Kind, Lending, Members, Stream};
 use super::report::{Listed, Problem, Report};
 use super::tree::Tree;
 use crate::engine::image::recipe::Recipe;
@@ -131,10 +131,11 @@ fn unpack(limits: Limits, recipe: Recipe<BufWriter<File>>) -> Result<Report, Pro
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty()).map_err(|errno| Problem::on("open", b"", errno))?;
     let (send, receive) = sync_channel(BUFFERS);
-    let inflating = std::thread::Builder::new().spawn(move || hash_and_send(&send));
+    let (give_back, returned) = channel();
+    let inflating = std::thread::Builder::new().spawn(move || hash_and_send(&send, &returned));
     let inflating = inflating.map_err(|error| Problem::new(format!("cannot start a thread: {error}")))?;
     let recipe = Rc::new(RefCell::new(recipe));
-    let buffers = Buffers { receive, current: Vec::new(), at: 0 };
+    let buffers = Buffers { receive, give_back, current: Vec::new(), at: 0 };
     let mut members = Members::new(Recorded { stream: buffers, recipe: recipe.clone(), limit: limits.content });
     let extracted = Extractor::new(Tree::new(root), limits, recipe.clone()).extract(&mut members);
     // What follows the archive's end is padding, but part of the digest. A failed extraction stops the thread by
@@ -164,11 +165,13 @@ fn broken(error: &io::Error) -> Problem {
 }
 
 /// Sends all of standard input, inflated, and returns its digest. Stops without a word when nobody listens any more.
-fn hash_and_send(send: &SyncSender<Vec<u8>>) -> io::Result<Digest> {
+/// Buffers that come back are filled again.
+fn hash_and_send(send: &SyncSender<Vec<u8>>, returned: &Receiver<Vec<u8>>) -> io::Result<Digest> {
     let mut input = decoder(stdin_file()?)?;
     let mut hasher = Sha256::new();
     loop {
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = returned.try_recv().unwrap_or_default();
+        buffer.resize(BUFFER, 0);
         let filled = fill(&mut input, &mut buffer)?;
         buffer.truncate(filled);
         hasher.update(&buffer);
@@ -204,31 +207,43 @@ pub(super) struct Recorded<S> {
     pub limit: u64,
 }
 
-impl<S: Read> Read for Recorded<S> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.stream.read(into)?;
+impl<S: Lending> Lending for Recorded<S> {
+    fn lend(&mut self, most: usize) -> io::Result<&[u8]> {
+        let bytes = self.stream.lend(most)?;
         let mut recipe = self.recipe.borrow_mut();
-        recipe.passed(&into[..count])?;
+        recipe.passed(bytes)?;
         match recipe.own_bytes() > self.limit {
             true => Err(io::Error::other("it has more bytes beside its files than are allowed")),
-            false => Ok(count),
+            false => Ok(bytes),
         }
     }
 }
 
-impl<S: Read> Stream for Recorded<S> {
+impl<S: Lending> Read for Recorded<S> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.lend(into.len())?;
+        into[..bytes.len()].copy_from_slice(bytes);
+        Ok(bytes.len())
+    }
+}
+
+impl<S: Lending> Stream for Recorded<S> {
     /// What is passed over is part of the stream too.
-    fn skip(&mut self, bytes: u64) -> io::Result<()> {
-        match io::copy(&mut self.take(bytes), &mut io::sink())? {
-            count if count == bytes => Ok(()),
-            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    fn skip(&mut self, mut bytes: u64) -> io::Result<()> {
+        while bytes > 0 {
+            match self.lend(usize::try_from(bytes).unwrap_or(usize::MAX))?.len() {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => bytes -= count as u64,
+            }
         }
+        Ok(())
     }
 }
 
 /// The receiving end of the inflating thread.
 struct Buffers {
     receive: Receiver<Vec<u8>>,
+    give_back: Sender<Vec<u8>>,
     current: Vec<u8>,
     at: usize,
 }
@@ -238,7 +253,12 @@ impl Buffers {
     fn advance(&mut self) -> bool {
         while self.at == self.current.len() {
             match self.receive.recv() {
-                Ok(buffer) => (self.current, self.at) = (buffer, 0),
+                Ok(buffer) => {
+                    let empty = std::mem::replace(&mut self.current, buffer);
+                    // A thread that has sent everything takes none back.
+                    let _ = self.give_back.send(empty);
+                    self.at = 0;
+                }
                 Err(_) => return false,
             }
         }
@@ -246,15 +266,14 @@ impl Buffers {
     }
 }
 
-impl Read for Buffers {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if into.is_empty() || !self.advance() {
-            return Ok(0);
+impl Lending for Buffers {
+    fn lend(&mut self, most: usize) -> io::Result<&[u8]> {
+        if most == 0 || !self.advance() {
+            return Ok(&[]);
         }
-        let count = into.len().min(self.current.len() - self.at);
-        into[..count].copy_from_slice(&self.current[self.at..self.at + count]);
-        self.at += count;
-        Ok(count)
+        let from = self.at;
+        self.at += most.min(self.current.len() - from);
+        Ok(&self.current[from..self.at])
     }
 }
 

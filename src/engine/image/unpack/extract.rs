@@ -23,14 +23,13 @@ use rustix::io::Errno;
 
 use super::Limits;
 use super::fields::Pair;
-use super::members::{Kind, Member, Members, Stream};
+use super::members::{Kind, Lending, Member, Members, Stream};
 use super::report::{Problem, show};
 use super::sparse::Segment;
 use super::tree::{Attributes, Directory, Tree, clean, split};
 use crate::engine::image::recipe::Recipe;
 use crate::engine::image::store::record::LayerRecord;
 
-const BUFFER: usize = 128 << 10;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Other names of AUFS's own, such as `.wh..wh.plnk`: they are not files of the image.
@@ -40,17 +39,16 @@ pub struct Extractor {
     tree: Tree,
     limits: Limits,
     record: LayerRecord,
-    buffer: Vec<u8>,
     recipe: Rc<RefCell<Recipe<BufWriter<File>>>>,
 }
 
 impl Extractor {
     /// Extracts below `tree`, which is empty, and tells `recipe` where contents are.
     pub fn new(tree: Tree, limits: Limits, recipe: Rc<RefCell<Recipe<BufWriter<File>>>>) -> Extractor {
-        Extractor { tree, limits, record: LayerRecord::default(), buffer: vec![0; BUFFER], recipe }
+        Extractor { tree, limits, record: LayerRecord::default(), recipe }
     }
 
-    pub fn extract<S: Stream>(mut self, members: &mut Members<S>) -> Result<LayerRecord, Problem> {
+    pub fn extract<S: Stream + Lending>(mut self, members: &mut Members<S>) -> Result<LayerRecord, Problem> {
         while let Some(member) = members.next()? {
             self.record.entries += 1;
             if self.record.entries > self.limits.entries {
@@ -61,7 +59,7 @@ impl Extractor {
         self.finish()
     }
 
-    fn make<S: Stream>(&mut self, members: &mut Members<S>, member: Member) -> Result<(), Problem> {
+    fn make<S: Stream + Lending>(&mut self, members: &mut Members<S>, member: Member) -> Result<(), Problem> {
         let path = clean(&member.path);
         let (parent, name) = split(&path);
         if name.starts_with(WHITEOUT) {
@@ -155,7 +153,7 @@ impl Extractor {
         };
     }
 
-    fn make_file<S: Stream>(
+    fn make_file<S: Stream + Lending>(
         &mut self,
         members: &mut Members<S>,
         parent: &Directory,
@@ -187,17 +185,15 @@ impl Extractor {
             let mut at = segment.offset;
             let end = segment.offset + segment.length;
             while at < end {
-                let wanted = self.buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
-                let count = members.read_body(&mut self.buffer[..wanted])?;
-                if count == 0 {
+                let mut bytes = members.lend_body(end - at)?;
+                if bytes.is_empty() {
                     return Err(Problem::new(format!("`{}` ends early", show(&member.path))));
                 }
-                let mut written = 0;
-                while written < count {
-                    let rest = &self.buffer[written..count];
-                    written += rustix::io::pwrite(&file, rest, at + written as u64).map_err(failed)?;
+                while !bytes.is_empty() {
+                    let written = rustix::io::pwrite(&file, bytes, at).map_err(failed)?;
+                    bytes = &bytes[written..];
+                    at += written as u64;
                 }
-                at += count as u64;
             }
         }
         if let Some((_, length)) = member.sparse {

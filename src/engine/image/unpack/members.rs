@@ -22,11 +22,25 @@ pub trait Stream: Read {
     fn skip(&mut self, bytes: u64) -> io::Result<()>;
 }
 
+/// A stream whose bytes can be had where they lie.
+pub trait Lending {
+    /// Some of the next bytes, at most so many, which are passed with that; none at the end.
+    fn lend(&mut self, most: usize) -> io::Result<&[u8]>;
+}
+
 impl Stream for &[u8] {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= self.len());
         *self = &self[bytes.ok_or(io::ErrorKind::UnexpectedEof)?..];
         Ok(())
+    }
+}
+
+impl Lending for &[u8] {
+    fn lend(&mut self, most: usize) -> io::Result<&[u8]> {
+        let (lent, rest) = self.split_at(most.min(self.len()));
+        *self = rest;
+        Ok(lent)
     }
 }
 
@@ -159,6 +173,24 @@ impl<S: Stream> Members<S> {
         self.remaining -= count as u64;
         self.position += count as u64;
         Ok(count)
+    }
+
+    /// The same without copying them.
+    pub fn lend_body(&mut self, most: u64) -> Result<&[u8], Problem>
+    where
+        S: Lending,
+    {
+        let wanted = usize::try_from(self.remaining.min(most)).unwrap_or(usize::MAX);
+        if wanted == 0 {
+            return Ok(&[]);
+        }
+        let bytes = self.stream.lend(wanted).map_err(unreadable)?;
+        if bytes.is_empty() {
+            return Err(ends_early());
+        }
+        self.remaining -= bytes.len() as u64;
+        self.position += bytes.len() as u64;
+        Ok(bytes)
     }
 
     fn member(&mut self, header: &Block, size: u64, extensions: &Extensions) -> Result<Member, Problem> {

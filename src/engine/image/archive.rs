@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -20,7 +21,7 @@ use serde::Deserialize;
 use super::config;
 use super::ensure::{Parts, Tools, check_unchanged, commit, missing_layers, stack};
 use super::error::ImageError;
-use super::layer::{Bytes, Expected, Workshop, check_digest};
+use super::layer::{self, Bytes, Expected, Workshop, check_digest};
 use super::manifest::{self, Descriptor, Document, Manifest};
 use super::options::Options;
 use super::pull::{check_count, check_platform};
@@ -411,6 +412,14 @@ impl Bytes for Range<'_> {
         self.offset += count as u64;
         self.left -= count as u64;
         Ok(count)
+    }
+
+    fn splice(&mut self, pipe: BorrowedFd<'_>) -> Result<Option<usize>, ImageError> {
+        let moved = layer::splice(&self.archive.file, self.offset, self.left, pipe);
+        let moved = moved.map_err(ImageError::file("read", &self.archive.path))?;
+        self.offset += moved.unwrap_or(0) as u64;
+        self.left -= moved.unwrap_or(0) as u64;
+        Ok(moved)
     }
 }
 

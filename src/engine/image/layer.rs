@@ -1,7 +1,12 @@
 //! From a layer's bytes to a finished layer: read, verified, unpacked; several at once.
 
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::io::Errno;
+use rustix::pipe::SpliceFlags;
 use sha2::{Digest as _, Sha256};
 
 use super::error::ImageError;
@@ -10,15 +15,37 @@ use super::progress::{Event, Progress};
 use super::side_by_side;
 use super::store::session::{FinishedLayer, Session};
 use super::unpack::Unpacking;
+use super::writeback::{self, Meter};
 use crate::model::id::Digest;
 
 /// Large enough that the time between two system calls is the copying's, small enough to stay in the cache.
 const BUFFER: usize = 256 << 10;
+/// What a pipe holds; so often progress is told.
+const SPLICE: usize = 1 << 20;
 
 /// The bytes of a layer, wherever they come from.
 pub trait Bytes {
     /// Like [`std::io::Read::read`]: 0 is the end.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ImageError>;
+
+    /// Moves some of them into a pipe, without a look at them: how many, 0 at the end. `None`: they have to be read.
+    fn splice(&mut self, _pipe: BorrowedFd<'_>) -> Result<Option<usize>, ImageError> {
+        Ok(None)
+    }
+}
+
+/// Moves some bytes of a part of a file into a pipe. `None` where that cannot be.
+pub fn splice(file: &File, mut offset: u64, length: u64, pipe: BorrowedFd<'_>) -> io::Result<Option<usize>> {
+    let most = usize::try_from(length).unwrap_or(usize::MAX).min(SPLICE);
+    loop {
+        match rustix::pipe::splice(file, Some(&mut offset), pipe, None, most, SpliceFlags::empty()) {
+            Ok(count) => return Ok(Some(count)),
+            Err(Errno::INTR) => {}
+            // Not every file system can (splice(2)). That nobody reads any more, writing finds out.
+            Err(Errno::INVAL | Errno::PIPE) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
 /// What is known of a layer before it is read.
@@ -54,7 +81,15 @@ impl Workshop<'_> {
         let mut buffer = vec![0; BUFFER];
         let (mut size, mut wanted) = (0u64, true);
         loop {
-            let count = bytes.read(&mut buffer)?;
+            // What only the child looks at goes to it without being copied here.
+            let spliced = match (&hasher, unpacking.pipe()) {
+                (None, Some(pipe)) => bytes.splice(pipe)?,
+                _ => None,
+            };
+            let count = match spliced {
+                Some(count) => count,
+                None => bytes.read(&mut buffer)?,
+            };
             if count == 0 {
                 break;
             }
@@ -67,7 +102,7 @@ impl Workshop<'_> {
             }
             // A child that gives up on damaged bytes is right, but that they have the wrong digest is the better
             // answer: so they are read to the end.
-            wanted = wanted && unpacking.feed(&buffer[..count])?;
+            wanted = wanted && (spliced.is_some() || unpacking.feed(&buffer[..count])?);
             if !wanted && hasher.is_none() {
                 break;
             }
@@ -94,24 +129,39 @@ impl Workshop<'_> {
         failed: &'l AtomicBool,
         open: &Open<'l>,
     ) -> Result<Vec<FinishedLayer>, ImageError> {
-        side_by_side::each(layers, failed, |layer| {
-            open(layer).and_then(|bytes| self.unpack(layer, &mut Stoppable { bytes, stopped: failed }))
+        writeback::meanwhile(self.session.layers(), |meter| {
+            side_by_side::each(layers, failed, |layer| {
+                let bytes = open(layer)?;
+                self.unpack(layer, &mut Together { bytes, stopped: failed, meter })
+            })
         })
     }
 }
 
-/// Bytes that end when another layer has failed.
-struct Stoppable<'a> {
+/// Bytes of one of several layers: they end when another has failed, and are counted with those of the others.
+struct Together<'a> {
     bytes: Box<dyn Bytes + 'a>,
     stopped: &'a AtomicBool,
+    meter: &'a Meter,
 }
 
-impl Bytes for Stoppable<'_> {
+impl Bytes for Together<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ImageError> {
-        match self.stopped.load(Ordering::Relaxed) {
-            true => Ok(0),
-            false => self.bytes.read(buffer),
+        if self.stopped.load(Ordering::Relaxed) {
+            return Ok(0);
         }
+        let count = self.bytes.read(buffer)?;
+        self.meter.passed(count as u64);
+        Ok(count)
+    }
+
+    fn splice(&mut self, pipe: BorrowedFd<'_>) -> Result<Option<usize>, ImageError> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Ok(Some(0));
+        }
+        let moved = self.bytes.splice(pipe)?;
+        self.meter.passed(moved.unwrap_or(0) as u64);
+        Ok(moved)
     }
 }
 

@@ -13,6 +13,7 @@
 //! * [`build`]: images made here, as a Dockerfile says; [`commit`]: of a container; [`load`]: of what somebody hands over.
 //! * [`save`] and [`flatten`]: images as archives and as directories.
 //! * `layer`: from bytes to an unpacked layer. `side_by_side`: several at once. `digesting`: what passes, digested.
+//!   `writeback`: on the disk while the rest is unpacked.
 //! * [`unpack`]: the child that turns a layer into a directory and can reach nothing else.
 //!
 //! This process never parses a tar stream that it has not written itself: every one is read by a child.
@@ -45,6 +46,7 @@ pub mod save;
 mod side_by_side;
 pub mod store;
 pub mod unpack;
+mod writeback;
 
 pub use ensure::{Tools, ensure};
 pub use error::ImageError;

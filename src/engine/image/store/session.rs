@@ -143,6 +143,11 @@ impl Session<'_> {
         self.store
     }
 
+    /// Where layers are staged and stay.
+    pub fn layers(&self) -> &Path {
+        &self.store.layers
+    }
+
     /// An empty place for a layer, on the file system where it will stay.
     pub fn stage(&self) -> Result<StagedLayer, ImageError> {
         let staged = StagedLayer { path: self.store.layers.join(temporary_name()) };

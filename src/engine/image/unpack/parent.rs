@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -68,6 +69,11 @@ impl Unpacking {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
             Err(error) => Err(ImageError::file("feed the unpacking of", &self.place)(error)),
         }
+    }
+
+    /// Where the child reads, for whoever can give it bytes without having them.
+    pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
+        self.child.stdin.as_ref().map(AsFd::as_fd)
     }
 
     /// Gives the child everything that `write` writes, and waits.

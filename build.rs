@@ -1,5 +1,5 @@
 //! Links the release builds of `evenkeel-monitor` and `evenkeel-runtime` statically, still position-independent
-//! (static-PIE).
+//! (static-PIE), and packs the relocations of all.
 //!
 //! A monitor runs beside every container, so what counts is the memory that it does not share: the dynamic loader and the
 //! writable pages of three shared libraries are a third of it. The runtime is executed four times in a container's life,
@@ -36,8 +36,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     let variable = |name: &str| env::var(name).unwrap_or_default();
     let is_known = variable("TARGET") == "x86_64-unknown-linux-gnu" && variable("HOST") == variable("TARGET");
+    if variable("PROFILE") != "release" || !is_known {
+        return Ok(());
+    }
+    if knows_packed_relocations() {
+        // About one bit for a pointer in place of 24 bytes: at every start a third of a megabyte less to read, for
+        // `evenkeel` two thirds.
+        println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
     let archives: Vec<&str> = LIBRARIES.iter().flat_map(|(_, archives)| *archives).copied().collect();
-    if variable("PROFILE") != "release" || !is_known || !archives.iter().all(|archive| is_installed(archive)) {
+    if !archives.iter().all(|archive| is_installed(archive)) {
         return Ok(());
     }
     let directory = Path::new(&variable("OUT_DIR")).join("static");
@@ -46,21 +54,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         let names: String = archives.iter().map(|archive| format!(" -l:lib{archive}.a")).collect();
         std::fs::write(directory.join(format!("lib{library}.so")), format!("GROUP ({names} )\n"))?;
     }
-    let packs_relocations = knows_packed_relocations();
     for binary in BINARIES {
         println!("cargo:rustc-link-arg-bin={binary}=-static-pie");
         println!("cargo:rustc-link-arg-bin={binary}=-L{}", directory.display());
         // Segments begin on pages of their own, so that what is relocated and what is written touch as few as they can.
         println!("cargo:rustc-link-arg-bin={binary}=-Wl,-z,separate-loadable-segments");
-        if packs_relocations {
-            // One bit for a pointer in place of 24 bytes: a third of a megabyte less to read at every start.
-            println!("cargo:rustc-link-arg-bin={binary}=-Wl,-z,pack-relative-relocs");
-        }
     }
     Ok(())
 }
 
-/// Whether the start-up code that is linked in unpacks them (DT_RELR): glibc's does since 2.36.
+/// Whether the start-up code and the loader of this host unpack them (DT_RELR): glibc's do since 2.36.
 fn knows_packed_relocations() -> bool {
     let answer = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
     let text = answer.map(|answer| String::from_utf8_lossy(&answer.stdout).into_owned()).unwrap_or_default();

@@ -257,7 +257,11 @@ fn broken(directory: &Path, record: &ContainerRecord, missing: &BTreeSet<Digest>
         Some(id) if missing.contains(id) => return broken(format!("its image {} is gone", id.short())),
         Some(_) => {}
     }
-    let lacking = ["upper", "work"].into_iter().find(|name| !directory.join(name).is_dir())?;
+    let lacking = match (has_files, directory.join("work").is_dir()) {
+        (true, true) => return None,
+        (false, _) => "upper",
+        (true, false) => "work",
+    };
     broken(format!("its directory `{lacking}` is gone"))
 }
 

@@ -1,7 +1,7 @@
 //! What of networks and attachments is not as recorded.
 //!
 //! The host's namespace is read once ([`Outside`]). Each container's is read by a thread that goes from one to the next
-//! ([`Connected::look`]): entering it, opening a socket and four small dumps are some tens of microseconds, which many
+//! ([`Connected::look`]): entering it, opening a socket and three small dumps are some tens of microseconds, which many
 //! threads may do side by side. [`observe`] then compares, and asks the kernel nothing.
 
 use std::collections::{BTreeMap, BTreeSet};

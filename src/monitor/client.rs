@@ -1,12 +1,15 @@
 //! Speaking to a running monitor: what the engine and the command line use.
 //!
 //! One [`Client`] is one connection; calls block. A command that waits for something (`stop`, `wait`, `exec`) holds its
-//! connection until then.
+//! connection until then. Any other is answered at once, and given up where that is not so: the monitor's process may be
+//! stopped, or hang in the kernel.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, socketpair};
 
 use super::error::MonitorError;
@@ -17,6 +20,10 @@ use crate::model::paths::run;
 use crate::model::status::{Exit, Status};
 use crate::model::units::{Signal, Timespan};
 
+/// How long a monitor may take to hear a call, and to answer one that waits for nothing: it does so in milliseconds, on a
+/// machine without memory or time in seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// How long a monitor that said that all is over may take to be gone.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -25,6 +32,7 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub struct Client {
     socket: OwnedFd,
     directory: PathBuf,
+    patience: Duration,
 }
 
 /// The standard descriptors of a further process.
@@ -60,17 +68,20 @@ impl Client {
         let attempt = || {
             let opened = packet::open_directory(directory)?;
             let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+            // It holds for connect(2), too, which waits while the queue of the listener is full (socket(7)).
+            set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
             connect(&socket, &packet::address(&opened, run::CONTROL)?)?;
             Ok(socket)
         };
         match attempt() {
-            Ok(socket) => Ok(Client { socket, directory: directory.to_owned() }),
+            Ok(socket) => Ok(Client { socket, directory: directory.to_owned(), patience: PATIENCE }),
             Err(source) => Err(MonitorError::NotRunning { directory: directory.to_owned(), source }),
         }
     }
 
     pub fn status(&self) -> Result<Status, MonitorError> {
-        self.call_for_status(&Request::Status)
+        self.send(&Request::Status, &[])?;
+        self.status_in(&self.receive_soon()?)
     }
 
     /// Ends the container, and comes back when it has ended and its monitor too. What is `None` comes from the
@@ -137,7 +148,7 @@ impl Client {
         let (stdout, their_stdout) = stream_pair()?;
         let (stderr, their_stderr) = stream_pair()?;
         self.send(&Request::Attach, &[their_stdout.as_fd(), their_stderr.as_fd()])?;
-        let mut packet = self.receive()?;
+        let mut packet = self.receive_soon()?;
         match self.read(&packet)? {
             Answer::Attached => Ok(Attached { stdout, stderr, stdin: packet.descriptors.pop() }),
             other => Err(unexpected(other)),
@@ -148,7 +159,7 @@ impl Client {
     /// not open.
     pub fn take_input(&self) -> Result<Option<OwnedFd>, MonitorError> {
         self.send(&Request::TakeInput, &[])?;
-        let mut packet = self.receive()?;
+        let mut packet = self.receive_soon()?;
         match self.read(&packet)? {
             Answer::Attached => Ok(packet.descriptors.pop()),
             // It is over already.
@@ -165,7 +176,7 @@ impl Client {
 
     fn call(&self, request: &Request) -> Result<(), MonitorError> {
         self.send(request, &[])?;
-        match self.read(&self.receive()?)? {
+        match self.read(&self.receive_soon()?)? {
             Answer::Done => Ok(()),
             other => Err(unexpected(other)),
         }
@@ -173,20 +184,42 @@ impl Client {
 
     fn call_for_status(&self, request: &Request) -> Result<Status, MonitorError> {
         self.send(request, &[])?;
-        match self.read(&self.receive()?)? {
+        self.status_in(&self.receive()?)
+    }
+
+    fn status_in(&self, packet: &Packet) -> Result<Status, MonitorError> {
+        match self.read(packet)? {
             Answer::Status(status) => Ok(status),
             other => Err(unexpected(other)),
         }
     }
 
     fn send(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), MonitorError> {
-        packet::send(&self.socket, request, descriptors).map_err(|source| MonitorError::Conversation { source })
+        packet::send(&self.socket, request, descriptors).map_err(|source| self.broken(source))
+    }
+
+    /// The answer to a call that waits for nothing.
+    fn receive_soon(&self) -> Result<Packet, MonitorError> {
+        let wait = |time| set_socket_timeout(&self.socket, Timeout::Recv, time);
+        wait(Some(self.patience)).map_err(|error| self.broken(error.into()))?;
+        let packet = self.receive();
+        wait(None).map_err(|error| self.broken(error.into()))?;
+        packet
     }
 
     fn receive(&self) -> Result<Packet, MonitorError> {
         packet::receive(&self.socket)
             .and_then(|packet| packet.ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into()))
-            .map_err(|source| MonitorError::Conversation { source })
+            .map_err(|source| self.broken(source))
+    }
+
+    fn broken(&self, source: io::Error) -> MonitorError {
+        match source.kind() {
+            io::ErrorKind::WouldBlock => {
+                MonitorError::Silent { directory: self.directory.clone(), time: self.patience }
+            }
+            _ => MonitorError::Conversation { source },
+        }
     }
 
     fn read(&self, packet: &Packet) -> Result<Answer, MonitorError> {
@@ -275,5 +308,26 @@ fn unexpected(answer: Answer) -> MonitorError {
         // What those are told who asked too late.
         Answer::Status(_) => MonitorError::Refused("the container has ended".to_owned()),
         other => MonitorError::Answer(format!("{other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_monitor_that_does_not_answer_is_given_up_and_one_that_is_waited_for_is_not() {
+        let kind = (AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+        let (socket, theirs) = socketpair(kind.0, kind.1, kind.2, None).unwrap();
+        let client = Client { socket, directory: "/run/x".into(), patience: Duration::from_millis(50) };
+        let silent = client.status().unwrap_err();
+        assert!(matches!(silent, MonitorError::Silent { .. }) && silent.hint().is_some(), "{silent}");
+        assert!(matches!(client.pause().unwrap_err(), MonitorError::Silent { .. }));
+
+        let stopped = std::thread::spawn(move || client.call_for_status(&Request::Wait));
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!stopped.is_finished());
+        packet::send(&theirs, &Answer::Refused { reason: "enough".into() }, &[]).unwrap();
+        assert!(matches!(stopped.join().unwrap().unwrap_err(), MonitorError::Refused(_)));
     }
 }

@@ -13,6 +13,8 @@
 //! * Reading config.json, compiling the seccomp filter and preparing mounts dirty some hundred kilobytes. In a copy
 //!   they are gone with it, and a monitor stays as small as it was. A fork of so small a process costs 0.1 ms.
 //! * A step that hangs (a mount of a dead server) hangs the copy: the monitor goes on to answer and can kill it.
+//! * A copy ends with its monitor and has nothing of it open but what its errand needs: otherwise the lock and the socket of
+//!   a monitor that was killed would look alive as long as the copy hangs.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,7 +23,9 @@ use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{BoxBuilder, Process as ProcessSpec, Spec};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, getppid, kill_process, pidfd_open, set_parent_process_death_signal,
+};
 use serde::{Deserialize, Serialize};
 
 use super::config_file;
@@ -32,6 +36,7 @@ use crate::model::launch::{Identity, Launch};
 use crate::runtime::launch::{Caller, FirstProcess, Inheritance, Process, Stdio};
 use crate::runtime::{RuntimeError, capabilities, cgroup, exec, launch};
 use crate::sys::clone::{Copy, clone3, exit_now};
+use crate::sys::descriptors::close_others;
 
 /// How long what an earlier monitor left behind may take to die.
 const LEFTOVERS: Duration = Duration::from_secs(10);
@@ -79,7 +84,7 @@ pub struct Descriptors {
 
 /// Starts a container's first process; `None` gives it a terminal.
 pub fn start(launch: &Launch, descriptors: Option<&Descriptors>) -> Result<Errand, MonitorError> {
-    send_out(&launch.name, |channel| start_here(launch, stdio(descriptors), channel))
+    send_out(&launch.name, descriptors, |channel| start_here(launch, stdio(descriptors), channel))
 }
 
 /// Starts a further process in the container whose first process is `target`.
@@ -89,7 +94,7 @@ pub fn exec(
     descriptors: Option<&Descriptors>,
     target: Pid,
 ) -> Result<Errand, MonitorError> {
-    send_out(&launch.name, |_| exec_here(launch, request, stdio(descriptors), target))
+    send_out(&launch.name, descriptors, |_| exec_here(launch, request, stdio(descriptors), target))
 }
 
 fn stdio(descriptors: Option<&Descriptors>) -> Stdio<'_> {
@@ -141,16 +146,18 @@ impl AsFd for Errand {
 
 fn send_out(
     name: &str,
+    needs: Option<&Descriptors>,
     work: impl FnOnce(BorrowedFd<'_>) -> Result<Process, StartFailure>,
 ) -> Result<Errand, MonitorError> {
     let failed = |source: io::Error| MonitorError::system("prepare a start", name, source);
     let (channel, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|source| failed(source.into()))?;
+    let monitor = getpid();
     match clone3(0, None).map_err(failed)? {
         Copy::Parent { pid, pidfd: _ } => Ok(Errand { pid, channel }),
         Copy::Child(_) => {
             drop(channel);
-            let said = match work(theirs.as_fd()) {
+            let said = match depend_on(monitor, theirs.as_fd(), needs).and_then(|()| work(theirs.as_fd())) {
                 Ok(process) => {
                     let terminal: Vec<BorrowedFd<'_>> = process.terminal.iter().map(AsFd::as_fd).collect();
                     packet::send(&theirs, &Word::Started { pid: process.pid.as_raw_nonzero().get() }, &terminal)
@@ -161,6 +168,20 @@ fn send_out(
             exit_now(i32::from(said.is_err()))
         }
     }
+}
+
+/// Ends with the monitor, and lets go of what is the monitor's alone. The memory is a copy and is never cleaned up
+/// ([`exit_now`]), so nobody closes a descriptor a second time.
+fn depend_on(monitor: Pid, channel: BorrowedFd<'_>, needs: Option<&Descriptors>) -> Result<(), StartFailure> {
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| StartFailure::other(&error))?;
+    // It may have died before the signal was asked for (PR_SET_PDEATHSIG(2const)).
+    if getppid() != Some(monitor) {
+        exit_now(1);
+    }
+    let mut keep = vec![channel];
+    keep.extend(needs.iter().flat_map(|needs| [&needs.stdin, &needs.stdout, &needs.stderr]).map(AsFd::as_fd));
+    // Standard error takes what is said in despair.
+    close_others(3, &keep).map_err(|error| StartFailure::other(&error))
 }
 
 fn start_here(launch: &Launch, stdio: Stdio<'_>, channel: BorrowedFd<'_>) -> Result<Process, StartFailure> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -39,6 +40,8 @@ pub enum MonitorError {
         #[source]
         source: io::Error,
     },
+    #[error("the monitor in `{directory}` did not answer within {}", humantime::format_duration(*.time))]
+    Silent { directory: PathBuf, time: Duration },
     #[error("the conversation with the monitor broke off")]
     Conversation {
         #[source]
@@ -59,6 +62,10 @@ impl MonitorError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             MonitorError::Start(failure) => failure.hint.as_deref(),
+            MonitorError::Silent { .. } => Some(
+                "its process `evenkeel-monitor` is stopped or hangs in the kernel; when it was killed, `evenkeel apply` \
+                 starts the container anew",
+            ),
             _ => None,
         }
     }

@@ -148,3 +148,42 @@ fn a_long_path_is_no_obstacle() {
     let client = evenkeel::monitor::Client::connect(&long).unwrap();
     assert_eq!(client.status().unwrap().phase, Phase::Running);
 }
+
+/// The processes that were started as `evenkeel-monitor DIRECTORY`: the monitor, and its copies.
+fn monitors_of(directory: &Path) -> Vec<u32> {
+    let suffix = format!("\0{}\0", directory.display());
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_of =
+        |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|it| it.ends_with(&suffix));
+    numbers.filter(is_of).collect()
+}
+
+#[test]
+fn a_start_that_hangs_ends_with_its_monitor() {
+    let container = Container::of("sleep 1000");
+    container.write_launch();
+    // Whoever reads it waits for a writer.
+    std::fs::remove_file(&container.launch.config).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &container.launch.config, rustix::fs::Mode::RUSR).unwrap();
+    let run = container.run_directory();
+    let starting = std::thread::spawn({
+        let run = run.clone();
+        move || evenkeel::monitor::spawn(Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor")), &run, None).map(drop)
+    });
+    let (monitor, copy) = wait_for(
+        || match monitors_of(&run)[..] {
+            [a, b] if parent_of(a) == Some(b) => Some((b, a)),
+            [a, b] if parent_of(b) == Some(a) => Some((a, b)),
+            _ => None,
+        },
+        || format!("{:?}", monitors_of(&run)),
+    );
+    // Of the monitor's descriptors it has its standard ones, those of the process to be, and the way to say so.
+    let open = std::fs::read_dir(format!("/proc/{copy}/fd")).unwrap().count();
+    assert!(open <= 7, "{open}");
+    kill(monitor, rustix::process::Signal::KILL);
+    wait_for(|| monitors_of(&run).is_empty().then_some(()), || format!("{:?}", monitors_of(&run)));
+    assert!(matches!(liveness(&run).unwrap(), Liveness::Lost(_)));
+    assert!(starting.join().unwrap().is_err());
+}

@@ -34,6 +34,8 @@ pub struct Verdict {
 pub struct Conversation {
     address: SocketAddr,
     socket: OwnedFd,
+    /// Where to go when the first address refuses: made with the other one, inside the network namespace.
+    other: Option<(SocketAddr, OwnedFd)>,
     /// The request and how much of it was sent; `None` when a connection is all that is wanted.
     request: Option<(String, usize)>,
     connected: bool,
@@ -54,17 +56,21 @@ impl Conversation {
             Question::Connection => None,
             Question::Get { path } => Some((request(port, path), 0)),
         };
-        let mut problem = None;
-        for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))] {
-            match home.within(netns, || begin_to_connect(address)) {
-                Ok(socket) => {
-                    return Ok(Conversation { address, socket, request, connected: false, heard: Vec::new() });
-                }
-                // Loopback refuses at once. The first reason is the one to tell.
-                Err(error) => problem = problem.or(Some(error)),
-            }
-        }
-        Err(problem.unwrap_or_else(|| io::ErrorKind::NotConnected.into()))
+        let [first, second] =
+            [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
+        home.within(netns, || {
+            // Of a kernel without IPv6 there is no second address.
+            let mut other = socket_for(second).ok().map(|socket| (second, socket));
+            let (address, socket) = match socket_for(first).and_then(|socket| begin_to_connect(socket, first)) {
+                Ok(socket) => (first, socket),
+                // Loopback mostly refuses at once. The first reason is the one to tell.
+                Err(problem) => match other.take() {
+                    Some((address, socket)) => (address, begin_to_connect(socket, address).map_err(|_| problem)?),
+                    None => return Err(problem),
+                },
+            };
+            Ok(Conversation { address, socket, other, request, connected: false, heard: Vec::new() })
+        })
     }
 
     pub fn interest(&self) -> PollFlags {
@@ -84,9 +90,14 @@ impl Conversation {
 
     fn advance_or_fail(&mut self) -> io::Result<Option<Verdict>> {
         if !self.connected {
-            match sockopt::socket_error(&self.socket)? {
-                Ok(()) => self.connected = true,
-                Err(error) => return Err(error.into()),
+            match (sockopt::socket_error(&self.socket)?, self.other.take()) {
+                (Ok(()), _) => self.connected = true,
+                (Err(refused), Some((address, socket))) => {
+                    self.socket = begin_to_connect(socket, address).map_err(|_| refused)?;
+                    self.address = address;
+                    return Ok(None);
+                }
+                (Err(error), None) => return Err(error.into()),
             }
         }
         let Some((text, sent)) = &mut self.request else {
@@ -120,9 +131,12 @@ impl AsFd for Conversation {
     }
 }
 
-fn begin_to_connect(address: SocketAddr) -> io::Result<OwnedFd> {
+fn socket_for(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    Ok(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
+}
+
+fn begin_to_connect(socket: OwnedFd, address: SocketAddr) -> io::Result<OwnedFd> {
     match connect(&socket, &address) {
         Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error.into()),
@@ -206,14 +220,47 @@ mod tests {
         assert!(ask(Question::Connection, b"").0.healthy);
     }
 
+    fn verdict(mut conversation: Conversation) -> Verdict {
+        loop {
+            let interest = conversation.interest();
+            let deadline = Timespec { tv_sec: 10, tv_nsec: 0 };
+            assert_eq!(poll(&mut [PollFd::new(&conversation, interest)], Some(&deadline)).unwrap(), 1);
+            if let Some(verdict) = conversation.advance() {
+                return verdict;
+            }
+        }
+    }
+
+    #[test]
+    fn the_other_address_is_asked_also_when_the_first_refuses_late() {
+        // The queue of a listener with a backlog of 0 holds one: the next connection waits until the listener is gone,
+        // and is refused when the kernel asks again, after a second.
+        let busy = socket_for(([127, 0, 0, 1], 0).into()).unwrap();
+        rustix::net::bind(&busy, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        rustix::net::listen(&busy, 0).unwrap();
+        let busy = TcpListener::from(busy);
+        let address = busy.local_addr().unwrap();
+        let _first = std::net::TcpStream::connect(address).unwrap();
+        let other = TcpListener::bind((Ipv6Addr::LOCALHOST, address.port())).unwrap();
+        let begin = || Conversation::begin(&Home::open().unwrap(), None, address.port(), Question::Connection).unwrap();
+        let waiting = begin();
+        drop(busy);
+        let found = verdict(waiting);
+        assert!(found.healthy && found.output.contains("[::1]"), "{found:?}");
+        // And one that is refused at once.
+        let found = verdict(begin());
+        assert!(found.healthy && found.output.contains("[::1]"), "{found:?}");
+        drop(other);
+    }
+
     #[test]
     fn a_closed_port_is_unhealthy_and_says_so() {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let home = Home::open().unwrap();
         match Conversation::begin(&home, None, port, Question::Connection) {
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED)),
-            Ok(mut conversation) => {
-                let verdict = conversation.advance().unwrap();
+            Ok(conversation) => {
+                let verdict = verdict(conversation);
                 assert!(!verdict.healthy && verdict.output.contains("refused"), "{verdict:?}");
             }
         }

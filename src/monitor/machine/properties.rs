@@ -164,6 +164,30 @@ proptest! {
         }
     }
 
+    /// It may be set forward or back by years while a container runs.
+    #[test]
+    fn what_the_wall_clock_says_decides_nothing(
+        settings in settings(),
+        story in proptest::collection::vec((events(), 0_u64..3000, 0_u64..4_000_000_000), 0..60),
+    ) {
+        let (mut steady, mut jumping) = (Machine::new(settings.clone()), Machine::new(settings));
+        let mut world = World { starting: true, ..World::default() };
+        let mut millis = 0;
+        for (event, pause, wall) in story {
+            if !world.allows(&event) {
+                continue;
+            }
+            millis += pause;
+            let at = |wall| Now { monotonic: Duration::from_millis(millis), wall: SystemTime::UNIX_EPOCH + wall };
+            world.happen(&event);
+            let commands = steady.step(event.clone(), at(Duration::from_millis(millis)));
+            prop_assert_eq!(&jumping.step(event, at(Duration::from_secs(wall))), &commands);
+            prop_assert_eq!(jumping.deadline(), steady.deadline());
+            prop_assert_eq!(jumping.phase(), steady.phase());
+            commands.iter().for_each(|command| world.obey(command));
+        }
+    }
+
     #[test]
     fn a_stop_always_comes_to_its_end(settings in settings(), obedient in any::<bool>(), starting in any::<bool>()) {
         let now = |millis| {

@@ -253,8 +253,8 @@ fn a_kept_plan_runs_as_it_is_or_not_at_all() {
 fn a_second_apply_is_told_that_the_state_is_locked() {
     Shell::with(|shell| {
         shell.manifest(WEB);
-        fs::create_dir_all(shell.path("run")).unwrap();
-        let lock = fs::File::create(shell.path("run/lock")).unwrap();
+        fs::create_dir_all(shell.path("root")).unwrap();
+        let lock = fs::File::create(shell.path("root/lock")).unwrap();
         lock.lock().unwrap();
         let refused = shell.run(&["apply"]);
         assert_eq!(refused.code, 5, "{refused:#?}");

@@ -33,6 +33,8 @@ pub enum EngineError {
     NewerRecord { path: PathBuf, found: u32, known: u32 },
     #[error("the run directory `{}` serves the state root `{}`", .run.display(), .owner.display())]
     RunDirectory { run: PathBuf, owner: PathBuf },
+    #[error("containers of the state root `{}` run in the run directory `{}`", .root.display(), .run.display())]
+    StateRoot { root: PathBuf, run: PathBuf },
     #[error("there is no container `{0}`")]
     NoContainer(ContainerId),
     #[error("there is no network `{0}`")]
@@ -117,6 +119,10 @@ impl EngineError {
                 "give this state root another one with `--run`, or remove the link `root` in it if nothing runs there"
                     .into(),
             ),
+            EngineError::StateRoot { run, .. } => Some(format!(
+                "give `--run {}`; another run directory may serve it when no container runs, or after a boot",
+                run.display()
+            )),
             EngineError::UsersUnknown { hint, .. } => Some((*hint).into()),
             EngineError::Locked { .. } => Some("wait for it, or give --lock-timeout".into()),
             EngineError::NoImage(_) => Some("apply fetches it; with pull = \"never\" load it first".into()),

@@ -27,7 +27,7 @@ use super::image::{self, Store};
 use super::lock::{self, Lock};
 use super::network::link::Links;
 use super::storage::volume;
-use super::{Engine, Scope, connect, facts, garbage, network, observe, orphans, records};
+use super::{Engine, Scope, claim, connect, facts, garbage, network, observe, orphans, records};
 use crate::model::action::Action;
 use crate::model::actual::{Actual, HostFacts};
 use crate::model::id::{ContainerId, Digest, NetworkId, RootTag};
@@ -68,7 +68,7 @@ impl Host {
     pub fn open(settings: Settings) -> Result<Host, EngineError> {
         let Settings { paths, monitor, images } = settings;
         let paths = Paths { root: directory(&paths.root)?, run: directory(&paths.run)? };
-        claim(&paths)?;
+        claim::run_directory(&paths)?;
         for below in ["containers", "netns", "networks"] {
             files::create_directories(&paths.run.join(below))?;
         }
@@ -78,6 +78,8 @@ impl Host {
         Ok(Host {
             tag: tag(&paths.root),
             store: Store::new(&paths.root),
+        let tag = tag(&paths.root);
+        claim::check(&paths, || has_control_groups(&hierarchy, &tag))?;
             facts: facts::facts(&hierarchy),
             hierarchy,
             links: Links::open().map_err(network_error("open", "the connection to the kernel".into()))?,
@@ -104,12 +106,13 @@ impl Host {
         &self.paths
     }
 
-    /// Takes the lock of the state root, and sweeps what a crash left half-made and what has expired.
+    /// Takes the lock of the state root for this run directory, and sweeps what a crash left half-made and what has expired.
     pub fn lock(&self, timeout: Duration) -> Result<Lock, EngineError> {
         let lock = lock::take(&self.paths.lock(), timeout)?;
         self.links.finish_removals().map_err(network_error("remove", "links".into()))?;
         let mut left = Vec::new();
         self.sweep(&mut left)?;
+        claim::state_root(&self.paths, || has_control_groups(&self.hierarchy, &self.tag))?;
         volume::expire(&self.paths, self.keep_removed, SystemTime::now(), &mut left)?;
         self.tell(&left);
         Ok(lock)
@@ -396,6 +399,13 @@ fn directory(path: &Path) -> Result<PathBuf, EngineError> {
 
 /// Nobody but root enters: records hold environments, and layers, volumes and containers set-user-ID programs
 /// (CVE-2021-41091 is about a data root that others could enter). The root itself may be somebody's directory of many
+/// Whether containers of a state root run, or wait for a start.
+fn has_control_groups(hierarchy: &Hierarchy, tag: &RootTag) -> Result<bool, EngineError> {
+    let children = cgroup::open(hierarchy, &cgroup_parent(tag)).children();
+    let children = children.map_err(|source| EngineError::Cgroups { source: Box::new(source) })?;
+    Ok(children.iter().any(|name| name.parse::<ContainerId>().is_ok()))
+}
+
 /// uses, so what is in it is closed, whatever mode an administrator or an earlier Evenkeel gave it.
 fn close_to_others(paths: &Paths) -> Result<(), EngineError> {
     let in_root = ["containers", "followed", "images", "last-good", "layers", "networks", "trash", "volumes"];
@@ -411,22 +421,6 @@ fn close_to_others(paths: &Paths) -> Result<(), EngineError> {
         }
     }
     Ok(())
-}
-
-/// A run directory serves one state root: what runs there without a record is taken for an orphan, and ended. A link
-/// says whose it is, since it is there whole or not at all (symlink(2)).
-fn claim(paths: &Paths) -> Result<(), EngineError> {
-    let link = paths.run_owner();
-    match std::os::unix::fs::symlink(&paths.root, &link) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            let owner = std::fs::read_link(&link).at("read", &link)?;
-            match owner == paths.root {
-                true => Ok(()),
-                false => Err(EngineError::RunDirectory { run: paths.run.clone(), owner }),
-            }
-        }
-        other => other.at("create", &link),
-    }
 }
 
 pub(super) fn network_error(

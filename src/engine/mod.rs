@@ -17,6 +17,7 @@ use crate::model::actual::Actual;
 use crate::model::image::{ImageSource, Pull};
 use crate::model::lock::Locks;
 
+mod claim;
 mod connect;
 mod container;
 pub mod error;

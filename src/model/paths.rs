@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ROOT (/var/lib/evenkeel)              RUN (/run/evenkeel), gone after a reboot
-//!   images/ layers/     engine::image     lock                    one apply at a time
+//!   images/ layers/     engine::image     root                    a link to the state root that it serves
 //!   containers/<id>/                      netns/<id>              pinned network namespaces
 //!     record.json       engine            networks/<id>.names     name tables; written by the engine
 //!     upper/ work/      overlayfs         containers/<id>/
@@ -12,8 +12,10 @@
 //!     record.json data/
 //!   networks/<id>/record.json
 //!   generations/ last-good/ build-cache/
-//!   trash/              removed volumes,    root                    a link to the state root that it serves
-//!                       and files that images call data, until they expire
+//!   trash/              removed volumes, and files that images call data, until they expire
+//!   trash.json          how long they have been there
+//!   lock                one apply at a time
+//!   run.json            the run directory that serves it since the last boot
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -80,8 +82,15 @@ impl Paths {
     pub fn trash(&self) -> PathBuf {
         self.root.join("trash")
     }
+    pub fn trash_ages(&self) -> PathBuf {
+        self.root.join("trash.json")
+    }
+    /// In the state root, so that two run directories share it.
     pub fn lock(&self) -> PathBuf {
-        self.run.join("lock")
+        self.root.join("lock")
+    }
+    pub fn served(&self) -> PathBuf {
+        self.root.join("run.json")
     }
     pub fn netns_directory(&self) -> PathBuf {
         self.run.join("netns")

@@ -426,14 +426,30 @@ fn a_monitor_whose_run_directory_was_removed_is_found_and_ended() {
         let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap().to_owned();
         let run = fs::read_dir(shell.path("run/containers")).unwrap().next().unwrap().unwrap().path();
         fs::remove_dir_all(run).unwrap();
+        assert_eq!(shell.json(&["ps"])[0]["state"], "lost", "who looks sees what is planned on");
         assert!(!shell.plan_is_empty());
         shell.ok(&["apply", "--wait"]);
-        for left in [pid.to_string(), monitor] {
+        let has_ended = |pid: &str| fs::read_link(format!("/proc/{pid}/exe")).is_err();
+        for left in [&pid.to_string(), &monitor] {
             // A process that ended is there until its parent asks for it.
-            assert!(fs::read_link(format!("/proc/{left}/exe")).is_err(), "{left} still runs");
+            assert!(has_ended(left), "{left} still runs");
         }
         assert_ne!(shell.pid("web"), pid);
         assert!(shell.plan_is_empty(), "{:?}", shell.run(&["plan"]));
+
+        // Without its monitor, too, and by the command that stops it.
+        let pid = shell.pid("web").to_string();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap().parse().unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(monitor).unwrap(), rustix::process::Signal::KILL)
+            .unwrap();
+        eventually("the monitor has ended", || has_ended(&monitor.to_string()));
+        let run = fs::read_dir(shell.path("run/containers")).unwrap().next().unwrap().unwrap().path();
+        fs::remove_dir_all(run).unwrap();
+        assert!(!has_ended(&pid));
+        assert_eq!(shell.json(&["ps"])[0]["state"], "lost");
+        shell.ok(&["stop", "web"]);
+        assert!(has_ended(&pid));
     });
 }
 

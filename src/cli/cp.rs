@@ -117,7 +117,7 @@ fn within(
     record: &ContainerRecord,
     work: impl FnOnce(BorrowedFd<'_>) -> Result<(), TransferError> + Send,
 ) -> Result<Exit, Failure> {
-    let runs = super::by_hand::is_up(&crate::monitor::liveness(&host.paths().container_run(&record.id))?);
+    let runs = super::by_hand::is_up(&super::inventory::liveness(host.paths(), record).map_err(Failure::engine)?);
     let _lock = match runs {
         true => None,
         false => Some(host.lock(super::by_hand::PATIENCE).map_err(Failure::engine)?),

@@ -8,31 +8,44 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use crate::engine::error::EngineError;
 use crate::engine::records::{self, Found};
+use crate::engine::{self, host};
 use crate::model::actual::Liveness;
-use crate::model::id::Whose;
+use crate::model::id::{RootTag, Whose};
 use crate::model::paths::Paths;
 use crate::model::record::ContainerRecord;
 use crate::model::unreadable::Unreadable;
-use crate::monitor::error::MonitorError;
-use crate::monitor::liveness;
+use crate::runtime::cgroup::{self, Hierarchy};
 
 /// Every container that has a record, sorted by project and instance.
 #[derive(Debug)]
 pub struct Inventory {
     paths: Paths,
+    tag: RootTag,
+    /// Looked for once, and only when it is needed.
+    hierarchy: OnceLock<Hierarchy>,
     records: Vec<ContainerRecord>,
     unreadable: Vec<Unreadable>,
+}
+
+/// How one container is: see [`engine::liveness`].
+pub fn liveness(paths: &Paths, record: &ContainerRecord) -> Result<Liveness, EngineError> {
+    engine::liveness(paths, &host::tag(&paths.root), record, detect)
+}
+
+fn detect() -> Result<Hierarchy, EngineError> {
+    cgroup::detect().map_err(|source| EngineError::Cgroups { source: Box::new(source) })
 }
 
 impl Inventory {
     pub fn read(paths: Paths) -> Result<Inventory, EngineError> {
         let Found { mut records, unreadable } = records::containers(&paths)?;
         records.sort_by(|a, b| (&a.project, &a.instance, &a.id).cmp(&(&b.project, &b.instance, &b.id)));
-        Ok(Inventory { paths, records, unreadable })
+        Ok(Inventory { tag: host::tag(&paths.root), hierarchy: OnceLock::new(), paths, records, unreadable })
     }
 
     pub fn records(&self) -> &[ContainerRecord] {
@@ -50,9 +63,12 @@ impl Inventory {
         self
     }
 
-    /// How a container is, as its monitor says.
-    pub fn liveness(&self, record: &ContainerRecord) -> Result<Liveness, MonitorError> {
-        liveness::liveness(&self.paths.container_run(&record.id))
+    /// How a container is: see [`engine::liveness`].
+    pub fn liveness(&self, record: &ContainerRecord) -> Result<Liveness, EngineError> {
+        engine::liveness(&self.paths, &self.tag, record, || match self.hierarchy.get() {
+            Some(hierarchy) => Ok(hierarchy.clone()),
+            None => detect().map(|hierarchy| self.hierarchy.get_or_init(|| hierarchy).clone()),
+        })
     }
 
     /// When its directory was made. A file system that does not keep that has only the last change of its record.

@@ -7,13 +7,13 @@ use super::by_hand;
 use super::context::Context;
 use super::each::{Names, each};
 use super::failure::{Exit, Failure};
+use super::inventory::liveness;
 use super::output::Output;
 use super::start::start;
 use super::stop::{Manner, stop};
 use crate::model::actual::Liveness;
 use crate::model::record::ContainerRecord;
 use crate::monitor::client::Client;
-use crate::monitor::liveness;
 
 #[derive(Debug, Args)]
 pub struct RestartArguments {
@@ -32,7 +32,7 @@ pub fn run(arguments: &RestartArguments, context: &Context, output: &Output) -> 
 /// A running container's own monitor does it, so that nothing of it but its process is touched.
 fn restart(record: &ContainerRecord, manner: Manner, context: &Context, output: &Output) -> Result<(), Failure> {
     let directory = context.paths.container_run(&record.id);
-    let runs = matches!(liveness(&directory).map_err(Failure::monitor)?, Liveness::Monitored(_));
+    let runs = matches!(liveness(&context.paths, record).map_err(Failure::engine)?, Liveness::Monitored(_));
     if runs && manner.is_default() {
         let cannot = |error| Failure::monitor(error).context(format!("cannot restart `{}`", record.full_name()));
         let status = Client::connect(&directory).and_then(|client| client.restart()).map_err(cannot)?;

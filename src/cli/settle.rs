@@ -41,7 +41,7 @@ pub fn wait(desired: &Desired, context: &Context, timeout: Timespan, output: &Ou
         let mut unwell = Vec::new();
         let mut hope = false;
         for record in inventory.records() {
-            let liveness = inventory.liveness(record).map_err(Failure::monitor)?;
+            let liveness = inventory.liveness(record).map_err(Failure::engine)?;
             let verdict = verdict(record, &liveness, SystemTime::now());
             hope |= verdict == Verdict::NotYet;
             if verdict != Verdict::Well {

@@ -7,6 +7,7 @@ use super::by_hand::PATIENCE;
 use super::context::Context;
 use super::each::{Names, each, remark_drift};
 use super::failure::{Exit, Failure};
+use super::inventory::liveness;
 use super::output::Output;
 use crate::engine::Engine;
 use crate::engine::lock::Lock;
@@ -15,7 +16,6 @@ use crate::model::actual::Liveness;
 use crate::model::record::ContainerRecord;
 use crate::model::units::{Signal, Timespan};
 use crate::monitor::client::stop_if_running;
-use crate::monitor::liveness;
 
 #[derive(Debug, Args)]
 pub struct StopArguments {
@@ -59,7 +59,7 @@ pub fn run(arguments: &StopArguments, context: &Context, output: &Output) -> Res
 pub fn stop(record: &ContainerRecord, manner: Manner, context: &Context, held: Option<&Lock>) -> Result<(), Failure> {
     let directory = context.paths.container_run(&record.id);
     let cannot = |error| Failure::monitor(error).context(format!("cannot stop container `{}`", record.full_name()));
-    match liveness(&directory).map_err(cannot)? {
+    match liveness(&context.paths, record).map_err(Failure::engine)? {
         Liveness::Absent | Liveness::Ended(_) => Ok(()),
         Liveness::Monitored(_) => {
             let grace = manner.timeout.map(Timespan::from_secs);

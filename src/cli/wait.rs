@@ -5,12 +5,12 @@ use clap::Args;
 use super::context::Context;
 use super::each::Names;
 use super::failure::{Exit, Failure};
+use super::inventory::liveness;
 use super::output::{Format, Output};
 use crate::model::actual::Liveness;
 use crate::model::record::ContainerRecord;
 use crate::model::status::Status;
 use crate::monitor::client::{Client, End};
-use crate::monitor::liveness;
 
 #[derive(Debug, Args)]
 pub struct WaitArguments {
@@ -43,7 +43,7 @@ fn end(record: &ContainerRecord, context: &Context) -> Result<Result<End, Status
     let directory = context.paths.container_run(&record.id);
     match Client::connect(&directory).and_then(Client::end) {
         Ok(end) => Ok(Ok(end)),
-        Err(error) => match liveness(&directory).map_err(Failure::monitor)? {
+        Err(error) => match liveness(&context.paths, record).map_err(Failure::engine)? {
             Liveness::Ended(status) => Ok(Err(status)),
             Liveness::Absent => Err(Failure::new(format!("container `{}` was not started", record.full_name()))),
             Liveness::Monitored(_) | Liveness::Lost(_) => Err(Failure::monitor(error)),

@@ -39,6 +39,7 @@ pub(crate) mod shares;
 mod storage;
 pub mod transfer;
 
+pub use container::alive::liveness;
 pub use container::changes::{Change, Kind as ChangeKind};
 pub use container::oci::cgroup_path;
 

@@ -55,7 +55,7 @@ pub fn run(arguments: &CommitArguments, context: &Context, output: &Output) -> R
         changes: &arguments.changes,
         created: SystemTime::now(),
     };
-    let liveness = crate::monitor::liveness(&host.paths().container_run(&record.id))?;
+    let liveness = crate::cli::inventory::liveness(host.paths(), &record).map_err(Failure::engine)?;
     // One that somebody froze before stays frozen afterwards.
     let is_frozen = matches!(&liveness, Liveness::Monitored(status) if status.phase == Phase::Paused);
     let pauses = arguments.pause && by_hand::is_up(&liveness) && !is_frozen;

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::launch::{Surroundings, prepare};
-use super::{create, oci, stray};
+use super::{alive, create, oci, stray};
 use crate::engine::error::{At, EngineError};
 use crate::engine::files::{self, Durability};
 use crate::engine::image::Store;
@@ -262,19 +262,8 @@ pub fn remove_cgroup(
     }
 }
 
-/// As its monitor says. One that lost its run directory says nothing, and its container has to be made to end.
-pub fn liveness(
-    on: &Surroundings<'_>,
-    hierarchy: &Hierarchy,
-    record: &ContainerRecord,
-) -> Result<Liveness, EngineError> {
-    let directory = on.paths.container_run(&record.id);
-    let said = monitor::liveness(&directory).map_err(failed("look at", record))?;
-    // What was never started since boot has no control group, so looking further is rare.
-    let is_lost = said == Liveness::Absent
-        && cgroup::open(hierarchy, &oci::cgroup_path(on.tag, &record.id)).exists()
-        && !stray::monitors(&directory)?.is_empty();
-    Ok(if is_lost { Liveness::Lost(None) } else { said })
+fn liveness(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<Liveness, EngineError> {
+    alive::liveness(on.paths, on.tag, record, || Ok(hierarchy.clone()))
 }
 
 /// As [`liveness`], once a start that is under way has ended: whoever began it may have been killed in the middle of it,

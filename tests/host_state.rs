@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::fs;
 
 use support::shell::Shell;
 
@@ -25,5 +26,40 @@ fn a_second_run_directory_starts_nothing_twice() {
         let refused = shell.run(&["apply"]);
         assert!(refused.code == 1 && refused.stderr.contains("other"), "{refused:?}");
         shell.ok(&["--run", "other", "down"]);
+    });
+}
+
+#[test]
+fn files_that_an_image_calls_data_go_to_the_trash_and_others_do_not() {
+    Shell::with(|shell| {
+        shell.ok(&["run", "--name", "seed", "rootfs:./rootfs", "mkdir", "/data"]);
+        shell.ok(&["container", "commit", "--change", "VOLUME /data", "seed", "keeper:1"]);
+        shell.ok(&["rm", "seed"]);
+        let keeper = |name: &str| {
+            format!(
+                "[containers.{name}]\nimage = \"keeper:1\"\ncommand = [\"sleep\", \"1000\"]\nstop_signal = \"SIGKILL\"\n"
+            )
+        };
+        let both = keeper("full") + &keeper("empty");
+        shell.manifest(&both);
+        shell.ok(&["apply", "--wait"]);
+        shell.ok(&["exec", "full", "sh", "-c", "echo precious > /data/file"]);
+        shell.ok(&["exec", "empty", "sh", "-c", "echo scratch > /tmp/file"]);
+        let id = shell.inspect("full")["id"].as_str().unwrap().to_owned();
+        shell.manifest(WEB);
+        assert_eq!(shell.run(&["apply"]).code, 4);
+        shell.ok(&["apply", "--discard-data", "full", "--discard-data", "empty"]);
+        let trash = shell.entries("root/trash");
+        assert!(trash.len() == 1 && trash[0].starts_with(&format!("container.{id}.")), "{trash:?}");
+        let kept = shell.path(&format!("root/trash/{}/upper/data/file", trash[0]));
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "precious\n");
+
+        // The wall clock is not asked how old it is.
+        let ancient = shell.path(&format!("root/trash/container.{id}.1000000000"));
+        fs::rename(kept.ancestors().nth(3).unwrap(), &ancient).unwrap();
+        shell.ok(&["apply"]);
+        assert!(ancient.exists());
+        shell.ok(&["--keep-removed", "0s", "apply"]);
+        assert!(!ancient.exists());
     });
 }

@@ -26,6 +26,8 @@ use super::image::push::{Push, Pushed};
 use super::image::{self, Store};
 use super::lock::{self, Lock};
 use super::network::link::Links;
+use super::records::Found;
+use super::storage::age::Clock;
 use super::storage::volume;
 use super::{Engine, Scope, claim, connect, facts, garbage, network, observe, orphans, records};
 use crate::model::action::Action;
@@ -112,8 +114,7 @@ impl Host {
         self.links.finish_removals().map_err(network_error("remove", "links".into()))?;
         let mut left = Vec::new();
         self.sweep(&mut left)?;
-        claim::state_root(&self.paths, || has_control_groups(&self.hierarchy, &self.tag))?;
-        volume::expire(&self.paths, self.keep_removed, SystemTime::now(), &mut left)?;
+        volume::expire(&self.paths, self.keep_removed, &Clock::read()?, &mut left)?;
         self.tell(&left);
         Ok(lock)
     }

@@ -30,6 +30,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Dir, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::age::{Ages, Clock};
 use super::{copy, view};
 use crate::engine::error::{At, EngineError};
 use crate::engine::files::{self, Durability};
@@ -103,24 +104,33 @@ pub fn discard(paths: &Paths, directory: &Path, name: &str, now: SystemTime) -> 
     files::publish(directory, &place)
 }
 
-/// Deletes what has been in the trash for `kept` or longer. What has no such name is somebody else's and stays. So does
-/// what cannot be deleted, and why is pushed to `left`: a disk that somebody mounted there stops no command.
-pub fn expire(paths: &Paths, kept: Duration, now: SystemTime, left: &mut Vec<EngineError>) -> Result<(), EngineError> {
+/// Deletes what has been in the trash for `kept` or longer ([`Ages`]). What has no such name is somebody else's and stays.
+/// So does what cannot be deleted, and why is pushed to `left`: a disk that somebody mounted there stops no command.
+pub fn expire(paths: &Paths, kept: Duration, now: &Clock, left: &mut Vec<EngineError>) -> Result<(), EngineError> {
     files::sweep(&paths.trash(), left)?;
-    let has_expired = |volume: &PathBuf| {
-        removal_time(volume).is_some_and(|removed| now.duration_since(removed).is_ok_and(|age| age >= kept))
+    let objects = files::objects(&paths.trash())?;
+    let removed: Vec<(&PathBuf, &str)> = objects.iter().filter_map(|path| Some((path, removed_name(path)?))).collect();
+    let written = match files::read_json::<Ages>(&paths.trash_ages()) {
+        // A count that is damaged begins anew.
+        Ok(None) | Err(EngineError::Record { .. }) => Ages::default(),
+        written => written?.unwrap_or_default(),
     };
-    let expired = files::objects(&paths.trash())?.into_iter().filter(has_expired);
-    left.extend(expired.filter_map(|volume| files::remove_directory(&volume).err()));
-    Ok(())
+    let ages = written.at(now, removed.iter().map(|(_, name)| (*name).to_owned()));
+    let expired = removed.iter().filter(|(_, name)| ages.age(name) >= kept);
+    left.extend(expired.filter_map(|(path, _)| files::remove_directory(path).err()));
+    match ages.is_news(&written) {
+        _ if removed.is_empty() => files::remove_file(&paths.trash_ages()),
+        true => files::write_json(&paths.trash_ages(), &ages, Durability::Volatile),
+        false => Ok(()),
+    }
 }
 
-/// As the name of a volume in the trash says.
-fn removal_time(path: &Path) -> Option<SystemTime> {
-    let (key, seconds) = path.file_name()?.to_str()?.rsplit_once('.')?;
+/// A name as [`discard`] gives it.
+fn removed_name(path: &Path) -> Option<&str> {
+    let name = path.file_name()?.to_str()?;
+    let (key, seconds) = name.rsplit_once('.')?;
     let is_key = key.split_once('.').is_some_and(|(project, name)| !project.is_empty() && !name.is_empty());
-    let removed = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.parse().ok()?))?;
-    is_key.then_some(removed)
+    (is_key && seconds.parse::<u64>().is_ok()).then_some(name)
 }
 
 /// What is not as the record says.
@@ -366,16 +376,25 @@ mod tests {
         for foreign in ["notes", "shop.data", ".shop.data.1800000000.1-1"] {
             fs::create_dir(paths.trash().join(foreign)).unwrap();
         }
-        expire(&paths, KEPT, removed + KEPT, &mut Vec::new()).unwrap();
+        // The wall clock says that it is long over, and is not asked.
+        let clock =
+            |days: u32| Clock { boot: "a".into(), up: days * Duration::from_secs(86_400), wall: removed + 9 * KEPT };
+        expire(&paths, KEPT, &clock(1), &mut Vec::new()).unwrap();
+        assert!(paths.trash().join("shop.data.1800000000").exists());
+        fs::rename(paths.trash().join("shop.data.1800000001"), root.path().join("aside")).unwrap();
+        expire(&paths, KEPT, &clock(2), &mut Vec::new()).unwrap();
+        fs::rename(root.path().join("aside"), paths.trash().join("shop.data.1800000001")).unwrap();
+        expire(&paths, KEPT, &clock(8), &mut Vec::new()).unwrap();
         let left = ["notes", "shop.data", "shop.data.1800000001"].map(|name| paths.trash().join(name));
         assert_eq!(files::objects(&paths.trash()).unwrap(), left);
 
         fs::rename(&left[2], paths.volume(&key)).unwrap();
         assert_eq!(drift(&paths, &record), []);
         assert_eq!(fs::read_to_string(paths.volume_data(&key).join("file")).unwrap(), "second");
-        // A clock that was set back ages nothing.
         remove(&paths, &key, removed).unwrap();
-        expire(&paths, KEPT, removed - KEPT, &mut Vec::new()).unwrap();
-        assert!(paths.trash().join("shop.data.1800000000").exists());
+        expire(&paths, Duration::ZERO, &clock(8), &mut Vec::new()).unwrap();
+        assert!(!paths.trash().join("shop.data.1800000000").exists());
+        expire(&paths, KEPT, &clock(8), &mut Vec::new()).unwrap();
+        assert!(!paths.trash_ages().exists());
     }
 }

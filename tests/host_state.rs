@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 
+use serde_json::json;
 use support::shell::Shell;
 
 const WEB: &str = "[containers.web]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\nstop_signal = \"SIGKILL\"\n";
@@ -26,6 +27,34 @@ fn a_second_run_directory_starts_nothing_twice() {
         let refused = shell.run(&["apply"]);
         assert!(refused.code == 1 && refused.stderr.contains("other"), "{refused:?}");
         shell.ok(&["--run", "other", "down"]);
+    });
+}
+
+#[test]
+fn a_status_of_a_newer_version_hides_its_container_and_no_other() {
+    Shell::with(|shell| {
+        shell.manifest(WEB);
+        shell.ok(&["apply", "--wait"]);
+        shell.ok(&["run", "-d", "--name", "solo", "rootfs:./rootfs", "sleep", "1000"]);
+        let id = shell.inspect("web")["id"].as_str().unwrap().to_owned();
+        let status = shell.path(&format!("run/containers/{id}/status.json"));
+        let text = fs::read_to_string(&status).unwrap();
+        let mut newer: serde_json::Value = serde_json::from_str(&text).unwrap();
+        newer["version"] = json!(99);
+        fs::write(&status, newer.to_string()).unwrap();
+
+        let seen = shell.run(&["ps", "-q"]);
+        assert_eq!((seen.code, seen.stdout.lines().count()), (0, 1), "{seen:?}");
+        assert!(seen.stderr.contains("status.json") && seen.stderr.contains("99"), "{seen:?}");
+        let refused = shell.run(&["plan"]);
+        assert!(refused.code != 0 && refused.stdout.contains("newer version"), "{refused:?}");
+        // What is not of that project goes on.
+        shell.ok(&["stop", "-t", "0", "solo"]);
+        shell.ok(&["start", "solo"]);
+        shell.ok(&["rm", "-f", "solo"]);
+
+        fs::write(&status, text).unwrap();
+        assert!(shell.plan_is_empty(), "{:?}", shell.run(&["plan"]));
     });
 }
 

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use clap::Args;
 use serde::Serialize;
 
+use super::by_hand;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::filter::{self, FILTER_HELP, Filter};
@@ -26,6 +27,7 @@ use crate::model::network::NetworkMode;
 use crate::model::port::HostPort;
 use crate::model::record::ContainerRecord;
 use crate::model::status::{Exit as HowItEnded, Phase, Status};
+use crate::monitor::protocol::chain;
 
 #[derive(Debug, Args)]
 pub struct PsArguments {
@@ -139,13 +141,20 @@ pub fn run(arguments: &PsArguments, context: &Context, output: &Output) -> Resul
             || !arguments.filter.is_empty()
             || arguments.last().is_some()
             || record.project.project().is_some()
-            || matches!(liveness, Liveness::Monitored(_) | Liveness::Lost(_))
+            || by_hand::is_up(liveness)
     };
     let looked = shares::each(&chosen, |record| (inventory.liveness(record), inventory.created(record)));
     let now = SystemTime::now();
     let mut rows = Vec::new();
     for (record, (liveness, created)) in chosen.into_iter().zip(looked) {
-        let liveness = liveness?;
+        let liveness = match liveness {
+            Ok(liveness) => liveness,
+            Err(error) => {
+                // The others can be shown.
+                output.warning(&chain(&error));
+                continue;
+            }
+        };
         if !is_shown(record, &liveness) {
             continue;
         }

@@ -38,6 +38,7 @@ use crate::model::lock::Locks;
 use crate::model::network::bridge_name;
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, NetworkRecord};
+use crate::model::unreadable::Cause;
 use crate::runtime::cgroup::{self, Hierarchy};
 
 /// Where the parts of an installation are, and how images are fetched.
@@ -77,11 +78,11 @@ impl Host {
         files::create_directories(&paths.containers())?;
         close_to_others(&paths)?;
         let hierarchy = cgroup::detect().map_err(|source| EngineError::Cgroups { source: Box::new(source) })?;
-        Ok(Host {
-            tag: tag(&paths.root),
-            store: Store::new(&paths.root),
         let tag = tag(&paths.root);
         claim::check(&paths, || has_control_groups(&hierarchy, &tag))?;
+        Ok(Host {
+            tag,
+            store: Store::new(&paths.root),
             facts: facts::facts(&hierarchy),
             hierarchy,
             links: Links::open().map_err(network_error("open", "the connection to the kernel".into()))?,
@@ -111,6 +112,7 @@ impl Host {
     /// Takes the lock of the state root for this run directory, and sweeps what a crash left half-made and what has expired.
     pub fn lock(&self, timeout: Duration) -> Result<Lock, EngineError> {
         let lock = lock::take(&self.paths.lock(), timeout)?;
+        claim::state_root(&self.paths, || has_control_groups(&self.hierarchy, &self.tag))?;
         self.links.finish_removals().map_err(network_error("remove", "links".into()))?;
         let mut left = Vec::new();
         self.sweep(&mut left)?;
@@ -282,7 +284,12 @@ impl Host {
     pub(super) fn remove_network(&self, id: &NetworkId) -> Result<(), EngineError> {
         let record = records::unless_damaged(records::network(&self.paths, id))?;
         let name = record.map_or_else(|| id.to_string(), |record| record.name.to_string());
-        for container in records::containers(&self.paths)?.records {
+        let Found { records, unreadable } = records::containers(&self.paths)?;
+        // A damaged container is made anew, and with it its way to the network.
+        if let Some(record) = unreadable.into_iter().find(|record| record.cause != Cause::Damaged) {
+            return Err(EngineError::UsersUnknown { hint: record.next_step(), object: record.object });
+        }
+        for container in records {
             if container.addresses.contains_key(id) {
                 return Err(EngineError::NetworkInUse { id: id.clone(), user: container.full_name() });
             }
@@ -392,6 +399,13 @@ pub fn tag(root: &Path) -> RootTag {
     RootTag::from_hash([byte(0), byte(2)])
 }
 
+/// Whether containers of a state root run, or wait for a start.
+fn has_control_groups(hierarchy: &Hierarchy, tag: &RootTag) -> Result<bool, EngineError> {
+    let children = cgroup::open(hierarchy, &cgroup_parent(tag)).children();
+    let children = children.map_err(|source| EngineError::Cgroups { source: Box::new(source) })?;
+    Ok(children.iter().any(|name| name.parse::<ContainerId>().is_ok()))
+}
+
 /// The directory under its one true name, made if it is not there.
 fn directory(path: &Path) -> Result<PathBuf, EngineError> {
     files::create_directories(path)?;
@@ -400,13 +414,6 @@ fn directory(path: &Path) -> Result<PathBuf, EngineError> {
 
 /// Nobody but root enters: records hold environments, and layers, volumes and containers set-user-ID programs
 /// (CVE-2021-41091 is about a data root that others could enter). The root itself may be somebody's directory of many
-/// Whether containers of a state root run, or wait for a start.
-fn has_control_groups(hierarchy: &Hierarchy, tag: &RootTag) -> Result<bool, EngineError> {
-    let children = cgroup::open(hierarchy, &cgroup_parent(tag)).children();
-    let children = children.map_err(|source| EngineError::Cgroups { source: Box::new(source) })?;
-    Ok(children.iter().any(|name| name.parse::<ContainerId>().is_ok()))
-}
-
 /// uses, so what is in it is closed, whatever mode an administrator or an earlier Evenkeel gave it.
 fn close_to_others(paths: &Paths) -> Result<(), EngineError> {
     let in_root = ["containers", "followed", "images", "last-good", "layers", "networks", "trash", "volumes"];

@@ -25,9 +25,12 @@ use crate::model::firewall::Ruleset;
 use crate::model::id::{Digest, VolumeKey};
 use crate::model::image::{ImageConfig, ImageSource, Pull};
 use crate::model::orphan::Orphan;
+use crate::model::paths;
 use crate::model::record::ContainerRecord;
 use crate::model::resources::Resources;
 use crate::model::status::Phase;
+use crate::model::unreadable::{Cause, Object, Unreadable};
+use crate::monitor::error::MonitorError;
 use crate::monitor::protocol::chain;
 use crate::runtime::cgroup::{self, Hierarchy};
 
@@ -53,7 +56,7 @@ pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError>
     let all: Vec<&ContainerRecord> = records.containers.values().collect();
     let look = |record: &&ContainerRecord| look_at(host, record, &made.missing, &records);
     let (around, looked) = std::thread::scope(|threads| {
-        let visit = |some| move || <[_]>::iter(some).map(look).collect::<Result<Vec<Looked>, EngineError>>();
+        let visit = |some| move || <[_]>::iter(some).map(look).collect::<Result<Vec<_>, EngineError>>();
         let visits: Vec<_> = all.chunks(share(all.len())).map(|some| threads.spawn(visit(some))).collect();
         let around = look_around(host, scope, &records);
         let looked = visits.into_iter().map(|visit| visit.join().unwrap_or_else(|panic| resume_unwind(panic)));
@@ -61,10 +64,15 @@ pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError>
     });
     let Around { outside, facts, images, volumes, firewall, orphans } = around?;
 
-    let (mut containers, mut insides) = (BTreeMap::new(), Vec::new());
-    for Looked { container, network } in looked?.into_iter().flatten() {
-        containers.insert(container.record.id.clone(), container);
-        insides.extend(network);
+    let (mut containers, mut insides, mut unreadable) = (BTreeMap::new(), Vec::new(), records.unreadable);
+    for looked in looked?.into_iter().flatten() {
+        match looked {
+            Ok(Looked { container, network }) => {
+                containers.insert(container.record.id.clone(), container);
+                insides.extend(network);
+            }
+            Err(status) => drop(unreadable.insert(status)),
+        }
     }
     let mut drift = network::observe::observe(&host.tag, records.networks.values(), &outside, &insides);
     for (id, container) in &mut containers {
@@ -77,7 +85,6 @@ pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError>
         let drift = drift.networks.remove(&id).unwrap_or_default();
         networks.insert(id, ActualNetwork { record, drift, names });
     }
-    let unreadable = records.unreadable;
     let made_of = made.configs;
     Ok(Actual { host: facts, images, made_of, networks, volumes, containers, firewall, orphans, unreadable })
 }
@@ -195,14 +202,18 @@ fn made(host: &Host, records: &Records) -> Made {
     made
 }
 
-/// Leaves the calling thread in the container's network namespace.
+/// Leaves the calling thread in the container's network namespace. Of a container whose status cannot be read nothing is
+/// known, and it keeps nobody from the others.
 fn look_at(
     host: &Host,
     record: &ContainerRecord,
     missing: &BTreeSet<Digest>,
     records: &Records,
-) -> Result<Looked, EngineError> {
-    let liveness = lifecycle::settled(&host.surroundings(), &host.hierarchy, record)?;
+) -> Result<Result<Looked, Unreadable>, EngineError> {
+    let liveness = match lifecycle::settled(&host.surroundings(), &host.hierarchy, record) {
+        Ok(liveness) => liveness,
+        Err(error) => return Ok(Err(without_status(host, record, &error))),
+    };
     let limits = match runs(&liveness) {
         true => limits(host, record)?,
         false => None,
@@ -217,7 +228,23 @@ fn look_at(
     };
     let broken = broken(&host.paths.container(&record.id), record, missing);
     let container = ActualContainer { record: record.clone(), liveness, network_drift: Vec::new(), limits, broken };
-    Ok(Looked { container, network })
+    Ok(Ok(Looked { container, network }))
+}
+
+fn without_status(host: &Host, record: &ContainerRecord, error: &EngineError) -> Unreadable {
+    let monitor = std::error::Error::source(error).and_then(|source| source.downcast_ref::<MonitorError>());
+    Unreadable {
+        object: Object::Container(record.id.clone()),
+        project: Some(record.project.clone()),
+        path: host.paths.container_run(&record.id).join(paths::run::STATUS),
+        cause: match monitor {
+            Some(MonitorError::Version { .. }) => Cause::Newer,
+            _ => Cause::Unreachable,
+        },
+        problem: chain(error),
+        users: record.users,
+        addresses: record.addresses.clone(),
+    }
 }
 
 /// The limits in force; `None` where it has ended meanwhile, and they with it. Each that the kernel shows as declared, its

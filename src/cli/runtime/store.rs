@@ -142,7 +142,13 @@ impl Store {
     pub fn look(&self, id: &str) -> Result<Container, Failure> {
         check_id(id)?;
         let directory = self.root.join(id);
-        match files::read_json(&directory.join(RECORD))? {
+        let unreadable = |error| {
+            Failure::engine(error).hint(format!(
+                "when nothing of the container runs any more, remove the directory `{}` by hand",
+                directory.display()
+            ))
+        };
+        match files::read_json(&directory.join(RECORD)).map_err(unreadable)? {
             Some(record) => Ok(Container { directory, record, lock: None }),
             None if directory.is_dir() => Ok(Container { record: Record::unwritten(id), directory, lock: None }),
             None => Err(missing(id)),

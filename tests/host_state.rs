@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde_json::json;
 use support::shell::Shell;
@@ -90,5 +91,32 @@ fn files_that_an_image_calls_data_go_to_the_trash_and_others_do_not() {
         assert!(ancient.exists());
         shell.ok(&["--keep-removed", "0s", "apply"]);
         assert!(!ancient.exists());
+    });
+}
+
+#[test]
+fn a_plan_is_kept_for_its_owner_alone_and_written_through_to_what_is_no_file() {
+    Shell::with(|shell| {
+        shell.manifest(WEB);
+        shell.write("there.plan", "of somebody else");
+        fs::set_permissions(shell.path("there.plan"), fs::Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink("there.plan", shell.path("link.plan")).unwrap();
+        let before = fs::metadata(shell.path("there.plan")).unwrap().ino();
+        shell.ok(&["plan", "-o", "link.plan"]);
+        let after = fs::metadata(shell.path("there.plan")).unwrap();
+        assert!(after.ino() != before && after.permissions().mode() & 0o777 == 0o600, "{after:?}");
+        assert!(fs::symlink_metadata(shell.path("link.plan")).unwrap().is_symlink());
+
+        let piped = shell.ok(&["plan", "-o", "/dev/stdout"]).stdout;
+        assert!(piped.contains("\"desired\""), "{piped}");
+        let into = fs::File::create(shell.path("captured")).unwrap();
+        let refused = shell.command(&["plan", "-o", "/dev/stdout"]).stdout(into).output().unwrap();
+        assert!(refused.status.code() == Some(1) && refused.stderr.ends_with(b"`-o FILE`\n"), "{refused:?}");
+        assert!(fs::symlink_metadata("/dev/stdout").unwrap().is_symlink());
+        let refused = shell.run(&["plan", "-o", "rootfs"]);
+        assert!(refused.code == 1 && refused.stderr.contains("cannot write the plan to `rootfs`"), "{refused:?}");
+        let left = shell.entries(".").into_iter().filter(|name| name.starts_with('.')).count();
+        assert_eq!(left, 0, "nothing is left beside it");
+        shell.ok(&["apply", "there.plan"]);
     });
 }

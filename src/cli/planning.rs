@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::{Exit, Failure};
 use super::phrase::counted;
 use super::version::VERSION;
+use crate::engine::files::{self, Durability};
 use crate::engine::host::Host;
 use crate::engine::{Engine, Scope};
 use crate::model::actual::Actual;
@@ -79,15 +79,24 @@ impl Proposal {
         remembered.map_err(Failure::engine)
     }
 
-    /// Stores it, readable for its owner alone: it holds environments.
+    /// Stores it, readable for its owner alone: it holds environments. A file that is there, or that a link leads to, is
+    /// replaced whole; a pipe or a terminal is written to.
     pub fn write(&self, path: &Path) -> Result<(), Failure> {
-        let written = || -> std::io::Result<()> {
-            let mut options = File::options();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-            file.write_all(&serde_json::to_vec_pretty(self)?)
-        };
-        written()
-            .map_err(|error| Failure::from(error).context(format!("cannot write the plan to `{}`", path.display())))
+        let cannot = |failure: Failure| failure.context(format!("cannot write the plan to `{}`", path.display()));
+        let text = serde_json::to_vec_pretty(self).map_err(|error| cannot(error.into()))?;
+        let path = &std::path::absolute(path).map_err(|error| cannot(error.into()))?;
+        let found = path.metadata();
+        if found.as_ref().is_ok_and(|found| found.is_file()) && is_open_file(path) {
+            // What the plan says for people would be written over it.
+            return Err(cannot(Failure::new("it is a file that is open already"))
+                .hint("give the name of the file itself: `-o FILE`"));
+        }
+        if found.is_ok_and(|found| !found.is_file()) {
+            let opened = File::options().append(true).open(path);
+            return opened.and_then(|mut file| file.write_all(&text)).map_err(|error| cannot(error.into()));
+        }
+        let there = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        files::write(&there, &text, Durability::Durable).map_err(|error| cannot(Failure::engine(error)))
     }
 
     pub fn read(path: &Path) -> Result<Proposal, Failure> {
@@ -127,6 +136,13 @@ impl Proposal {
         }
         Err(failure.hint("plan again: `evenkeel plan -o FILE`"))
     }
+}
+
+/// Whether it is the name of a descriptor, such as /dev/stdout (proc_pid_fd(5)).
+fn is_open_file(path: &Path) -> bool {
+    let target = std::fs::read_link(path).unwrap_or_else(|_| path.to_owned());
+    let directory = target.parent().and_then(|directory| directory.canonicalize().ok());
+    directory.is_some_and(|directory| directory.starts_with("/proc"))
 }
 
 /// Subjects whose steps are not the same in both.

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,7 +40,7 @@ pub(super) fn write_json_of_object(
     replace(path, &beside(parent(path)), &json(path, value)?, durability)
 }
 
-/// Replaces `path` by `bytes`.
+/// Replaces `path` by `bytes`, readable for its owner alone: records and plans hold environments.
 pub(crate) fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result<(), EngineError> {
     replace(path, &beside(path), bytes, durability)
 }
@@ -50,7 +50,7 @@ fn json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, EngineError> {
 }
 
 fn replace(path: &Path, aside: &Path, bytes: &[u8], durability: Durability) -> Result<(), EngineError> {
-    let written = File::create_new(aside).and_then(|mut file| {
+    let written = File::options().write(true).create_new(true).mode(0o600).open(aside).and_then(|mut file| {
         file.write_all(bytes)?;
         match durability {
             Durability::Durable => file.sync_data(),

@@ -22,6 +22,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
+use super::foreign::tamed;
 use super::output::{ATTENTION, BAD, Format, GOOD, Output, QUIET};
 use super::phrase;
 use crate::model::action::Action;
@@ -171,13 +172,13 @@ fn ended(plan: &Plan, step: &Step, outcome: &StepOutcome) -> String {
         }
         StepOutcome::Failed { causes, hint, .. } => {
             let (first, further) = causes.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
-            let mut text = format!("{BAD}failed{BAD:#}   {subject}  {first}\n");
+            let mut text = format!("{BAD}failed{BAD:#}   {subject}  {}\n", tamed(first));
             for cause in further {
                 // Writing to a String does not fail.
-                let _ = writeln!(text, "           caused by: {cause}");
+                let _ = writeln!(text, "           caused by: {}", tamed(cause));
             }
             if let Some(hint) = hint {
-                let _ = writeln!(text, "           hint: {hint}");
+                let _ = writeln!(text, "           hint: {}", tamed(hint));
             }
             text
         }
@@ -299,6 +300,8 @@ mod tests {
         assert_eq!(line(0, &StepOutcome::Done { took }), "done     container web  started (41ms)\n");
         let failed = StepOutcome::Failed { causes: vec!["a".into(), "b".into()], hint: Some("c".into()), took };
         assert_eq!(line(0, &failed), "failed   container web  a\n           caused by: b\n           hint: c\n");
+        let hostile = StepOutcome::Failed { causes: vec!["a\x1b[2J".into(), "b\r".into()], hint: None, took };
+        assert_eq!(line(0, &hostile), "failed   container web  a\u{fffd}[2J\n           caused by: b\u{fffd}\n");
         assert_eq!(
             line(1, &StepOutcome::Skipped { because: 0 }),
             "skipped  container web  not healthy, because container web was not started\n"

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::foreign::{tamed, tamed_line};
 use super::output::{BAD, Format, GOOD, Output};
 use super::table::Table;
 use super::{phrase, planning};
@@ -138,14 +139,14 @@ fn text(document: &Document<'_>) -> String {
     let mut row = |name: String, declared: &str, is: String, reasons: &[String]| {
         let (first, further) = reasons.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
         let style = if reasons.is_empty() { GOOD } else { BAD };
-        table.row(vec![name, declared.to_owned(), format!("{style}{is}{style:#}"), first.to_owned()]);
+        table.row(vec![name, declared.to_owned(), format!("{style}{is}{style:#}"), tamed_line(first)]);
         for reason in further {
-            table.row(vec![String::new(), String::new(), String::new(), reason.clone()]);
+            table.row(vec![String::new(), String::new(), String::new(), tamed_line(reason)]);
         }
     };
     for container in &document.containers {
         let is = match &container.error {
-            Some(error) => format!("{}: {error}", container.is),
+            Some(error) => format!("{}: {}", container.is, tamed_line(error)),
             None => container.is.clone(),
         };
         row(container.name.to_string(), container.declared, is, &container.differences);
@@ -155,7 +156,7 @@ fn text(document: &Document<'_>) -> String {
     }
     let mut text = table.render();
     for warning in document.warnings {
-        text.push_str(&format!("warning: {warning}\n"));
+        text.push_str(&format!("warning: {}\n", tamed(warning)));
     }
     text.push_str(&match document.converged {
         true => format!("\nproject {} is as declared\n", document.project),

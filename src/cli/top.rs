@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::foreign::tamed_line;
 use super::inventory::Inventory;
 use super::output::{Format, Output};
 use super::process::Process;
@@ -102,8 +103,9 @@ impl Column {
             Column::State => row.state.to_string(),
             Column::Time => short(Duration::from_millis(row.cpu_milliseconds)),
             Column::Memory => bytes(row.memory_bytes),
-            Column::Name => row.name.clone(),
-            Column::Command => row.command.clone(),
+            // A process names itself (prctl(2), PR_SET_NAME).
+            Column::Name => tamed_line(&row.name),
+            Column::Command => tamed_line(&row.command),
         }
     }
 }

@@ -120,3 +120,18 @@ fn a_plan_is_kept_for_its_owner_alone_and_written_through_to_what_is_no_file() {
         shell.ok(&["apply", "there.plan"]);
     });
 }
+
+#[test]
+fn a_network_is_shared_with_the_container_that_has_it() {
+    Shell::with(|shell| {
+        let box_of = "rootfs:./rootfs";
+        shell.ok(&["run", "-d", "--name", "outside", "--network", "host", box_of, "sleep", "1000"]);
+        let refused = shell.run(&["run", "--rm", "--network", "container:outside", box_of, "true"]);
+        assert!(refused.code != 0 && refused.stderr.contains("`--network host`"), "{refused:?}");
+        shell.ok(&["run", "-d", "--name", "owner", box_of, "sleep", "1000"]);
+        shell.ok(&["run", "-d", "--name", "guest", "--network", "container:owner", box_of, "sleep", "1000"]);
+        let refused = shell.run(&["run", "--rm", "--network", "container:guest", box_of, "true"]);
+        assert!(refused.code != 0 && refused.stderr.contains("`--network container:owner`"), "{refused:?}");
+        assert_eq!(shell.json(&["ps", "-a"]).as_array().unwrap().len(), 3, "what was refused left nothing");
+    });
+}

@@ -32,6 +32,10 @@ pub fn lend(
                 ))
                 .hint("it uses the host's: so does this one with `--network host`"));
             }
+            if let NetworkMode::Container(owner) = &lender.spec.network {
+                let shares = format!("container `{}` shares the network of `{owner}`", lender.full_name());
+                return Err(Failure::usage(shares).hint(format!("so does this one with `--network container:{owner}`")));
+            }
             let shared = lender.instance.container.clone();
             desired.borrowed.containers.insert(shared.clone(), lender.id.clone());
             desired.networks.clear();

@@ -2,8 +2,9 @@
 //!
 //! A plan speaks of what is left of its own project, and of what is nobody's: bridges, links, and containers of which
 //! nothing tells whose they were. Files are nobody's only where no other project is on this host: they may be all that
-//! there is of something. What is left of another project is that one's affair. A plan for targets, or for one container
-//! that no project owns, leaves all of it alone.
+//! there is of something. What is left of another project is that one's affair. A plan for targets takes away what is left
+//! of those, since two of one container must not run side by side on the same volumes, and nothing else; one for a
+//! container that no project owns leaves all of it alone.
 
 use std::collections::BTreeSet;
 
@@ -47,10 +48,14 @@ pub(super) fn add(world: &World<'_>, containers: &Containers<'_>, graph: &mut Gr
 }
 
 fn own<'a>(world: &World<'a>) -> impl Iterator<Item = &'a Orphan> {
-    let is_meant = world.desired.project != Whose::Nobody && world.scope.is_whole();
-    let all: Vec<&Orphan> = match is_meant {
-        true => world.actual.orphans.iter().filter(|orphan| ownership(world, orphan) == Ownership::Ours).collect(),
-        false => Vec::new(),
+    let is_in_scope = |orphan: &Orphan| match orphan {
+        Orphan::Container { owner: Some(owner), .. } => world.scope.holds(&owner.instance.container),
+        Orphan::Container { owner: None, .. } | Orphan::Bridge { .. } | Orphan::Link { .. } => world.scope.is_whole(),
+    };
+    let is_ours = |orphan: &Orphan| ownership(world, orphan) == Ownership::Ours && is_in_scope(orphan);
+    let all: Vec<&Orphan> = match world.desired.project {
+        Whose::Nobody => Vec::new(),
+        Whose::Project(_) => world.actual.orphans.iter().filter(|orphan| is_ours(orphan)).collect(),
     };
     all.into_iter()
 }

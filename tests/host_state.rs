@@ -122,6 +122,28 @@ fn a_plan_is_kept_for_its_owner_alone_and_written_through_to_what_is_no_file() {
 }
 
 #[test]
+fn what_down_would_remove_is_shown_and_stays() {
+    Shell::with(|shell| {
+        shell.manifest(&format!("{WEB}mounts = {{ \"/data\" = \"data\" }}\n[volumes.data]\n"));
+        shell.ok(&["apply", "--wait"]);
+        let pid = shell.pid("web");
+        let shown = shell.run(&["down", "--volumes", "--dry-run", "--detailed-exitcode"]);
+        assert_eq!(shown.code, 2, "{shown:?}");
+        assert!(shown.stdout.contains("-   container web") && shown.stdout.contains("-   volume data"), "{shown:?}");
+        assert!(!shell.ok(&["down", "--dry-run"]).stdout.contains("-   volume data"));
+        assert_eq!(shell.pid("web"), pid);
+        assert_eq!(shell.run(&["down", "--dry-run", "--yes"]).code, 64);
+
+        let asked = shell.run(&["down", "--volumes"]);
+        assert_eq!(asked.code, 4, "{asked:?}");
+        assert!(asked.stderr.contains("volume `data`") && asked.stderr.contains("--yes"), "{asked:?}");
+        assert_eq!(shell.pid("web"), pid);
+        shell.ok(&["down", "--volumes", "--yes"]);
+        assert_eq!(shell.run(&["down", "--volumes", "--dry-run", "--detailed-exitcode"]).code, 0);
+    });
+}
+
+#[test]
 fn a_network_is_shared_with_the_container_that_has_it() {
     Shell::with(|shell| {
         let box_of = "rootfs:./rootfs";

@@ -10,7 +10,7 @@ use super::apply::{LockArguments, Session};
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output::Output;
-use super::{planning, terminal};
+use super::{plan, planning, terminal};
 use crate::engine::followed::Tags;
 use crate::engine::host::Host;
 use crate::model::desired::Desired;
@@ -35,6 +35,14 @@ pub struct DownArguments {
     #[arg(short, long)]
     yes: bool,
 
+    /// Print what would be removed, and remove nothing
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+
+    /// With --dry-run: exit with 2 when something would be removed
+    #[arg(long, requires = "dry_run")]
+    detailed_exitcode: bool,
+
     #[command(flatten)]
     lock: LockArguments,
 }
@@ -44,16 +52,23 @@ pub fn run(arguments: &DownArguments, context: &Context, output: &Output) -> Res
         Some(project) => project.clone(),
         None => context.project()?,
     };
+    let desired = Desired::empty(project.clone().into());
+    if arguments.dry_run {
+        let host = context.host()?;
+        let volumes = arguments.volumes(&host, &desired)?;
+        let (proposal, _) = planning::propose(&host, desired, policy(volumes))?;
+        plan::show(&proposal.plan, output)?;
+        let pending = if arguments.detailed_exitcode { Exit::Pending } else { Exit::Done };
+        return Ok(plan::verdict(&proposal.plan, pending));
+    }
     let session = Session::open(context)?;
     let host = &session.host;
     let lock = arguments.lock.take(host)?;
-    let desired = Desired::empty(project.clone().into());
-    let volumes = if arguments.volumes { volumes(host, &desired)? } else { BTreeSet::new() };
+    let volumes = arguments.volumes(host, &desired)?;
     if !volumes.is_empty() && !arguments.yes {
         confirm(&desired.project, &volumes)?;
     }
-    let policy = Policy { mass_removal: MassRemoval::Allow, expendable_volumes: volumes, ..Policy::default() };
-    let (proposal, _) = planning::propose(host, desired, policy)?;
+    let (proposal, _) = planning::propose(host, desired, policy(volumes))?;
     planning::ensure_allowed(&proposal.plan)?;
     host.forget(&proposal.desired.project).map_err(Failure::engine)?;
     let (exit, _) = session.carry_out(&proposal.plan, output)?;
@@ -62,22 +77,34 @@ pub fn run(arguments: &DownArguments, context: &Context, output: &Output) -> Res
     Ok(exit)
 }
 
-fn volumes(host: &Host, desired: &Desired) -> Result<BTreeSet<ResourceName>, Failure> {
-    let actual = planning::observe(host, desired)?;
-    Ok(actual.volumes.keys().filter(|key| key.project == desired.project).map(|key| key.name.clone()).collect())
+fn policy(expendable_volumes: BTreeSet<ResourceName>) -> Policy {
+    Policy { mass_removal: MassRemoval::Allow, expendable_volumes, ..Policy::default() }
+}
+
+impl DownArguments {
+    /// Those that go with the project.
+    fn volumes(&self, host: &Host, desired: &Desired) -> Result<BTreeSet<ResourceName>, Failure> {
+        if !self.volumes {
+            return Ok(BTreeSet::new());
+        }
+        let actual = planning::observe(host, desired)?;
+        Ok(actual.volumes.keys().filter(|key| key.project == desired.project).map(|key| key.name.clone()).collect())
+    }
 }
 
 /// Asks on a terminal. Elsewhere there is nobody to ask, and no answer is a no.
 fn confirm(project: &Whose, volumes: &BTreeSet<ResourceName>) -> Result<(), Failure> {
-    let names: Vec<&str> = volumes.iter().map(ResourceName::as_str).collect();
-    let refused = || {
-        Failure::new(format!("the data of {} was not given up, and nothing was done", names.join(", ")))
-            .exit(Exit::Refused)
-    };
+    let names: Vec<String> = volumes.iter().map(|name| format!("`{name}`")).collect();
+    let noun = if names.len() == 1 { "volume" } else { "volumes" };
+    let named = format!("{noun} {}", names.join(", "));
+    let refused =
+        || Failure::new(format!("the removal of {named} was not confirmed, and nothing was done")).exit(Exit::Refused);
     if !terminal::is_interactive() {
-        return Err(refused().hint("add `--yes` to remove the volumes without being asked"));
+        return Err(
+            refused().hint(format!("add `--yes` to remove the {noun} too, or leave `--volumes` out to keep it all"))
+        );
     }
-    let question = format!("Remove project {project} with the data of {}? Type `yes`: ", names.join(", "));
+    let question = format!("Remove project {project} and the data in {named}? Type `yes`: ");
     let mut stderr = std::io::stderr();
     stderr.write_all(question.as_bytes())?;
     stderr.flush()?;

@@ -17,7 +17,8 @@ use crate::plan::{MassRemoval, Plan, Policy, RefusedUpdates};
 /// What narrows a plan and what it is allowed: the same for `plan` and `apply`.
 #[derive(Debug, Args)]
 pub struct PlanningArguments {
-    /// Only this container and what it needs; repeat it for more
+    /// Only this container and what it needs, nothing else of the project and nothing that lost its record; repeat it for
+    /// more
     #[arg(long = "target", value_name = "NAME")]
     targets: Vec<String>,
 
@@ -55,6 +56,10 @@ impl PlanningArguments {
         })
     }
 
+    fn pending(&self) -> Exit {
+        if self.detailed_exitcode { Exit::Pending } else { Exit::Done }
+    }
+
     pub fn is_default(&self) -> bool {
         let names_nothing = self.targets.is_empty() && self.remove_volumes.is_empty() && self.discard_data.is_empty();
         names_nothing && !self.allow_mass_removal && self.timeout.is_none()
@@ -82,14 +87,14 @@ pub fn run(arguments: &PlanArguments, context: &Context, output: &Output) -> Res
         output.remark(&format!("the plan is kept: `evenkeel apply {}` runs exactly it", path.display()));
     }
     show(&proposal.plan, output)?;
-    Ok(verdict(&proposal.plan, &arguments.planning))
+    Ok(verdict(&proposal.plan, arguments.planning.pending()))
 }
 
 /// The plan of `apply --dry-run`, shown and nothing more.
 pub fn dry_run(arguments: &PlanningArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let proposal = propose(arguments, context)?;
     show(&proposal.plan, output)?;
-    Ok(verdict(&proposal.plan, arguments))
+    Ok(verdict(&proposal.plan, arguments.pending()))
 }
 
 fn propose(arguments: &PlanningArguments, context: &Context) -> Result<Proposal, Failure> {
@@ -98,16 +103,17 @@ fn propose(arguments: &PlanningArguments, context: &Context) -> Result<Proposal,
     planning::propose_asking_tags(&context.host()?, desired, policy)
 }
 
-/// A plan that would be refused has been shown with its reasons; the exit code says it, too.
-fn verdict(plan: &Plan, arguments: &PlanningArguments) -> Exit {
+/// A plan that would be refused has been shown with its reasons; the exit code says it, too. `pending` is the one of a plan
+/// with something to do.
+pub fn verdict(plan: &Plan, pending: Exit) -> Exit {
     match planning::refusal(plan) {
         Some(exit) => exit,
-        None if arguments.detailed_exitcode && !plan.is_empty() => Exit::Pending,
-        None => Exit::Done,
+        None if plan.is_empty() => Exit::Done,
+        None => pending,
     }
 }
 
-fn show(plan: &Plan, output: &Output) -> Result<(), Failure> {
+pub fn show(plan: &Plan, output: &Output) -> Result<(), Failure> {
     match output.format() {
         Format::Json => output.document(plan),
         Format::Text => output.text(&styled(plan)),

@@ -231,9 +231,7 @@ fn swap_alone(both: i64, memory: Option<i64>) -> Result<Value, RuntimeError> {
 }
 
 fn limit_cpu(controllers: &Enabled<'_>, cpu: &LinuxCpu) -> Result<(), RuntimeError> {
-    if cpu.realtime_runtime().is_some_and(|runtime| runtime > 0) {
-        return Err(invalid("linux.resources.cpu.realtimeRuntime", "cgroups of version 2 have no such limit"));
-    }
+    refuse_realtime(cpu)?;
     if let Some(shares) = cpu.shares().filter(|shares| *shares != 0) {
         let weight = weight(shares);
         let value = if weight == weight_default() { Value::NoLimit("100") } else { Value::Limit(weight.to_string()) };
@@ -264,6 +262,15 @@ fn limit_cpu(controllers: &Enabled<'_>, cpu: &LinuxCpu) -> Result<(), RuntimeErr
         }
     }
     Ok(())
+}
+
+fn refuse_realtime(cpu: &LinuxCpu) -> Result<(), RuntimeError> {
+    let field = match (cpu.realtime_runtime(), cpu.realtime_period()) {
+        (Some(1..), _) => "linux.resources.cpu.realtimeRuntime",
+        (_, Some(1..)) => "linux.resources.cpu.realtimePeriod",
+        _ => return Ok(()),
+    };
+    Err(invalid(field, "cgroups of version 2 have no such limit"))
 }
 
 fn current_quota(controllers: &Enabled<'_>) -> Result<Option<String>, RuntimeError> {
@@ -305,6 +312,18 @@ mod tests {
     #[test]
     fn shares_become_weights() {
         assert_eq!([weight(2), weight(1024), weight(262_144), weight(0)], [1, 100, 10_000, 1]);
+    }
+
+    #[test]
+    fn time_for_realtime_processes_is_refused_by_its_field() {
+        let refused = |runtime: Option<i64>, period: Option<u64>| {
+            let mut cpu = LinuxCpu::default();
+            cpu.set_realtime_runtime(runtime).set_realtime_period(period);
+            refuse_realtime(&cpu).err().map(|error| error.to_string())
+        };
+        assert_eq!((refused(None, None), refused(Some(0), Some(0))), (None, None));
+        assert!(refused(Some(1000), Some(2000)).unwrap().contains("realtimeRuntime"));
+        assert!(refused(None, Some(2000)).unwrap().contains("realtimePeriod"));
     }
 
     #[test]

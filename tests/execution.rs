@@ -189,6 +189,7 @@ fn what_speaks_against_one_container_does_not_keep_down_the_rest() {
         },
         lock: &|_| Ok(Box::new(()) as Box<dyn Send>),
         seed: &|| 7,
+        leave: &|| {},
     };
     let mut rounds = Rounds::new(&fake, surroundings);
     let round = |rounds: &mut Rounds<'_, Fake>| rounds.run(Wake::Timer, &AtomicBool::new(false));
@@ -235,6 +236,7 @@ fn what_happens_during_a_round_begins_another_one() {
             Ok(Box::new(()) as Box<dyn Send>)
         },
         seed: &|| 7,
+        leave: &|| {},
     };
     let times = Times { interval: Duration::from_secs(600), ..Times::default() };
     let begun = Instant::now();

@@ -137,7 +137,10 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Schema(arguments) => schema::run(&arguments, output),
         Command::Plan(arguments) => plan::run(&arguments, &context(&arguments.files), output),
         Command::Apply(arguments) => apply::run(&arguments, &context(&arguments.files), output),
-        Command::Watch(arguments) => watch::run(&arguments, &context(&arguments.files)),
+        Command::Watch(arguments) => {
+            let context = context(&arguments.files);
+            watch::run(arguments, context)
+        }
         Command::Down(arguments) => down::run(&arguments, &context(&arguments.files), output),
         Command::Status(arguments) => status::run(&arguments, &context(&arguments.files), output),
         Command::Top(arguments) => top::run(&arguments, &context(&[]), output),

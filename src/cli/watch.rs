@@ -44,9 +44,22 @@ pub struct WatchArguments {
     follow_interval: Timespan,
 }
 
-pub fn run(arguments: &WatchArguments, context: &Context) -> Result<Exit, Failure> {
+/// The loop has a thread of its own, which owns all that it needs: the program can end while a round still waits for
+/// something.
+pub fn run(arguments: WatchArguments, context: Context) -> Result<Exit, Failure> {
     // Before the first thread: signals are heard on one of their own.
     wake::block_signals()?;
+    let (end, ended) = mpsc::channel();
+    let leave = end.clone();
+    std::thread::spawn(move || {
+        // Nobody is left to hear the second of two ends.
+        let leave = || drop(leave.send(Ok(Exit::Done)));
+        drop(end.send(serve(&arguments, &context, &leave)));
+    });
+    ended.recv().unwrap_or_else(|_| Err(Failure::new("the loop panicked")))
+}
+
+fn serve(arguments: &WatchArguments, context: &Context, leave: &(dyn Fn() + Sync)) -> Result<Exit, Failure> {
     // A host file that cannot be read is a complaint, as a manifest is.
     let host = Arc::new(context.host_without_file()?.report_images_to(Box::new(Logged)));
     let (to, wakes) = mpsc::channel();
@@ -71,6 +84,7 @@ pub fn run(arguments: &WatchArguments, context: &Context) -> Result<Exit, Failur
         remember: &|desired| remember(&host, &inputs, desired),
         lock: &|patience| lock(&host, patience),
         seed: &planning::seed,
+        leave,
     };
     let mut rounds = Rounds::new(&*host, surroundings);
     let times = Times { interval: arguments.interval.to_duration(), ..Times::default() };

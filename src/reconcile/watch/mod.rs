@@ -106,6 +106,7 @@ fn attended<E: Engine>(
 ) -> (Outcome, Option<Wake>) {
     let cancel = AtomicBool::new(false);
     let begun = Instant::now();
+    let leave = rounds.leave();
     let mut pending: Option<Wake> = None;
     let outcome = std::thread::scope(|scope| {
         let round = scope.spawn(|| rounds.run(wake, &cancel));
@@ -117,7 +118,7 @@ fn attended<E: Engine>(
             if let Ok(wake) = wakes.recv_timeout(patience) {
                 if wake == Wake::End {
                     cancel.store(true, Ordering::Relaxed);
-                    wait_or_exit(&round, service);
+                    wait_or_leave(&round, service, leave);
                 }
                 // What the round itself does wakes us, too, and cannot be told from what others did behind its back:
                 // a round that had nothing to do wakes nobody.
@@ -131,13 +132,13 @@ fn attended<E: Engine>(
 
 /// After SIGTERM a round ends with the steps that run. One that waits for something slow is not waited for:
 /// ending in the middle is what every step is made for.
-fn wait_or_exit<T>(round: &std::thread::ScopedJoinHandle<'_, T>, service: &Service) {
+fn wait_or_leave<T>(round: &std::thread::ScopedJoinHandle<'_, T>, service: &Service, leave: &(dyn Fn() + Sync)) {
     let deadline = Instant::now() + LAST_WORDS;
     while !round.is_finished() {
         if Instant::now() > deadline {
             service.stopping();
             tracing::info!("ended in the middle of a round; the next run goes on");
-            std::process::exit(0);
+            return leave();
         }
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -28,6 +28,8 @@ pub struct Surroundings<'a, G> {
     pub lock: &'a (dyn Fn(Duration) -> Result<G, String> + Sync),
     /// A seed for identifiers.
     pub seed: &'a (dyn Fn() -> u64 + Sync),
+    /// Ends the program, though a round is at work.
+    pub leave: &'a (dyn Fn() + Sync),
 }
 
 /// The rounds of one service.
@@ -102,6 +104,10 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 impl<'a, E: Engine> Rounds<'a, E> {
     pub fn new(engine: &'a E, on: Surroundings<'a, Box<dyn Send>>) -> Rounds<'a, E> {
         Rounds { engine, on, desired: None, good: None, complaint: None }
+    }
+
+    pub(super) fn leave(&self) -> &'a (dyn Fn() + Sync) {
+        self.on.leave
     }
 
     pub fn run(&mut self, wake: Wake, cancel: &AtomicBool) -> Outcome {

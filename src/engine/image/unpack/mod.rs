@@ -7,22 +7,25 @@
 //! * `fuzzing`: the same without a child, for those who throw nonsense at it.
 //!
 //! # Decisions
-//! Directories, and not one EROFS image per layer that is mounted straight from its file (Linux 6.12), though that is one
-//! file to make and to remove in place of tens of thousands of inodes. What it could win at most was measured with
-//! 57,000 entries and 888 MB in 5 layers on two busy cores, kernel 6.18: the streams took the same way here, through the
+//! Directories, and not one EROFS image per layer that is mounted straight from its file (Linux 6.12): one file to
+//! make and to remove in place of tens of thousands of inodes. What that could win at most was measured with 57,000
+//! entries and 888 MB in 5 layers on two busy cores, kernel 6.18, in turns: the streams took the same way, through the
 //! pipe, inflated and hashed, and were then written into one file each, with no tar read and no inode described.
 //!
 //! ```text
-//! CPU seconds    directories    one file    less
-//! plain                  3.4         2.2     36 %
-//! gzip                   6.5         4.6     29 %
-//! zstd                   5.3         4.2     21 %
+//!               seconds                  CPU seconds
+//!         directories   one file    directories   one file
+//! plain           6.3        2.0            3.4        1.5
+//! gzip           12.0        8.5            6.1        4.2
+//! zstd            9.1        5.0            4.3        2.7
 //! ```
 //!
-//! A registry's layers are gzip or zstd, and a real writer takes some of that back. A third was wanted for what it costs:
-//! a writer of that format in the child, a mount for each layer of whatever starts (0.5 ms), recipes, builds and pushes
-//! that read from mounts, and all of it a second time for older kernels. Removing takes no time at the prompt as it is.
-//! `cargo bench --bench pull -- --engine floor --engine file` compares the two with the system's own tools.
+//! So it would be worth its price where the writer takes little of it back, least for gzip, of which inflating is
+//! most. The price is the whole of it: a writer of that format in the child, a mount for each layer of whatever starts
+//! (0.5 ms, and as much for the overlay), recipes, builds, commits and pushes that read from mounts, layers in use as
+//! long as they are mounted, and directories beside it for older kernels and for what is here already. A part of that
+//! would be a store of two kinds of which one cannot be pushed or built on. `cargo bench --bench pull -- --engine
+//! floor --engine file` shows the same bound with the system's own tools.
 
 pub mod child;
 pub mod compression;

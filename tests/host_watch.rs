@@ -86,8 +86,13 @@ impl Watched {
     }
 
     fn pid(&self) -> i32 {
+        self.pid_if_it_runs().expect("it runs")
+    }
+
+    /// `None`, too, in the moment in which its monitor was killed and nobody has seen it.
+    fn pid_if_it_runs(&self) -> Option<i32> {
         let inspected: serde_json::Value = serde_json::from_str(&self.evenkeel(&["inspect", "web"])).unwrap();
-        inspected[0]["pid"].as_i64().expect("it runs") as i32
+        inspected[0]["pid"].as_i64().map(|pid| pid as i32)
     }
 
     fn end(mut self) {
@@ -144,7 +149,9 @@ fn what_is_broken_by_hand_is_put_back() {
         let stopped = watched.pid();
         watched.evenkeel(&["stop", "-t", "0", "web"]);
         eventually("what was stopped by hand runs again", || {
-            watched.is_as_declared() && watched.page().is_some() && watched.pid() != stopped
+            watched.is_as_declared()
+                && watched.page().is_some()
+                && watched.pid_if_it_runs().is_some_and(|pid| pid != stopped)
         });
 
         let workload = watched.pid();
@@ -152,7 +159,9 @@ fn what_is_broken_by_hand_is_put_back() {
         let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
         kill(Pid::from_raw(monitor), Signal::SIGKILL).unwrap();
         eventually("the container is supervised again", || {
-            watched.is_as_declared() && watched.page().is_some() && watched.pid() != workload
+            watched.is_as_declared()
+                && watched.page().is_some()
+                && watched.pid_if_it_runs().is_some_and(|pid| pid != workload)
         });
         watched.end();
     });

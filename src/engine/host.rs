@@ -113,8 +113,8 @@ impl Host {
     pub fn lock(&self, timeout: Duration) -> Result<Lock, EngineError> {
         let lock = lock::take(&self.paths.lock(), timeout)?;
         claim::state_root(&self.paths, || has_control_groups(&self.hierarchy, &self.tag))?;
-        self.links.finish_removals().map_err(network_error("remove", "links".into()))?;
         let mut left = Vec::new();
+        left.extend(self.links.finish_removals().map_err(network_error("remove", "links".into())).err());
         self.sweep(&mut left)?;
         volume::expire(&self.paths, self.keep_removed, &Clock::read()?, &mut left)?;
         self.tell(&left);
@@ -134,9 +134,11 @@ impl Host {
         }
     }
 
-    /// A container's own directories are not looked into: its monitor lives on, and may be writing there.
+    /// A container's own directories are not looked into: its monitor lives on, and may be writing there. What cannot be
+    /// removed keeps nobody from working.
     fn sweep(&self, left: &mut Vec<EngineError>) -> Result<(), EngineError> {
         for whole in [
+            self.paths.root.clone(),
             self.paths.volumes(),
             self.paths.networks(),
             self.paths.last_good(),
@@ -151,8 +153,9 @@ impl Host {
         }
         // What a volume is filled with is made in its own directory.
         files::objects(&self.paths.volumes())?.iter().try_for_each(|volume| files::sweep(volume, left))?;
-        self.end_builds()?;
-        self.store.sweep().map_err(|source| EngineError::Images { source: Box::new(source) })
+        left.extend(self.end_builds().err());
+        left.extend(self.store.sweep().map_err(|source| EngineError::Images { source: Box::new(source) }).err());
+        Ok(())
     }
 
     /// Ends commands of builds that somebody left behind who was killed. Nobody else builds: the lock is ours.

@@ -488,6 +488,31 @@ fn a_registry_that_cannot_be_asked_holds_up_nothing_else() {
     });
 }
 
+/// A packet filter that drops, or a server that hangs: connections are taken, and nothing is said.
+#[test]
+fn a_registry_that_is_silent_is_waited_for_once_for_all_its_images() {
+    Shell::with(|shell| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let tree = shell.path("rootfs");
+        run(&["tar", "-C", tree.to_str().unwrap(), "-cf", shell.path("fs.tar").to_str().unwrap(), "."]);
+        let mut manifest = String::new();
+        for name in ["a", "b", "c"] {
+            shell.ok(&["image", "import", "fs.tar", &format!("{address}/{name}:1")]);
+            let image = format!("[images.{name}]\nreference = \"{address}/{name}:1\"\npull = \"always\"\n");
+            let container = "command = [\"sleep\", \"1000\"]\nnetwork_mode = \"none\"\nstop_signal = \"SIGKILL\"\n";
+            manifest.push_str(&format!("{image}[containers.{name}]\nimage = \"{name}\"\n{container}"));
+        }
+        shell.manifest(&manifest);
+        let begun = std::time::Instant::now();
+        let applied = shell.ok(&["apply"]);
+        assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
+        assert!(applied.stderr.contains("gave no answer in 10 s"), "{applied:#?}");
+        assert!(["a", "b", "c"].iter().all(|name| shell.pid(name) > 0));
+        shell.ok(&["down"]);
+    });
+}
+
 #[test]
 fn waiting_tells_what_did_not_get_well() {
     Shell::with(|shell| {

@@ -29,7 +29,7 @@ use super::network::link::Links;
 use super::records::Found;
 use super::storage::age::Clock;
 use super::storage::volume;
-use super::{Engine, Scope, claim, connect, facts, garbage, network, observe, orphans, records};
+use super::{Engine, Scope, claim, connect, facts, garbage, network, observe, orphans, records, sources};
 use crate::model::action::Action;
 use crate::model::actual::{Actual, HostFacts};
 use crate::model::id::{ContainerId, Digest, NetworkId, RootTag};
@@ -64,6 +64,7 @@ pub struct Host {
     keep_removed: Duration,
     /// What could not be removed, as it was told.
     told: Mutex<BTreeSet<String>>,
+    pub(super) silent: sources::Silent,
 }
 
 impl Host {
@@ -92,6 +93,7 @@ impl Host {
             progress: Box::new(image::Silent),
             keep_removed: volume::KEPT,
             told: Mutex::default(),
+            silent: sources::Silent::default(),
         })
     }
 

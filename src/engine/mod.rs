@@ -7,7 +7,7 @@
 //! * [`transfer`]: files out of a container and into one.
 //! * [`garbage`]: what is needed of images, and the removal of the rest.
 //! * [`followed`]: what is known of tags that `watch` follows.
-//! * `observe`: all of them at once, as [`Actual`]. `shares`: many looks at a time.
+//! * `observe`: all of them at once, as [`Actual`]; `sources`: what images are made of. `shares`: many looks at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -36,6 +36,7 @@ mod orphans;
 pub mod records;
 mod removal;
 pub(crate) mod shares;
+mod sources;
 mod storage;
 pub mod transfer;
 

@@ -6,8 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::resume_unwind;
 use std::path::Path;
-use std::sync::mpsc;
-use std::time::Instant;
 
 use super::container::{lifecycle, oci};
 use super::error::EngineError;
@@ -17,13 +15,13 @@ use super::network::observe::{Connected, Inside, Outside};
 use super::records::{self, Records};
 use super::shares::share;
 use super::storage::volume;
-use super::{ASKING, Scope, connect, image, network, orphans};
+use super::{Scope, connect, network, orphans, sources};
 use crate::model::actual::{
-    Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, Broken, HostFacts, Liveness, Tag,
+    Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, Broken, HostFacts, Liveness,
 };
 use crate::model::firewall::Ruleset;
 use crate::model::id::{Digest, VolumeKey};
-use crate::model::image::{ImageConfig, ImageSource, Pull};
+use crate::model::image::{ImageConfig, ImageSource};
 use crate::model::orphan::Orphan;
 use crate::model::paths;
 use crate::model::record::ContainerRecord;
@@ -94,7 +92,7 @@ fn look_around(host: &Host, scope: &Scope, records: &Records) -> Result<Around, 
     let outside = Outside::look().map_err(look("the networks"))?;
     Ok(Around {
         facts: facts(host, &outside)?,
-        images: images(host, scope, records),
+        images: sources::observe(host, scope, records),
         volumes: volumes(host, records),
         firewall: network::firewall::observe(&host.tag).map_err(look("the firewall"))?,
         orphans: orphans::observe(host, records, &outside.own_links(&host.tag))?,
@@ -118,61 +116,6 @@ fn volumes(host: &Host, records: &Records) -> BTreeMap<VolumeKey, ActualVolume> 
         (key.clone(), ActualVolume { record: record.clone(), data: host.paths.volume_data(key), drift })
     });
     volumes.collect()
-}
-
-/// Sources of the scope, as it says; those of records only from what is on this host. A registry that cannot be asked,
-/// or a build context that cannot be read, keeps nobody from looking at the rest: what is on this host goes on, and the
-/// plan says what is not known.
-fn images(host: &Host, scope: &Scope, records: &Records) -> BTreeMap<ImageSource, ActualImage> {
-    let recorded = records.containers.values().map(|record| (&record.spec.image, &Pull::Never));
-    let sources: BTreeMap<&ImageSource, &Pull> = recorded.chain(&scope.images).collect();
-    let look = |(source, pull): (&ImageSource, &Pull)| {
-        let found = match scope.bases.get(source) {
-            None => image::observe(&host.store, source, *pull, &host.images),
-            Some(bases) => {
-                let options = image::Options { bases: bases.clone(), ..host.images.clone() };
-                image::observe(&host.store, source, *pull, &options)
-            }
-        };
-        let found = found.unwrap_or_else(|error| ActualImage {
-            // Where its record cannot be read either, that is the error which is told.
-            image: host.store.find(source).unwrap_or_default(),
-            moved: None,
-            unasked: Some(chain(&error)),
-            tag: None,
-        });
-        (source.clone(), found)
-    };
-    let mut images: BTreeMap<ImageSource, ActualImage> = sources.into_iter().map(look).collect();
-    for (source, tag) in tags(host, scope) {
-        images.entry(source).or_default().tag = Some(tag);
-    }
-    images
-}
-
-/// What tags stand for now. All are asked at once, and what is not answered in time is not known.
-fn tags(host: &Host, scope: &Scope) -> Vec<(ImageSource, Tag)> {
-    let answers: Vec<_> = scope
-        .tags
-        .iter()
-        .map(|source| {
-            let (to, answer) = mpsc::channel();
-            let (asked, options) = (source.clone(), host.images.clone());
-            // It outlives its welcome where a registry is silent, as long as that takes or this process lives.
-            std::thread::spawn(move || to.send(image::tag_digest(&asked, &options).map_err(|error| chain(&error))));
-            (source.clone(), answer)
-        })
-        .collect();
-    let deadline = Instant::now() + ASKING;
-    let heard = answers.into_iter().map(|(source, answer)| {
-        let tag = match answer.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Ok(digest)) => Tag::Is(digest),
-            Ok(Err(why)) => Tag::Unknown(why),
-            Err(_) => Tag::Unknown(format!("no answer in {} s", ASKING.as_secs())),
-        };
-        (source, tag)
-    });
-    heard.collect()
 }
 
 /// The images that containers were made of.

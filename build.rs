@@ -2,7 +2,7 @@
 //! (static-PIE), and packs the relocations of all.
 //!
 //! A monitor runs beside every container, so what counts is the memory that it does not share: the dynamic loader and the
-//! writable pages of three shared libraries are a third of it. The runtime is executed four times in a container's life,
+//! writable pages of three shared libraries are a third of it. The runtime is executed several times in a container's life,
 //! and the loader is a third of what that takes. The `evenkeel` binary stays dynamic: it looks up names of registries,
 //! and the host's name service is made of shared libraries.
 //!

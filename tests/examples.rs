@@ -17,7 +17,7 @@ fn examples() -> Vec<PathBuf> {
         fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path().join("evenkeel.toml")).collect();
     manifests.retain(|path| path.exists());
     manifests.sort();
-    assert!(manifests.len() >= 6, "the quickstart and five stacks, found {manifests:?}");
+    assert!(manifests.len() >= 7, "the quickstart and six stacks, found {manifests:?}");
     manifests
 }
 

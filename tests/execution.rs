@@ -202,7 +202,7 @@ fn what_speaks_against_one_container_does_not_keep_down_the_rest() {
     fake.edit(|actual| actual.host.listening.clear());
     assert_eq!(round(&mut rounds), Outcome::Converged);
     assert_eq!(up(&fake), ["db", "web"].map(str::to_owned).into());
-    assert_eq!(*remembered.lock().unwrap(), [], "it is what is remembered already");
+    assert_eq!(*remembered.lock().unwrap(), [declared(SHOP)]);
 
     // A manifest that is refused whole: what was in force is kept so.
     let wrong = SHOP.replace("postgres:17", "postgres:18").replace(":8080", ":9090");

@@ -12,6 +12,7 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::interrupt::Interrupt;
 use super::layers::Layers;
+use super::locking;
 use super::output::{Format, Output};
 use super::phrase::counted;
 use super::plan::{self, PlanningArguments};
@@ -52,10 +53,10 @@ pub struct ApplyArguments {
     plan: Option<PathBuf>,
 }
 
-/// For every command that changes the host.
+// For every command that changes the host.
 #[derive(Debug, Args)]
 pub struct LockArguments {
-    /// How long to wait for another apply to finish
+    /// How long to wait for another command that changes this state root
     #[arg(long, value_name = "TIME", default_value = "0s")]
     lock_timeout: Timespan,
 }
@@ -79,7 +80,11 @@ pub fn run(arguments: &ApplyArguments, context: &Context, output: &Output) -> Re
     // Everything that can be wrong with what was written is said before the lock is waited for.
     let wanted = match &arguments.plan {
         Some(path) => Wanted::Kept(Box::new(Proposal::read(path)?)),
-        None => Wanted::Desired(Box::new(context.load_in_force()?)),
+        None => {
+            let desired = context.load()?.desired;
+            locking::in_force(context, desired.clone())?;
+            Wanted::Desired(Box::new(desired))
+        }
     };
     let session = Session::open(context)?;
     let host = &session.host;
@@ -90,8 +95,10 @@ pub fn run(arguments: &ApplyArguments, context: &Context, output: &Output) -> Re
             *proposal
         }
         Wanted::Desired(desired) => {
+            // What `watch` follows may have moved while the lock was waited for.
+            let desired = locking::in_force(context, *desired)?;
             let policy = arguments.planning.policy(&desired)?;
-            planning::propose(host, *desired, policy)?.0
+            planning::propose(host, desired, policy)?.0
         }
     };
     let changed = !proposal.plan.is_empty();

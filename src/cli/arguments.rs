@@ -99,12 +99,12 @@ pub enum Command {
     Config(ManifestArguments),
     /// Print the JSON Schema of the manifest, or of the host file
     Schema(SchemaArguments),
-    /// Write down what every image reference stands for, for review in git
+    /// Pin every image reference to a digest, in a lock file beside the manifest
     #[command(after_help = examples::LOCK)]
     Lock(LockFileArguments),
     /// Run a container beside what is declared: for a look, or one job
     Run(RunArguments),
-    /// Make such a container without starting it
+    /// Make a container as `run` does, without starting it
     Create(CreateArguments),
     /// Start containers that are there and do not run
     Start(StartArguments),
@@ -160,7 +160,7 @@ pub enum Command {
     Login(LoginArguments),
     /// Forget the credentials for a registry
     Logout(LogoutArguments),
-    /// Fetch images, and give them away
+    /// List, fetch, push, save, load and remove images
     Image(ImageArguments),
     /// Make images and archives of containers
     Container(ContainerArguments),
@@ -190,7 +190,7 @@ pub fn command_word(words: &[OsString]) -> Option<String> {
     lenient.subcommand_name().map(str::to_owned)
 }
 
-/// For commands that need nothing but the manifests.
+// For commands that need nothing but the manifests.
 #[derive(Debug, Args)]
 pub struct ManifestArguments {
     /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay [default: ./evenkeel.toml, else /etc/evenkeel]
@@ -198,7 +198,7 @@ pub struct ManifestArguments {
     pub files: Vec<PathBuf>,
 }
 
-/// It has options of its own, read where it is the first word (see `main`).
+// It has options of its own, read where it is the first word (see `main`).
 #[derive(Debug, Args)]
 pub struct RuntimeArguments {
     /// See `evenkeel runtime --help`
@@ -224,7 +224,7 @@ pub struct Global {
     #[arg(hide_env_values = true)]
     pub keep_removed: Timespan,
 
-    /// The host file: registries and their mirrors, what is collected [default: /etc/evenkeel/host.toml, if it is there]
+    /// The host file: registries and their mirrors, when unused images are removed [default: /etc/evenkeel/host.toml, if it is there]
     #[arg(long, global = true, value_name = "FILE", env = "EVENKEEL_HOST_CONFIG", hide_env_values = true)]
     pub host_config: Option<PathBuf>,
 
@@ -310,6 +310,19 @@ fn default_run(root: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Documentation of a group of arguments would take its place, since arguments are made after the command.
+    #[test]
+    fn the_help_of_a_command_begins_with_what_the_list_says_of_it() {
+        let about = |command: &clap::Command| command.get_about().map(ToString::to_string);
+        let listed = Arguments::command();
+        let mut built = Arguments::command();
+        built.build();
+        for command in listed.get_subcommands() {
+            let name = command.get_name();
+            assert_eq!(about(built.find_subcommand(name).unwrap()), about(command), "{name}");
+        }
+    }
 
     #[test]
     fn mistakes_of_what_runs_a_command_are_125() {

@@ -7,7 +7,7 @@
 //! * Contents that belong to nothing go within the hour, however empty the disk: a crash or a broken pull left them.
 //! * Images go only for the sake of space. Whoever wants them gone by age alone has `evenkeel image prune --until`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -36,7 +36,8 @@ pub struct Collecting<'a> {
 
 #[derive(Default)]
 struct State {
-    config: GcConfig,
+    /// Nothing goes before the host file was read.
+    config: Option<GcConfig>,
     looked: Option<Instant>,
     removal: Option<JoinHandle<()>>,
     /// Said once, and again when it has been otherwise.
@@ -50,7 +51,7 @@ impl<'a> Collecting<'a> {
 
     /// From now on this is how it is done.
     pub fn configure(&self, config: GcConfig) {
-        self.state().config = config;
+        self.state().config = Some(config);
     }
 
     /// Removes what is due. The caller holds the lock of the state root. A failure is no failure of the round.
@@ -70,17 +71,25 @@ impl<'a> Collecting<'a> {
         if state.removal.as_ref().is_some_and(|removal| !removal.is_finished()) {
             return Ok(state.complaint.clone());
         }
+        let Some(config) = state.config.clone() else { return Ok(None) };
         let Some(disk) = self.host.image_disk().map_err(Failure::engine)? else { return Ok(None) };
-        let excess = disk.excess(&state.config);
+        let excess = disk.excess(&config);
         if !is_due(state.looked.map(|looked| looked.elapsed()), excess) {
             return Ok(state.complaint.clone());
         }
-        let policy = Policy::of_host(&state.config, excess, SystemTime::now());
+        // One that fails is tried again no sooner.
+        let looked = state.looked.replace(Instant::now());
+        let policy = Policy::of_host(&config, excess, SystemTime::now());
         let declared = Declared { desired: Some(desired) };
+        // Held until all of it is removed, so that nobody does it in the thread's place.
+        let removing = self.host.images().removing();
+        let held = trash::hold(&removing).map_err(Failure::from)?;
         let removed = self.host.remove_garbage(&declared, &policy, Patience::GiveUp).map_err(Failure::engine)?;
         // Somebody fetches an image: the next round sees.
-        let Some(removed) = removed else { return Ok(state.complaint.clone()) };
-        state.looked = Some(Instant::now());
+        let Some(removed) = removed else {
+            state.looked = looked;
+            return Ok(state.complaint.clone());
+        };
         for chosen in &removed.chosen {
             tracing::info!(why = %chosen.why, "remove {}", chosen.thing);
         }
@@ -89,10 +98,12 @@ impl<'a> Collecting<'a> {
         }
         self.host.forget_generations(&declared, policy.now).map_err(Failure::engine)?;
         let bytes = removed.bytes();
-        let complaint = excess.filter(|excess| bytes < *excess).map(|_| stays_full(disk, &state.config));
+        let complaint = excess.filter(|excess| bytes < *excess).map(|_| stays_full(disk, &config));
         if !removed.trash.is_empty() {
-            let removing = self.host.images().removing();
-            state.removal = Some(std::thread::spawn(move || remove(removing, &removed.trash, bytes)));
+            state.removal = Some(std::thread::spawn(move || {
+                remove(&removing, &removed.trash, bytes);
+                drop(held);
+            }));
         }
         Ok(complaint)
     }
@@ -118,13 +129,13 @@ fn stays_full(Disk { used, available }: Disk, config: &GcConfig) -> String {
 }
 
 /// The life of the thread that removes contents.
-fn remove(removing: PathBuf, trash: &[PathBuf], bytes: u64) {
+fn remove(removing: &Path, trash: &[PathBuf], bytes: u64) {
     // Without a lower priority it is only less polite. This thread alone is meant: setpriority(2), "C library/kernel
     // differences".
     let _ = rustix::process::setpriority_process(None, 19);
     for path in trash {
         let begun = Instant::now();
-        if let Err(error) = trash::remove(&removing, std::slice::from_ref(path)) {
+        if let Err(error) = trash::remove(removing, std::slice::from_ref(path)) {
             tracing::warn!("{}", causes(&error).join(": "));
         }
         std::thread::sleep(begun.elapsed());

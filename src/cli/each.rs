@@ -12,7 +12,7 @@ use super::select;
 use crate::model::id::Whose;
 use crate::model::record::ContainerRecord;
 
-/// For every command that takes containers.
+// For every command that takes containers.
 #[derive(Debug, Args)]
 pub struct Names {
     /// A manifest whose project decides between equal names

@@ -19,7 +19,7 @@ Examples:
   evenkeel lock --update web                     what the tag of `web` stands for now
   evenkeel lock --check                          in CI: 2 when a line is missing or idle; asks no registry
 
-Keep evenkeel.lock in git. Exit codes: 0, 1 error, 2 not what the manifest needs (with --check).";
+Keep the lock file in git: evenkeel.lock beside evenkeel.toml, shop.lock beside shop.toml. Exit codes: 0, 1 error, 2 not what the manifest needs (with --check).";
 
 pub const PLAN: &str = "\
 Examples:
@@ -39,7 +39,7 @@ Examples:
   evenkeel apply --lock-timeout 1m               behind an apply that is at it
 
 TIME is such as 500ms, 30s or 5m. Exit codes: 0 done or nothing to do, 1 error, 2 there was something to do (with \
---detailed-exitcode), 3 degraded or rolled back, 4 refused by a guard, 5 stale plan or another apply holds the lock.";
+--detailed-exitcode), 3 degraded or rolled back, 4 refused by a guard, 5 stale plan or another command is changing this state root.";
 
 pub const WATCH: &str = "\
 Examples:
@@ -50,10 +50,12 @@ TIME is such as 30s or 5m. SIGHUP reads the manifests again, SIGTERM and SIGINT 
 
 pub const DOWN: &str = "\
 Examples:
+  evenkeel down --dry-run --volumes              what would go, the data too; nothing is removed
   evenkeel down                                  containers and networks; volumes stay
   evenkeel down -p shop --volumes --yes          without the manifest, without a question, with the data
 
-TIME is such as 500ms, 30s or 5m.";
+TIME is such as 500ms, 30s or 5m. Exit codes: 0, 1 error, 2 something would be removed (with --dry-run
+--detailed-exitcode), 3 degraded, 4 not confirmed or refused by a guard, 5 another command is changing this state root.";
 
 pub const STATUS: &str = "\
 Examples:

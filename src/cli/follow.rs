@@ -68,6 +68,9 @@ impl Following {
     pub fn start(self: Arc<Following>, host: Arc<Host>, every: Duration, to: Sender<Wake>) -> std::io::Result<()> {
         let follow = move || {
             let (mut last, mut due) = (None, None);
+            if let Err(error) = host.sweep_followed() {
+                tracing::warn!("{}", Failure::engine(error).line());
+            }
             loop {
                 let wanted = self.next(&mut last, due);
                 let looked = look(&host, &wanted);
@@ -118,7 +121,13 @@ fn look(host: &Host, wanted: &Wanted) -> Looked {
             return looked;
         }
     };
+    let known = tags.len();
     tags.retain(|name, _| wanted.tags.contains_key(name));
+    if tags.len() < known
+        && let Err(error) = host.remember_followed(&wanted.project, tags.clone())
+    {
+        tracing::warn!("{}", Failure::engine(error).line());
+    }
     for (name, follow) in &wanted.tags {
         let before = tags.get(name).cloned();
         match look_at(host, wanted, (name, follow), &mut tags) {

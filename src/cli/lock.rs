@@ -14,7 +14,7 @@ use super::image;
 use super::locking::{self, Lockable, absent};
 use super::output::{Format, Output};
 use super::phrase::counted;
-use crate::engine::files::{self, Durability};
+use crate::engine::files;
 use crate::engine::image::{Options, tag_digest};
 use crate::manifest::{self, Loaded};
 use crate::model::id::Digest;
@@ -69,7 +69,7 @@ pub fn run(arguments: &LockFileArguments, context: &Context, output: &Output) ->
     let mut locks: Locks = kept.into_iter().map(|name| (name.clone(), before[name].clone())).collect();
     locks.extend(resolve(&asked, context)?);
     if known.as_ref() != Some(&locks) {
-        files::write(&path, manifest::lock_text(&locks).as_bytes(), Durability::Durable).map_err(Failure::engine)?;
+        files::write_shared(&path, manifest::lock_text(&locks).as_bytes()).map_err(Failure::engine)?;
     }
     tell(&changes(&before, &locks), &locks, &path, output)?;
     Ok(Exit::Done)

@@ -4,7 +4,10 @@
 //! * `failure`: exit codes, and an error with its causes and hints, printed once at the edge.
 //! * `output`, `table`, `phrase`: how state is shown, to people and as JSON.
 //! * `logging`: where `tracing` goes: stderr, with priorities where that is the journal.
-//! * Everything else is a command of that name.
+//! * `context`, `planning`, `locking`, `select`, `inventory`, `each`, `by_hand`: what several commands begin with.
+//! * `progress`, `layers`, `settle`, `interrupt`: while the host is being changed. `collecting`, `follow`: parts of `watch`.
+//! * `console`, `conversation`, `streams`, `terminal`, `detach_keys`: our descriptors and those of a container.
+//! * `filter`, `template`, `foreign`, `log_printer`, `process`, `examples`: helpers of some. Any other file is a command.
 
 mod after_end;
 mod apply;

@@ -14,7 +14,7 @@ use crate::model::units::Timespan;
 use crate::plan::render::{self, Line};
 use crate::plan::{MassRemoval, Plan, Policy, RefusedUpdates};
 
-/// What narrows a plan and what it is allowed: the same for `plan` and `apply`.
+// What narrows a plan and what it is allowed: the same for `plan` and `apply`.
 #[derive(Debug, Args)]
 pub struct PlanningArguments {
     /// Only this container and what it needs, nothing else of the project and nothing that lost its record; repeat it for

@@ -26,7 +26,7 @@ pub struct StopArguments {
     manner: Manner,
 }
 
-/// How a container is asked to end.
+// How a container is asked to end.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Manner {
     /// The signal that asks it to end [default: its own]

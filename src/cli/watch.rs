@@ -16,6 +16,7 @@ use super::failure::{Exit, Failure};
 use super::follow::{Following, Wanted};
 use super::layers::Logged;
 use super::{locking, planning};
+use crate::engine::followed::Tags;
 use crate::engine::host::Host;
 use crate::engine::network::events::Events;
 use crate::manifest::{self, host};
@@ -78,7 +79,7 @@ fn serve(arguments: &WatchArguments, context: &Context, leave: &(dyn Fn() + Sync
         collect: &|desired| collecting.look(desired),
         load: &|| {
             let desired = load(context, (&host, &collecting), &inputs, &watched)?;
-            in_force(context, desired, &following)
+            in_force(context, &host, desired, &following)
         },
         recall: &|project| recall(&host, &inputs, project),
         remember: &|desired| remember(&host, &inputs, desired),
@@ -113,10 +114,9 @@ fn load(
 ) -> Result<Desired, String> {
     let read = || -> Result<manifest::Loaded, manifest::Problems> {
         let (config, _) = host::load_host(context.host_config.as_deref(), &super::context::variable)?;
-        let loaded = manifest::load(&context.files, &super::context::variable)?;
         host.registries().replace(config.registries);
         collecting.configure(config.gc);
-        Ok(loaded)
+        manifest::load(&context.files, &super::context::variable)
     };
     let loaded = read();
     let host_file = context.host_config.clone().unwrap_or_else(|| PathBuf::from(host::DEFAULT));
@@ -133,12 +133,16 @@ fn load(
 }
 
 /// The project as it is locked or followed. Its tags are followed from now on.
-fn in_force(context: &Context, desired: Desired, following: &Following) -> Result<Desired, String> {
+fn in_force(context: &Context, host: &Host, desired: Desired, following: &Following) -> Result<Desired, String> {
     let read = || {
         let wanted = Wanted::of(&desired.project, &desired.follow, locking::locks(context)?);
         Ok((wanted, locking::in_force(context, desired)?))
     };
     let (wanted, desired) = read().map_err(|failure: Failure| failure.plain().trim_end().to_owned())?;
+    if let (None, Whose::Project(project)) = (&wanted, &desired.project) {
+        // What is followed again one day begins anew.
+        host.remember_followed(project, Tags::new()).map_err(|error| causes(&error).join(": "))?;
+    }
     following.tell(wanted);
     Ok(desired)
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{At, EngineError};
 use super::files::{self, Durability};
+use super::records;
 use crate::model::paths::Paths;
 
 /// One for each boot of a kernel (random(4)).
@@ -43,7 +44,7 @@ pub fn run_directory(paths: &Paths) -> Result<(), EngineError> {
 /// An error where containers of the state root run in another run directory.
 pub fn check(paths: &Paths, runs: impl FnOnce() -> Result<bool, EngineError>) -> Result<(), EngineError> {
     let ours = Served { boot: boot()?, run: paths.run.clone() };
-    match files::read_json::<Served>(&paths.served())? {
+    match served(paths)? {
         Some(found) if found.boot == ours.boot && found.run != ours.run && runs()? => {
             Err(EngineError::StateRoot { root: paths.root.clone(), run: found.run })
         }
@@ -55,10 +56,15 @@ pub fn check(paths: &Paths, runs: impl FnOnce() -> Result<bool, EngineError>) ->
 pub fn state_root(paths: &Paths, runs: impl FnOnce() -> Result<bool, EngineError>) -> Result<(), EngineError> {
     check(paths, runs)?;
     let ours = Served { boot: boot()?, run: paths.run.clone() };
-    if files::read_json(&paths.served())?.as_ref() == Some(&ours) {
+    if served(paths)?.as_ref() == Some(&ours) {
         return Ok(());
     }
-    files::write_json(&paths.served(), &ours, Durability::Volatile)
+    files::write_json(&paths.served(), &ours, Durability::Durable)
+}
+
+/// A claim that is damaged is none.
+fn served(paths: &Paths) -> Result<Option<Served>, EngineError> {
+    records::unless_damaged(files::read_json(&paths.served()))
 }
 
 /// Which boot this is.

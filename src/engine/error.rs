@@ -109,11 +109,23 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Whether a disk, or what somebody may have of it, is full.
+    pub fn is_for_want_of_space(&self) -> bool {
+        let kind = match self {
+            EngineError::File { source, .. } => source.kind(),
+            _ => return false,
+        };
+        matches!(kind, std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+    }
+
     /// The next step, where one is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             EngineError::NewerRecord { .. } => {
                 Some("use the newer version, or move the record away to give its object up".into())
+            }
+            EngineError::Record { .. } => {
+                Some("move the file away; `evenkeel plan` then says what follows from that".into())
             }
             EngineError::RunDirectory { .. } => Some(
                 "give this state root another one with `--run`, or remove the link `root` in it if nothing runs there"

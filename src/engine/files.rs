@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,19 +45,37 @@ pub(crate) fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result
     replace(path, &beside(path), bytes, durability)
 }
 
+/// Replaces `path` by `bytes`, for others to read too: whose it is and with which mode stays as it was, and a new one is
+/// its directory's owner's. A link is followed.
+pub(crate) fn write_shared(path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let aside = beside(&path);
+    write_new(&aside, bytes, 0o644, Durability::Durable)
+        .and_then(|()| {
+            let (owner, mode) = match fs::metadata(&path) {
+                Ok(before) => (before.clone(), before.permissions()),
+                Err(_) => (fs::metadata(parent(&path))?, fs::metadata(&aside)?.permissions()),
+            };
+            if rustix::process::geteuid().is_root() {
+                std::os::unix::fs::chown(&aside, Some(owner.uid()), Some(owner.gid()))?;
+            }
+            fs::set_permissions(&aside, mode)?;
+            fs::rename(&aside, &path)
+        })
+        .map_err(|source| {
+            // The error that matters is the first.
+            let _ = fs::remove_file(&aside);
+            EngineError::File { operation: "write", path: path.clone(), source }
+        })?;
+    sync_directory(parent(&path))
+}
+
 fn json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, EngineError> {
     serde_json::to_vec_pretty(value).map_err(|source| EngineError::Record { path: path.to_owned(), source })
 }
 
 fn replace(path: &Path, aside: &Path, bytes: &[u8], durability: Durability) -> Result<(), EngineError> {
-    let written = File::options().write(true).create_new(true).mode(0o600).open(aside).and_then(|mut file| {
-        file.write_all(bytes)?;
-        match durability {
-            Durability::Durable => file.sync_data(),
-            Durability::Volatile => Ok(()),
-        }
-    });
-    let renamed = written.and_then(|()| fs::rename(aside, path));
+    let renamed = write_new(aside, bytes, 0o600, durability).and_then(|()| fs::rename(aside, path));
     if let Err(source) = renamed {
         // The error that matters is the first; a leftover is swept later.
         let _ = fs::remove_file(aside);
@@ -65,6 +83,15 @@ fn replace(path: &Path, aside: &Path, bytes: &[u8], durability: Durability) -> R
     }
     match durability {
         Durability::Durable => sync_directory(parent(path)),
+        Durability::Volatile => Ok(()),
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    match durability {
+        Durability::Durable => file.sync_data(),
         Durability::Volatile => Ok(()),
     }
 }
@@ -138,6 +165,16 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, EngineError> {
 
 fn is_object(path: &Path) -> bool {
     path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// Removes what a crash left half-made of this one file.
+pub(super) fn sweep_beside(path: &Path) -> Result<(), EngineError> {
+    let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
+    let is_of_it = |entry: &PathBuf| entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
+    entries(parent(path))?
+        .iter()
+        .filter(|entry| is_crumb(entry) && is_of_it(entry))
+        .try_for_each(|file| remove_file(file))
 }
 
 /// Whether it is a name that [`beside`] makes. Other dotted names are somebody's own.

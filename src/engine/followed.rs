@@ -1,6 +1,6 @@
 //! What is known of tags that are followed: `followed/<project>.json` in the state root.
 //!
-//! The `watch` of a project is the only writer. Whoever plans reads it, so that `apply` by hand does not take back what
+//! The `watch` of a project writes it, and `down` removes it. Whoever plans reads it, so that `apply` by hand does not take back what
 //! `watch` took; and whoever collects garbage, so that what it needs stays.
 //!
 //! # Decisions
@@ -16,6 +16,7 @@ use super::error::EngineError;
 use super::files::{self, Durability};
 use super::host::Host;
 use super::image::{self, ImageError};
+use super::records;
 use crate::model::follow::{Followed, LocalTime, Moment};
 use crate::model::id::{Digest, ProjectName};
 use crate::model::image::ImageSource;
@@ -31,7 +32,7 @@ struct Record {
 
 /// What is known of the tags that a project follows.
 pub fn read(paths: &Paths, project: &ProjectName) -> Result<Tags, EngineError> {
-    let record: Option<Record> = files::read_json(&path(paths, project))?;
+    let record: Option<Record> = records::unless_damaged(files::read_json(&path(paths, project)))?;
     Ok(record.unwrap_or_default().tags)
 }
 
@@ -39,7 +40,7 @@ pub fn read(paths: &Paths, project: &ProjectName) -> Result<Tags, EngineError> {
 pub fn needed(paths: &Paths) -> Result<BTreeSet<Digest>, EngineError> {
     let mut needed = BTreeSet::new();
     for path in files::objects(&paths.followed())? {
-        let Record { tags } = files::read_json(&path)?.unwrap_or_default();
+        let Record { tags } = records::unless_damaged(files::read_json(&path))?.unwrap_or_default();
         needed.extend(tags.into_values().flat_map(Followed::needed));
     }
     Ok(needed)
@@ -57,6 +58,11 @@ impl Host {
         }
         files::create_directories(&self.paths().followed())?;
         files::write_json(&path(self.paths(), project), &Record { tags }, Durability::Durable)
+    }
+
+    /// Removes what a crash left half-made, before anything is followed: who follows holds no lock of the state root.
+    pub fn sweep_followed(&self) -> Result<(), EngineError> {
+        files::sweep(&self.paths().followed(), &mut Vec::new())
     }
 
     /// What the tag of a reference stands for at its registry.

@@ -61,7 +61,7 @@ pub(super) fn remember(paths: &Paths, record: &ContainerRecord) -> Result<(), En
     let path = paths.generations().join(format!("{}.json", sha256([record.full_name().as_bytes()]).hex()));
     let known: Option<Generation> = records::unless_damaged(files::read_json(&path))?;
     // Containers are looked through only where that may matter: all of a large project may be on their way out.
-    if known.is_some_and(|known| known != generation) && is_refused(paths, record)? {
+    if known.as_ref() == Some(&generation) || (known.is_some() && is_refused(paths, record)?) {
         return Ok(());
     }
     files::write_json(&path, &generation, Durability::Durable)

@@ -39,6 +39,7 @@ use crate::model::network::bridge_name;
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, NetworkRecord};
 use crate::model::unreadable::Cause;
+use crate::monitor::protocol::chain;
 use crate::runtime::cgroup::{self, Hierarchy};
 
 /// Where the parts of an installation are, and how images are fetched.
@@ -113,9 +114,13 @@ impl Host {
 
     /// Takes the lock of the state root for this run directory, and sweeps what a crash left half-made and what has expired.
     pub fn lock(&self, timeout: Duration) -> Result<Lock, EngineError> {
-        let lock = lock::take(&self.paths.lock(), timeout)?;
-        claim::state_root(&self.paths, || has_control_groups(&self.hierarchy, &self.tag))?;
+        let lock = lock::take(&self.paths.lock(), timeout)?.beside(&self.paths.lock_before(), timeout)?;
         let mut left = Vec::new();
+        match claim::state_root(&self.paths, || has_control_groups(&self.hierarchy, &self.tag)) {
+            // On a disk that is full it must be possible to remove something.
+            Err(error) if error.is_for_want_of_space() => left.push(error),
+            claimed => claimed?,
+        }
         left.extend(self.links.finish_removals().map_err(network_error("remove", "links".into())).err());
         self.sweep(&mut left)?;
         volume::expire(&self.paths, self.keep_removed, &Clock::read()?, &mut left)?;
@@ -140,19 +145,19 @@ impl Host {
     /// removed keeps nobody from working.
     fn sweep(&self, left: &mut Vec<EngineError>) -> Result<(), EngineError> {
         for whole in [
-            self.paths.root.clone(),
             self.paths.volumes(),
             self.paths.networks(),
             self.paths.last_good(),
             self.paths.inputs(),
             self.paths.generations(),
-            self.paths.followed(),
             self.paths.containers(),
             self.paths.containers_run(),
             self.paths.names_directory(),
         ] {
             files::sweep(&whole, left)?;
         }
+        // The root itself may be somebody's directory of many uses.
+        [self.paths.served(), self.paths.trash_ages()].iter().try_for_each(|file| files::sweep_beside(file))?;
         // What a volume is filled with is made in its own directory.
         files::objects(&self.paths.volumes())?.iter().try_for_each(|volume| files::sweep(volume, left))?;
         left.extend(self.end_builds().err());
@@ -331,9 +336,10 @@ impl Host {
         let Some(record) = records::container(&self.paths, id)? else { return Ok(()) };
         lifecycle::stop(&self.surroundings(), &self.hierarchy, &record)?;
         connect::disconnect(self, &record)?;
-        garbage::remember(&self.paths, &record)?;
-        if let Some(image) = &record.image {
-            self.mark_image_used(image)?;
+        // A disk that is full is no reason to keep what fills it.
+        let marked = record.image.as_ref().map_or(Ok(()), |image| self.mark_image_used(image));
+        for unkept in [garbage::remember(&self.paths, &record), marked].into_iter().filter_map(Result::err) {
+            tracing::warn!("what {} was made of may be collected: {}", record.full_name(), chain(&unkept));
         }
         lifecycle::remove_files(&self.surroundings(), &self.hierarchy, &record)
     }

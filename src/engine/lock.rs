@@ -12,6 +12,16 @@ use super::files;
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
+    _beside: Option<File>,
+}
+
+impl Lock {
+    /// Takes another one as well, where somebody made it: an Evenkeel that was not started anew since an upgrade may hold
+    /// the lock where it was before.
+    pub fn beside(self, path: &Path, timeout: Duration) -> Result<Lock, EngineError> {
+        let beside = if path.exists() { Some(take(path, timeout)?._file) } else { None };
+        Ok(Lock { _beside: beside, ..self })
+    }
 }
 
 /// For a process that an apply was about to start when it was killed: between fork and exec it holds what its parent held.
@@ -26,7 +36,7 @@ pub fn take(path: &Path, timeout: Duration) -> Result<Lock, EngineError> {
     let deadline = Instant::now() + timeout.max(LAST_BREATH);
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(Lock { _file: file }),
+            Ok(()) => return Ok(Lock { _file: file, _beside: None }),
             Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
                 // flock has no time limit of its own; fifty tries a second cost nothing.
                 std::thread::sleep(Duration::from_millis(20).min(deadline.saturating_duration_since(Instant::now())));

@@ -40,10 +40,8 @@ pub(super) fn observe(
 ) -> Result<BTreeSet<Orphan>, EngineError> {
     let mut orphans = BTreeSet::new();
     for (id, remains) in containers(host, records)? {
-        if is_none(records::container(&host.paths, &id)) {
-            let owner = owner(host, &id);
-            orphans.insert(Orphan::Container { id, owner, remains: remains.into_iter().collect() });
-        }
+        let owner = owner(host, &id);
+        orphans.insert(Orphan::Container { id, owner, remains: remains.into_iter().collect() });
     }
     let prefix = link_prefix(&host.tag);
     for id in damaged_networks(records) {
@@ -103,6 +101,8 @@ fn containers(host: &Host, records: &Records) -> Result<BTreeMap<ContainerId, BT
             found.entry(id).or_default().insert(remains);
         }
     }
+    // Of those whose record cannot be read for now nothing is known here.
+    found.retain(|id, _| is_none(records::container(&host.paths, id)));
     for (id, remains) in &mut found {
         if is_monitored(host, id)? {
             remains.insert(Remains::Monitor);

@@ -89,6 +89,10 @@ impl Paths {
     pub fn lock(&self) -> PathBuf {
         self.root.join("lock")
     }
+    /// Where the lock is of those who know no other.
+    pub fn lock_before(&self) -> PathBuf {
+        self.run.join("lock")
+    }
     pub fn served(&self) -> PathBuf {
         self.root.join("run.json")
     }

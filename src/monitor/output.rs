@@ -165,6 +165,10 @@ impl Output {
                 self.sources.remove(at);
             }
         }
+        if earlier.is_some() {
+            // Two that flow are read as they come: what gathers in both has lost its order.
+            self.sources.iter_mut().for_each(|source| source.gathers_until = Duration::ZERO);
+        }
     }
 
     fn read_from(&mut self, at: usize, now: Now) -> Outcome {
@@ -195,6 +199,8 @@ impl Output {
 
     /// The process ended: logs what it left in its pipes and closes them.
     pub fn finish(&mut self, now: Now) {
+        // What gathers came before what is left of the other.
+        self.sources.sort_by_key(|source| std::cmp::Reverse(source.gathers_until));
         for at in 0..self.sources.len() {
             let ended = (0..DRAIN_READS).map(|_| self.read_from(at, now)).find(|outcome| *outcome != Outcome::More);
             if ended != Some(Outcome::End) {

@@ -382,13 +382,16 @@ impl<'w, 'a> Sequence<'w, 'a> {
         let mut needs = Vec::new();
         if let Some(start) = self.nodes.start.get(&record.id).copied() {
             needs = self.needs(decision);
-            if let Some(stop) = self.nodes.stop.get(&record.id) {
-                self.graph.prefer(*stop, needs.iter().copied());
-            }
-            self.graph.require(start, objects);
-            self.graph.require(start, needs.iter().copied());
             let names = record.addresses.keys().filter_map(|id| self.nodes.names.get(id));
-            self.graph.require(start, self.nodes.firewall.into_iter().chain(names.copied()));
+            let ready: Vec<Node> = objects
+                .into_iter()
+                .chain(needs.iter().copied())
+                .chain(self.nodes.firewall)
+                .chain(names.copied())
+                .collect();
+            // It goes on running until nothing that its start waits for can fail any more.
+            self.nodes.stop.get(&record.id).iter().for_each(|stop| self.graph.prefer(**stop, ready.iter().copied()));
+            self.graph.require(start, ready);
             let in_its_place = self.nodes.departures.values().filter(|d| collide(&d.container.record, record));
             self.graph.require(start, in_its_place.filter_map(Departure::freed));
         }

@@ -131,6 +131,7 @@ fn clone_child(request: &Request<'_>, program: &Program, cgroup: Option<&Cgroup>
             drop(theirs);
             let mut child = Child::new(pid, pidfd, ours);
             child.become_the_first()?;
+            child.tell(Word::Connected)?;
             Ok(child)
         }
     }
@@ -176,6 +177,8 @@ fn run(
     channel: &Channel,
     terminal: Option<Terminal>,
 ) -> Result<Infallible, RuntimeError> {
+    // Whoever made it may be slower to say so than it is to get ready.
+    channel.expect(Word::Connected).during("wait for", "the word of its birth")?;
     init::begin_session()?;
     init::tell_agent(program)?;
     let stdio = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];

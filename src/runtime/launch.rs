@@ -4,10 +4,10 @@
 //!
 //! # Where the time goes
 //!
-//! Create, start, exit and delete of `/bin/true` under Docker's default configuration by `evenkeel-runtime` take 13.8 ms
-//! of wall time and 13.0 ms of processor time; crun takes 47.3 and 38.5, runc 72.6 and 72.6, the bare kernel work 4.6 and
-//! 4.3 (medians of 60 lives in turns on two processors: `cargo bench --bench runtime -- --runs 60`). Of 14 ms of processor
-//! time `create` has 5.9, the container's process itself 3.6, `delete` 2.4, `start` 2.1:
+//! Create, start, exit and delete of `/bin/true` under Docker's default configuration by `evenkeel-runtime` take 9.6 ms
+//! of wall time and 9.3 ms of processor time; crun takes 39.6 and 31.1, runc 55.0 and 53.1, the bare kernel work 3.3 and
+//! 3.1 (medians of 60 lives in turns on two processors: `cargo bench --bench runtime -- --runs 60`). Of the processor time
+//! `create` has two fifths, the container's process itself a quarter, `delete` and `start` a sixth each:
 //!
 //! * A third is the kernel's for the objects that the configuration asks for, whoever asks (the benchmark's floor):
 //!   clone3(2) with five namespaces, some twenty mounts, pivot_root(2), which looks at every process of

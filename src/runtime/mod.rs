@@ -2,8 +2,8 @@
 //!
 //! Input is an [`oci_spec::runtime::Spec`] (config.json) and the little that OCI has no words for: a root
 //! filesystem made of layers, user names as an image writes them, an init. Callers are single-threaded: the monitor
-//! of a container, and `evenkeel runtime`. Nothing here writes a log, reads a clock or keeps state of its own: what
-//! exists is what the kernel says.
+//! of a container, and `evenkeel runtime`. Nothing here writes a log or keeps state of its own, and only the time limit of
+//! a hook reads a clock: what exists is what the kernel says.
 //!
 //! * [`launch`] starts the first process of a container, [`exec`] a further one, [`gate`] one that another process
 //!   has created. Both copy this process with

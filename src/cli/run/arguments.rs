@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// What a container is to be.
+// What a container is to be.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub struct ContainerArguments {

@@ -83,7 +83,7 @@ pub struct ContainerArguments {
     pub id: String,
 }
 
-/// Whatever runc would take here.
+// Whatever runc would take here.
 #[derive(Debug, Args)]
 pub struct AnyArguments {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
@@ -153,6 +153,19 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    /// Documentation of a group of arguments would take its place, since arguments are made after the command.
+    #[test]
+    fn the_help_of_a_command_begins_with_what_the_list_says_of_it() {
+        let about = |command: &clap::Command| command.get_about().map(ToString::to_string);
+        let listed = Arguments::command();
+        let mut built = Arguments::command();
+        built.build();
+        for command in listed.get_subcommands() {
+            let name = command.get_name();
+            assert_eq!(about(built.find_subcommand(name).unwrap()), about(command), "{name}");
+        }
+    }
 
     #[test]
     fn the_tree_is_consistent() {

@@ -22,7 +22,7 @@ use crate::runtime::binary;
 use crate::runtime::launch::{Inheritance, Keyring, Stdio};
 use crate::sys::descriptors::close_on_exec_from;
 
-/// What `create`, `run` and `exec` have in common.
+// What `create`, `run` and `exec` have in common.
 #[derive(Debug, Args)]
 pub struct HandoverArguments {
     /// Send the terminal's master side to this socket (AF_UNIX)

@@ -12,7 +12,7 @@
 //! command line.
 //!
 //! # Decisions
-//! * A program of its own beside `evenkeel`, not a link to it: callers start it five times in a container's life, and
+//! * A program of its own beside `evenkeel`, not a link to it: callers start it several times in a container's life, and
 //!   without registry client, TLS and netlink it has a third of the relocations to do. `cargo install` puts it there.
 //! * `delete` refuses a container that is only created, as runtime.md says; runc kills it. `--force` does so here.
 //! * A failed poststart hook stops the container, as runtime.md says since 1.2.1; earlier versions only warned.

@@ -26,7 +26,7 @@ pub struct UpdateArguments {
     limits: Limits,
 }
 
-/// One by one. -1 lifts a limit.
+// One by one. -1 lifts a limit.
 #[derive(Debug, Args)]
 #[group(id = "limits", multiple = true)]
 struct Limits {

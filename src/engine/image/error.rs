@@ -16,6 +16,9 @@ pub enum ImageError {
     #[error("nothing is removed while image `{}`, which a container was made of, cannot be read", _0.short())]
     UnknownImage(Digest),
 
+    #[error("an image is being fetched, built, saved or pushed")]
+    Busy,
+
     #[error("cannot reach the registry `{registry}`")]
     Unreachable {
         registry: String,
@@ -227,6 +230,7 @@ impl ImageError {
             ImageError::WrongPlatform { .. } => Some("use an image that was built for this host".to_owned()),
             ImageError::NotEmpty { .. } => Some("name a directory that is empty or not there".to_owned()),
             ImageError::NoLayer { .. } => Some("pull or load the image again".to_owned()),
+            ImageError::Busy => Some("try again when that is done".to_owned()),
             ImageError::UnknownImage(_) => Some(
                 "`evenkeel apply` fetches it again; a container made by hand is removed with `evenkeel rm`".to_owned(),
             ),

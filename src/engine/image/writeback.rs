@@ -45,11 +45,13 @@ pub fn meanwhile<T>(place: &Path, work: impl FnOnce(&Meter) -> Result<T, ImageEr
     let file = File::open(place).map_err(ImageError::file("open", place))?;
     let (due, is_due) = sync_channel(1);
     std::thread::scope(|scope| {
-        let bringing = scope.spawn(move || is_due.iter().try_for_each(|()| rustix::fs::syncfs(&file)));
+        let bringing = scope.spawn(|| is_due.into_iter().try_for_each(|()| rustix::fs::syncfs(&file)));
         let done = work(&Meter { bytes: AtomicU64::new(0), due });
         // The meter is gone, so it ends. A panic there is one here.
         let brought = bringing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let done = done?;
+        // By the descriptor that was open all the time: another's look may have taken the word from those that come later.
+        let brought = brought.and_then(|()| rustix::fs::syncfs(&file));
         brought.map_err(|errno| ImageError::file("sync", place)(errno.into()))?;
         Ok(done)
     })

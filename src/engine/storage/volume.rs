@@ -120,7 +120,11 @@ pub fn expire(paths: &Paths, kept: Duration, now: &Clock, left: &mut Vec<EngineE
     left.extend(expired.filter_map(|(path, _)| files::remove_directory(path).err()));
     match ages.is_news(&written) {
         _ if removed.is_empty() => files::remove_file(&paths.trash_ages()),
-        true => files::write_json(&paths.trash_ages(), &ages, Durability::Volatile),
+        // What is in the trash is there longer than it is known to be: on a full disk something may be removed all the same.
+        true => {
+            left.extend(files::write_json(&paths.trash_ages(), &ages, Durability::Volatile).err());
+            Ok(())
+        }
         false => Ok(()),
     }
 }

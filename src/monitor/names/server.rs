@@ -65,6 +65,8 @@ struct Waiting {
     number: u32,
     client: Client,
     forward: Forward,
+    /// A server answered that it cannot, and another one was asked.
+    was_sent_on: bool,
 }
 
 #[derive(Debug)]
@@ -173,7 +175,7 @@ impl Server {
                 self.make_room(now);
                 let forward = Forward::begin(packet, transport, &self.upstreams, now);
                 if !forward.is_hopeless() {
-                    self.waiting.push(Waiting { number: self.count, client, forward });
+                    self.waiting.push(Waiting { number: self.count, client, forward, was_sent_on: false });
                     return;
                 }
                 unanswered(packet, transport)
@@ -243,10 +245,13 @@ impl Server {
         let Some(at) = self.waiting.iter().position(|waiting| waiting.number == number) else { return };
         let mut outcome = self.waiting[at].forward.advance(now);
         if let Outcome::Answer(answer) = &outcome {
-            let forward = &mut self.waiting[at].forward;
-            if forward.should_ask_on(answer) {
-                outcome = forward.time_is_over(now);
-            } else if let Some(server) = forward.server()
+            let waiting = &mut self.waiting[at];
+            if waiting.forward.should_ask_on(answer) {
+                // For this name alone: that says nothing against the server.
+                waiting.was_sent_on = true;
+                outcome = waiting.forward.time_is_over(now);
+            } else if !waiting.was_sent_on
+                && let Some(server) = waiting.forward.server()
                 && let Some(place) = self.upstreams.iter().position(|upstream| *upstream == server)
             {
                 self.upstreams.rotate_left(place);

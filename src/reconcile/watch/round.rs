@@ -140,8 +140,9 @@ impl<'a, E: Engine> Rounds<'a, E> {
     }
 
     fn keep(&mut self, desired: &Desired) {
+        // Others may have changed what is remembered: `down`, or an `apply` of something else.
+        (self.on.remember)(desired);
         if self.good.as_ref() != Some(desired) {
-            (self.on.remember)(desired);
             self.good = Some(desired.clone());
         }
     }

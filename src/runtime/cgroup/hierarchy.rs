@@ -157,13 +157,6 @@ impl Hierarchy {
         self.controllers.keys().copied().collect()
     }
 
-    /// The cgroup of this process in version 2: below it a delegated service may make its own (`Delegate=yes`).
-    pub fn own_unified(&self) -> Result<PathBuf, RuntimeError> {
-        let table = files::read(Path::new("/proc/self"), "cgroup")?;
-        let own = table.lines().find_map(|line| line.strip_prefix("0::"));
-        Ok(PathBuf::from(own.unwrap_or("/")))
-    }
-
     pub(super) fn mount(&self, controller: Controller) -> Option<&Path> {
         self.controllers.get(&controller).map(PathBuf::as_path)
     }

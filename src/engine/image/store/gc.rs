@@ -14,7 +14,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::record::SourceRecord;
 use super::session::{remove_any, rename, sync_directory};
@@ -53,6 +53,10 @@ pub enum Patience {
     /// Nothing is done then.
     GiveUp,
 }
+
+/// Whoever fetches, saves or pushes holds the store for as long as that takes; waiting here holds the lock of the root.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 impl Store {
     /// Forgets what `source` stands for. The image and its layers stay.
@@ -232,7 +236,17 @@ impl Store {
         let path = self.images.join("busy");
         let busy = lock::open(&path)?;
         match patience {
-            Patience::Wait => busy.lock().map_err(ImageError::file("lock", &path))?,
+            Patience::Wait => {
+                let deadline = Instant::now() + LONGEST_WAIT;
+                loop {
+                    match busy.try_lock() {
+                        Ok(()) => break,
+                        Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(BETWEEN_TRIES),
+                        Err(TryLockError::WouldBlock) => return Err(ImageError::Busy),
+                        Err(TryLockError::Error(error)) => return Err(ImageError::file("lock", &path)(error)),
+                    }
+                }
+            }
             Patience::GiveUp => match busy.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),

@@ -6,6 +6,7 @@
 //! internal-remove` goes on; a crash leaves it to the next sweep. Who frees space for something waits for it instead.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -35,13 +36,19 @@ pub(super) fn is_trash(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()))
 }
 
+/// As long as this lives nobody sweeps what was put aside.
+pub fn hold(removing: &Path) -> Result<File, ImageError> {
+    let held = lock::open(removing)?;
+    held.lock_shared().map_err(ImageError::file("lock", removing))?;
+    Ok(held)
+}
+
 /// Removes all of these, and goes on after an error.
 pub fn remove(removing: &Path, trash: &[PathBuf]) -> Result<(), ImageError> {
     if trash.is_empty() {
         return Ok(());
     }
-    let held = lock::open(removing)?;
-    held.lock_shared().map_err(ImageError::file("lock", removing))?;
+    let _held = hold(removing)?;
     trash.iter().map(|path| remove_any(path)).fold(Ok(()), Result::and)
 }
 

@@ -4,13 +4,10 @@
 //! A secret goes to them by standard input and comes by standard output, never as an argument.
 
 use std::io::{Read, Write};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -21,8 +18,8 @@ use crate::engine::image::error::ImageError;
 /// A helper may ask somebody for a password, who may not be there.
 const PATIENCE: Duration = Duration::from_secs(60);
 const ANSWER_MAX: u64 = 1 << 20;
-/// What a helper that has ended has written is in the pipe.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long what a helper left behind may hold its output open.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// What the helpers' own library says.
 const NOT_FOUND: &str = "credentials not found";
 
@@ -86,34 +83,35 @@ fn call(path: &Path, helper: &str, verb: &str, input: &[u8]) -> Result<Said, Ima
     }
     let program = format!("docker-credential-{helper}");
     let mut command = Command::new(&program);
-    // A group of its own, so that what it started can be ended with it.
-    command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+    command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|error| failed(format!("`{program}` cannot be run: {error}")))?;
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let input = input.to_vec();
     // A helper that reads nothing still answers. Neither thread is waited for: what the helper left behind may hold the
     // other ends for as long as it likes.
     std::thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
-    let (to, output) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut output = Vec::new();
-        let read = stdout.map(|stdout| stdout.take(ANSWER_MAX).read_to_end(&mut output)).transpose();
-        // Nobody listens any more where it came too late.
-        let _ = to.send(read.map(|_| output));
-    });
-    let helper = Pid::from_child(&child);
-    let output = match has_ended(helper, Instant::now() + PATIENCE) {
-        Ok(true) => output.recv_timeout(LAST_WORDS).map_err(|_| "left something behind that holds its output open"),
-        Ok(false) => Err("did not answer within a minute"),
-        Err(_) => Err("cannot be waited for"),
+    let (to, pieces) = mpsc::channel();
+    std::thread::spawn(move || read_pieces(stdout, &to));
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            Ok(None) => {
+                // It may end by itself at this moment.
+                let _ = child.kill();
+                // Nothing but its end is waited for, and that is its end.
+                let _ = child.wait();
+                return Err(failed(format!("`{program}` did not answer within a minute")));
+            }
+            Err(error) => return Err(failed(format!("`{program}` cannot be waited for: {error}"))),
+        }
     };
-    if output.is_err() {
-        // What it left behind may have a group of its own.
-        let _ = kill_process_group(helper, Signal::KILL);
+    // What a helper that has ended has written is in the pipe.
+    let (mut output, deadline) = (Vec::new(), Instant::now() + LAST_WORDS);
+    while let Ok(piece) = pieces.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        output.extend(piece.map_err(|error| failed(format!("`{program}` cannot be read: {error}")))?);
     }
-    let status = child.wait().map_err(|error| failed(format!("`{program}` cannot be waited for: {error}")))?;
-    let output = output.map_err(|problem| failed(format!("`{program}` {problem}")))?;
-    let output = output.map_err(|error| failed(format!("`{program}` cannot be read: {error}")))?;
     if status.success() {
         return Ok(Said::Done(output));
     }
@@ -121,13 +119,20 @@ fn call(path: &Path, helper: &str, verb: &str, input: &[u8]) -> Result<Said, Ima
     Ok(Said::Failed(if line.is_empty() { format!("{status}") } else { line.chars().take(200).collect() }))
 }
 
-/// Whether it has ended by then. It stays to be waited for, so that its number remains its own.
-fn has_ended(helper: Pid, deadline: Instant) -> std::io::Result<bool> {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+/// Sends what comes, until the end or until that is enough.
+fn read_pieces(stdout: Option<ChildStdout>, to: &mpsc::Sender<std::io::Result<Vec<u8>>>) {
+    let Some(stdout) = stdout else { return };
+    let mut stdout = stdout.take(ANSWER_MAX);
     loop {
-        match waitid(WaitId::Pid(helper), options)? {
-            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
-            ended => return Ok(ended.is_some()),
+        let mut piece = vec![0; 4096];
+        let read = stdout.read(&mut piece).map(|count| {
+            piece.truncate(count);
+            piece
+        });
+        let is_last = read.as_ref().map_or(true, Vec::is_empty);
+        // Nobody listens any more where it came too late.
+        if to.send(read).is_err() || is_last {
+            return;
         }
     }
 }

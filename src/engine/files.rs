@@ -208,7 +208,23 @@ fn parent(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn a_shared_file_stays_whose_it_was_and_a_link_to_it_a_link() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, link) = (root.path().join("evenkeel.lock"), root.path().join("link"));
+        write_shared(&file, b"one").unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o644, "others read it");
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_shared(&link, b"two").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!((fs::read(&file).unwrap(), fs::metadata(&file).unwrap().mode() & 0o777), (b"two".to_vec(), 0o640));
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2, "nothing lies beside it");
+    }
 
     #[test]
     fn a_removed_directory_is_gone_and_a_swept_one_keeps_its_objects() {

@@ -12,7 +12,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::engine::garbage::Declared;
 use crate::engine::host::Host;
 use crate::engine::image::store::gc::Patience;
 use crate::engine::image::store::trash;
@@ -80,11 +79,10 @@ impl<'a> Collecting<'a> {
         // One that fails is tried again no sooner.
         let looked = state.looked.replace(Instant::now());
         let policy = Policy::of_host(&config, excess, SystemTime::now());
-        let declared = Declared { desired: Some(desired) };
         // Held until all of it is removed, so that nobody does it in the thread's place.
         let removing = self.host.images().removing();
         let held = trash::hold(&removing).map_err(Failure::from)?;
-        let removed = self.host.remove_garbage(&declared, &policy, Patience::GiveUp).map_err(Failure::engine)?;
+        let removed = self.host.remove_garbage(Some(desired), &policy, Patience::GiveUp).map_err(Failure::engine)?;
         // Somebody fetches an image: the next round sees.
         let Some(removed) = removed else {
             state.looked = looked;
@@ -96,7 +94,7 @@ impl<'a> Collecting<'a> {
         for name in &removed.sources {
             tracing::info!("{name} is not on this host any more");
         }
-        self.host.forget_generations(&declared, policy.now).map_err(Failure::engine)?;
+        self.host.forget_generations(Some(desired), policy.now).map_err(Failure::engine)?;
         let bytes = removed.bytes();
         let complaint = excess.filter(|excess| bytes < *excess).map(|_| stays_full(disk, &config));
         if !removed.trash.is_empty() {

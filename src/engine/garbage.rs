@@ -33,12 +33,6 @@ use crate::model::id::{Digest, Instance, Whose};
 use crate::model::paths::Paths;
 use crate::model::record::ContainerRecord;
 
-/// What the caller knows to be declared.
-#[derive(Debug, Default)]
-pub struct Declared<'a> {
-    pub desired: Option<&'a Desired>,
-}
-
 /// What the container of a name was made of, before the one that has the name now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Generation {
@@ -77,7 +71,7 @@ fn is_refused(paths: &Paths, record: &ContainerRecord) -> Result<bool, EngineErr
 
 impl Host {
     /// What would be removed. The caller holds the lock of the state root, for this and for what follows from it.
-    pub fn garbage(&self, declared: &Declared<'_>, policy: &Policy) -> Result<Vec<Chosen>, EngineError> {
+    pub fn garbage(&self, declared: Option<&Desired>, policy: &Policy) -> Result<Vec<Chosen>, EngineError> {
         let needs = self.needs(declared)?;
         self.store.would_collect(&needs, policy).map_err(images)
     }
@@ -89,7 +83,7 @@ impl Host {
     /// When it cannot be said what all containers need; nothing was removed then.
     pub fn remove_garbage(
         &self,
-        declared: &Declared<'_>,
+        declared: Option<&Desired>,
         policy: &Policy,
         patience: Patience,
     ) -> Result<Option<Removed>, EngineError> {
@@ -102,7 +96,7 @@ impl Host {
         self.store.disk().map_err(images)
     }
 
-    fn needs(&self, declared: &Declared<'_>) -> Result<Needs, EngineError> {
+    fn needs(&self, declared: Option<&Desired>) -> Result<Needs, EngineError> {
         let mut needs = Needs::default();
         let containers = self.every_container()?;
         for record in &containers {
@@ -114,7 +108,7 @@ impl Host {
             }
         }
         let in_force = self.recall_all()?;
-        for desired in in_force.iter().chain(declared.desired) {
+        for desired in in_force.iter().chain(declared) {
             desired.images.keys().for_each(|source| needs.add_source(source));
             needs.manifests.extend(desired.lock.bases.values().flat_map(|bases| bases.values().cloned()));
         }
@@ -128,7 +122,7 @@ impl Host {
     }
 
     /// Forgets ways back for names that nothing has any more.
-    pub fn forget_generations(&self, declared: &Declared<'_>, now: SystemTime) -> Result<(), EngineError> {
+    pub fn forget_generations(&self, declared: Option<&Desired>, now: SystemTime) -> Result<(), EngineError> {
         let containers = records::containers(self.paths())?;
         for (path, generation) in self.generations()? {
             let written = path.metadata().and_then(|metadata| metadata.modified()).at("look at", &path)?;
@@ -152,12 +146,12 @@ impl Host {
     }
 }
 
-fn is_way_back(generation: &Generation, containers: &[ContainerRecord], declared: &Declared<'_>) -> bool {
+fn is_way_back(generation: &Generation, containers: &[ContainerRecord], declared: Option<&Desired>) -> bool {
     let Generation { project, instance, image: _ } = generation;
     let is_declared =
         |desired: &Desired| desired.project == *project && desired.containers.contains_key(&instance.container);
     containers.iter().any(|record| record.project == *project && record.instance == *instance)
-        || declared.desired.is_some_and(is_declared)
+        || declared.is_some_and(is_declared)
 }
 
 fn images(source: ImageError) -> EngineError {

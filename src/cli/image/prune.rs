@@ -19,7 +19,6 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output};
 use crate::cli::stats;
-use crate::engine::garbage::Declared;
 use crate::engine::host::Host;
 use crate::engine::image::catalogue::Entry;
 use crate::engine::image::store::gc::Patience;
@@ -56,7 +55,7 @@ pub struct PruneArguments {
 pub fn run(arguments: &PruneArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let host = context.host()?;
     let desired = context.declared()?;
-    let declared = Declared { desired: desired.as_ref() };
+    let declared = desired.as_ref();
     let lock = host.lock(PATIENCE).map_err(Failure::engine)?;
     let entries = host.images().catalogue().map_err(failure)?;
     let now = SystemTime::now();
@@ -69,12 +68,12 @@ pub fn run(arguments: &PruneArguments, context: &Context, output: &Output) -> Re
     }
     let names: BTreeMap<&Digest, &Entry> = entries.iter().map(|entry| (&entry.image.id, entry)).collect();
     if arguments.dry_run {
-        let chosen = host.garbage(&declared, &policy).map_err(Failure::engine)?;
+        let chosen = host.garbage(declared, &policy).map_err(Failure::engine)?;
         return told(&chosen, &names, output);
     }
-    let removed = host.remove_garbage(&declared, &policy, Patience::Wait).map_err(Failure::engine)?;
+    let removed = host.remove_garbage(declared, &policy, Patience::Wait).map_err(Failure::engine)?;
     let removed = removed.unwrap_or_default();
-    host.forget_generations(&declared, now).map_err(Failure::engine)?;
+    host.forget_generations(declared, now).map_err(Failure::engine)?;
     // What has no name any more takes its time to go, and is in nobody's way.
     drop(lock);
     trash::remove(&host.images().removing(), &removed.trash).map_err(failure)?;

@@ -142,9 +142,7 @@ impl<'a, E: Engine> Rounds<'a, E> {
     fn keep(&mut self, desired: &Desired) {
         // Others may have changed what is remembered: `down`, or an `apply` of something else.
         (self.on.remember)(desired);
-        if self.good.as_ref() != Some(desired) {
-            self.good = Some(desired.clone());
-        }
+        self.good = Some(desired.clone());
     }
 
     /// What is refused must not keep down what has nothing to do with it: after a boot nothing runs.

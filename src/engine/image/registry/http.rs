@@ -373,7 +373,7 @@ fn origin(url: &str) -> Option<(&str, &str)> {
 }
 
 /// Where a `Location` leads from `base` (RFC 9110, 10.2.2): a whole URL, or a path on the same host.
-pub fn resolve(base: &str, location: &str) -> Option<String> {
+fn resolve(base: &str, location: &str) -> Option<String> {
     let (scheme, authority) = origin(base)?;
     let url = match location {
         _ if location.starts_with("//") => format!("{scheme}:{location}"),

@@ -54,9 +54,9 @@ fn parse(pid: u32, stat: &str, status: &str, command: &[u8]) -> Option<Process> 
     })
 }
 
-/// The arguments of a process, NUL-terminated, as one line.
+/// The arguments of a process, NUL-terminated, as one line. A process that gave itself a shorter name leaves NULs behind it.
 fn words(command: &[u8]) -> String {
-    printable(&String::from_utf8_lossy(command.strip_suffix(b"\0").unwrap_or(command)))
+    printable(String::from_utf8_lossy(command).trim_end_matches('\0'))
 }
 
 /// What no terminal takes for a command.
@@ -95,6 +95,7 @@ mod tests {
         assert_eq!((process.ticks, process.memory, process.command.as_str()), (42, 12 * 1024, "sleep 10"));
         assert_eq!(process.name, "a) b (c)");
         assert_eq!(parse(7, stat, status, b"").unwrap().command, "[a) b (c)]");
+        assert_eq!(parse(7, stat, status, b"evenkeel-init\0\0\0\0").unwrap().command, "evenkeel-init");
     }
 
     #[test]

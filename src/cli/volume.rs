@@ -200,7 +200,8 @@ fn remove(names: &[String], context: &Context, output: &Output) -> Result<Exit, 
         let record = one(&volumes, name)?;
         if let Whose::Project(project) = &record.key.project {
             return Err(Failure::new(format!("volume `{name}` belongs to project {project}")).hint(format!(
-                "take it out of the manifest, and `evenkeel apply --remove-volume {}`",
+                "take it out of the manifest, and `evenkeel apply --remove-volume {}`; \
+                 `evenkeel down -p {project} --volumes` removes the whole project",
                 record.key.name
             )));
         }

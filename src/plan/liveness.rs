@@ -121,7 +121,7 @@ pub(super) fn remark(container: &ActualContainer) -> Option<String> {
     let name = &container.record.instance;
     match &container.liveness {
         Liveness::Monitored(status) if status.phase == Phase::CrashLoop => {
-            Some(format!("container {name} ends again and again ({} restarts)", status.restarts))
+            Some(format!("container {name} ends again and again: `evenkeel logs {name}` may tell why"))
         }
         Liveness::Ended(status) if !succeeded(status) && status.phase != Phase::Stopped => {
             let how = match (&status.exit, &status.error) {

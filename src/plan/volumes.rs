@@ -81,7 +81,10 @@ fn leave(
     if !world.policy.expendable_volumes.contains(&key.name) {
         // With targets the rest of the project is not spoken of, and what nobody declares cannot be missing anywhere.
         if world.scope.is_whole() && key.project != Whose::Nobody {
-            findings.warn(format!("volume {} is no longer declared; its data is kept", key.name));
+            findings.warn(format!(
+                "volume {0} is kept with its data, though not declared: `apply --remove-volume {0}` or `down --volumes` removes it",
+                key.name
+            ));
         }
         return;
     }

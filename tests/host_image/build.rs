@@ -419,7 +419,7 @@ fn what_was_built_can_be_given_away() {
     let reference = format!("{}/built:1", registry.address);
     let destination = reference.parse().unwrap();
     let source = build.source();
-    let what = Push { source: Some(&source), image: &image, destination: &destination };
+    let what = Push { names: std::slice::from_ref(&source), image: &image, destination: &destination };
     push(&build.host.store, &what, &build.host.options, &Silent).unwrap();
     let pulled = Host::new().ensure(&ImageSource::Reference(reference)).unwrap();
     assert_eq!((pulled.id, pulled.config), (image.id, image.config));

@@ -34,7 +34,7 @@ fn pushed(host: &Host, source: &ImageSource, destination: &str) -> Result<(Pushe
     let image = host.store.find(source).unwrap().unwrap();
     let destination = destination.parse().unwrap();
     let ways = Ways::default();
-    let what = Push { source: Some(source), image: &image, destination: &destination };
+    let what = Push { names: std::slice::from_ref(source), image: &image, destination: &destination };
     let pushed = push(&host.store, &what, &host.options, &ways)?;
     Ok((pushed, ways.0.into_inner().unwrap()))
 }
@@ -117,6 +117,27 @@ fn within_a_registry_nothing_is_sent() {
     let wrong = format!("{}/shop/web@{}", registry.address, made.config.digest());
     let error = pushed(&host, &source, &wrong).unwrap_err();
     assert!(matches!(error, ImageError::WrongDigest { .. }), "{error}");
+}
+
+#[test]
+fn what_was_packed_for_one_repository_is_mounted_into_the_next() {
+    let (registry, other) = (DebianRegistry::open(), DebianRegistry::open());
+    let host = Host::new();
+    let made = small(LAYER_ZSTD);
+    other.push(&layout(&host.path("layout"), &made.manifest, &made.blobs()), "latest", "web:1", None);
+    host.ensure(&reference(&other.address, "web:1")).unwrap();
+    let image = host.store.find(&reference(&other.address, "web:1")).unwrap().unwrap();
+    // This registry has none of the blobs that the image was pulled as.
+    let names = [reference(&other.address, "web:1"), reference(&registry.address, "first:1")];
+    let mut ways = Vec::new();
+    for destination in ["first:1", "second:1"] {
+        let destination = format!("{}/{destination}", registry.address).parse().unwrap();
+        let told = Ways::default();
+        let what = Push { names: &names, image: &image, destination: &destination };
+        push(&host.store, &what, &host.options, &told).unwrap();
+        ways.extend(told.0.into_inner().unwrap());
+    }
+    assert_eq!(ways, ["sent", "sent", "mounted", "mounted"]);
 }
 
 #[test]

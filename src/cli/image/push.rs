@@ -8,7 +8,6 @@ use super::told;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output};
-use crate::engine::image::catalogue::Meaning;
 use crate::engine::image::push::Push;
 use crate::model::id::Digest;
 use crate::model::reference::Reference;
@@ -45,11 +44,7 @@ pub fn run(arguments: &PushArguments, context: &Context, output: &Output) -> Res
     let entries = host.images().catalogue().map_err(failure)?;
     let meaning = find(&entries, &arguments.image)?;
     let image = &meaning.entry().image;
-    let source = match meaning {
-        Meaning::Named(_, source) => Some(source),
-        Meaning::Image(entry) => entry.sources.first(),
-    };
-    let push = Push { source, image, destination: &destination };
+    let push = Push { names: &meaning.entry().sources, image, destination: &destination };
     let pushed = host.push_image(&push).map_err(Failure::engine)?;
     let reference = destination.to_string();
     match output.format() {

@@ -208,6 +208,12 @@ impl ImageError {
             ImageError::Blocked { registry } => Some(format!(
                 "take `blocked` out of `[registries.\"{registry}\"]` there, or give it mirrors: these are asked"
             )),
+            // RFC 9110 has no better answer for who does not begin with TLS.
+            ImageError::Refused { status: 400, url, .. } if url.starts_with("http://") => Some(
+                "registries on loopback are spoken to without TLS; if this one has it, say so in its `[registries]` table of \
+                 the host file: `plain_http = false`"
+                    .to_owned(),
+            ),
             ImageError::TooMany { registry, .. } => Some(format!(
                 "known users often have more: `evenkeel login {registry}`; or give it a mirror, `mirrors` in \
                  `[registries.\"{registry}\"]` of the host file"

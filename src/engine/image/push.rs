@@ -32,7 +32,7 @@ use super::manifest::{
 use super::options::Options;
 use super::progress::{Event, Progress};
 use super::registry::Registry;
-use super::registry::upload::{Mounted, Upload};
+use super::registry::upload::{Mounted, Session, Upload};
 use super::side_by_side;
 use super::store::Store;
 use super::store::record::sha256;
@@ -42,8 +42,8 @@ use crate::model::reference::Reference;
 
 /// What to push and where to.
 pub struct Push<'a> {
-    /// A name of the image: from another repository of the same registry its blobs need not be sent.
-    pub source: Option<&'a ImageSource>,
+    /// The names of the image: from another repository of the same registry its blobs need not be sent.
+    pub names: &'a [ImageSource],
     pub image: &'a Image,
     pub destination: &'a Reference,
 }
@@ -64,19 +64,12 @@ pub struct Packed {
 
 /// Makes the repository have the image, under the tag or digest of the destination.
 pub fn push(store: &Store, push: &Push<'_>, options: &Options, progress: &dyn Progress) -> Result<Pushed, ImageError> {
-    let Push { source, image, destination } = push;
+    let Push { names, image, destination } = push;
     let _held = store.hold()?;
     let config = store.configuration(&image.id)?;
     let configuration = config::parse(&format!("the configuration of {}", image.id), &config)?;
     let original = original(store, image)?;
-    // Where it came from, if that is another repository of the same registry.
-    let from = match source {
-        Some(ImageSource::Reference(text)) => text.parse::<Reference>().ok().filter(|reference| {
-            reference.registry == destination.registry && reference.repository != destination.repository
-        }),
-        _ => None,
-    };
-    let from = from.map(|reference| reference.repository);
+    let from = names.iter().find_map(|name| mountable(name, destination));
     let registry = Registry::to_push(destination, from.as_deref(), options)?;
     let failed = AtomicBool::new(false);
     let work = Work { store, registry: &registry, from: from.as_deref(), progress, failed: &failed };
@@ -104,6 +97,15 @@ pub fn push(store: &Store, push: &Push<'_>, options: &Options, progress: &dyn Pr
     };
     registry.put_manifest(version, &kind, &bytes)?;
     Ok(Pushed { manifest, size: bytes.len() as u64 })
+}
+
+/// The repository that this name is of, if it is another one of the destination's registry. Whether the image was ever
+/// pulled or pushed there only the registry knows; where it was not, the blobs are sent.
+fn mountable(name: &ImageSource, destination: &Reference) -> Option<String> {
+    let ImageSource::Reference(text) = name else { return None };
+    let name: Reference = text.parse().ok()?;
+    let differs = name.repository != destination.repository;
+    (name.registry == destination.registry && differs).then_some(name.repository)
 }
 
 /// The manifest that the image was pulled by.
@@ -191,25 +193,14 @@ impl Work<'_> {
     fn place(&self, diff_id: &Digest, original: Option<&Descriptor>) -> Result<Placed, ImageError> {
         let name = diff_id.short();
         let mut session = None;
-        if let Some(original) = original {
-            if self.registry.has_blob(&original.digest)? {
-                self.progress.report(Event::Stored { layer: name, how: "already there" });
-                return Ok(Placed::as_it_was(original));
-            }
-            if let Some(from) = self.from {
-                match self.registry.mount(&original.digest, from)? {
-                    Mounted::Done => {
-                        self.progress.report(Event::Stored { layer: name, how: "mounted" });
-                        return Ok(Placed::as_it_was(original));
-                    }
-                    Mounted::Instead(begun) => session = Some(begun),
-                }
-            }
+        if let Some(original) = original
+            && self.has_or_mounts(&original.digest, name, &mut session)?
+        {
+            return Ok(Placed::as_it_was(original));
         }
         if let Some(packed) = self.store.packed(diff_id)?
-            && self.registry.has_blob(&packed.digest)?
+            && self.has_or_mounts(&packed.digest, name, &mut session)?
         {
-            self.progress.report(Event::Stored { layer: name, how: "already there" });
             return Ok(Placed { packed, was: None });
         }
         let (packed, file) = pack(self.store, diff_id)?;
@@ -227,6 +218,27 @@ impl Work<'_> {
         // It may have been packed to just what the image was pulled as.
         let was = original.filter(|original| original.digest == packed.digest).map(|was| was.media_type.clone());
         Ok(Placed { packed, was })
+    }
+
+    /// Whether the repository has this blob, or has it now from the other one. Where the registry begins an upload in
+    /// place of mounting (OCI distribution-spec, "Mounting a blob from another repository"), that is the session; one that
+    /// is not used ends there by itself.
+    fn has_or_mounts(&self, blob: &Digest, layer: &str, session: &mut Option<Session>) -> Result<bool, ImageError> {
+        let how = if self.registry.has_blob(blob)? {
+            "already there"
+        } else if let Some(from) = self.from {
+            match self.registry.mount(blob, from)? {
+                Mounted::Done => "mounted",
+                Mounted::Instead(begun) => {
+                    *session = Some(begun);
+                    return Ok(false);
+                }
+            }
+        } else {
+            return Ok(false);
+        };
+        self.progress.report(Event::Stored { layer, how });
+        Ok(true)
     }
 
     fn place_bytes(&self, digest: &Digest, bytes: &[u8]) -> Result<(), ImageError> {

@@ -112,6 +112,44 @@ fn what_skopeo_and_umoci_write_is_read() {
 }
 
 #[test]
+fn a_directory_is_an_archive_that_was_unpacked() {
+    for form in ["OCI", "Docker"] {
+        let host = Host::new();
+        let made = two_layers(LAYER_GZIP);
+        let bytes = if form == "OCI" { oci_archive(&host, &made) } else { docker_archive(&made) };
+        fs::create_dir(host.path("image")).unwrap();
+        fs::write(host.path("image.tar"), bytes).unwrap();
+        let (from, to) = (host.path("image.tar"), host.path("image"));
+        let unpacked = Command::new("tar").arg("-xf").arg(from).arg("-C").arg(&to).status().unwrap();
+        assert!(unpacked.success());
+        let source = ImageSource::Archive(to.clone().into());
+        let image = host.ensure(&source).unwrap_or_else(|error| panic!("{form}: {error}"));
+        assert_eq!((image.id, host.layers().len()), (made.config.digest(), 2), "{form}");
+        let moved = || image::observe(&host.store, &source, Pull::Missing, &host.options).unwrap().moved;
+        assert_eq!(moved(), None, "{form}");
+        fs::write(to.join("oci-layout"), "{ }").unwrap();
+        assert!(moved().is_some(), "{form}");
+    }
+}
+
+#[test]
+fn links_of_a_directory_lead_no_further_than_to_its_root() {
+    let host = Host::new();
+    let made = two_layers(LAYER);
+    let archive = layout(&host.path("layout"), &made.manifest, &made.blobs());
+    // The configuration lies beside the directory, and a link in it leads there.
+    let config = archive.join("blobs/sha256").join(made.config.digest().hex());
+    fs::rename(&config, host.path("outside")).unwrap();
+    std::os::unix::fs::symlink(host.path("outside"), &config).unwrap();
+    let error = host.ensure(&ImageSource::Archive(archive.clone().into())).unwrap_err();
+    assert!(error.to_string().contains("is not in it"), "{error}");
+    fs::copy(host.path("outside"), archive.join("inside")).unwrap();
+    fs::remove_file(&config).unwrap();
+    std::os::unix::fs::symlink("/inside", &config).unwrap();
+    host.ensure(&ImageSource::Archive(archive.into())).unwrap();
+}
+
+#[test]
 fn an_edited_archive_is_seen_and_imported_again() {
     let host = Host::new();
     let source = ImageSource::Archive(host.path("image.tar").into());
@@ -239,7 +277,7 @@ fn archives_that_cannot_be_used_say_why_and_leave_nothing() {
             "holds 2 images: `one`, `two`",
         ),
         ("two of Docker's", tar(&[file("manifest.json", &docker_two.to_string())]), "holds 2 images: `web:1`, b.json"),
-        ("link loop", tar(&[symlink("manifest.json", "manifest.json")]), "is not in it"),
+        ("link loop", tar(&[symlink("manifest.json", "manifest.json")]), "neither an index.json nor a manifest.json"),
         (
             "for another host",
             packed(&layout(&Host::new().path("x"), &foreign.manifest, &foreign.blobs())),

@@ -63,7 +63,7 @@ fn an_image_that_a_container_uses_stays() {
         shell.ok(&["image", "tag", &one, "localhost/web:other"]);
         shell.ok(&["image", "rm", &shell.word("one.tar")]);
         shell.ok(&["create", "--name", "web", "--network", "none", "localhost/web:1"]);
-        shell.refused(&["image", "rm", "localhost/web:1"], "container `web` is declared with it");
+        shell.refused(&["image", "rm", "localhost/web:1"], "container `web` was made of it, by this name");
         // The other name is nobody's.
         shell.ok(&["image", "rm", "localhost/web:other"]);
         shell.refused(&["image", "rm", &one], "container `web`");

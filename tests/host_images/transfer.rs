@@ -80,6 +80,10 @@ fn what_is_saved_is_the_same_every_time_and_everywhere() {
         let expected = json!(made.layers.iter().map(|layer| digest(&layer.tar)).collect::<Vec<_>>());
         shell.ok(&["image", "save", "--format", "oci-dir", "-o", "oci.dir", "localhost/web:1"]);
         assert_eq!(diff_ids(&shell.path("oci.dir")), expected);
+        let other = Shell { host: crate::support::Host::new() };
+        let answer = other.ok(&["image", "load", "-i", &shell.word("oci.dir")]);
+        assert_eq!(answer.stdout, "Loaded image: localhost/web:1\n");
+        other.refused(&["image", "import", &shell.word("oci.dir")], "is a directory");
         for from in ["docker-archive:docker.tar:web:2", "oci-archive:oci.tar:1", "oci:oci.dir:1"] {
             let (kind, rest) = from.split_once(':').unwrap();
             let to = format!("oci:{}:copied", shell.word(&format!("copy-of-{kind}")));

@@ -22,9 +22,9 @@ pub fn with_input<T>(path: &Path, work: impl FnOnce(Input<'_>) -> Result<T, Fail
     let opened = File::open(&absolute);
     let file = opened.map_err(|error| Failure::from(error).context(format!("cannot open `{}`", path.display())))?;
     // A pipe cannot be read from any place of it.
-    let is_file = file.metadata()?.is_file();
+    let kind = file.metadata()?.file_type();
     let mut stream = file.try_clone()?;
-    let bytes = if is_file { Handed::File(file) } else { Handed::Stream(&mut stream) };
+    let bytes = if kind.is_file() || kind.is_dir() { Handed::File(file) } else { Handed::Stream(&mut stream) };
     work(Input { path: &absolute, bytes })
 }
 

@@ -36,6 +36,10 @@ pub struct ImportArguments {
 
 pub fn run(arguments: &ImportArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let name = arguments.name.as_deref().map(tag::name).transpose()?;
+    if arguments.file.is_dir() {
+        return Err(Failure::usage(format!("`{}` is a directory, expected a tar file", arguments.file.display()))
+            .hint("`tar -C DIRECTORY -c . | evenkeel image import -` makes one of it"));
+    }
     let host = context.host()?.report_images_to(told::progress(output));
     let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
     let store = Store::new(&context.paths.root);

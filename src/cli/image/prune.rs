@@ -47,6 +47,10 @@ pub struct PruneArguments {
     #[arg(long = "filter", value_name = "FILTER")]
     filters: Vec<Filter>,
 
+    /// Do not ask: it never does, an image can be had again
+    #[arg(short, long, conflicts_with = "dry_run")]
+    force: bool,
+
     /// Say what would go and leave it
     #[arg(long)]
     dry_run: bool,

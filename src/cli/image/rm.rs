@@ -98,7 +98,7 @@ fn refuse(entry: &Entry, names: &[ImageSource], users: &Users) -> Result<(), Fai
     }
     for name in names {
         if let [first, ..] = users.of_name(name).as_slice() {
-            return Err(Failure::new(format!("container `{first}` is declared with it")).hint(
+            return Err(Failure::new(format!("container `{first}` was made of it, by this name")).hint(
                 "remove the container first; `--force` takes the name away, and a later apply fetches it again",
             ));
         }

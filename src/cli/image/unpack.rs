@@ -32,7 +32,9 @@ pub fn run(arguments: &UnpackArguments, context: &Context, output: &Output) -> R
     let store = Store::new(&context.paths.root);
     let directory = std::path::absolute(&arguments.directory)?;
     let path = PathBuf::from(&arguments.what);
-    if arguments.what == "-" || path.is_file() {
+    // A directory that just has the name of an image is no archive.
+    let is_archive = path.is_file() || ["index.json", "manifest.json"].iter().any(|name| path.join(name).is_file());
+    if arguments.what == "-" || is_archive {
         with_input(&path, |input| flatten_archive(&store, input, &directory, host.image_tools()).map_err(failure))?;
     } else {
         let entries = store.catalogue().map_err(failure)?;

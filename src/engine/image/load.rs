@@ -29,6 +29,7 @@ pub struct Input<'a> {
 }
 
 pub enum Handed<'a> {
+    /// Or a directory, where an archive is wanted.
     File(File),
     Stream(&'a mut (dyn Read + Send)),
 }

@@ -69,10 +69,9 @@ pub(super) fn declared(
     let either = [FileKind::File, FileKind::Directory];
     let source = match (key, given) {
         ("reference", Given::Text(text)) => reference(text, reading)?,
-        ("archive", Given::Text(text)) => ImageSource::Archive(Archived {
-            path: existing(text, &[FileKind::File], "archive", reading)?,
-            image: value_of(&written.image),
-        }),
+        ("archive", Given::Text(text)) => {
+            ImageSource::Archive(Archived { path: archive(text, reading)?, image: value_of(&written.image) })
+        }
         (_, Given::Text(text)) => ImageSource::Rootfs(existing(text, &either, "root filesystem", reading)?),
         (_, Given::Build(written)) => ImageSource::Build(Box::new(build::declared(written, reading)?)),
     };
@@ -134,6 +133,25 @@ fn reference(text: &Placed<String>, reading: &mut Reading<'_>) -> Option<ImageSo
             None
         }
     }
+}
+
+/// A file, or a directory with what such a file holds.
+fn archive(text: &Placed<String>, reading: &mut Reading<'_>) -> Option<std::path::PathBuf> {
+    let path = existing(text, &[FileKind::File, FileKind::Directory], "archive", reading)?;
+    let is_image = |kind: FileKind| {
+        kind == FileKind::File
+            || ["index.json", "manifest.json"].iter().any(|name| reading.file_kind(&path.join(name)).is_some())
+    };
+    if reading.file_kind(&path).is_some_and(is_image) {
+        return Some(path);
+    }
+    let problem = Problem::at(&text.place, format!("`{}` is not an archive that was unpacked", path.display()));
+    reading.report(
+        problem
+            .label("expected `index.json` or `manifest.json` in it")
+            .help("a directory that is a root filesystem is declared as `rootfs`"),
+    );
+    None
 }
 
 fn existing(

@@ -1,27 +1,28 @@
-//! Images in files: what `docker save` and `podman save` write, and OCI archives; plain, gzip or zstd.
+//! Images in files: what `docker save` and `podman save` write, and OCI archives, plain, gzip or zstd; and directories
+//! with the same files in them.
 //!
 //! ```text
-//! index.json     an OCI image layout in a tar file: descriptors, and blobs/sha256/<hex>
+//! index.json     an OCI image layout: descriptors, and blobs/sha256/<hex>
 //! manifest.json  Docker's form: names of the configuration and of the layers; newer ones hold both forms
 //! ```
 //!
 //! A child lists where each file of the archive is; this process then reads just those ranges, and never tar headers.
-//! An archive that is compressed as a whole is first inflated, by a child, into a file without a name.
+//! An archive that is compressed as a whole is first inflated, by a child, into a file without a name ([`contents`]).
+
+mod contents;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
-use std::os::fd::BorrowedFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use contents::{Contents, Place};
 use serde::Deserialize;
 
 use super::config;
 use super::ensure::{Parts, Tools, check_unchanged, commit, missing_layers, stack};
 use super::error::ImageError;
-use super::layer::{self, Bytes, Expected, Workshop, check_digest};
+use super::layer::{Expected, Workshop, check_digest};
 use super::manifest::{self, Descriptor, Document, Manifest};
 use super::options::Options;
 use super::pull::{check_count, check_platform};
@@ -29,16 +30,10 @@ use super::rootfs;
 use super::store::lock::Claims;
 use super::store::record::{Stamp, sha256};
 use super::store::session::{FinishedLayer, Session};
-use super::unpack::compression::{Compression, MAGIC};
-use super::unpack::parent;
-use super::unpack::report::Listed;
 use crate::model::id::Digest;
 use crate::model::image::{Archived, Image, ImageSource, normalize_reference};
 
 const DOCUMENT_MAX: u64 = 8 << 20;
-/// Links in an archive lead to files in it, in one step; what needs more is a loop.
-const LINKS_MAX: usize = 8;
-
 /// Makes the image of an archive whole, unless the file is the one that was imported before.
 pub(super) fn ensure_archive(
     session: Session<'_>,
@@ -59,11 +54,10 @@ pub(super) fn ensure_archive(
     archive.import(&session, found, Some((source, Some(stamp))), tools)
 }
 
-/// A tar file, uncompressed, and where its files are.
+/// An archive whose files can be read.
 pub(super) struct Archive {
-    file: File,
+    contents: Contents,
     path: PathBuf,
-    members: HashMap<String, Listed>,
 }
 
 /// An image that an archive lists.
@@ -120,7 +114,9 @@ impl Unpacked<'_> {
 }
 
 struct FoundLayer {
-    place: Listed,
+    /// What messages call it.
+    name: String,
+    place: Place,
     digest: Option<Digest>,
 }
 
@@ -143,41 +139,15 @@ impl DockerEntry {
 
 impl Archive {
     /// `path` is what errors call it.
-    pub fn open(session: &Session<'_>, mut file: File, path: &Path, options: &Options) -> Result<Archive, ImageError> {
-        let mut start = [0; MAGIC];
-        let count = file.read_at(&mut start, 0).map_err(ImageError::file("read", path))?;
-        // Children work in a directory in which there is nothing.
-        let empty = session.stage()?;
-        let (helper, place, limits) = (&options.helper, empty.tree(), options.limits);
-        let name = |error| match error {
-            ImageError::Layer { problem, .. } => ImageError::Malformed { subject: path.display().to_string(), problem },
-            error => error,
-        };
-        if Compression::of(&start[..count]) != Compression::None {
-            let spool = session.spool()?;
-            parent::inflate(helper, &file, &spool, &place, limits).map_err(name)?;
-            file = spool;
-        }
-        file.seek(SeekFrom::Start(0)).map_err(ImageError::file("read", path))?;
-        let listed = parent::list(helper, &file, &place, limits).map_err(name)?;
-        let length = file.metadata().map_err(ImageError::file("read", path))?.len();
-        // The child passes over contents without reading them, so it does not see where the file ends.
-        if listed.iter().any(|member| member.offset.checked_add(member.size).is_none_or(|end| end > length)) {
-            return Err(ImageError::Malformed {
-                subject: path.display().to_string(),
-                problem: "it ends early".to_owned(),
-            });
-        }
-        // The last of several with one name, as when it is unpacked.
-        let members = listed.into_iter().map(|member| (clean(&member.name), member)).collect();
-        Ok(Archive { file, path: path.to_owned(), members })
+    pub fn open(session: &Session<'_>, file: File, path: &Path, options: &Options) -> Result<Archive, ImageError> {
+        Ok(Archive { contents: Contents::of(session, file, path, options)?, path: path.to_owned() })
     }
 
     /// The images in it that can run here, each once; there is at least one.
     pub fn find(&self, options: &Options) -> Result<Vec<Listing>, ImageError> {
-        match self.members.contains_key("index.json") {
-            true => self.find_oci(options),
-            false => self.find_docker(),
+        match self.contents.place("index.json", &self.path)? {
+            Some(index) => self.find_oci(&index, options),
+            None => self.find_docker(),
         }
     }
 
@@ -243,13 +213,13 @@ impl Archive {
         check_count(&name, found.layers.len(), &configuration)?;
         let (mut expected, mut places) = (Vec::new(), HashMap::new());
         for (layer, diff_id) in found.layers.into_iter().zip(&configuration.diff_ids) {
-            places.insert(layer.place.name.clone(), (layer.place.offset, layer.place.size));
             expected.push(Expected {
-                name: layer.place.name,
+                name: layer.name.clone(),
                 digest: layer.digest,
                 size: Some(layer.place.size),
                 diff_id: Some(diff_id.clone()),
             });
+            places.insert(layer.name, layer.place);
         }
         let _claims = session.claim_layers(&configuration.diff_ids)?;
         let missing = missing_layers(session, tools.progress, expected);
@@ -257,8 +227,8 @@ impl Archive {
         let failed = AtomicBool::new(false);
         let new = workshop.unpack_all(&missing, &failed, &|layer| {
             // Every expected layer was given its place above.
-            let (offset, size) = places.get(&layer.name).copied().unwrap_or_default();
-            Ok(Box::new(Range { archive: self, offset, left: size }))
+            let place = places.get(&layer.name).ok_or_else(|| self.not_in_it(&layer.name))?;
+            Ok(Box::new(place.stream(&self.path)))
         })?;
         let id = sha256([found.config.as_slice()]);
         let blobs = [vec![found.config], found.documents].concat();
@@ -266,9 +236,9 @@ impl Archive {
         Ok(Unpacked { workshop, new, parts, _claims })
     }
 
-    fn find_oci(&self, options: &Options) -> Result<Vec<Listing>, ImageError> {
+    fn find_oci(&self, index: &Place, options: &Options) -> Result<Vec<Listing>, ImageError> {
         let name = self.path.display().to_string();
-        let index = self.document("index.json")?;
+        let index = self.read_document("index.json", index)?;
         let Document::Index(listed) = manifest::parse(&name, &index)? else {
             return Err(self.malformed("its index.json is not an index"));
         };
@@ -313,11 +283,8 @@ impl Archive {
         };
         let Manifest { config, layers } = manifest;
         let place = |layer: Descriptor| -> Result<FoundLayer, ImageError> {
-            let place = self.place(&blob_name(&layer.digest))?;
-            Ok(FoundLayer {
-                place: Listed { name: layer.digest.short().to_owned(), ..place },
-                digest: Some(layer.digest),
-            })
+            let (name, place) = (layer.digest.short().to_owned(), self.place(&blob_name(&layer.digest))?);
+            Ok(FoundLayer { name, place, digest: Some(layer.digest) })
         };
         let layers = layers.into_iter().map(place).collect::<Result<_, _>>()?;
         let config = self.blob(&config)?;
@@ -325,12 +292,12 @@ impl Archive {
     }
 
     fn find_docker(&self) -> Result<Vec<Listing>, ImageError> {
-        if !self.members.contains_key("manifest.json") {
+        let Some(list) = self.contents.place("manifest.json", &self.path)? else {
             return Err(self.malformed(
                 "it has neither an index.json nor a manifest.json; a root filesystem is declared as `rootfs`",
             ));
-        }
-        let entries: Vec<DockerEntry> = serde_json::from_slice(&self.document("manifest.json")?)
+        };
+        let entries: Vec<DockerEntry> = serde_json::from_slice(&self.read_document("manifest.json", &list)?)
             .map_err(|error| self.malformed(&error.to_string()))?;
         if entries.is_empty() {
             return Err(self.malformed("its manifest.json lists no image"));
@@ -349,40 +316,28 @@ impl Archive {
             check_digest("the configuration", &expected, sha256([config.as_slice()]))?;
         }
         let place = |name: &String| -> Result<FoundLayer, ImageError> {
-            Ok(FoundLayer { place: Listed { name: name.clone(), ..self.place(name)? }, digest: None })
+            Ok(FoundLayer { name: name.clone(), place: self.place(name)?, digest: None })
         };
         let layers = entry.layers.iter().map(place).collect::<Result<_, _>>()?;
         Ok(Found { manifest: None, config, layers, documents: Vec::new() })
     }
 
-    /// Where a file is, through links: Docker saves a layer that several images have once, and links to it.
-    fn place(&self, name: &str) -> Result<Listed, ImageError> {
-        let mut name = clean(name);
-        for _ in 0..LINKS_MAX {
-            let Some(member) = self.members.get(&name) else { break };
-            match &member.link {
-                None => return Ok(member.clone()),
-                Some(link) => {
-                    // From the archive's root, or for `../ID/layer.tar` from where it stands.
-                    let beside = clean(&format!("{name}/../{link}"));
-                    name = if self.members.contains_key(&beside) { beside } else { clean(link) };
-                }
-            }
-        }
-        Err(self.malformed(&format!("`{name}` is not in it")))
+    fn place(&self, name: &str) -> Result<Place, ImageError> {
+        self.contents.place(name, &self.path)?.ok_or_else(|| self.not_in_it(name))
     }
 
     fn document(&self, name: &str) -> Result<Vec<u8>, ImageError> {
-        let place = self.place(name)?;
+        self.read_document(name, &self.place(name)?)
+    }
+
+    fn read_document(&self, name: &str, place: &Place) -> Result<Vec<u8>, ImageError> {
         if place.size > DOCUMENT_MAX {
             return Err(ImageError::TooLarge {
                 subject: format!("{name} in {}", self.path.display()),
                 limit: DOCUMENT_MAX,
             });
         }
-        let mut bytes = vec![0; place.size as usize];
-        self.file.read_exact_at(&mut bytes, place.offset).map_err(ImageError::file("read", &self.path))?;
-        Ok(bytes)
+        place.read(&self.path)
     }
 
     fn blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, ImageError> {
@@ -392,34 +347,12 @@ impl Archive {
         Ok(bytes)
     }
 
+    fn not_in_it(&self, name: &str) -> ImageError {
+        self.malformed(&format!("`{name}` is not in it"))
+    }
+
     fn malformed(&self, problem: &str) -> ImageError {
         ImageError::Malformed { subject: self.path.display().to_string(), problem: problem.to_owned() }
-    }
-}
-
-/// A part of an archive.
-struct Range<'a> {
-    archive: &'a Archive,
-    offset: u64,
-    left: u64,
-}
-
-impl Bytes for Range<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ImageError> {
-        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let read = self.archive.file.read_at(&mut buffer[..wanted], self.offset);
-        let count = read.map_err(ImageError::file("read", &self.archive.path))?;
-        self.offset += count as u64;
-        self.left -= count as u64;
-        Ok(count)
-    }
-
-    fn splice(&mut self, pipe: BorrowedFd<'_>) -> Result<Option<usize>, ImageError> {
-        let moved = layer::splice(&self.archive.file, self.offset, self.left, pipe);
-        let moved = moved.map_err(ImageError::file("read", &self.archive.path))?;
-        self.offset += moved.unwrap_or(0) as u64;
-        self.left -= moved.unwrap_or(0) as u64;
-        Ok(moved)
     }
 }
 
@@ -433,17 +366,4 @@ fn annotated_name(descriptor: &Descriptor) -> Option<String> {
 
 fn blob_name(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
-}
-
-/// The name from the archive's root.
-fn clean(name: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in name.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }

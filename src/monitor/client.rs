@@ -2,7 +2,8 @@
 //!
 //! One [`Client`] is one connection; calls block. A command that waits for something (`stop`, `wait`, `exec`) holds its
 //! connection until then. Any other is answered at once, and given up where that is not so: the monitor's process may be
-//! stopped, or hang in the kernel.
+//! stopped, or hang in the kernel. An end that was asked for comes within the grace period and what the kernel needs to
+//! kill; one that does not is an error, too, which says what does not go.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,7 +16,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, 
 use super::error::MonitorError;
 use super::packet::{self, Packet};
 use super::protocol::{Answer, ExecSpec, InputOutput, Request};
-use super::{liveness, lock};
+use super::{hanging, launch_file, liveness, lock};
+use crate::model::container::DEFAULT_STOP_GRACE_PERIOD;
 use crate::model::paths::run;
 use crate::model::status::{Exit, Status};
 use crate::model::units::{Signal, Timespan};
@@ -23,6 +25,14 @@ use crate::model::units::{Signal, Timespan};
 /// How long a monitor may take to hear a call, and to answer one that waits for nothing: it does so in milliseconds, on a
 /// machine without memory or time in seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the kernel may take to end processes that were killed. One in uninterruptible sleep (a dead file server) does
+/// not end at all.
+pub const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a start that somebody waits for may take. It takes milliseconds, after a boot with hundreds of others seconds;
+/// one that hangs in a mount of a dead file server never ends.
+pub const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a monitor that said that all is over may take to be gone.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -85,11 +95,19 @@ impl Client {
     }
 
     /// Ends the container, and comes back when it has ended and its monitor too. What is `None` comes from the
-    /// container's own settings.
+    /// container's own settings. [`MonitorError::Overdue`] when it does not end though it was killed.
     pub fn stop(&self, signal: Option<Signal>, grace: Option<Timespan>) -> Result<Status, MonitorError> {
-        let status = self.call_for_status(&Request::Stop { signal, grace })?;
+        let patience = self.grace(grace) + KILL_PATIENCE;
+        let status = self.call_in_time(&Request::Stop { signal, grace }, patience, "end")?;
         self.await_goodbye()?;
         Ok(status)
+    }
+
+    /// How long it may take to end by itself.
+    fn grace(&self, asked: Option<Timespan>) -> Duration {
+        let own = || launch_file::read(&self.directory).map(|launch| launch.stop_grace_period);
+        // Somebody took the file away: the monitor has its own memory of it.
+        asked.or_else(|| own().ok()).unwrap_or(DEFAULT_STOP_GRACE_PERIOD).to_duration()
     }
 
     /// Comes back when the container has ended for good, and its monitor too.
@@ -101,7 +119,7 @@ impl Client {
 
     /// Stops and starts the container. The answer tells how the new start went.
     pub fn restart(&self) -> Result<Status, MonitorError> {
-        self.call_for_status(&Request::Restart)
+        self.call_in_time(&Request::Restart, self.grace(None) + KILL_PATIENCE + START_PATIENCE, "start again")
     }
 
     /// Sends a signal to the first process.
@@ -187,6 +205,23 @@ impl Client {
         self.status_in(&self.receive()?)
     }
 
+    /// What was asked for has come about by then, or what hangs is the error.
+    fn call_in_time(&self, request: &Request, patience: Duration, what: &'static str) -> Result<Status, MonitorError> {
+        self.send(request, &[])?;
+        match self.receive_within(patience) {
+            Err(MonitorError::Silent { time, .. }) => {
+                Err(MonitorError::Overdue { what, time, hanging: hanging::below(self.monitor()) })
+            }
+            packet => self.status_in(&packet?),
+        }
+    }
+
+    /// The process at the other end (unix(7), SO_PEERCRED): whoever listens there, however it was started.
+    pub(super) fn monitor(&self) -> Option<u32> {
+        let peer = rustix::net::sockopt::socket_peercred(&self.socket).ok()?;
+        u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
+    }
+
     fn status_in(&self, packet: &Packet) -> Result<Status, MonitorError> {
         match self.read(packet)? {
             Answer::Status(status) => Ok(status),
@@ -195,29 +230,36 @@ impl Client {
     }
 
     fn send(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), MonitorError> {
-        packet::send(&self.socket, request, descriptors).map_err(|source| self.broken(source))
+        packet::send(&self.socket, request, descriptors).map_err(|source| self.broken(source, PATIENCE))
     }
 
     /// The answer to a call that waits for nothing.
     fn receive_soon(&self) -> Result<Packet, MonitorError> {
+        self.receive_within(self.patience)
+    }
+
+    /// [`MonitorError::Silent`] when nothing was said by then.
+    fn receive_within(&self, time: Duration) -> Result<Packet, MonitorError> {
         let wait = |time| set_socket_timeout(&self.socket, Timeout::Recv, time);
-        wait(Some(self.patience)).map_err(|error| self.broken(error.into()))?;
-        let packet = self.receive();
-        wait(None).map_err(|error| self.broken(error.into()))?;
-        packet
+        wait(Some(time)).map_err(|error| self.broken(error.into(), time))?;
+        let packet = packet::receive(&self.socket);
+        wait(None).map_err(|error| self.broken(error.into(), time))?;
+        self.whole(packet, time)
     }
 
     fn receive(&self) -> Result<Packet, MonitorError> {
-        packet::receive(&self.socket)
-            .and_then(|packet| packet.ok_or_else(|| std::io::ErrorKind::UnexpectedEof.into()))
-            .map_err(|source| self.broken(source))
+        self.whole(packet::receive(&self.socket), Duration::MAX)
     }
 
-    fn broken(&self, source: io::Error) -> MonitorError {
+    fn whole(&self, packet: io::Result<Option<Packet>>, time: Duration) -> Result<Packet, MonitorError> {
+        packet
+            .and_then(|packet| packet.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()))
+            .map_err(|source| self.broken(source, time))
+    }
+
+    fn broken(&self, source: io::Error, time: Duration) -> MonitorError {
         match source.kind() {
-            io::ErrorKind::WouldBlock => {
-                MonitorError::Silent { directory: self.directory.clone(), time: self.patience }
-            }
+            io::ErrorKind::WouldBlock => MonitorError::Silent { directory: self.directory.clone(), time },
             _ => MonitorError::Conversation { source },
         }
     }

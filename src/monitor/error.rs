@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::hanging::{Hanging, told};
 use super::protocol::StartFailure;
 
 #[derive(Debug, Error)]
@@ -42,6 +43,8 @@ pub enum MonitorError {
     },
     #[error("the monitor in `{directory}` did not answer within {}", humantime::format_duration(*.time))]
     Silent { directory: PathBuf, time: Duration },
+    #[error("it did not {what} within {}{}", humantime::format_duration(*.time), told(.hanging))]
+    Overdue { what: &'static str, time: Duration, hanging: Vec<Hanging> },
     #[error("the conversation with the monitor broke off")]
     Conversation {
         #[source]
@@ -66,6 +69,13 @@ impl MonitorError {
                 "its process `evenkeel-monitor` is stopped or hangs in the kernel; when it was killed, `evenkeel apply` \
                  starts the container anew",
             ),
+            MonitorError::Overdue { hanging, .. } if hanging.iter().any(Hanging::is_uninterruptible) => Some(
+                "the kernel ends such a process when the disk or the file server answers that it waits for, or when \
+                 what froze it lets go; then apply again",
+            ),
+            MonitorError::Overdue { hanging, .. } if hanging.iter().any(Hanging::is_stopped) => {
+                Some("`kill -CONT` with the number of the process lets it go on; then apply again")
+            }
             _ => None,
         }
     }

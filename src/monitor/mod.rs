@@ -42,6 +42,7 @@ mod control;
 mod conversation;
 mod errand;
 pub mod error;
+pub mod hanging;
 mod job;
 mod launch_file;
 pub mod liveness;

@@ -7,12 +7,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use evenkeel::model::actual::Liveness;
 use evenkeel::model::launch::Terminal;
 use evenkeel::model::status::{Exit, Phase};
+use evenkeel::model::units::Timespan;
 use evenkeel::monitor::client::Descriptors;
 use evenkeel::monitor::protocol::{ExecSpec, FailureKind};
 use evenkeel::monitor::{MonitorError, liveness};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with};
 
-use crate::fixture::{Container, wait_for};
+use rustix::process::Signal;
+
+use crate::fixture::{Container, kill, wait_for};
 
 fn shell(line: &str) -> ExecSpec {
     ExecSpec { command: ["/bin/sh", "-c", line].map(str::to_owned).to_vec(), ..ExecSpec::default() }
@@ -166,4 +169,56 @@ fn a_status_file_that_was_taken_away_comes_back_with_the_first_look() {
     let Liveness::Monitored(status) = liveness(&directory).unwrap() else { panic!("it runs, and is not seen") };
     assert_eq!(status.pid, Some(pid));
     assert!(file.exists());
+}
+
+#[test]
+fn a_monitor_that_is_stopped_is_given_up_when_its_container_is_to_end() {
+    let container = Container::of("sleep 1000");
+    container.start();
+    let monitor = container.monitor_pid();
+    kill(monitor, Signal::STOP);
+    let error = container.client().stop(None, Some(Timespan::ZERO)).unwrap_err();
+    kill(monitor, Signal::CONT);
+    let MonitorError::Overdue { hanging, .. } = &error else { panic!("{error}") };
+    assert!(matches!(&hanging[..], [process] if process.pid == monitor && process.is_stopped()), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("kill -CONT")), "{error}");
+    wait_for(
+        || matches!(liveness(&container.run_directory()), Ok(Liveness::Ended(_))).then_some(()),
+        || "it runs".into(),
+    );
+}
+
+/// Frozen by somebody else's control group of version 1 a process sleeps uninterruptibly, as one does that waits for a dead
+/// disk: no signal ends it. Version 2 has no such state for a test to make.
+#[test]
+fn what_cannot_be_killed_is_named_and_its_monitor_goes_on() {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let hierarchies = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let freezer = hierarchies.filter(|mount| mount[2] == "cgroup" && mount[3].split(',').any(|it| it == "freezer"));
+    let Some(freezer) = freezer.map(|mount| mount[1].to_owned()).next() else {
+        return println!("ignored: there is no freezer of version 1");
+    };
+    let container = Container::of("sleep 1000");
+    let pid = container.start();
+    let home = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let home = home.lines().find_map(|line| line.split_once(":freezer:")).unwrap().1.to_owned();
+    let frozen = std::path::PathBuf::from(&freezer).join(format!("evenkeel-test-{}", std::process::id()));
+    std::fs::create_dir(&frozen).unwrap();
+    std::fs::write(frozen.join("cgroup.procs"), pid.to_string()).unwrap();
+    std::fs::write(frozen.join("freezer.state"), "FROZEN").unwrap();
+    let stopped = container.client().stop(None, Some(Timespan::ZERO));
+    let phase = container.client().status().unwrap().phase;
+    std::fs::write(frozen.join("freezer.state"), "THAWED").unwrap();
+    let home = std::path::PathBuf::from(&freezer).join(home.trim_start_matches('/')).join("cgroup.procs");
+    // The signal that was sent ends it now; it may be gone already.
+    let _ = std::fs::write(home, pid.to_string());
+    let error = stopped.unwrap_err();
+    let MonitorError::Overdue { hanging, .. } = &error else { panic!("{error}") };
+    assert!(matches!(&hanging[..], [process] if process.pid == pid && process.is_uninterruptible()), "{error}");
+    assert_eq!(phase, Phase::Stopping);
+    wait_for(
+        || matches!(liveness(&container.run_directory()), Ok(Liveness::Ended(_))).then_some(()),
+        || "it runs".into(),
+    );
+    wait_for(|| std::fs::remove_dir(&frozen).ok(), || "somebody is frozen".into());
 }

@@ -10,6 +10,7 @@ use evenkeel::model::launch::{LAUNCH_VERSION, Launch, RootFilesystem, Terminal};
 use evenkeel::model::restart::{Backoff, RestartCondition, RestartPolicy};
 use evenkeel::model::status::{Phase, Status};
 use evenkeel::model::units::{Signal, Timespan};
+use evenkeel::monitor::client::START_PATIENCE;
 use evenkeel::monitor::logs::{Reader, Selection};
 use evenkeel::monitor::{Client, MonitorError, Started, client, liveness, spawn};
 use evenkeel::runtime::cgroup;
@@ -93,7 +94,7 @@ impl Container {
 
     pub fn try_start(&self) -> Result<Started, MonitorError> {
         self.write_launch();
-        spawn(Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor")), &self.run_directory(), None)
+        spawn(Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor")), &self.run_directory(), None, START_PATIENCE)
     }
 
     pub fn start(&self) -> u32 {

@@ -9,6 +9,7 @@ use evenkeel::model::launch::Resolver;
 use evenkeel::model::names::NameTable;
 use evenkeel::model::status::Phase;
 use evenkeel::model::units::Timespan;
+use evenkeel::monitor::client::START_PATIENCE;
 
 use crate::fixture::{Container, wait_for};
 
@@ -124,7 +125,7 @@ fn start_from(home: &Netns, container: &Container) {
     container.write_launch();
     let run = container.run_directory();
     let monitor = Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor"));
-    home.run(move || evenkeel::monitor::spawn(monitor, &run, None)).join().unwrap().unwrap();
+    home.run(move || evenkeel::monitor::spawn(monitor, &run, None, START_PATIENCE)).join().unwrap().unwrap();
 }
 
 fn addresses<const N: usize>(addresses: [&str; N]) -> Vec<IpAddr> {

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use evenkeel::model::actual::Liveness;
 use evenkeel::model::status::{Exit, Phase};
+use evenkeel::model::units::Timespan;
+use evenkeel::monitor::client::START_PATIENCE;
 use evenkeel::monitor::protocol::FailureKind;
 use evenkeel::monitor::{MonitorError, liveness};
 
@@ -144,7 +147,7 @@ fn a_long_path_is_no_obstacle() {
     std::os::unix::fs::symlink(&long, container.run_directory()).unwrap();
     container.launch.config = long.join("config.json");
     container.write_launch();
-    evenkeel::monitor::spawn(Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor")), &long, None).unwrap();
+    evenkeel::monitor::spawn(Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor")), &long, None, START_PATIENCE).unwrap();
     let client = evenkeel::monitor::Client::connect(&long).unwrap();
     assert_eq!(client.status().unwrap().phase, Phase::Running);
 }
@@ -169,7 +172,10 @@ fn a_start_that_hangs_ends_with_its_monitor() {
     let run = container.run_directory();
     let starting = std::thread::spawn({
         let run = run.clone();
-        move || evenkeel::monitor::spawn(Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor")), &run, None).map(drop)
+        move || {
+            evenkeel::monitor::spawn(Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor")), &run, None, START_PATIENCE)
+                .map(drop)
+        }
     });
     let (monitor, copy) = wait_for(
         || match monitors_of(&run)[..] {
@@ -186,4 +192,25 @@ fn a_start_that_hangs_ends_with_its_monitor() {
     wait_for(|| monitors_of(&run).is_empty().then_some(()), || format!("{:?}", monitors_of(&run)));
     assert!(matches!(liveness(&run).unwrap(), Liveness::Lost(_)));
     assert!(starting.join().unwrap().is_err());
+}
+
+/// As one in a mount of a file server that is gone: the reader of a pipe waits for a writer.
+#[test]
+fn a_start_that_hangs_is_given_up_with_the_name_of_what_hangs() {
+    let container = Container::of("sleep 1000");
+    container.write_launch();
+    std::fs::remove_file(&container.launch.config).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &container.launch.config, rustix::fs::Mode::RUSR).unwrap();
+    let (program, run) = (Path::new(env!("CARGO_BIN_EXE_evenkeel-monitor")), container.run_directory());
+    let error = evenkeel::monitor::spawn(program, &run, None, Duration::from_secs(1)).unwrap_err();
+    let MonitorError::Overdue { hanging, .. } = &error else { panic!("{error}") };
+    let all = monitors_of(&run);
+    let copy = all.iter().copied().find(|pid| parent_of(*pid).is_some_and(|parent| all.contains(&parent)));
+    assert_eq!(hanging.iter().map(|process| process.pid).collect::<Vec<_>>(), Vec::from_iter(copy), "{error}");
+    assert!(error.to_string().starts_with("it did not start within 1s: process "), "{error}");
+
+    // The monitor goes on with it, and ends it when it is asked to.
+    assert_eq!(container.client().status().unwrap().phase, Phase::Starting);
+    container.client().stop(None, Some(Timespan::ZERO)).unwrap();
+    assert_eq!(monitors_of(&run), [] as [u32; 0]);
 }

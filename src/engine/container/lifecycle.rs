@@ -28,18 +28,15 @@ use crate::model::launch::LAUNCH_VERSION;
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, Refused};
 use crate::model::status::Phase;
+use crate::monitor::client::{KILL_PATIENCE, START_PATIENCE};
 use crate::monitor::logs::{Reader, Selection};
 use crate::monitor::protocol::FailureKind;
-use crate::monitor::{self, MonitorError};
+use crate::monitor::{self, MonitorError, hanging};
 use crate::runtime::cgroup::{self, Hierarchy};
 
-/// How long the kernel may take to end processes that were killed. A process in uninterruptible sleep (a dead NFS
-/// server) does not end at all.
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long a start that is under way is waited for. It takes milliseconds; one that hangs (a dead NFS server below a
-/// mount) is taken for what it is, and the monitor goes on with it.
-const START_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a start that somebody else began is waited for, to see what it comes to. It takes milliseconds; one that
+/// hangs (a dead NFS server below a mount) is taken for what it is, and the monitor goes on with it.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// How many lines of a failed container's log are remembered, and how much of each.
 const LAST_WORDS: usize = 3;
@@ -63,7 +60,7 @@ pub fn start(
     prepared.write(on, record)?;
     let shelter = cgroup::shelter(hierarchy, &oci::monitors_path(on.tag))
         .map_err(|source| EngineError::Cgroups { source: Box::new(source) })?;
-    let started = monitor::spawn(monitor_binary, &prepared.directory, shelter.as_deref());
+    let started = monitor::spawn(monitor_binary, &prepared.directory, shelter.as_deref(), START_PATIENCE);
     if matches!(&started, Err(MonitorError::Start(failure)) if failure.kind == FailureKind::Busy)
         && matches!(settled(on, hierarchy, record)?, Liveness::Monitored(_))
     {
@@ -242,22 +239,27 @@ pub fn remove_cgroup(
     name: &str,
 ) -> Result<(), EngineError> {
     let group = cgroup::open(hierarchy, &oci::cgroup_path(on.tag, id));
-    let failed = |source| EngineError::Monitor {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| EngineError::Monitor {
         operation: "end the processes of",
         name: name.to_owned(),
-        source: Box::new(source) as Box<dyn std::error::Error + Send + Sync>,
+        source,
     };
     if !group.exists() {
         return Ok(());
     }
     let deadline = Instant::now() + KILL_PATIENCE;
-    group.kill().map_err(failed)?;
+    group.kill().map_err(|error| failed(Box::new(error)))?;
     loop {
         match group.remove() {
             Ok(()) => return Ok(()),
             // Processes that were killed are still on their way out.
             Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
-            Err(error) => return Err(failed(error)),
+            Err(error) => {
+                let left = group.processes().unwrap_or_default();
+                let hanging = hanging::of(left.iter().map(|pid| pid.as_raw_nonzero().get().unsigned_abs()));
+                let overdue = MonitorError::Overdue { what: "end", time: KILL_PATIENCE, hanging };
+                return Err(if left.is_empty() { failed(Box::new(error)) } else { failed(Box::new(overdue)) });
+            }
         }
     }
 }
@@ -273,7 +275,7 @@ pub fn settled(
     hierarchy: &Hierarchy,
     record: &ContainerRecord,
 ) -> Result<Liveness, EngineError> {
-    let deadline = Instant::now() + START_PATIENCE;
+    let deadline = Instant::now() + SETTLING;
     loop {
         match liveness(on, hierarchy, record)? {
             Liveness::Monitored(status) if status.phase == Phase::Starting && Instant::now() < deadline => {

@@ -12,11 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::engine::error::{At, EngineError};
 use crate::model::paths::run;
+use crate::monitor::client::KILL_PATIENCE;
 
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// How long the kernel may take to end what was killed. A process in uninterruptible sleep does not end at all.
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The monitors of a run directory that has no lock file. None where there is one.
 pub fn monitors(directory: &Path) -> Result<Vec<Pid>, EngineError> {

@@ -66,6 +66,7 @@ pub struct Host {
     /// What could not be removed, as it was told.
     told: Mutex<BTreeSet<String>>,
     pub(super) silent: sources::Silent,
+    pub(super) slow: observe::Slow,
 }
 
 impl Host {
@@ -95,6 +96,7 @@ impl Host {
             keep_removed: volume::KEPT,
             told: Mutex::default(),
             silent: sources::Silent::default(),
+            slow: observe::Slow::default(),
         })
     }
 

@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::container::{lifecycle, oci};
 use super::error::EngineError;
@@ -20,7 +22,7 @@ use crate::model::actual::{
     Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, Broken, HostFacts, Liveness,
 };
 use crate::model::firewall::Ruleset;
-use crate::model::id::{Digest, VolumeKey};
+use crate::model::id::{ContainerId, Digest, VolumeKey};
 use crate::model::image::{ImageConfig, ImageSource};
 use crate::model::orphan::Orphan;
 use crate::model::paths;
@@ -38,6 +40,33 @@ struct Looked {
     network: Option<(Connected, Inside)>,
 }
 
+/// Containers whose starts were waited for in vain. The next looks do not wait for them again: `watch` looks every few
+/// seconds, with the lock held.
+#[derive(Debug, Default)]
+pub(super) struct Slow(Mutex<BTreeSet<ContainerId>>);
+
+impl Slow {
+    /// Until when this start may be waited for.
+    fn deadline(&self, id: &ContainerId, patience: Instant) -> Instant {
+        match self.lock().contains(id) {
+            true => Instant::now(),
+            false => patience,
+        }
+    }
+
+    fn note(&self, id: &ContainerId, found: &Liveness) {
+        let mut slow = self.lock();
+        match found {
+            Liveness::Monitored(status) if status.phase == Phase::Starting => slow.insert(id.clone()),
+            Liveness::Absent | Liveness::Monitored(_) | Liveness::Lost(_) | Liveness::Ended(_) => slow.remove(id),
+        };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<ContainerId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What is looked at beside containers.
 struct Around {
     outside: Outside,
@@ -52,7 +81,9 @@ pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError>
     let records = records::read_all(&host.paths)?;
     let made = made(host, &records);
     let all: Vec<&ContainerRecord> = records.containers.values().collect();
-    let look = |record: &&ContainerRecord| look_at(host, record, &made.missing, &records);
+    // For all of them together: be there forty whose starts hang, a look takes no longer than for one.
+    let deadline = Instant::now() + lifecycle::SETTLING;
+    let look = |record: &&ContainerRecord| look_at(host, record, &made.missing, &records, deadline);
     let (around, looked) = std::thread::scope(|threads| {
         let visit = |some| move || <[_]>::iter(some).map(look).collect::<Result<Vec<_>, EngineError>>();
         let visits: Vec<_> = all.chunks(share(all.len())).map(|some| threads.spawn(visit(some))).collect();
@@ -152,11 +183,14 @@ fn look_at(
     record: &ContainerRecord,
     missing: &BTreeSet<Digest>,
     records: &Records,
+    deadline: Instant,
 ) -> Result<Result<Looked, Unreadable>, EngineError> {
-    let liveness = match lifecycle::settled(&host.surroundings(), &host.hierarchy, record) {
+    let deadline = host.slow.deadline(&record.id, deadline);
+    let liveness = match lifecycle::settled(&host.surroundings(), &host.hierarchy, record, deadline) {
         Ok(liveness) => liveness,
         Err(error) => return Ok(Err(without_status(host, record, &error))),
     };
+    host.slow.note(&record.id, &liveness);
     let limits = match runs(&liveness) {
         true => limits(host, record)?,
         false => None,
@@ -257,6 +291,24 @@ fn runs(liveness: &Liveness) -> bool {
 mod tests {
     use super::*;
     use crate::model::units::ByteSize;
+
+    #[test]
+    fn a_start_that_was_waited_for_in_vain_is_not_waited_for_again_until_it_has_ended() {
+        let (slow, id) = (Slow::default(), "0123456789ab".parse().unwrap());
+        let later = Instant::now() + lifecycle::SETTLING;
+        let monitored = |phase| {
+            let status = serde_json::json!({
+                "version": 1, "launch_version": 1, "id": "0123456789ab", "phase": phase, "pid": null, "started_at": null,
+                "finished_at": null, "exit": null, "restarts": 0, "next_start_at": null, "health": null, "error": null,
+            });
+            Liveness::Monitored(serde_json::from_value(status).unwrap())
+        };
+        assert_eq!(slow.deadline(&id, later), later);
+        slow.note(&id, &monitored("starting"));
+        assert!(slow.deadline(&id, later) <= Instant::now());
+        slow.note(&id, &monitored("running"));
+        assert_eq!(slow.deadline(&id, later), later);
+    }
 
     #[test]
     fn what_the_kernel_rounded_is_as_declared_whatever_else_differs() {

@@ -36,7 +36,7 @@ use crate::runtime::cgroup::{self, Hierarchy};
 
 /// How long a start that somebody else began is waited for, to see what it comes to. It takes milliseconds; one that
 /// hangs (a dead NFS server below a mount) is taken for what it is, and the monitor goes on with it.
-const SETTLING: Duration = Duration::from_secs(10);
+pub const SETTLING: Duration = Duration::from_secs(10);
 
 /// How many lines of a failed container's log are remembered, and how much of each.
 const LAST_WORDS: usize = 3;
@@ -50,7 +50,8 @@ pub fn start(
     record: &ContainerRecord,
     monitor_binary: &Path,
 ) -> Result<(), EngineError> {
-    match settled(on, hierarchy, record)? {
+    let deadline = Instant::now() + SETTLING;
+    match settled(on, hierarchy, record, deadline)? {
         Liveness::Monitored(_) => return Ok(()),
         Liveness::Lost(_) => clean_up(on, hierarchy, record)?,
         Liveness::Absent | Liveness::Ended(_) => {}
@@ -62,7 +63,7 @@ pub fn start(
         .map_err(|source| EngineError::Cgroups { source: Box::new(source) })?;
     let started = monitor::spawn(monitor_binary, &prepared.directory, shelter.as_deref(), START_PATIENCE);
     if matches!(&started, Err(MonitorError::Start(failure)) if failure.kind == FailureKind::Busy)
-        && matches!(settled(on, hierarchy, record)?, Liveness::Monitored(_))
+        && matches!(settled(on, hierarchy, record, Instant::now() + SETTLING)?, Liveness::Monitored(_))
     {
         return Ok(());
     }
@@ -268,14 +269,15 @@ fn liveness(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerReco
     alive::liveness(on.paths, on.tag, record, || Ok(hierarchy.clone()))
 }
 
-/// As [`liveness`], once a start that is under way has ended: whoever began it may have been killed in the middle of it,
-/// and the monitor goes on alone. What the start came to is known then, and a failed one is tried again.
+/// As [`liveness`], once a start that is under way has ended, or at the `deadline`: whoever began it may have been killed
+/// in the middle of it, and the monitor goes on alone. What the start came to is known then, and a failed one is tried
+/// again.
 pub fn settled(
     on: &Surroundings<'_>,
     hierarchy: &Hierarchy,
     record: &ContainerRecord,
+    deadline: Instant,
 ) -> Result<Liveness, EngineError> {
-    let deadline = Instant::now() + SETTLING;
     loop {
         match liveness(on, hierarchy, record)? {
             Liveness::Monitored(status) if status.phase == Phase::Starting && Instant::now() < deadline => {

@@ -77,6 +77,7 @@ fn shop(own: &OwnHost) -> Shop {
         users: None,
         after_end: Default::default(),
         refused: None,
+        before: None,
     };
     Shop { source, network, volume, web }
 }

@@ -141,6 +141,7 @@ mod tests {
             users: None,
             after_end: AfterEnd::Keep,
             refused: None,
+            before: None,
         }
     }
 

@@ -179,6 +179,7 @@ mod tests {
             users: None,
             after_end: AfterEnd::Keep,
             refused: None,
+            before: None,
         }
     }
 

@@ -81,6 +81,10 @@ pub struct ContainerRecord {
     /// The update that failed, so that this container runs in its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Box<Refused>>,
+    /// What it was before an update in place that has not proven itself yet, and what it is changed back to if that fails.
+    /// It outlives whoever waits for the verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<ContainerSpec>>,
 }
 
 /// An update that was rolled back. It is remembered whole: the same wish with the same image is not tried again by

@@ -18,7 +18,7 @@ use super::addresses::{AddressBook, Applicant, collide};
 use super::comparison::{Comparison, Standard};
 use super::decision::{Decision, Turnover};
 use super::images::{Images, Knowledge, made_of};
-use super::liveness::{Standing, is_paused, is_up, limits_drift, meets, remark, standing};
+use super::liveness::{Standing, has_succeeded, is_paused, is_up, limits_drift, meets, remark, standing};
 use super::networks::Networks;
 use super::notation::Notation;
 use super::pairs::Pairs;
@@ -27,10 +27,11 @@ use super::users::{self, UserBook};
 use super::waits::readiness;
 use super::{ChangeClass, FieldChange, Findings, HeldBack, Mark, RefusedUpdates, Work, World, diff, fallback};
 use crate::model::actual::ActualContainer;
-use crate::model::container::{AfterEnd, ContainerSpec, RunState, UpdateOrder};
+use crate::model::container::{AfterEnd, Condition, ContainerSpec, FailureAction, RunState, UpdateOrder};
 use crate::model::id::{ContainerId, Ids, Instance, NetworkId, ResourceName, Whose};
 use crate::model::network::NetworkMode;
 use crate::model::record::{ContainerRecord, RECORD_VERSION};
+use crate::model::units::Timespan;
 
 pub(super) struct Containers<'a> {
     /// Each behind those that it needs, replicas in order.
@@ -261,9 +262,10 @@ impl<'w, 'a> Round<'w, 'a> {
         let is_serving = leaving.first().is_some_and(|old| is_up(&old.liveness));
         let turnover = turnover(is_serving && starts_first(spec), &record, &leaving);
         let ready_when = readiness(self.world, spec);
-        let is_awaited = turnover == Turnover::SideBySide && !is_up(&container.liveness);
         let start = start.or_else(|| {
-            (is_awaited && !meets(container, ready_when)).then(|| "it ended before it was ready".to_owned())
+            let is_unfinished = !leaving.is_empty() || container.record.before.is_some();
+            (is_unfinished && ended_too_early(container, spec, turnover, ready_when))
+                .then(|| "it ended before it was ready".to_owned())
         });
         let connect = self.connect(container, start.is_some() || stop.is_some());
         let goes_on = start.is_none() && stop.is_none() && spec.state == RunState::Running;
@@ -328,6 +330,7 @@ impl<'w, 'a> Round<'w, 'a> {
             users: self.users.assign(instance, spec.users, heir_of, &mut self.findings),
             after_end: self.world.desired.containers.get(&instance.container).map_or(AfterEnd::Keep, |c| c.after_end),
             refused: None,
+            before: None,
         };
         let (changes, reason) = match old.first() {
             Some(old) => ([old.changes.clone(), lost_data(self.world, old.container)].concat(), old.reason()),
@@ -405,6 +408,21 @@ fn leaving<'a>(compared: Vec<Comparison<'a>>) -> Vec<&'a ActualContainer> {
     let mut leaving: Vec<_> = compared.into_iter().map(|comparison| comparison.container).collect();
     leaving.sort_by_key(|container| !is_up(&container.liveness));
     leaving
+}
+
+/// Whether it was made or changed by an update that was cut short, and ended before it could take the place of what was
+/// there, or before it had proven itself to whoever would go back. It has another try.
+fn ended_too_early(
+    container: &ActualContainer,
+    spec: &ContainerSpec,
+    turnover: Turnover,
+    ready_when: Condition,
+) -> bool {
+    let is_down = spec.state == RunState::Running && !is_up(&container.liveness);
+    let is_monitored = spec.update.monitor > Timespan::ZERO && !has_succeeded(&container.liveness);
+    let goes_back = spec.update.failure_action == FailureAction::Rollback;
+    let is_ready = meets(container, ready_when);
+    is_down && ((turnover == Turnover::SideBySide && !is_ready) || (goes_back && (!is_ready || is_monitored)))
 }
 
 fn starts_first(spec: &ContainerSpec) -> bool {

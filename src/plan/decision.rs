@@ -37,6 +37,11 @@ pub(super) struct Decision<'a> {
     pub is_held: bool,
 }
 
+/// The last spec that this container ran well with.
+pub(super) fn proven_spec(record: &ContainerRecord) -> &ContainerSpec {
+    record.before.as_deref().unwrap_or(&record.spec)
+}
+
 /// How an instance changes from what leaves to what comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turnover {
@@ -63,9 +68,32 @@ impl<'a> Decision<'a> {
         is_changed && self.stop.is_some() && self.start.is_some()
     }
 
-    /// What stops for an update: the one that is replaced, or the kept one.
+    /// What an update takes the place of: the one that is replaced, or the kept one. One whose update was cut short
+    /// before it had proven itself is in the middle of it.
     pub fn outgoing(&self) -> Option<&'a ActualContainer> {
-        self.leaving.first().copied().or(self.kept.filter(|_| self.is_restarted()))
+        let is_changed = |kept: &&ActualContainer| self.is_restarted() || kept.record.before.is_some();
+        self.leaving.first().copied().or(self.kept.filter(is_changed))
+    }
+
+    /// Whether an update of it was begun, by this plan or by one that was cut short, that has not proven itself.
+    pub fn is_in_turn(&self) -> bool {
+        let is_begun = !self.leaving.is_empty() || self.is_restarted() || self.record.before.is_some();
+        is_begun && self.turnover != Turnover::MakeWay && !self.is_proven()
+    }
+
+    /// The record that counts again when this update fails.
+    pub fn way_back(&self) -> Option<ContainerRecord> {
+        let old = &self.fallback?.record;
+        let spec = match old.id == self.record.id {
+            true => proven_spec(old).clone(),
+            false => old.spec.clone(),
+        };
+        Some(ContainerRecord { spec, before: None, ..old.clone() })
+    }
+
+    /// Whether what an earlier plan left unproven stays, without a way back.
+    pub fn is_accepted(&self) -> bool {
+        self.kept.is_some_and(|kept| kept.record.before.is_some()) && self.record.before.is_none()
     }
 
     pub fn name(&self) -> &ResourceName {

@@ -5,7 +5,7 @@
 //! `rollback`, the plan goes back:
 //!
 //! ```text
-//! restart      stop, update, start, await
+//! restart      stop, update, start, await ──> update (it is accepted)
 //!                                └─ failed ──> stop, refuse, start
 //! stop-first   create, stop old, disconnect old, start, await ──> remove old
 //!                                                   └─ failed ──> stop, disconnect, start old, refuse, remove
@@ -14,9 +14,12 @@
 //! ```
 //!
 //! Until the new one has proven itself the old one keeps its record, its writable layer and its address; under
-//! stop-first the new one has the same address, so the old one's links are taken away meanwhile. What was refused is
-//! remembered whole in the record of what runs in its place (`Refused`): that is all that outlives the plan. A
-//! crash before that is an update cut short, and the next plan goes forward; a crash after it goes back.
+//! stop-first the new one has the same address, so the old one's links are taken away meanwhile. A container that is
+//! changed in place keeps in its record what it was (`before`). What was refused is remembered whole in the record of what
+//! runs in its place (`Refused`).
+//!
+//! So the way back outlives the plan. One that is cut short while it waits for the verdict, by a crash or because nobody
+//! waits that long (`reconcile::waits`), is followed by a plan that waits for the same verdict with the same way back.
 //!
 //! There is nothing to go back to when
 //!
@@ -32,9 +35,9 @@
 //! anything else is waited for. What follows from it for others (their steps were skipped) is the next plan's.
 
 use super::comparison::{Comparison, Standard};
-use super::decision::{Decision, Turnover};
+use super::decision::{Decision, Turnover, proven_spec};
 use super::images::{Images, Knowledge};
-use super::liveness::is_up;
+use super::liveness::{has_succeeded, is_up};
 use super::scope::shared_network;
 use super::{ChangeClass, Findings, World};
 use crate::model::actual::{ActualContainer, Liveness};
@@ -60,8 +63,18 @@ pub(super) fn choose(world: &World<'_>, declared: &mut [Decision<'_>], findings:
         })
         .collect();
     for (decision, fallback) in declared.iter_mut().zip(fallbacks) {
+        let is_itself = |old: &&ActualContainer| old.record.id == decision.record.id;
+        decision.record.before = fallback.filter(is_itself).map(|old| Box::new(proven_spec(&old.record).clone()));
         decision.fallback = fallback;
+        if decision.is_accepted() && decision.changes.is_empty() {
+            decision.reason = "it has proven itself".to_owned();
+        }
     }
+}
+
+/// What `old` is when the update fails.
+fn returning<'o>(decision: &Decision<'_>, old: &'o ActualContainer) -> &'o ContainerSpec {
+    if old.record.id == decision.record.id { proven_spec(&old.record) } else { &old.record.spec }
 }
 
 /// A port that `old` publishes and that another container will publish, and which one that is.
@@ -73,32 +86,37 @@ fn port_taken<'d>(
     let others = declared.iter().filter(|other| other.name() != decision.name());
     let running = others.filter(|other| other.spec().state == RunState::Running);
     let mut ports = running.flat_map(|other| other.spec().ports.keys().map(|port| (port, &other.record.instance)));
-    ports.find(|(port, _)| old.record.spec.ports.keys().any(|own| own.conflicts(port)))
+    ports.find(|(port, _)| returning(decision, old).ports.keys().any(|own| own.conflicts(port)))
 }
 
 fn goes_back(world: &World<'_>, decision: &Decision<'_>, old: &ActualContainer, declared: &[Decision<'_>]) -> bool {
     let spec = decision.spec();
     let wants = spec.update.failure_action == FailureAction::Rollback && spec.state == RunState::Running;
     let is_shared = || declared.iter().any(|other| shared_network(other.spec()) == Some(decision.name()));
-    let lends = !decision.is_restarted() && is_shared();
+    let lends = old.record.id != decision.record.id && is_shared();
     let stays = |id: &ContainerId| declared.iter().any(|d| d.record.id == *id && !d.is_new() && d.leaving.is_empty());
     let is_there = |id: &NetworkId| world.actual.networks.contains_key(id);
     let has_its_network = |old: &ActualContainer| {
         old.record.network_of.as_ref().is_none_or(stays) && old.record.addresses.keys().all(is_there)
     };
-    let is_tried = decision.start.is_some() || decision.kept.is_some_and(|kept| is_up(&kept.liveness));
+    let is_tried = decision.start.is_some()
+        || decision.kept.is_some_and(|kept| is_up(&kept.liveness) || has_succeeded(&kept.liveness));
     wants
         && is_tried
         && decision.turnover != Turnover::MakeWay
         && !decision.is_held
         && !decision.is_proven()
-        && can_return(old)
+        && can_return(decision, old)
         && has_its_network(old)
         && !lends
 }
 
-/// Whether it runs well, or does not run because an update of it was cut short.
-fn can_return(old: &ActualContainer) -> bool {
+/// Whether it runs well, or does not run because an update of it was cut short. One that was changed in place ran well
+/// then, whatever it does now.
+fn can_return(decision: &Decision<'_>, old: &ActualContainer) -> bool {
+    if let Some(before) = old.record.before.as_deref().filter(|_| old.record.id == decision.record.id) {
+        return *before != *decision.spec() && before.state == RunState::Running && old.broken.is_none();
+    }
     let is_well = match &old.liveness {
         Liveness::Absent => true,
         Liveness::Monitored(status) => {

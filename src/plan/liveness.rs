@@ -94,6 +94,11 @@ pub(super) fn is_up(liveness: &Liveness) -> bool {
     }
 }
 
+/// Whether it has ended, and well.
+pub(super) fn has_succeeded(liveness: &Liveness) -> bool {
+    matches!(liveness, Liveness::Ended(status) if succeeded(status))
+}
+
 /// Whether its processes are frozen.
 pub(super) fn is_paused(liveness: &Liveness) -> bool {
     matches!(liveness, Liveness::Monitored(status) if status.phase == Phase::Paused)

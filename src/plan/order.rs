@@ -246,7 +246,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
             self.nodes.stop.insert(id.clone(), node);
             previous = Some(node);
         }
-        if !decision.is_new() && !decision.changes.is_empty() {
+        if !decision.is_new() && (!decision.changes.is_empty() || decision.is_accepted()) {
             let action = Action::UpdateContainer { record: Box::new(decision.record.clone()) };
             let node = self.graph.add(action, subject(&decision.record), mark, decision.reason.clone());
             self.graph.step(node).changes = decision.changes.clone();

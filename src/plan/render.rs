@@ -195,6 +195,8 @@ impl<'a> Entry<'a> {
             (Mark::Run, true, true) => "stop and start: ",
             (Mark::Run, true, false) => "stop: ",
             (Mark::Run, false, true) => "start: ",
+            // What an update in place left unproven is accepted.
+            (Mark::Run, false, false) if is(|action| matches!(action, Action::UpdateContainer { .. })) => "keep: ",
             (Mark::Run, false, false) => "connect: ",
             (Mark::Change, true, true) => "stop and start: ",
             (Mark::Change, true, false) => "stop: ",

@@ -332,6 +332,7 @@ fn container_record(id: &str) -> ContainerRecord {
         users: None,
         after_end: Default::default(),
         refused: None,
+        before: None,
     }
 }
 

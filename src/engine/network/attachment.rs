@@ -220,6 +220,7 @@ mod tests {
             users: None,
             after_end: AfterEnd::Keep,
             refused: None,
+            before: None,
         };
         Attachment::all_of(&"ab12".parse().unwrap(), &container, networks)
     }

@@ -1,10 +1,12 @@
 //! How one container takes the place of another: one replica after the other, when the new one is proven, and back again
 //! when it fails (see `fallback`).
 
-use super::{Departure, Sequence, subject};
+use super::{Departure, Sequence, is_up, subject};
 use crate::model::action::Action;
 use crate::model::actual::ActualContainer;
+use crate::model::record::ContainerRecord;
 use crate::model::units::Timespan;
+use crate::plan::Mark;
 use crate::plan::decision::{Decision, Turnover};
 use crate::plan::graph::Node;
 use crate::plan::traffic::Traffic;
@@ -25,12 +27,9 @@ impl<'w, 'a> Sequence<'w, 'a> {
     pub(super) fn link_replicas(&mut self) {
         let containers = self.containers;
         let mut before: Option<&Decision<'_>> = None;
-        let is_turn = |d: &&Decision<'_>| match d.is_new() {
-            true => !d.leaving.is_empty() && d.turnover != Turnover::MakeWay,
-            false => d.is_restarted(),
-        };
-        for decision in containers.declared.iter().filter(is_turn) {
-            if let Some(before) = before.filter(|before| before.name() == decision.name() && before.start.is_some()) {
+        let is_tried = |d: &Decision<'_>| d.start.is_some() || d.kept.is_some_and(|kept| is_up(&kept.liveness));
+        for decision in containers.declared.iter().filter(|decision| decision.is_in_turn()) {
+            if let Some(before) = before.filter(|before| before.name() == decision.name() && is_tried(before)) {
                 let how = if decision.is_restarted() { "restarted" } else { "replaced" };
                 let reason = format!("before {} is {how}", decision.record.instance);
                 let ready = self.reached(before, before.ready_when, &reason);
@@ -55,14 +54,10 @@ impl<'w, 'a> Sequence<'w, 'a> {
     /// The steps for the case that an update fails. Where another container was to take its place the old one runs again
     /// before anything is remembered: a disk that is full must not keep it down.
     fn add_way_back(&mut self, decision: &'w Decision<'a>, ready: Option<Node>) {
-        let Some(fallback) = decision.fallback else { return };
-        let (new, old) = (decision.record.id.clone(), fallback.record.id.clone());
+        let (Some(fallback), Some(record)) = (decision.fallback, decision.way_back()) else { return };
+        let (new, old) = (decision.record.id.clone(), record.id.clone());
         self.add_return(decision, fallback);
-        let refuse = Action::RefuseUpdate {
-            record: Box::new(fallback.record.clone()),
-            failed: new.clone(),
-            reason: String::new(),
-        };
+        let refuse = Action::RefuseUpdate { record: Box::new(record), failed: new.clone(), reason: String::new() };
         let triggers: Vec<Node> = self.nodes.start.get(&new).copied().into_iter().chain(ready).collect();
         let mut add = |action: Action, after: Vec<Node>| {
             let node = self.graph.add(action, subject(&decision.record), decision.mark(), WAY_BACK.to_owned());
@@ -74,6 +69,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
         if old == new {
             let refused = add(refuse, vec![stop]);
             add(Action::StartContainer { id: old }, vec![refused]);
+            self.add_acceptance(decision, ready);
             return;
         }
         let mut gone = vec![stop];
@@ -85,6 +81,15 @@ impl<'w, 'a> Sequence<'w, 'a> {
         // Whether the old one could be started or not.
         gone.push(add(refuse, vec![stop]));
         add(Action::RemoveContainer { id: new }, gone);
+    }
+
+    /// It has proven itself: nothing is there to go back to any more.
+    fn add_acceptance(&mut self, decision: &'w Decision<'a>, ready: Option<Node>) {
+        let record = ContainerRecord { before: None, ..decision.record.clone() };
+        let action = Action::UpdateContainer { record: Box::new(record) };
+        let reason = "when it has proven itself".to_owned();
+        let node = self.graph.add(action, subject(&decision.record), Mark::Run, reason);
+        self.graph.require(node, ready);
     }
 
     /// The old one may fail to go, or to be changed, in the middle of it: it is down, and what would come after it does not
@@ -123,7 +128,8 @@ impl<'w, 'a> Sequence<'w, 'a> {
         }
         for decision in containers.declared.iter().filter(|d| d.turnover == Turnover::InPlace) {
             let Some(fallback) = decision.fallback else { continue };
-            let reason = if decision.is_restarted() { "or it is changed back" } else { "before the old one goes" };
+            let is_itself = fallback.record.id == decision.record.id;
+            let reason = if is_itself { "or it is changed back" } else { "before the old one goes" };
             let ready = self.proven(decision, reason);
             self.add_way_back(decision, ready);
             if let Some(old) = self.nodes.departures.get(&fallback.record.id).copied() {

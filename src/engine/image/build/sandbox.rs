@@ -157,6 +157,7 @@ fn record(command: &Command, state_root: &Path) -> ContainerRecord {
         users: None,
         after_end: AfterEnd::Keep,
         refused: None,
+        before: None,
     }
 }
 

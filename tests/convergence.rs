@@ -4,7 +4,11 @@
 mod worlds;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
+use evenkeel::engine::fake::Fake;
 use evenkeel::model::action::Action;
 use evenkeel::model::actual::{Actual, ActualContainer, Liveness};
 use evenkeel::model::container::{ContainerSpec, RunState};
@@ -16,6 +20,9 @@ use evenkeel::model::orphan::Orphan;
 use evenkeel::model::record::Refused;
 use evenkeel::model::status::Phase;
 use evenkeel::plan::{Plan, Policy, Step, plan};
+use evenkeel::reconcile::execute::{Silent, advance};
+use evenkeel::reconcile::report::StepOutcome;
+use evenkeel::reconcile::waits::Waits;
 use proptest::prelude::*;
 use worlds::{
     BY_HAND, Event, Project, applied, desired, event, execute, firewall, happen, host, planned, planned_by_hand,
@@ -181,6 +188,32 @@ proptest! {
     }
 
     #[test]
+    fn rounds_that_leave_every_wait_get_there_too((actual, desired) in world()) {
+        prop_assume!(planned(&desired, &actual, 1).refusals.is_empty());
+        let looks = Mutex::new(BTreeMap::<String, u32>::new());
+        let is_open = move |action: &Action| {
+            let mut looks = looks.lock().unwrap();
+            let looked = looks.entry(format!("{action:?}")).or_default();
+            *looked += 1;
+            *looked < 3
+        };
+        let (fake, waits) = (Fake::new(actual).taking_time(is_open), Waits::lingering(Duration::ZERO));
+        let mut history = String::new();
+        for round in 0..60 {
+            let plan = planned(&desired, &fake.actual(), round);
+            history += &told(&plan);
+            if plan.is_empty() {
+                break;
+            }
+            let report = advance(&fake, &plan, &waits, &Silent, &AtomicBool::new(false));
+            let failed = report.outcomes.iter().find(|outcome| matches!(outcome, StepOutcome::Failed { .. }));
+            prop_assert!(failed.is_none(), "{failed:?}\n{history}");
+        }
+        let lack = reached(&fake.actual(), &desired).err();
+        prop_assert!(lack.is_none(), "{lack:?}\n{history}");
+    }
+
+    #[test]
     fn the_same_input_gives_the_same_plan((actual, desired) in world()) {
         let plan = planned(&desired, &actual, 1);
         prop_assert_eq!(&plan, &planned(&desired, &actual, 1));
@@ -311,6 +344,7 @@ fn reached(actual: &Actual, desired: &Desired) -> Result<(), String> {
         let declared = desired.containers.get(&instance.container).ok_or(format!("{instance} is not declared"))?;
         equal("spec", &container.record.spec, &declared.spec)?;
         equal("a refused update", container.record.refused.as_ref(), None)?;
+        equal("an update without its verdict", container.record.before.as_ref(), None)?;
         equal("drift", container.network_drift.len(), 0)?;
         equal("damage", container.broken.as_ref(), None)?;
         let image = actual.images.get(&declared.spec.image).and_then(|known| known.image.as_ref());

@@ -5,9 +5,9 @@ mod worlds;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use evenkeel::engine::fake::Fake;
@@ -22,7 +22,7 @@ use evenkeel::reconcile::execute::{Observer, Silent, execute};
 use evenkeel::reconcile::report::StepOutcome;
 use evenkeel::reconcile::watch;
 use evenkeel::reconcile::watch::pace::{Pace, Times};
-use evenkeel::reconcile::watch::round::{Outcome, Rounds, Surroundings};
+use evenkeel::reconcile::watch::round::{Outcome, Rounds, Standing, Surroundings};
 use evenkeel::reconcile::watch::service::Service;
 use evenkeel::reconcile::watch::wake::Wake;
 
@@ -187,14 +187,16 @@ fn what_speaks_against_one_container_does_not_keep_down_the_rest() {
         collect: &|_| {
             tidied.fetch_add(1, Ordering::Relaxed);
         },
-        lock: &|_| Ok(Box::new(()) as Box<dyn Send>),
+        lock: &|_| Ok(Some(Box::new(()) as Box<dyn Send>)),
         seed: &|| 7,
         leave: &|| {},
     };
     let mut rounds = Rounds::new(&fake, surroundings);
-    let round = |rounds: &mut Rounds<'_, Fake>| rounds.run(Wake::Timer, &AtomicBool::new(false));
     let outcome = round(&mut rounds);
-    assert!(matches!(&outcome, Outcome::Refused { first, is_rest_done: true } if first.contains("8080")), "{outcome}");
+    assert!(
+        matches!(&outcome, Outcome::Refused { first, rest: Standing::Settled } if first.contains("8080")),
+        "{outcome}"
+    );
     assert_eq!(up(&fake), ["db".to_owned()].into());
     assert_eq!(*remembered.lock().unwrap(), [], "what is refused is not the last good one");
     assert_eq!(tidied.load(Ordering::Relaxed), 1, "space may be what is missing");
@@ -233,7 +235,7 @@ fn what_happens_during_a_round_begins_another_one() {
             // The channel holds nothing: it is heard while the round runs.
             let wake = if rounds_begun.fetch_add(1, Ordering::Relaxed) == 0 { Wake::Host } else { Wake::End };
             to.send(wake).map_err(|error| error.to_string())?;
-            Ok(Box::new(()) as Box<dyn Send>)
+            Ok(Some(Box::new(()) as Box<dyn Send>))
         },
         seed: &|| 7,
         leave: &|| {},
@@ -266,5 +268,123 @@ fn what_cannot_go_runs_on() {
         let after = fake.actual();
         let old = after.containers.values().find(|c| c.record.spec.image.to_string().contains("1.27")).unwrap();
         assert!(worlds::is_up(old), "{fails}: {}", worlds::told(&update));
+    }
+}
+
+/// Rounds of `watch` over a fake host, for a manifest.
+fn rounds<'a>(fake: &'a Fake, load: &'a (dyn Fn() -> Result<Desired, String> + Sync)) -> Rounds<'a, Fake> {
+    let surroundings = Surroundings {
+        load,
+        recall: &|_| None,
+        remember: &|_| {},
+        collect: &|_| {},
+        lock: &|_| Ok(Some(Box::new(()) as Box<dyn Send>)),
+        seed: &|| 7,
+        leave: &|| {},
+    };
+    Rounds::new(fake, surroundings).lingering(Duration::ZERO)
+}
+
+fn round(rounds: &mut Rounds<'_, Fake>) -> Outcome {
+    rounds.run(Wake::Timer, &AtomicBool::new(false))
+}
+
+fn starts(fake: &Fake) -> usize {
+    fake.performed().iter().filter(|action| matches!(action, Action::StartContainer { .. })).count()
+}
+
+const CHAIN: &str = r#"
+    project = "shop"
+    [containers.db]
+    image = "postgres:17"
+    healthcheck = { tcp = 5432 }
+    [containers.web]
+    image = "nginx:1.27"
+    depends_on = { db = "healthy" }
+"#;
+
+#[test]
+fn a_round_leaves_what_takes_long_and_a_later_one_goes_on() {
+    let slow = Arc::new(AtomicBool::new(true));
+    let is_slow = Arc::clone(&slow);
+    let fake = Fake::new(worlds::host()).taking_time(move |_| is_slow.load(Ordering::Relaxed));
+    let mut rounds = rounds(&fake, &|| Ok(declared(CHAIN)));
+    for _ in 0..3 {
+        let outcome = round(&mut rounds);
+        assert!(matches!(&outcome, Outcome::Waiting { first } if first.contains("container db")), "{outcome}");
+        assert_eq!((up(&fake), starts(&fake)), (["db".to_owned()].into(), 1));
+    }
+    // What somebody breaks meanwhile is put back.
+    fake.edit(|actual| {
+        actual.containers.values_mut().filter_map(|c| c.limits.as_mut()).for_each(|limits| limits.pids = Some(7));
+    });
+    assert!(matches!(round(&mut rounds), Outcome::Waiting { .. }));
+    let limits = fake.actual().containers.into_values().filter_map(|container| container.limits);
+    assert_eq!(limits.map(|limits| limits.pids).collect::<Vec<_>>(), [None]);
+
+    slow.store(false, Ordering::Relaxed);
+    assert_eq!(round(&mut rounds), Outcome::Converged);
+    assert_eq!((up(&fake), starts(&fake)), (["db", "web"].map(str::to_owned).into(), 2));
+    assert_eq!(round(&mut rounds), Outcome::Converged);
+}
+
+/// Its end is no reason to start it at once and for ever.
+#[test]
+fn a_migration_that_fails_is_a_failure_before_it_is_tried_again() {
+    let fake = Fake::new(worlds::host()).taking_time(|_| true);
+    let text = CHAIN.replace("\"healthy\"", "\"completed\"");
+    let load = move || Ok(declared(&text));
+    let mut rounds = rounds(&fake, &load);
+    for tries in 1..4 {
+        assert!(matches!(round(&mut rounds), Outcome::Waiting { .. }));
+        assert_eq!(starts(&fake), tries);
+        fake.edit(|actual| worlds::happen(actual, &worlds::Event::Exit(0, 3)));
+        let outcome = round(&mut rounds);
+        assert!(matches!(outcome, Outcome::Degraded { failed: 1, .. }), "{outcome}");
+        assert_eq!((starts(&fake), up(&fake)), (tries, BTreeSet::new()));
+    }
+}
+
+/// Both ways of an update: another container, and the same one changed in place.
+#[test]
+fn an_update_whose_verdict_comes_rounds_later_goes_back() {
+    const SERVES: &str = r#"
+        project = "shop"
+        [containers.web]
+        image = "nginx:1.27"
+        working_dir = "/"
+        update = { monitor = "1h" }
+    "#;
+    for (from, to) in
+        [("nginx:1.27", "nginx:1.28"), ("\"/\"", "\"/srv\""), ("working_dir = \"/\"", "dns = [\"9.9.9.9\"]")]
+    {
+        let first = worlds::applied(&worlds::host(), &worlds::planned(&declared(SERVES), &worlds::host(), 1));
+        let is_lost = Arc::new(AtomicBool::new(false));
+        let lost = Arc::clone(&is_lost);
+        let script = move |action: &Action| match action {
+            Action::AwaitContainer { .. } if lost.load(Ordering::Relaxed) => Some("it is unhealthy".to_owned()),
+            _ => None,
+        };
+        let fake = Fake::failing(first.clone(), script).taking_time(|_| true);
+        let load = || Ok(declared(&SERVES.replace(from, to)));
+        let mut before = rounds(&fake, &load);
+        for _ in 0..2 {
+            let outcome = round(&mut before);
+            assert!(matches!(outcome, Outcome::Waiting { .. }), "{to}: {outcome}");
+        }
+        // The service is started anew, and then there is a verdict.
+        let mut rounds = rounds(&fake, &load);
+        assert!(matches!(round(&mut rounds), Outcome::Waiting { .. }));
+        is_lost.store(true, Ordering::Relaxed);
+        let outcome = round(&mut rounds);
+        assert!(matches!(outcome, Outcome::Degraded { .. }), "{to}: {outcome}");
+        let outcome = round(&mut rounds);
+        assert!(matches!(outcome, Outcome::HeldBack { .. }), "{to}: {outcome}");
+        let (after, before) = (fake.actual().containers, &first.containers);
+        assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>(), "{to}");
+        for (id, container) in after {
+            assert!(worlds::is_up(&container));
+            assert_eq!((&container.record.spec, &container.record.before), (&before[&id].record.spec, &None), "{to}");
+        }
     }
 }

@@ -91,7 +91,11 @@ impl Watched {
 
     /// `None`, too, in the moment in which its monitor was killed and nobody has seen it.
     fn pid_if_it_runs(&self) -> Option<i32> {
-        let inspected: serde_json::Value = serde_json::from_str(&self.evenkeel(&["inspect", "web"])).unwrap();
+        self.pid_of("web")
+    }
+
+    fn pid_of(&self, name: &str) -> Option<i32> {
+        let inspected: serde_json::Value = serde_json::from_str(&self.evenkeel(&["inspect", name])).unwrap();
         inspected[0]["pid"].as_i64().map(|pid| pid as i32)
     }
 
@@ -240,6 +244,45 @@ fn a_link_that_is_swapped_and_a_file_of_variables_are_edits() {
         eventually("the third release is in force", || inspected().contains("red"));
         fs::write(at("variables"), "COLOUR=blue\n").unwrap();
         eventually("the edited file of variables is in force", || inspected().contains("blue"));
+        watched.end();
+    });
+}
+
+/// A migration that takes its time: it holds up what needs it, and nothing else.
+#[test]
+fn what_takes_long_holds_nobody_up() {
+    in_a_network_of_its_own(|| {
+        let watched = Watched::begin();
+        let before = watched.pid();
+        let side = "\n[containers.migrate]\nimage = \"box\"\nmounts = { \"/pages\" = \"pages\" }\n\
+            command = [\"sh\", \"-c\", \"until [ -e /pages/go ]; do sleep 0.1; done\"]\n\
+            [containers.side]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\ndepends_on = { migrate = \"completed\" }\n";
+        watched.edit(&format!("{MANIFEST}{side}"));
+        eventually("the migration is left to itself", || watched.log().contains("other rounds go on meanwhile"));
+        let other = "project = \"other\"\nimages.box.rootfs = \"rootfs\"\n[containers.job]\nimage = \"box\"\n\
+            command = [\"sleep\", \"1000\"]\nstop_grace_period = \"1s\"\n";
+        fs::write(watched.directory.path().join("other.toml"), other).unwrap();
+        let other = |arguments: &[&str]| {
+            let output =
+                evenkeel(watched.directory.path()).args(arguments).args(["-f", "other.toml"]).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        };
+        other(&["apply", "--lock-timeout", "10s"]);
+        run(&["sh", "-c", "nft delete table $(nft list tables | grep evenkeel- | cut -d' ' -f2-)"]);
+        eventually("the firewall is back", || watched.page().is_some());
+        assert_eq!(watched.pid(), before);
+        assert_eq!(watched.pid_of("side"), None, "{}", watched.log());
+
+        // Somebody sits out something by hand: the service waits, too, and says so, once.
+        let lock = fs::File::options().append(true).open(watched.directory.path().join("root/lock")).unwrap();
+        lock.lock().unwrap();
+        let go = watched.directory.path().join("root/volumes/shop.pages/data/go");
+        fs::write(go, "").unwrap();
+        eventually("the service waits for the lock", || watched.log().contains("waiting for another evenkeel"));
+        drop(lock);
+        eventually("what waited for the migration runs", || watched.pid_of("side").is_some());
+        assert_eq!(watched.log().matches("ERROR").count(), 0, "{}", watched.log());
+        other(&["down", "--lock-timeout", "10s"]);
         watched.end();
     });
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::apply::Session;
 use super::failure::{Exit, Failure};
@@ -15,6 +15,7 @@ use super::planning;
 use crate::engine::error::EngineError;
 use crate::engine::host::Host;
 use crate::engine::lock::Lock;
+use crate::engine::waiting::{Attended, Awaited, Wait};
 use crate::engine::{Engine, Scope};
 use crate::model::action::Action;
 use crate::model::actual::{Actual, Liveness};
@@ -169,9 +170,12 @@ pub fn execute_plan(session: &Session, plan: &plan::Plan, output: &Output) -> Re
     let report = execute(&engine, plan, &Silent, session.interrupt.cancel());
     let failed = report.outcomes.iter().find_map(|outcome| match outcome {
         StepOutcome::Failed { causes, hint, .. } => Some((causes, hint)),
-        StepOutcome::Done { .. } | StepOutcome::NotNeeded | StepOutcome::Skipped { .. } | StepOutcome::Cancelled => {
-            None
-        }
+        StepOutcome::Done { .. }
+        | StepOutcome::NotNeeded
+        | StepOutcome::Skipped { .. }
+        | StepOutcome::Open { .. }
+        | StepOutcome::Deferred { .. }
+        | StepOutcome::Cancelled => None,
     });
     let Some((causes, hint)) = failed else {
         return match report.is_success() {
@@ -212,6 +216,10 @@ impl Engine for Attentive<'_> {
             *self.unstartable.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.kind);
         }
         result
+    }
+
+    fn attend(&self, awaited: &Awaited<'_>, wait: &mut Wait, until: Instant) -> Result<Attended, EngineError> {
+        self.host.attend(awaited, wait, until)
     }
 
     fn hint(&self, error: &EngineError) -> Option<String> {

@@ -190,8 +190,8 @@ fn ended(plan: &Plan, step: &Step, outcome: &StepOutcome) -> String {
                 cause.subject
             )
         }
-        // Nobody is told of it.
-        StepOutcome::NotNeeded => String::new(),
+        // Nobody is told of it. And whoever sees this sits waits out.
+        StepOutcome::NotNeeded | StepOutcome::Open { .. } | StepOutcome::Deferred { .. } => String::new(),
         StepOutcome::Cancelled => format!("{ATTENTION}left{ATTENTION:#}     {subject}  not {}\n", words.done),
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -16,6 +16,7 @@ use super::failure::{Exit, Failure};
 use super::follow::{Following, Wanted};
 use super::layers::Logged;
 use super::{locking, planning};
+use crate::engine::error::EngineError;
 use crate::engine::followed::Tags;
 use crate::engine::host::Host;
 use crate::engine::network::events::Events;
@@ -147,8 +148,12 @@ fn in_force(context: &Context, host: &Host, desired: Desired, following: &Follow
     Ok(desired)
 }
 
-fn lock(host: &Host, patience: std::time::Duration) -> Result<Box<dyn Send>, String> {
-    host.lock(patience).map(|lock| Box::new(lock) as Box<dyn Send>).map_err(|error| causes(&error).join(": "))
+fn lock(host: &Host, patience: Duration) -> Result<Option<Box<dyn Send>>, String> {
+    match host.lock(patience) {
+        Ok(lock) => Ok(Some(Box::new(lock))),
+        Err(EngineError::Locked { .. }) => Ok(None),
+        Err(error) => Err(causes(&error).join(": ")),
+    }
 }
 
 /// A memory that cannot be read is none, and one that cannot be kept is no reason not to apply.

@@ -4,13 +4,16 @@
 //! changed behind its back with [`Fake::edit`], as people change hosts.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use super::waiting::{Attended, Awaited, Wait};
 use super::{Engine, Scope};
 use crate::model::action::Action;
 use crate::model::actual::Actual;
 use crate::model::after::Unmet;
+use crate::model::units::Timespan;
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FakeError {
@@ -23,15 +26,29 @@ pub enum FakeError {
 /// Says which actions fail, and with which words.
 type Script = Box<dyn Fn(&Action) -> Option<String> + Send + Sync>;
 
+/// Says which waits are not over yet.
+type Slowness = Box<dyn Fn(&Action) -> bool + Send + Sync>;
+
 pub struct Fake {
     actual: Mutex<Actual>,
     performed: Mutex<Vec<Action>>,
     script: Script,
+    slowness: Slowness,
 }
 
 impl Fake {
     pub fn new(actual: Actual) -> Fake {
-        Fake { actual: Mutex::new(actual), performed: Mutex::default(), script: Box::new(|_| None) }
+        Fake {
+            actual: Mutex::new(actual),
+            performed: Mutex::default(),
+            script: Box::new(|_| None),
+            slowness: Box::new(|_| false),
+        }
+    }
+
+    /// An engine whose containers take their time for what `is_open` says. Only whoever leaves such a wait goes on.
+    pub fn taking_time(self, is_open: impl Fn(&Action) -> bool + Send + Sync + 'static) -> Fake {
+        Fake { slowness: Box::new(is_open), ..self }
     }
 
     /// An engine on which the actions fail that `script` has words for. They change nothing.
@@ -78,6 +95,19 @@ impl Engine for Fake {
         *actual = actual.after(action).map_err(FakeError::Refused)?;
         lock(&self.performed).push(action.clone());
         Ok(())
+    }
+
+    fn attend(&self, awaited: &Awaited<'_>, wait: &mut Wait, _: Instant) -> Result<Attended, FakeError> {
+        let Awaited { id, condition, timeout, stays } = awaited;
+        let timespan = |duration: &Duration| Timespan::from_millis(duration.as_millis() as u64);
+        let (timeout, stays) = (timespan(timeout), timespan(stays));
+        let action = Action::AwaitContainer { id: (*id).clone(), condition: *condition, timeout, stays };
+        // What has ended in vain takes no time.
+        let is_lost = (self.script)(&action).is_some() || self.actual().after(&action).is_err();
+        match (self.slowness)(&action) && !is_lost {
+            true => Ok(Attended::Open { until: wait.deadline(awaited) }),
+            false => self.perform(&action).map(|()| Attended::Holds),
+        }
     }
 
     fn hint(&self, _: &FakeError) -> Option<String> {

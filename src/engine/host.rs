@@ -12,12 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::container::await_condition::{await_condition, await_steadiness};
 use super::container::changes::{self, Change};
 use super::container::commit;
 use super::container::launch::Surroundings;
 use super::container::oci::{cgroup_parent, monitors_path};
-use super::container::{create, inside, lifecycle};
+use super::container::{await_condition, create, inside, lifecycle};
 use super::error::{At, EngineError};
 use super::files::{self, Durability};
 use super::image::commit::Committing;
@@ -29,6 +28,7 @@ use super::network::link::Links;
 use super::records::Found;
 use super::storage::age::Clock;
 use super::storage::volume;
+use super::waiting::{Attended, Awaited, Wait};
 use super::{Engine, Scope, claim, connect, facts, garbage, network, observe, orphans, records, sources};
 use crate::model::action::Action;
 use crate::model::actual::{Actual, HostFacts};
@@ -351,6 +351,16 @@ impl Host {
         self.store.mark_used(image).map_err(|source| EngineError::Images { source: Box::new(source) })
     }
 
+    /// Waits until there is a verdict.
+    fn outwait(&self, awaited: &Awaited<'_>) -> Result<(), EngineError> {
+        let mut until = Instant::now();
+        let mut wait = Wait::begin(until);
+        while let Attended::Open { until: next } = self.attend(awaited, &mut wait, until)? {
+            until = next;
+        }
+        Ok(())
+    }
+
     /// A network that the record does not name any more is left before the record changes: afterwards nothing
     /// would know of it.
     fn update(&self, record: &ContainerRecord) -> Result<(), EngineError> {
@@ -390,14 +400,15 @@ impl Engine for Host {
             Action::RefuseUpdate { record, failed, reason } => {
                 lifecycle::refuse_update(&self.surroundings(), record, self.record(failed)?, reason)
             }
-            Action::AwaitContainer { id, condition, timeout, stays } => {
-                let name = self.record(id)?.full_name();
-                let directory = self.paths.container_run(id);
-                files::create_directories(&directory)?;
-                await_condition(&name, &directory, *condition, timeout.to_duration())?;
-                await_steadiness(&name, &directory, *condition, stays.to_duration())
-            }
+            Action::AwaitContainer { .. } => Awaited::of(action).map_or(Ok(()), |awaited| self.outwait(&awaited)),
         }
+    }
+
+    fn attend(&self, awaited: &Awaited<'_>, wait: &mut Wait, until: Instant) -> Result<Attended, EngineError> {
+        let name = self.record(awaited.id)?.full_name();
+        let directory = self.paths.container_run(awaited.id);
+        files::create_directories(&directory)?;
+        await_condition::attend(&name, &directory, awaited, wait, until)
     }
 
     fn hint(&self, error: &EngineError) -> Option<String> {

@@ -7,10 +7,13 @@
 //! * [`transfer`]: files out of a container and into one.
 //! * [`garbage`]: what is needed of images, and the removal of the rest.
 //! * [`followed`]: what is known of tags that `watch` follows.
+//! * [`waiting`]: waits for containers as they go on.
 //! * `observe`: all of them at once, as [`Actual`]; `sources`: what images are made of. `shares`: many looks at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use waiting::{Attended, Awaited, Wait};
 
 use crate::model::action::Action;
 use crate::model::actual::Actual;
@@ -39,6 +42,7 @@ pub(crate) mod shares;
 mod sources;
 mod storage;
 pub mod transfer;
+pub mod waiting;
 
 pub use container::alive::liveness;
 pub use container::changes::{Change, Kind as ChangeKind};
@@ -68,6 +72,10 @@ pub trait Engine: Sync {
 
     /// Makes `action` true. Idempotent: `Ok` means "it is so now".
     fn perform(&self, action: &Action) -> Result<(), Self::Error>;
+
+    /// Looks at what an [`Action::AwaitContainer`] waits for, till `until` at most. `wait` holds what earlier looks saw. An
+    /// error when it cannot hold any more, or does not hold in time.
+    fn attend(&self, awaited: &Awaited<'_>, wait: &mut Wait, until: Instant) -> Result<Attended, Self::Error>;
 
     /// The next step for somebody who sees this error, where one is known.
     fn hint(&self, error: &Self::Error) -> Option<String>;

@@ -1,8 +1,9 @@
 //! Executing a plan: every step once, after those that it waits for, independent ones at once.
 //!
 //! Execution chooses nothing: it follows the edges of the plan. A step whose predecessor did not succeed is
-//! skipped, the others go on; a step that is there for the failure of another one runs when that failed. A few workers are enough, since a step mostly waits for the kernel; steps that wait for a
-//! container's health wait on threads of their own, so that they never hold a worker.
+//! skipped, the others go on; a step that is there for the failure of another one runs when that failed. A few workers are
+//! enough, since a step mostly waits for the kernel; steps that wait for a container's health wait on threads of their own,
+//! so that they never hold a worker. [`execute`] sits them out, [`advance`] leaves them.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::report::{Report, StepOutcome, causes};
+use super::waits::{Left, Waits};
 use crate::engine::Engine;
+use crate::engine::waiting::Awaited;
 use crate::model::action::Action;
 use crate::plan::{Plan, Step, StepId};
 
@@ -42,11 +45,45 @@ impl Default for Workers {
 
 /// Executes `plan`. Once `cancel` is set no further step begins; those that run are let finish.
 pub fn execute<E: Engine>(engine: &E, plan: &Plan, observer: &dyn Observer, cancel: &AtomicBool) -> Report {
+    run(plan, observer, cancel, |action| timed(engine, || engine.perform(action).map(|()| Left::Over)))
+}
+
+/// Executes `plan` as far as it goes without a long wait. What is left open another plan takes up, with the same `waits`.
+pub fn advance<E: Engine>(
+    engine: &E,
+    plan: &Plan,
+    waits: &Waits,
+    observer: &dyn Observer,
+    cancel: &AtomicBool,
+) -> Report {
+    waits.turn_to(plan);
+    run(plan, observer, cancel, |action| {
+        timed(engine, || {
+            if let Some(awaited) = Awaited::of(action) {
+                return waits.attend(engine, &awaited);
+            }
+            if let Action::StartContainer { id } = action
+                && let Some(lost) = waits.lost(engine, id)
+            {
+                return Err(lost);
+            }
+            engine.perform(action).map(|()| Left::Over)
+        })
+    })
+}
+
+fn run(
+    plan: &Plan,
+    observer: &dyn Observer,
+    cancel: &AtomicBool,
+    perform: impl Fn(&Action) -> StepOutcome + Sync,
+) -> Report {
     let Workers(workers) = Workers::default();
     let board = Board::new(plan);
+    let perform = &perform;
     let run = |id: StepId| {
         observer.step_started(id);
-        let outcome = perform(engine, &board.action(id));
+        let outcome = perform(&board.action(id));
         observer.step_ended(id, &outcome);
         board.end(id, outcome);
     };
@@ -65,12 +102,14 @@ pub fn execute<E: Engine>(engine: &E, plan: &Plan, observer: &dyn Observer, canc
     board.into_report()
 }
 
-fn perform<E: Engine>(engine: &E, action: &Action) -> StepOutcome {
+fn timed<E: Engine>(engine: &E, perform: impl FnOnce() -> Result<Left, E::Error>) -> StepOutcome {
     let begun = Instant::now();
-    let result = engine.perform(action);
+    let result = perform();
     let took = begun.elapsed();
     match result {
-        Ok(()) => StepOutcome::Done { took },
+        Ok(Left::Over) => StepOutcome::Done { took },
+        Ok(Left::Open) => StepOutcome::Open { is_new: true },
+        Ok(Left::StillOpen) => StepOutcome::Open { is_new: false },
         Err(error) => StepOutcome::Failed { causes: causes(&error), hint: engine.hint(&error), took },
     }
 }
@@ -91,6 +130,9 @@ struct State {
 enum Turn {
     Run,
     Skip {
+        because: StepId,
+    },
+    Defer {
         because: StepId,
     },
     /// None of the failures happened that it is there for.
@@ -123,6 +165,9 @@ impl<'a> Board<'a> {
                     let outcome = StepOutcome::Skipped { because };
                     observer.step_ended(id, &outcome);
                     self.end_without_begin(&mut state, id, outcome);
+                }
+                Some((id, Turn::Defer { because })) => {
+                    self.end_without_begin(&mut state, id, StepOutcome::Deferred { because });
                 }
                 Some((id, Turn::NotNeeded)) => self.end_without_begin(&mut state, id, StepOutcome::NotNeeded),
                 Some((id, _)) => {
@@ -170,6 +215,11 @@ impl<'a> Board<'a> {
     }
 }
 
+/// Another round decides.
+fn is_undecided(outcome: &StepOutcome) -> bool {
+    matches!(outcome, StepOutcome::Open { .. } | StepOutcome::Deferred { .. })
+}
+
 impl State {
     /// Why the step failed that this one is there for: the error with its causes.
     fn failure_of(&self, step: &Step) -> Option<String> {
@@ -187,12 +237,20 @@ impl State {
                 return Turn::Wait;
             }
             if !triggers().any(|outcome| matches!(outcome, Some(StepOutcome::Failed { .. }))) {
-                return Turn::NotNeeded;
+                let is_open = |id: &&StepId| self.outcomes[**id].as_ref().is_some_and(is_undecided);
+                let open = step.on_failure_of.iter().find(is_open);
+                return open.map_or(Turn::NotNeeded, |id| Turn::Defer { because: *id });
             }
         }
         for id in &step.after {
             match &self.outcomes[*id] {
                 Some(StepOutcome::Done { .. }) => {}
+                // What failed weighs more: it is not to be waited for.
+                Some(outcome) if is_undecided(outcome) => {
+                    if matches!(turn, Turn::Run) {
+                        turn = Turn::Defer { because: *id };
+                    }
+                }
                 Some(_) => return Turn::Skip { because: *id },
                 None => turn = Turn::Wait,
             }

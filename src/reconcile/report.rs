@@ -24,6 +24,15 @@ pub enum StepOutcome {
     Skipped {
         because: StepId,
     },
+    /// It waits for something that is not so yet, and was left: see [`waits`](super::waits).
+    Open {
+        /// No earlier plan has left it.
+        is_new: bool,
+    },
+    /// A step that it waits for was left open or was deferred itself.
+    Deferred {
+        because: StepId,
+    },
     /// It was there for the case that another step fails, and none did.
     NotNeeded,
     /// The caller asked for an end before its turn came.

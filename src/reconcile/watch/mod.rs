@@ -13,7 +13,8 @@
 //! A manifest that cannot be read, or that is refused, is reported, and the last good one stays in force; it is also kept
 //! in the state root, so that a service which starts with such a manifest keeps what was running. Where something speaks
 //! against that one, too, it is in force for those of its containers that this does not concern. The loop holds no lock while
-//! it waits, and owns no container: ending it, by signal or by `kill -9`, touches none.
+//! it waits, be it for nothing or for a container that a plan needs ([`waits`](super::waits)), and owns no container: ending
+//! it, by signal or by `kill -9`, touches none.
 
 pub mod pace;
 pub mod places;
@@ -26,14 +27,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use pace::Pace;
-use round::{Outcome, Rounds};
+use round::{Outcome, Rounds, Standing};
 use service::Service;
 use wake::Wake;
 
 use crate::engine::Engine;
 
-/// A round that takes longer than this is no work but a hang: the watchdog is no longer fed. A single wait for a migration
-/// may take an hour (see `plan::waits`), and some wait for another.
+/// A round that takes longer than this is no work but a hang: the watchdog is no longer fed. Waits are left by then, but an
+/// image may come over a slow line, and a build takes what its commands take.
 const LONGEST_ROUND: Duration = Duration::from_secs(8 * 3600);
 
 /// How long a round may go on after SIGTERM. What it leaves undone the next run does.
@@ -42,6 +43,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Runs rounds until [`Wake::End`] comes.
 pub fn run<E: Engine>(rounds: &mut Rounds<'_, E>, wakes: &Receiver<Wake>, service: &Service, pace: &mut Pace) {
     let (mut pending, mut last) = (Some(Wake::Start), Outcome::Converged);
+    let mut is_up = false;
     loop {
         let wake = match pending.take() {
             Some(wake) => wake,
@@ -56,12 +58,20 @@ pub fn run<E: Engine>(rounds: &mut Rounds<'_, E>, wakes: &Receiver<Wake>, servic
                     service.reloading();
                 }
                 let (outcome, interrupted) = attended(rounds, wake, wakes, service);
-                pace.ended(outcome.is_settled(), Instant::now());
+                let now = Instant::now();
+                pace.ended(outcome.standing(), rounds.due(&outcome, now), now);
                 // Steps and errors are in the log; that nothing is done has to be said, but not every round.
-                if matches!(outcome, Outcome::HeldBack { .. }) && outcome != last {
-                    tracing::warn!("{outcome}");
+                match &outcome {
+                    Outcome::HeldBack { .. } if outcome != last => tracing::warn!("{outcome}"),
+                    Outcome::Busy if outcome != last => tracing::info!("{outcome}"),
+                    _ => {}
                 }
-                service.ready(&outcome.to_string());
+                // Units behind this one are to find their containers; a reload is over when the manifest was read.
+                is_up |= outcome.standing() != Standing::Open;
+                match is_up {
+                    true => service.ready(&outcome.to_string()),
+                    false => service.status(&outcome.to_string()),
+                }
                 (pending, last) = (interrupted, outcome);
             }
         }

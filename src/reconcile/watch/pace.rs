@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::round::Standing;
 use super::wake::Wake;
 
 /// The times of the loop.
@@ -13,6 +14,8 @@ pub struct Times {
     pub interval: Duration,
     /// Rounds for the host's own events are at least this far apart: a hundred health checks are as many events.
     pub gap: Duration,
+    /// The same after a failure, while something is waited for: one of the events may be what it waits for.
+    pub long_gap: Duration,
     /// The wait after a first failure; it doubles with each further one, up to `last_retry`.
     pub first_retry: Duration,
     pub last_retry: Duration,
@@ -24,6 +27,7 @@ impl Default for Times {
             debounce: Duration::from_millis(200),
             interval: Duration::from_secs(30),
             gap: Duration::from_secs(1),
+            long_gap: Duration::from_secs(5),
             first_retry: Duration::from_secs(1),
             last_retry: Duration::from_secs(60),
         }
@@ -37,11 +41,13 @@ pub struct Pace {
     failures: u32,
     ended: Instant,
     due: Instant,
+    /// How long after a round the host's own events begin another one. `None`: not before it is due.
+    gap: Option<Duration>,
 }
 
 impl Pace {
     pub fn new(times: Times, now: Instant) -> Pace {
-        Pace { times, failures: 0, ended: now, due: now }
+        Pace { times, failures: 0, ended: now, due: now, gap: Some(times.gap) }
     }
 
     /// When the next round happens on its own.
@@ -59,19 +65,30 @@ impl Pace {
         if wake != Wake::Host || now >= self.due {
             return true;
         }
-        let earliest = if self.failures == 0 { self.ended + self.times.gap } else { self.due };
+        let earliest = self.gap.map_or(self.due, |gap| self.ended + gap);
         self.due = self.due.min(earliest);
         now >= self.due
     }
 
-    /// A round ended.
-    pub fn ended(&mut self, settled: bool, now: Instant) {
-        self.failures = if settled { 0 } else { self.failures.saturating_add(1) };
-        let wait = match self.failures {
-            0 => self.times.interval,
-            n => self.times.first_retry.saturating_mul(1 << (n - 1).min(16)).min(self.times.last_retry),
+    /// A round ended. `open` is when something is to be looked at that it left open: that is no failure, and does not make
+    /// good for one either.
+    pub fn ended(&mut self, standing: Standing, open: Option<Instant>, now: Instant) {
+        let Times { debounce: _, interval, gap, long_gap, first_retry, last_retry } = self.times;
+        self.failures = match standing {
+            Standing::Settled => 0,
+            Standing::Open => self.failures,
+            Standing::Failing => self.failures.saturating_add(1),
         };
-        (self.ended, self.due) = (now, now + wait);
+        let (wait, gap) = match standing {
+            Standing::Settled | Standing::Open => (interval, Some(gap)),
+            Standing::Failing => {
+                let wait = first_retry.saturating_mul(1 << (self.failures - 1).min(16)).min(last_retry);
+                (wait, open.map(|_| long_gap))
+            }
+        };
+        let due = now + wait;
+        self.due = open.map_or(due, |open| due.min(open.max(now)));
+        (self.ended, self.gap) = (now, gap);
     }
 }
 
@@ -85,12 +102,12 @@ mod tests {
         let mut pace = Pace::new(Times::default(), now);
         let waits: Vec<u64> = (0..8)
             .map(|_| {
-                pace.ended(false, now);
+                pace.ended(Standing::Failing, None, now);
                 (pace.due() - now).as_secs()
             })
             .collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        pace.ended(true, now);
+        pace.ended(Standing::Settled, None, now);
         assert_eq!(pace.due() - now, Duration::from_secs(30));
     }
 
@@ -98,7 +115,7 @@ mod tests {
     fn after_a_failure_only_people_do_not_wait() {
         let now = Instant::now();
         let mut pace = Pace::new(Times::default(), now);
-        pace.ended(false, now);
+        pace.ended(Standing::Failing, None, now);
         assert!(!pace.admits(Wake::Host, now));
         assert!(pace.admits(Wake::Manifest, now));
         assert!(pace.admits(Wake::Reload, now));
@@ -109,9 +126,34 @@ mod tests {
     fn events_of_the_host_are_gathered_and_none_is_lost() {
         let now = Instant::now();
         let mut pace = Pace::new(Times::default(), now);
-        pace.ended(true, now);
+        pace.ended(Standing::Settled, None, now);
         assert!(!pace.admits(Wake::Host, now + Duration::from_millis(300)));
         assert_eq!(pace.due() - now, Duration::from_secs(1));
         assert!(pace.admits(Wake::Timer, pace.due()));
+    }
+
+    #[test]
+    fn what_is_open_is_looked_at_in_time_and_forgives_no_failure() {
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let mut pace = Pace::new(Times::default(), now);
+        pace.ended(Standing::Open, Some(after(10)), now);
+        assert_eq!(pace.due(), after(10));
+        assert!(pace.admits(Wake::Host, after(1)));
+        pace.ended(Standing::Open, Some(after(3600)), now);
+        assert_eq!(pace.due(), after(30));
+
+        // A migration that fails, is started again, and fails.
+        for seconds in [1, 2, 4] {
+            pace.ended(Standing::Failing, None, now);
+            assert_eq!(pace.due(), after(seconds));
+            pace.ended(Standing::Open, None, now);
+        }
+        // Something else fails meanwhile.
+        pace.ended(Standing::Failing, Some(after(3600)), now);
+        assert_eq!(pace.due(), after(8));
+        assert!(!pace.admits(Wake::Host, after(1)));
+        assert_eq!(pace.due(), after(5));
+        assert!(pace.admits(Wake::Host, after(5)));
     }
 }

@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::wake::Wake;
 use crate::engine::Engine;
 use crate::model::desired::Desired;
 use crate::model::id::{Ids, ResourceName, Whose};
-use crate::plan::{HeldBack, Plan, Policy, RefusedUpdates, StepId, plan};
+use crate::plan::{HeldBack, Plan, Policy, RefusedUpdates, Step, StepId, plan};
 use crate::reconcile::converge::{plan_now, scope};
-use crate::reconcile::execute::{Observer, execute};
+use crate::reconcile::execute::{Observer, advance};
 use crate::reconcile::report::{StepOutcome, causes};
+use crate::reconcile::waits::Waits;
 
 /// What the loop needs of its surroundings.
 pub struct Surroundings<'a, G> {
@@ -24,8 +25,9 @@ pub struct Surroundings<'a, G> {
     pub remember: &'a (dyn Fn(&Desired) + Sync),
     /// Removes images that nothing needs; the lock of the state root is held.
     pub collect: &'a (dyn Fn(&Desired) + Sync),
-    /// Takes the lock of the state root; dropping what comes back lets go of it.
-    pub lock: &'a (dyn Fn(Duration) -> Result<G, String> + Sync),
+    /// Takes the lock of the state root; dropping what comes back lets go of it. `None` when somebody else has had it all
+    /// the time.
+    pub lock: &'a (dyn Fn(Duration) -> Result<Option<G>, String> + Sync),
     /// A seed for identifiers.
     pub seed: &'a (dyn Fn() -> u64 + Sync),
     /// Ends the program, though a round is at work.
@@ -40,6 +42,7 @@ pub struct Rounds<'a, E: Engine> {
     /// The last that nothing spoke against: what a manifest falls back on that is refused.
     good: Option<Desired>,
     complaint: Option<String>,
+    waits: Waits,
 }
 
 /// How a round went, for the loop and for people.
@@ -55,9 +58,15 @@ pub enum Outcome {
     /// A guard, or something impossible. What the last good manifest declares goes on, as far as nothing speaks against it.
     Refused {
         first: String,
-        /// Whether all of that could be done.
-        is_rest_done: bool,
+        /// How far that is done.
+        rest: Standing,
     },
+    /// What is to be done has begun, and waits for this.
+    Waiting {
+        first: String,
+    },
+    /// Somebody else changes this state root.
+    Busy,
     /// Nothing is to be done, but an update that was rolled back is not in force.
     HeldBack {
         first: String,
@@ -71,14 +80,24 @@ pub enum Outcome {
     Panicked,
 }
 
+/// What is left to do after a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing that another round may do better. What people have to mend is no reason to look at the host less often.
+    Settled,
+    /// What is under way goes on by itself.
+    Open,
+    /// What failed.
+    Failing,
+}
+
 impl Outcome {
-    /// Nothing was left undone that another round may do better. What people have to mend is no reason to look at the host
-    /// less often.
-    pub fn is_settled(&self) -> bool {
+    pub fn standing(&self) -> Standing {
         match self {
-            Outcome::Converged | Outcome::HeldBack { .. } | Outcome::Broken => true,
-            Outcome::Refused { is_rest_done, .. } => *is_rest_done,
-            Outcome::Degraded { .. } | Outcome::Failed { .. } | Outcome::Panicked => false,
+            Outcome::Converged | Outcome::HeldBack { .. } | Outcome::Broken => Standing::Settled,
+            Outcome::Refused { rest, .. } => *rest,
+            Outcome::Waiting { .. } | Outcome::Busy => Standing::Open,
+            Outcome::Degraded { .. } | Outcome::Failed { .. } | Outcome::Panicked => Standing::Failing,
         }
     }
 }
@@ -90,6 +109,8 @@ impl fmt::Display for Outcome {
             Outcome::Degraded { failed: 1, first } => write!(f, "1 step failed: {first}"),
             Outcome::Degraded { failed, first } => write!(f, "{failed} steps failed: {first}"),
             Outcome::Refused { first, .. } => write!(f, "refused: {first}"),
+            Outcome::Waiting { first } => write!(f, "waiting for {first}"),
+            Outcome::Busy => write!(f, "waiting for another evenkeel that changes this state root"),
             Outcome::HeldBack { first } => write!(f, "runs as before an update that failed: {first}"),
             Outcome::Broken => write!(f, "the manifest is broken; the last good one is in force"),
             Outcome::Failed { reason } => write!(f, "{reason}"),
@@ -98,12 +119,28 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// How long a round waits for an `apply` that somebody runs by hand.
-const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a round waits for somebody else who changes the state root. That may be an `apply` which sits out a migration:
+/// then the loop goes on, and tries again.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// After so much time.
+const LOCK_AGAIN: Duration = Duration::from_millis(500);
 
 impl<'a, E: Engine> Rounds<'a, E> {
     pub fn new(engine: &'a E, on: Surroundings<'a, Box<dyn Send>>) -> Rounds<'a, E> {
-        Rounds { engine, on, desired: None, good: None, complaint: None }
+        Rounds { engine, on, desired: None, good: None, complaint: None, waits: Waits::default() }
+    }
+
+    /// Sits out the beginnings of waits for so long.
+    pub fn lingering(self, linger: Duration) -> Rounds<'a, E> {
+        Rounds { waits: Waits::lingering(linger), ..self }
+    }
+
+    /// When something is to be looked at again that a round which came to `outcome` left open.
+    pub(super) fn due(&self, outcome: &Outcome, now: Instant) -> Option<Instant> {
+        match outcome {
+            Outcome::Busy => Some(now + LOCK_AGAIN),
+            _ => self.waits.due(),
+        }
     }
 
     pub(super) fn leave(&self) -> &'a (dyn Fn() + Sync) {
@@ -116,14 +153,15 @@ impl<'a, E: Engine> Rounds<'a, E> {
         }
         let Some(desired) = self.desired.clone() else { return Outcome::Broken };
         let lock = match (self.on.lock)(LOCK_PATIENCE) {
-            Ok(lock) => lock,
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Outcome::Busy,
             Err(reason) => return failed(reason),
         };
         let mut ids = Ids::from_seed((self.on.seed)());
         let outcome = match plan_now(self.engine, &desired, &policy(), &mut ids) {
             Ok(plan) if plan.refusals.is_empty() => {
                 self.keep(&desired);
-                carry_out(self.engine, &plan, cancel)
+                self.carry_out(&plan, cancel)
             }
             Ok(plan) => self.fall_back(&plan, &mut ids, cancel),
             Err(error) => failed(causes(&error).join(": ")),
@@ -153,16 +191,38 @@ impl<'a, E: Engine> Rounds<'a, E> {
         if self.good.is_none() {
             self.good = (self.on.recall)(Some(&refused.project));
         }
-        let is_rest_done = match &self.good {
+        let rest = match &self.good {
             // Its failures are in the log; that the manifest is refused is what there is to say.
             Some(good) => match plan_what_may_be(self.engine, good, ids) {
-                Ok(plan) => carry_out(self.engine, &plan, cancel).is_settled(),
+                Ok(plan) => self.carry_out(&plan, cancel).standing(),
                 Err(error) => return failed(causes(&error).join(": ")),
             },
-            None => true,
+            None => Standing::Settled,
         };
         let first = refused.refusals.first().map(|refusal| format!("{}: {}", refusal.subject, refusal.reason));
-        Outcome::Refused { first: first.unwrap_or_default(), is_rest_done }
+        Outcome::Refused { first: first.unwrap_or_default(), rest }
+    }
+
+    /// As far as it goes without a long wait. What waits goes on without the lock.
+    fn carry_out(&self, plan: &Plan, cancel: &AtomicBool) -> Outcome {
+        let report = advance(self.engine, plan, &self.waits, &Log { plan }, cancel);
+        let steps = || report.outcomes.iter().zip(&plan.steps);
+        let failures = steps().filter_map(|(outcome, step)| match outcome {
+            StepOutcome::Failed { causes, .. } => Some(format!("{}: {}", step.subject, causes.join(": "))),
+            _ => None,
+        });
+        let failures: Vec<String> = failures.collect();
+        if let Some(first) = failures.first() {
+            return Outcome::Degraded { failed: failures.len(), first: first.clone() };
+        }
+        let open = steps().find(|(outcome, _)| matches!(outcome, StepOutcome::Open { .. }));
+        if let Some((_, Step { subject, reason, .. })) = open {
+            return Outcome::Waiting { first: format!("{subject} ({reason})") };
+        }
+        match plan.held_back.first() {
+            Some(HeldBack { subject, reason }) => Outcome::HeldBack { first: format!("{subject}: {reason}") },
+            None => Outcome::Converged,
+        }
     }
 
     /// A complaint is said once, not every round.
@@ -220,22 +280,6 @@ fn failed(reason: String) -> Outcome {
     Outcome::Failed { reason }
 }
 
-fn carry_out<E: Engine>(engine: &E, plan: &Plan, cancel: &AtomicBool) -> Outcome {
-    let report = execute(engine, plan, &Log { plan }, cancel);
-    let failures = report.outcomes.iter().zip(&plan.steps).filter_map(|(outcome, step)| match outcome {
-        StepOutcome::Failed { causes, .. } => Some(format!("{}: {}", step.subject, causes.join(": "))),
-        _ => None,
-    });
-    let failures: Vec<String> = failures.collect();
-    match failures.first() {
-        None => match plan.held_back.first() {
-            Some(HeldBack { subject, reason }) => Outcome::HeldBack { first: format!("{subject}: {reason}") },
-            None => Outcome::Converged,
-        },
-        Some(first) => Outcome::Degraded { failed: failures.len(), first: first.clone() },
-    }
-}
-
 /// Writes every step into the service's log.
 struct Log<'a> {
     plan: &'a Plan,
@@ -259,7 +303,10 @@ impl Observer for Log<'_> {
                 let cause = &self.plan.steps[*because].subject;
                 tracing::warn!("{action} {}: skipped, since {cause} failed", step.subject);
             }
-            StepOutcome::NotNeeded => {}
+            StepOutcome::Open { is_new: true } => {
+                tracing::info!(reason = %step.reason, "{action} {}: other rounds go on meanwhile", step.subject);
+            }
+            StepOutcome::Open { is_new: false } | StepOutcome::Deferred { .. } | StepOutcome::NotNeeded => {}
             StepOutcome::Cancelled => tracing::info!("{action} {}: not begun", step.subject),
         }
     }

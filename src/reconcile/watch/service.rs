@@ -39,6 +39,11 @@ impl Service {
         say(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
+    /// How things are before it is ready.
+    pub fn status(&self, status: &str) {
+        say(&[NotifyState::Status(status)]);
+    }
+
     pub fn stopping(&self) {
         say(&[NotifyState::Stopping]);
     }

@@ -8,17 +8,22 @@ const LEAST: usize = 8;
 
 /// How many of `all` one thread looks at, so that every processor has some.
 pub(super) fn share(all: usize) -> usize {
+    // Counting the processors opens files of cgroups. One thread looks at a few without.
+    if all <= LEAST {
+        return LEAST;
+    }
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     all.div_ceil(processors).max(LEAST)
 }
 
 /// What `look` says of each, in their order. The calling thread has a share itself.
 pub(crate) fn each<T: Sync, R: Send>(items: &[T], look: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let (own, others) = items.split_at(share(items.len()).min(items.len()));
+    let share = share(items.len());
+    let (own, others) = items.split_at(share.min(items.len()));
     let visit = |some: &[T]| some.iter().map(&look).collect::<Vec<R>>();
     let visit = &visit;
     std::thread::scope(|threads| {
-        let visits: Vec<_> = others.chunks(share(items.len())).map(|some| threads.spawn(move || visit(some))).collect();
+        let visits: Vec<_> = others.chunks(share).map(|some| threads.spawn(move || visit(some))).collect();
         let mut all = visit(own);
         all.extend(visits.into_iter().flat_map(|visit| visit.join().unwrap_or_else(|panic| resume_unwind(panic))));
         all

@@ -94,7 +94,8 @@ pub fn leave_shelter(hierarchy: &Hierarchy) -> Result<(), RuntimeError> {
 
 impl Cgroup {
     pub fn exists(&self) -> bool {
-        !self.directories().is_empty()
+        // Its processes are in that of the freezer; who has it need not be looked for in the others.
+        self.members().is_some()
     }
 
     /// Sets limits. Those that `resources` does not name stay as they are; -1 lifts one, and an empty list of

@@ -87,7 +87,10 @@ impl Cgroup {
         if let Some(directory) = self.place_in(Controller::Memory) {
             let bytes = |file| Ok(number(&directory, file)?.filter(is_limit_v1).map(ByteSize));
             found.memory = bytes("memory.limit_in_bytes")?;
-            found.memory_swap = bytes("memory.memsw.limit_in_bytes")?;
+            // The kernel keeps the second at or above the first (cgroup-v1/memory.rst, 3): above no limit is none.
+            if found.memory.is_some() {
+                found.memory_swap = bytes("memory.memsw.limit_in_bytes")?;
+            }
             found.memory_reservation = bytes("memory.soft_limit_in_bytes")?;
         }
         if let Some(directory) = self.directory(Controller::Cpu) {

@@ -194,6 +194,30 @@ fn edits_are_applied_and_a_broken_manifest_changes_nothing() {
 }
 
 #[test]
+fn what_ends_again_and_again_is_said_once() {
+    in_a_network_of_its_own(|| {
+        let watched = Watched::begin();
+        let loops = "\n[containers.loop]\nimage = \"box\"\ncommand = [\"false\"]\nnetwork_mode = \"none\"\n\
+                     restart = { policy = \"always\", backoff = { initial = \"1ms\", max = \"20ms\" } }\n";
+        watched.edit(&format!("{MANIFEST}{loops}"));
+        let times = |watched: &Watched| watched.log().matches("container loop ends again and again").count();
+        eventually("it is said", || times(&watched) == 1);
+        // Rounds go on, each with a container that has ended more often.
+        for _ in 0..3 {
+            kill(Pid::from_raw(watched.service.id() as i32), Signal::SIGHUP).unwrap();
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        assert_eq!(times(&watched), 1, "{}", watched.log());
+        // When it comes back it is news.
+        watched.edit(MANIFEST);
+        eventually("it is gone", || watched.is_as_declared());
+        watched.edit(&format!("{MANIFEST}{loops}"));
+        eventually("it is said again", || times(&watched) == 2);
+        watched.end();
+    });
+}
+
+#[test]
 fn a_service_that_was_killed_adopts_what_runs() {
     in_a_network_of_its_own(|| {
         let mut watched = Watched::begin();

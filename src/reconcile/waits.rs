@@ -104,10 +104,7 @@ impl Waits {
             let mut open = self.lock().remove(&key)?;
             // Whether it came too late is not the question.
             let awaited = Awaited { id, condition: key.1, timeout: FOREVER, stays: key.2 };
-            match engine.attend(&awaited, &mut open.wait, Instant::now()) {
-                Err(error) => Some(error),
-                Ok(_) => None,
-            }
+            engine.attend(&awaited, &mut open.wait, Instant::now()).err()
         })
     }
 

@@ -42,6 +42,8 @@ pub struct Rounds<'a, E: Engine> {
     /// The last that nothing spoke against: what a manifest falls back on that is refused.
     good: Option<Desired>,
     complaint: Option<String>,
+    /// Warnings and refusals of the last plan, which are in the log already.
+    said: BTreeSet<String>,
     waits: Waits,
 }
 
@@ -127,7 +129,8 @@ const LOCK_AGAIN: Duration = Duration::from_millis(500);
 
 impl<'a, E: Engine> Rounds<'a, E> {
     pub fn new(engine: &'a E, on: Surroundings<'a, Box<dyn Send>>) -> Rounds<'a, E> {
-        Rounds { engine, on, desired: None, good: None, complaint: None, waits: Waits::default() }
+        let (said, waits) = (BTreeSet::new(), Waits::default());
+        Rounds { engine, on, desired: None, good: None, complaint: None, said, waits }
     }
 
     /// Sits out the beginnings of waits for so long.
@@ -159,11 +162,16 @@ impl<'a, E: Engine> Rounds<'a, E> {
         };
         let mut ids = Ids::from_seed((self.on.seed)());
         let outcome = match plan_now(self.engine, &desired, &policy(), &mut ids) {
-            Ok(plan) if plan.refusals.is_empty() => {
-                self.keep(&desired);
-                self.carry_out(&plan, cancel)
+            Ok(plan) => {
+                self.say(&plan);
+                match plan.refusals.is_empty() {
+                    true => {
+                        self.keep(&desired);
+                        self.carry_out(&plan, cancel)
+                    }
+                    false => self.fall_back(&plan, &mut ids, cancel),
+                }
             }
-            Ok(plan) => self.fall_back(&plan, &mut ids, cancel),
             Err(error) => failed(causes(&error).join(": ")),
         };
         // Also where a step failed: that may be for want of space.
@@ -185,9 +193,6 @@ impl<'a, E: Engine> Rounds<'a, E> {
 
     /// What is refused must not keep down what has nothing to do with it: after a boot nothing runs.
     fn fall_back(&mut self, refused: &Plan, ids: &mut Ids, cancel: &AtomicBool) -> Outcome {
-        for refusal in &refused.refusals {
-            tracing::error!(hint = %refusal.hint, "{}: {}", refusal.subject, refusal.reason);
-        }
         if self.good.is_none() {
             self.good = (self.on.recall)(Some(&refused.project));
         }
@@ -223,6 +228,25 @@ impl<'a, E: Engine> Rounds<'a, E> {
             Some(HeldBack { subject, reason }) => Outcome::HeldBack { first: format!("{subject}: {reason}") },
             None => Outcome::Converged,
         }
+    }
+
+    /// What people should know: once, and again when it was gone and comes back.
+    fn say(&mut self, plan: &Plan) {
+        let mut said = BTreeSet::new();
+        for warning in &plan.warnings {
+            if !self.said.contains(warning) {
+                tracing::warn!("{warning}");
+            }
+            said.insert(warning.clone());
+        }
+        for refusal in &plan.refusals {
+            let text = format!("{}: {}", refusal.subject, refusal.reason);
+            if !self.said.contains(&text) {
+                tracing::error!(hint = %refusal.hint, "{text}");
+            }
+            said.insert(text);
+        }
+        self.said = said;
     }
 
     /// A complaint is said once, not every round.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::record::SourceRecord;
 use super::session::{remove_any, rename, sync_directory};
-use super::{Store, entries, lock, read_json, read_known, trash};
+use super::{Store, entries, lock, read_if_understood, read_strictly, trash};
 use crate::engine::image::build::cache::Built;
 use crate::engine::image::catalogue::Entry;
 use crate::engine::image::error::ImageError;
@@ -142,16 +142,16 @@ impl Store {
     fn facts(&self, policy: &Policy) -> Result<Facts, ImageError> {
         let mut facts = Facts::default();
         for path in entries(&self.images.join("ids"))? {
-            read_known::<Image>(&path)?;
+            read_strictly::<Image>(&path)?;
         }
         for path in entries(&self.images.join("sources"))? {
-            read_known::<SourceRecord>(&path)?;
+            read_strictly::<SourceRecord>(&path)?;
         }
         for entry in self.catalogue()? {
             facts.images.push(self.image_fact(entry)?);
         }
         for path in entries(&self.images.join("built"))? {
-            let built: Option<Built> = read_json(&path)?;
+            let built: Option<Built> = read_if_understood(&path)?;
             match (built, digest_of(&path)) {
                 (Some(built), Some(key)) if self.has_layer(&built.layer) => {
                     facts.steps.push(StepFact { key, layer: built.layer, used: modified(&path)? });

@@ -72,7 +72,7 @@ impl Store {
     /// What is known of the image with this identifier, whether its layers are still there or not. What cannot be understood
     /// is an error: containers are made of it, and it is not fetched again by its identifier.
     pub fn known(&self, id: &Digest) -> Result<Option<Image>, ImageError> {
-        read_known(&self.id_path(id))
+        read_strictly(&self.id_path(id))
     }
 
     /// The directory to mount for a layer.
@@ -87,7 +87,7 @@ impl Store {
 
     /// As what the layer was packed last, if it was.
     pub(super) fn packed(&self, diff_id: &Digest) -> Result<Option<Packed>, ImageError> {
-        read_json(&self.layers.join(diff_id.hex()).join(PACKED))
+        read_if_understood(&self.layers.join(diff_id.hex()).join(PACKED))
     }
 
     pub(super) fn remember_packed(&self, diff_id: &Digest, packed: &Packed) -> Result<(), ImageError> {
@@ -137,13 +137,13 @@ impl Store {
     pub(super) fn images(&self) -> Result<Vec<Image>, ImageError> {
         let mut images: Vec<Image> = Vec::new();
         for path in entries(&self.images.join("ids"))? {
-            images.extend(read_json(&path)?);
+            images.extend(read_if_understood(&path)?);
         }
         Ok(images)
     }
 
     pub(super) fn find_record(&self, source: &ImageSource) -> Result<Option<SourceRecord>, ImageError> {
-        let record: Option<SourceRecord> = read_json(&self.source_path(source))?;
+        let record: Option<SourceRecord> = read_if_understood(&self.source_path(source))?;
         match record.filter(|record| record.source == *source && self.is_whole(&record.image)) {
             Some(record) => Ok(Some(record)),
             None => self.find_by_manifest(source),
@@ -161,7 +161,8 @@ impl Store {
         };
         let is_it = |image: &Image| image.manifest.as_ref() == Some(&wanted) && self.is_whole(image);
         let found = |image: Image| SourceRecord { source: source.clone(), image, stamp: None };
-        let tagged: Option<SourceRecord> = read_json(&self.source_path(&ImageSource::Reference(tag.to_string())))?;
+        let tagged: Option<SourceRecord> =
+            read_if_understood(&self.source_path(&ImageSource::Reference(tag.to_string())))?;
         if let Some(record) = tagged.filter(|record| is_it(&record.image)) {
             return Ok(Some(found(record.image)));
         }
@@ -179,12 +180,12 @@ impl Store {
 
     /// Size and entries of an unpacked layer.
     pub fn layer_record(&self, diff_id: &Digest) -> Result<Option<LayerRecord>, ImageError> {
-        read_json(&self.layers.join(diff_id.hex()).join("layer.json"))
+        read_if_understood(&self.layers.join(diff_id.hex()).join("layer.json"))
     }
 
     /// What an earlier build made of these inputs, if the layer is still there.
     pub(super) fn find_built(&self, key: &Digest) -> Result<Option<Built>, ImageError> {
-        let built: Option<Built> = read_json(&self.built_path(key))?;
+        let built: Option<Built> = read_if_understood(&self.built_path(key))?;
         Ok(built.filter(|built| self.has_layer(&built.layer)))
     }
 
@@ -192,7 +193,7 @@ impl Store {
     pub(super) fn built(&self) -> Result<Vec<Built>, ImageError> {
         let mut all: Vec<Built> = Vec::new();
         for path in entries(&self.images.join("built"))? {
-            all.extend(read_json(&path)?);
+            all.extend(read_if_understood(&path)?);
         }
         Ok(all)
     }
@@ -211,7 +212,7 @@ impl Store {
     pub(super) fn records(&self) -> Result<Vec<SourceRecord>, ImageError> {
         let mut records: Vec<SourceRecord> = Vec::new();
         for path in entries(&self.images.join("sources"))? {
-            records.extend(read_json(&path)?);
+            records.extend(read_if_understood(&path)?);
         }
         records.sort_by(|a, b| a.source.cmp(&b.source));
         Ok(records)
@@ -250,9 +251,9 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, ImageError> {
     Ok(paths)
 }
 
-/// `None` when there is no such file. What is there and cannot be read is an error: it may be of a newer version, and
-/// what it names in use.
-fn read_known<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> {
+/// A record; `None` when there is no such file. What is there and cannot be understood is an error: it may be of a newer
+/// version, and what it names in use.
+fn read_strictly<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> {
     match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
@@ -264,7 +265,7 @@ fn read_known<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError>
 
 /// A record, or nothing if it is not there. One that cannot be understood counts as not there: it says what was
 /// fetched, and fetching again writes it anew.
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> {
+fn read_if_understood<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ImageError> {
     match fs::read(path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde_json::json;
+use support::eventually;
 use support::shell::Shell;
 
 const WEB: &str = "[containers.web]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\nstop_signal = \"SIGKILL\"\n";
@@ -140,6 +141,26 @@ fn what_down_would_remove_is_shown_and_stays() {
         assert_eq!(shell.pid("web"), pid);
         shell.ok(&["down", "--volumes", "--yes"]);
         assert_eq!(shell.run(&["down", "--volumes", "--dry-run", "--detailed-exitcode"]).code, 0);
+    });
+}
+
+/// Ten million files take hours, and the lock of the state root is for everybody.
+#[test]
+fn what_expires_is_taken_out_of_sight_and_deleted_by_another_process() {
+    Shell::with(|shell| {
+        shell.manifest(&format!("{WEB}mounts = {{ \"/data\" = \"data\" }}\n[volumes.data]\n"));
+        shell.ok(&["apply", "--wait"]);
+        for number in 0..100 {
+            shell.write(&format!("root/volumes/shop.data/data/{number}"), "x");
+        }
+        shell.ok(&["down", "--volumes", "--yes"]);
+        let in_sight = || shell.entries("root/trash").iter().filter(|name| !name.starts_with('.')).count();
+        assert_eq!(in_sight(), 1);
+        shell.ok(&["apply"]);
+        assert_eq!(in_sight(), 1, "it is kept for a week");
+        let said = shell.ok(&["--keep-removed", "0s", "apply"]);
+        assert_eq!((in_sight(), said.stderr.as_str()), (0, ""));
+        eventually("it is deleted", || shell.entries("root/trash").is_empty());
     });
 }
 

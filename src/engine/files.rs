@@ -116,18 +116,24 @@ pub(super) fn publish(aside: &Path, path: &Path) -> Result<(), EngineError> {
 /// Takes a directory out of sight at once, then deletes it. A crash in between leaves a dotted name. One in which
 /// something is mounted stays where it is, whole.
 pub(super) fn remove_directory(path: &Path) -> Result<(), EngineError> {
+    let Some(aside) = put_aside(path)? else { return Ok(()) };
+    removal::remove_tree(&aside).at("remove", aside)
+}
+
+/// Takes a directory out of sight, and says where it is, to be deleted. `None` when there is none.
+pub(super) fn put_aside(path: &Path) -> Result<Option<PathBuf>, EngineError> {
     match removal::ensure_unmounted(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         checked => checked.at("remove", path)?,
     }
     let aside = beside(path);
     match fs::rename(path, &aside) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).at("remove", path),
     }
     sync_directory(parent(path))?;
-    removal::remove_tree(&aside).at("remove", aside)
+    Ok(Some(aside))
 }
 
 /// Removes a file. `Ok` when there is none.
@@ -141,9 +147,15 @@ pub(super) fn remove_file(path: &Path) -> Result<(), EngineError> {
 /// Deletes what crashes left in a directory of objects: the dotted names. What cannot be deleted harms nobody: it stays,
 /// and why is pushed to `left`.
 pub(super) fn sweep(directory: &Path, left: &mut Vec<EngineError>) -> Result<(), EngineError> {
-    let crumbs = entries(directory)?.into_iter().filter(|entry| is_crumb(entry));
-    left.extend(crumbs.filter_map(|crumb| removal::remove(&crumb).at("remove", crumb).err()));
+    left.extend(crumbs(directory)?.into_iter().filter_map(|crumb| removal::remove(&crumb).at("remove", crumb).err()));
     Ok(())
+}
+
+/// What crashes left there, and what is being deleted.
+pub(super) fn crumbs(directory: &Path) -> Result<Vec<PathBuf>, EngineError> {
+    let mut entries = entries(directory)?;
+    entries.retain(|entry| is_crumb(entry));
+    Ok(entries)
 }
 
 /// The complete objects in a directory, sorted by name. None when the directory is not there.
@@ -178,7 +190,7 @@ pub(super) fn sweep_beside(path: &Path) -> Result<(), EngineError> {
 }
 
 /// Whether it is a name that [`beside`] makes. Other dotted names are somebody's own.
-fn is_crumb(path: &Path) -> bool {
+pub(super) fn is_crumb(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     let unique = name.and_then(|name| name.strip_prefix('.')?.rsplit_once('.')?.1.split_once('-'));
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -193,9 +205,20 @@ pub(super) fn beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}-{unique}", std::process::id()))
 }
 
-/// For root alone.
+/// For root alone. What is made on the way to it is as mkdir(1) makes it: it may be meant for others, too.
 pub(super) fn create_directories(path: &Path) -> Result<(), EngineError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).at("create the directory", path)
+    let made = match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let above = fs::DirBuilder::new().recursive(true).mode(0o755).create(parent(path));
+            above.and_then(|()| fs::DirBuilder::new().mode(0o700).create(path))
+        }
+        made => made,
+    };
+    match made {
+        // Somebody else was faster, or it was there.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made.at("create the directory", path),
+    }
 }
 
 fn sync_directory(path: &Path) -> Result<(), EngineError> {
@@ -241,6 +264,20 @@ mod tests {
         let mut kept = entries(root.path()).unwrap();
         kept.sort();
         assert_eq!(kept, [".git.d", ".kept", "b"].map(|name| root.path().join(name)));
+    }
+
+    #[test]
+    fn a_directory_is_for_its_owner_alone_and_what_is_made_on_the_way_for_others_too() {
+        let root = tempfile::tempdir().unwrap();
+        let (above, own) = (root.path().join("srv/many"), root.path().join("srv/many/evenkeel"));
+        create_directories(&own).unwrap();
+        create_directories(&own).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        // Less what the umask takes.
+        assert_eq!((mode(&own), mode(&above) & 0o500), (0o700, 0o500));
+        assert_ne!(mode(&above) & 0o077, 0);
+        fs::write(root.path().join("file"), "").unwrap();
+        assert!(create_directories(&root.path().join("file")).is_err());
     }
 
     #[test]

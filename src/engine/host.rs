@@ -9,13 +9,13 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::container::changes::{self, Change};
 use super::container::commit;
 use super::container::launch::Surroundings;
-use super::container::oci::{cgroup_parent, monitors_path};
+use super::container::oci::cgroup_parent;
 use super::container::{await_condition, create, inside, lifecycle};
 use super::error::{At, EngineError};
 use super::files::{self, Durability};
@@ -23,13 +23,11 @@ use super::image::commit::Committing;
 use super::image::options::Registries;
 use super::image::push::{Push, Pushed};
 use super::image::{self, Store};
-use super::lock::{self, Lock};
 use super::network::link::Links;
 use super::records::Found;
-use super::storage::age::Clock;
 use super::storage::volume;
 use super::waiting::{Attended, Awaited, Wait};
-use super::{Engine, Scope, claim, connect, facts, garbage, network, observe, orphans, records, sources};
+use super::{Engine, Scope, claim, connect, facts, garbage, last_good, network, observe, orphans, records, sources};
 use crate::model::action::Action;
 use crate::model::actual::{Actual, HostFacts};
 use crate::model::id::{ContainerId, Digest, NetworkId, RootTag};
@@ -62,11 +60,14 @@ pub struct Host {
     pub(super) links: Links,
     monitor: PathBuf,
     progress: Box<dyn image::Progress + Send>,
-    keep_removed: Duration,
+    pub(super) keep_removed: Duration,
     /// What could not be removed, as it was told.
-    told: Mutex<BTreeSet<String>>,
+    pub(super) told: Mutex<BTreeSet<String>>,
+    /// What another process was to delete.
+    pub(super) given_away: Mutex<BTreeSet<PathBuf>>,
     pub(super) silent: sources::Silent,
     pub(super) slow: observe::Slow,
+    pub(super) kept: last_good::Kept,
 }
 
 impl Host {
@@ -95,8 +96,10 @@ impl Host {
             progress: Box::new(image::Silent),
             keep_removed: volume::KEPT,
             told: Mutex::default(),
+            given_away: Mutex::default(),
             silent: sources::Silent::default(),
             slow: observe::Slow::default(),
+            kept: last_good::Kept::default(),
         })
     }
 
@@ -112,92 +115,6 @@ impl Host {
 
     pub fn paths(&self) -> &Paths {
         &self.paths
-    }
-
-    /// Takes the lock of the state root for this run directory, and sweeps what a crash left half-made and what has expired.
-    pub fn lock(&self, timeout: Duration) -> Result<Lock, EngineError> {
-        let lock = lock::take(&self.paths.lock(), timeout)?.beside(&self.paths.lock_before(), timeout)?;
-        let mut left = Vec::new();
-        match claim::state_root(&self.paths, || has_control_groups(&self.hierarchy, &self.tag)) {
-            // On a disk that is full it must be possible to remove something.
-            Err(error) if error.is_for_want_of_space() => left.push(error),
-            claimed => claimed?,
-        }
-        left.extend(self.links.finish_removals().map_err(network_error("remove", "links".into())).err());
-        self.sweep(&mut left)?;
-        volume::expire(&self.paths, self.keep_removed, &Clock::read()?, &mut left)?;
-        self.tell(&left);
-        Ok(lock)
-    }
-
-    /// Each thing that stays once, although `watch` comes by again and again.
-    fn tell(&self, left: &[EngineError]) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        for error in left {
-            let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-            let mut text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
-            text.extend(error.hint().map(|hint| format!("; {hint}")));
-            if told.insert(text.clone()) {
-                tracing::warn!("{text}");
-            }
-        }
-    }
-
-    /// A container's own directories are not looked into: its monitor lives on, and may be writing there. What cannot be
-    /// removed keeps nobody from working.
-    fn sweep(&self, left: &mut Vec<EngineError>) -> Result<(), EngineError> {
-        for whole in [
-            self.paths.volumes(),
-            self.paths.networks(),
-            self.paths.last_good(),
-            self.paths.inputs(),
-            self.paths.generations(),
-            self.paths.containers(),
-            self.paths.containers_run(),
-            self.paths.names_directory(),
-        ] {
-            files::sweep(&whole, left)?;
-        }
-        // The root itself may be somebody's directory of many uses.
-        [self.paths.served(), self.paths.trash_ages()].iter().try_for_each(|file| files::sweep_beside(file))?;
-        // What a volume is filled with is made in its own directory.
-        files::objects(&self.paths.volumes())?.iter().try_for_each(|volume| files::sweep(volume, left))?;
-        left.extend(self.end_builds().err());
-        left.extend(self.store.sweep().map_err(|source| EngineError::Images { source: Box::new(source) }).err());
-        Ok(())
-    }
-
-    /// Ends commands of builds that somebody left behind who was killed. Nobody else builds: the lock is ours.
-    fn end_builds(&self) -> Result<(), EngineError> {
-        let left = cgroup::open(&self.hierarchy, &image::build::sandbox::cgroup_parent(&self.tag));
-        if !left.exists() {
-            return Ok(());
-        }
-        let ended = left.kill().and_then(|()| left.remove());
-        ended.map_err(|source| EngineError::Cgroups { source: Box::new(source) })
-    }
-
-    /// Takes away what the containers of this root share on the host when none is left. The lock keeps others from
-    /// starting one meanwhile.
-    pub fn tidy(&self, _: &Lock) -> Result<(), EngineError> {
-        if !files::objects(&self.paths.containers())?.is_empty() {
-            return Ok(());
-        }
-        self.end_builds()?;
-        self.clear_monitors();
-        let shared = cgroup::open(&self.hierarchy, &cgroup_parent(&self.tag));
-        shared.remove_if_empty().map_err(|source| EngineError::Cgroups { source: Box::new(source) })
-    }
-
-    /// The cgroup of the monitors goes with the last of them. A monitor lets go of its lock a moment before it is gone.
-    fn clear_monitors(&self) {
-        let monitors = cgroup::open(&self.hierarchy, &monitors_path(&self.tag));
-        let deadline = Instant::now() + Duration::from_secs(1);
-        while monitors.exists() && Instant::now() < deadline {
-            // What stays is an empty directory, for the next command to remove.
-            let _ = monitors.remove_if_empty();
-            std::thread::sleep(Duration::from_millis(1));
-        }
     }
 
     /// Calls `look` with the root directory of a container as it sees it, volumes included. The lock is held where the
@@ -251,6 +168,11 @@ impl Host {
     /// How registries are reached, for whoever reads the host file again.
     pub fn registries(&self) -> &Registries {
         &self.images.registries
+    }
+
+    /// Registries that were silent are asked again by the next look: somebody wants to know.
+    pub fn ask_registries_again(&self) {
+        self.silent.forget();
     }
 
     /// What this host knows of images.
@@ -424,7 +346,7 @@ pub fn tag(root: &Path) -> RootTag {
 }
 
 /// Whether containers of a state root run, or wait for a start.
-fn has_control_groups(hierarchy: &Hierarchy, tag: &RootTag) -> Result<bool, EngineError> {
+pub(super) fn has_control_groups(hierarchy: &Hierarchy, tag: &RootTag) -> Result<bool, EngineError> {
     let children = cgroup::open(hierarchy, &cgroup_parent(tag)).children();
     let children = children.map_err(|source| EngineError::Cgroups { source: Box::new(source) })?;
     Ok(children.iter().any(|name| name.parse::<ContainerId>().is_ok()))

@@ -8,7 +8,9 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,14 +22,46 @@ use super::image::store::record::sha256;
 use crate::model::desired::Desired;
 use crate::model::id::{ResourceName, Whose};
 
+/// What this process knows to be in the file of the project that it kept last.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Mutex<Option<(Looks, Desired)>>);
+
+/// Whoever replaces a file makes another one, and whoever writes to it changes its times (inode(7)).
+#[derive(Debug, PartialEq, Eq)]
+struct Looks {
+    file: (u64, u64),
+    changed: (i64, i64),
+}
+
+impl Looks {
+    fn of(path: &Path) -> Option<Looks> {
+        let metadata = std::fs::metadata(path).ok()?;
+        let (file, changed) = ((metadata.dev(), metadata.ino()), (metadata.ctime(), metadata.ctime_nsec()));
+        Some(Looks { file, changed })
+    }
+}
+
 impl Host {
     /// Keeps `desired` as what is in force, and that `inputs` declared it. What nobody declares is not kept.
     pub fn remember(&self, inputs: &[PathBuf], desired: &Desired) -> Result<(), EngineError> {
         if desired.project == Whose::Nobody {
             return Ok(());
         }
-        keep(&self.last_good(&desired.project), desired)?;
+        self.keep_in_force(desired)?;
         if inputs.is_empty() { Ok(()) } else { keep(&self.inputs(inputs), &desired.project) }
+    }
+
+    /// `watch` does so every round: what this process wrote or saw last is known by the looks of its file.
+    fn keep_in_force(&self, desired: &Desired) -> Result<(), EngineError> {
+        let path = self.last_good(&desired.project);
+        let mut kept = self.kept.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_kept = |(looks, known): &(Looks, Desired)| Looks::of(&path).as_ref() == Some(looks) && known == desired;
+        if kept.as_ref().is_some_and(is_kept) {
+            return Ok(());
+        }
+        keep(&path, desired)?;
+        *kept = Looks::of(&path).map(|looks| (looks, desired.clone()));
+        Ok(())
     }
 
     /// Only `containers` of `desired` are in force, with what they use; the rest is as remembered. Nothing is kept where

@@ -8,6 +8,7 @@
 //! * [`garbage`]: what is needed of images, and the removal of the rest.
 //! * [`followed`]: what is known of tags that `watch` follows.
 //! * [`waiting`]: waits for containers as they go on.
+//! * `leftovers`: what is cleared away by whoever takes the lock.
 //! * `observe`: all of them at once, as [`Actual`]; `sources`: what images are made of. `shares`: many looks at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,7 @@ pub mod garbage;
 pub mod host;
 pub mod image;
 mod last_good;
+mod leftovers;
 pub mod lock;
 pub mod network;
 mod observe;

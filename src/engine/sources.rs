@@ -13,7 +13,7 @@ use crate::monitor::protocol::chain;
 
 /// How long registries are waited for that are asked whether a tag to pull has moved.
 const PULLING_PATIENCE: Duration = Duration::from_secs(10);
-/// How long one that was silent is not asked again.
+/// How long one that was silent is not asked again, unless somebody wants to know.
 const LEFT_ALONE: Duration = Duration::from_secs(300);
 
 /// Sources whose registries gave no answer, and when that was.
@@ -24,6 +24,10 @@ impl Silent {
     fn has(&self, source: &ImageSource) -> bool {
         let since = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(source).map(Instant::elapsed);
         since.is_some_and(|since| since < LEFT_ALONE)
+    }
+
+    pub(super) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn note(&self, source: &ImageSource) {
@@ -132,5 +136,7 @@ mod tests {
         let (web, db) = (ImageSource::Reference("web:1".into()), ImageSource::Reference("db:1".into()));
         silent.note(&web);
         assert!(silent.has(&web) && !silent.has(&db));
+        silent.forget();
+        assert!(!silent.has(&web), "somebody wants to know");
     }
 }

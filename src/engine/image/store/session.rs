@@ -103,7 +103,7 @@ impl Store {
 
     fn remove_leftovers(&self) -> Result<(), ImageError> {
         // Somebody is at it already, and may take long.
-        let is_in_removal = lock::open(&self.removing())?.try_lock().is_err();
+        let is_in_removal = self.is_removing()?;
         for directory in ["blobs/sha256", "sources", "ids", "built", "."]
             .map(|name| self.images.join(name))
             .iter()

@@ -13,6 +13,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use super::session::{TEMPORARY, remove_any, temporary_name};
 use super::{Store, lock};
+use crate::engine::files;
 use crate::engine::image::error::ImageError;
 
 /// The hidden argument by which `evenkeel` becomes the child.
@@ -24,6 +25,11 @@ impl Store {
     /// Locked, shared, by everyone who removes what was put aside: as long as that lasts nobody sweeps it.
     pub fn removing(&self) -> PathBuf {
         self.images.join("removing")
+    }
+
+    /// Whether somebody is at it.
+    pub fn is_removing(&self) -> Result<bool, ImageError> {
+        Ok(lock::open(&self.removing())?.try_lock().is_err())
     }
 }
 
@@ -68,13 +74,17 @@ pub fn remove_behind(helper: &Path, removing: &Path, trash: &[PathBuf]) -> Resul
         // Not in the terminal's foreground group, which an interrupt from the keyboard ends.
         .process_group(0)
         .spawn();
-    started.map(drop).map_err(|source| ImageError::Helper { path: helper.to_owned(), source })
+    let mut child = started.map_err(|source| ImageError::Helper { path: helper.to_owned(), source })?;
+    // Whoever runs for months has to hear of its end. How it ended shows in what is left.
+    std::thread::spawn(move || child.wait());
+    Ok(())
 }
 
 /// The child's whole life. It removes nothing but what was put aside.
 pub fn child_main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(removing) = arguments.next().map(PathBuf::from) else { return ExitCode::FAILURE };
-    let trash: Vec<PathBuf> = arguments.map(PathBuf::from).filter(|path| is_trash(path)).collect();
+    let is_aside = |path: &PathBuf| is_trash(path) || files::is_crumb(path);
+    let trash: Vec<PathBuf> = arguments.map(PathBuf::from).filter(is_aside).collect();
     match remove(&removing, &trash) {
         Ok(()) => ExitCode::SUCCESS,
         // Nobody hears it; what is left is swept later.

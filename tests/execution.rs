@@ -184,6 +184,7 @@ fn what_speaks_against_one_container_does_not_keep_down_the_rest() {
         load: &|| Ok(manifest.lock().unwrap().clone()),
         recall: &|_| Some(declared(SHOP)),
         remember: &|desired| remembered.lock().unwrap().push(desired.clone()),
+        ask_again: &|| {},
         collect: &|_| {
             tidied.fetch_add(1, Ordering::Relaxed);
         },
@@ -230,6 +231,7 @@ fn what_happens_during_a_round_begins_another_one() {
         load: &|| Ok(declared("project = \"shop\"")),
         recall: &|_| None,
         remember: &|_| {},
+        ask_again: &|| {},
         collect: &|_| {},
         lock: &|_| {
             // The channel holds nothing: it is heard while the round runs.
@@ -277,6 +279,7 @@ fn rounds<'a>(fake: &'a Fake, load: &'a (dyn Fn() -> Result<Desired, String> + S
         load,
         recall: &|_| None,
         remember: &|_| {},
+        ask_again: &|| {},
         collect: &|_| {},
         lock: &|_| Ok(Some(Box::new(()) as Box<dyn Send>)),
         seed: &|| 7,
@@ -387,4 +390,47 @@ fn an_update_whose_verdict_comes_rounds_later_goes_back() {
             assert_eq!((&container.record.spec, &container.record.before), (&before[&id].record.spec, &None), "{to}");
         }
     }
+}
+
+#[test]
+fn a_reload_asks_what_was_left_alone() {
+    let (fake, asked) = (Fake::new(worlds::host()), AtomicUsize::new(0));
+    let surroundings = Surroundings {
+        load: &|| Ok(declared("project = \"shop\"")),
+        recall: &|_| None,
+        remember: &|_| {},
+        ask_again: &|| {
+            asked.fetch_add(1, Ordering::Relaxed);
+        },
+        collect: &|_| {},
+        lock: &|_| Ok(Some(Box::new(()) as Box<dyn Send>)),
+        seed: &|| 7,
+        leave: &|| {},
+    };
+    let mut rounds = Rounds::new(&fake, surroundings);
+    for (wake, times) in [(Wake::Start, 0), (Wake::Reload, 1), (Wake::Timer, 1), (Wake::Manifest, 1)] {
+        rounds.run(wake, &AtomicBool::new(false));
+        assert_eq!(asked.load(Ordering::Relaxed), times, "{wake:?}");
+    }
+}
+
+/// An `apply` that sits out a migration is no failure of anybody else.
+#[test]
+fn who_finds_the_lock_taken_waits_without_a_complaint() {
+    let (fake, is_free) = (Fake::new(worlds::host()), AtomicBool::new(false));
+    let surroundings = Surroundings {
+        load: &|| Ok(declared(CHAIN)),
+        recall: &|_| None,
+        remember: &|_| {},
+        ask_again: &|| {},
+        collect: &|_| {},
+        lock: &|_| Ok(is_free.load(Ordering::Relaxed).then(|| Box::new(()) as Box<dyn Send>)),
+        seed: &|| 7,
+        leave: &|| {},
+    };
+    let mut rounds = Rounds::new(&fake, surroundings);
+    assert_eq!(round(&mut rounds), Outcome::Busy);
+    assert_eq!((Outcome::Busy.standing(), fake.performed().len()), (Standing::Open, 0));
+    is_free.store(true, Ordering::Relaxed);
+    assert_eq!(round(&mut rounds), Outcome::Converged);
 }

@@ -77,6 +77,7 @@ fn serve(arguments: &WatchArguments, context: &Context, leave: &(dyn Fn() + Sync
 
     let collecting = Collecting::new(&host);
     let surroundings = Surroundings {
+        ask_again: &|| host.ask_registries_again(),
         collect: &|desired| collecting.look(desired),
         load: &|| {
             let desired = load(context, (&host, &collecting), &inputs, &watched)?;

@@ -8,6 +8,7 @@
 //! ```
 //!
 //! * [`wake`]: what can wake the loop, and who sends it. [`places`]: where an edit shows. [`pace`]: when the next round is due; pure.
+//! * [`round`]: one of them; `possible`: what is done of a manifest that is refused.
 //! * [`service`]: the words between a service and systemd (sd_notify(3)).
 //!
 //! A manifest that cannot be read, or that is refused, is reported, and the last good one stays in force; it is also kept
@@ -18,6 +19,7 @@
 
 pub mod pace;
 pub mod places;
+mod possible;
 pub mod round;
 pub mod service;
 pub mod wake;

@@ -1,16 +1,16 @@
 //! One round of the loop: the manifest where it may have changed, then observe, plan, execute.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use super::possible::plan_what_may_be;
 use super::wake::Wake;
 use crate::engine::Engine;
 use crate::model::desired::Desired;
-use crate::model::id::{Ids, ResourceName, Whose};
-use crate::plan::{HeldBack, Plan, Policy, RefusedUpdates, Step, StepId, plan};
-use crate::reconcile::converge::{plan_now, scope};
+use crate::model::id::{Ids, Whose};
+use crate::plan::{HeldBack, Plan, Policy, RefusedUpdates, Step, StepId};
+use crate::reconcile::converge::plan_now;
 use crate::reconcile::execute::{Observer, advance};
 use crate::reconcile::report::{StepOutcome, causes};
 use crate::reconcile::waits::Waits;
@@ -23,6 +23,8 @@ pub struct Surroundings<'a, G> {
     /// declared last.
     pub recall: &'a (dyn Fn(Option<&Whose>) -> Option<Desired> + Sync),
     pub remember: &'a (dyn Fn(&Desired) + Sync),
+    /// Lets everything be asked anew that is left alone for a while: somebody says that now is the time.
+    pub ask_again: &'a (dyn Fn() + Sync),
     /// Removes images that nothing needs; the lock of the state root is held.
     pub collect: &'a (dyn Fn(&Desired) + Sync),
     /// Takes the lock of the state root; dropping what comes back lets go of it. `None` when somebody else has had it all
@@ -151,6 +153,9 @@ impl<'a, E: Engine> Rounds<'a, E> {
     }
 
     pub fn run(&mut self, wake: Wake, cancel: &AtomicBool) -> Outcome {
+        if wake == Wake::Reload {
+            (self.on.ask_again)();
+        }
         if wake.rereads_manifest() || self.desired.is_none() {
             self.reread();
         }
@@ -188,7 +193,9 @@ impl<'a, E: Engine> Rounds<'a, E> {
     fn keep(&mut self, desired: &Desired) {
         // Others may have changed what is remembered: `down`, or an `apply` of something else.
         (self.on.remember)(desired);
-        self.good = Some(desired.clone());
+        if self.good.as_ref() != Some(desired) {
+            self.good = Some(desired.clone());
+        }
     }
 
     /// What is refused must not keep down what has nothing to do with it: after a boot nothing runs.
@@ -198,7 +205,7 @@ impl<'a, E: Engine> Rounds<'a, E> {
         }
         let rest = match &self.good {
             // Its failures are in the log; that the manifest is refused is what there is to say.
-            Some(good) => match plan_what_may_be(self.engine, good, ids) {
+            Some(good) => match plan_what_may_be(self.engine, good, &policy(), ids) {
                 Ok(plan) => self.carry_out(&plan, cancel).standing(),
                 Err(error) => return failed(causes(&error).join(": ")),
             },
@@ -274,29 +281,6 @@ impl<'a, E: Engine> Rounds<'a, E> {
 /// Nobody is there to ask for another try of an update that was rolled back.
 fn policy() -> Policy {
     Policy { refused_updates: RefusedUpdates::Leave, ..Policy::default() }
-}
-
-/// The plan for all of `desired` or, where something speaks against that, for as many of its containers as nothing speaks
-/// against, each with what it needs: a port that another process holds keeps one down, not the rest. It may be empty.
-fn plan_what_may_be<E: Engine>(engine: &E, desired: &Desired, ids: &mut Ids) -> Result<Plan, E::Error> {
-    let actual = engine.observe(&scope(desired))?;
-    let seed = ids.clone();
-    let attempt = |targets: &BTreeSet<ResourceName>| {
-        let policy = Policy { targets: targets.clone(), ..policy() };
-        Some(plan(desired, &actual, &policy, &mut seed.clone())).filter(|plan| plan.refusals.is_empty())
-    };
-    if let Some(whole) = attempt(&BTreeSet::new()) {
-        return Ok(whole);
-    }
-    let (mut targets, mut best) = (BTreeSet::new(), None);
-    for name in desired.containers.keys() {
-        targets.insert(name.clone());
-        match attempt(&targets) {
-            Some(plan) => best = Some(plan),
-            None => drop(targets.remove(name)),
-        }
-    }
-    Ok(best.unwrap_or_else(|| Plan::nothing(desired.project.clone())))
 }
 
 fn failed(reason: String) -> Outcome {

@@ -183,7 +183,10 @@ mod tests {
             let mut heard = vec![0; 4096];
             let count = if answer.is_empty() { 0 } else { stream.read(&mut heard).unwrap() };
             for piece in answer.chunks(5) {
-                stream.write_all(piece).unwrap();
+                // Whoever has read enough does not stay for the rest.
+                if stream.write_all(piece).is_err() {
+                    break;
+                }
             }
             String::from_utf8_lossy(&heard[..count]).into_owned()
         });

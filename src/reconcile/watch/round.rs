@@ -1,5 +1,6 @@
 //! One round of the loop: the manifest where it may have changed, then observe, plan, execute.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};

@@ -16,7 +16,6 @@ use evenkeel::model::action::Action;
 use evenkeel::model::actual::Actual;
 use evenkeel::model::desired::Desired;
 use evenkeel::model::image::ImageSource;
-use evenkeel::model::lock::Locks;
 use evenkeel::plan::{Mark, Plan, Step, StepId};
 use evenkeel::reconcile::execute::{Observer, Silent, execute};
 use evenkeel::reconcile::report::StepOutcome;
@@ -29,7 +28,7 @@ use evenkeel::reconcile::watch::wake::Wake;
 /// A plan that fetches images, each after those that its pair names.
 fn plan(steps: &[(&str, &[StepId])]) -> Plan {
     let step = |(name, after): &(&str, &[StepId])| Step {
-        action: Action::FetchImage { source: ImageSource::Reference((*name).to_owned()), bases: Locks::new() },
+        action: Action::FetchImage { source: ImageSource::Reference((*name).to_owned()), bases: None },
         subject: format!("image {name}"),
         mark: Mark::Create,
         reason: "declared".to_owned(),

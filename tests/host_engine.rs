@@ -17,7 +17,6 @@ use evenkeel::model::container::{Condition, ContainerSpec};
 use evenkeel::model::firewall::Ruleset;
 use evenkeel::model::id::{ContainerId, Ids, VolumeKey};
 use evenkeel::model::image::ImageSource;
-use evenkeel::model::lock::Locks;
 use evenkeel::model::network::{Attachment, NetworkMode, NetworkSpec};
 use evenkeel::model::paths::Paths;
 use evenkeel::model::port::HostPort;
@@ -88,7 +87,7 @@ impl Shop {
         let id = self.web.id.clone();
         let timeout = Timespan::from_secs(10);
         vec![
-            Action::FetchImage { source: self.source.clone(), bases: Locks::new() },
+            Action::FetchImage { source: self.source.clone(), bases: None },
             Action::EnsureNetwork { record: self.network.clone() },
             Action::EnsureVolume { record: self.volume.clone() },
             Action::CreateContainer { record: Box::new(self.web.clone()) },

@@ -157,7 +157,7 @@ fn look_at(host: &Host, wanted: &Wanted, of: (&String, &Follow), tags: &mut Tags
         host.remember_followed(&wanted.project, tags.clone()).map_err(Failure::engine)?;
     }
     let Some(due) = seen.due(follow, now()).cloned() else { return Ok(()) };
-    host.ensure_image(&pinned(name, &due), &Locks::new()).map_err(Failure::engine)?;
+    host.ensure_image(&pinned(name, &due), None).map_err(Failure::engine)?;
     tracing::info!("the tag {name} is followed to {due}{}", before_it(seen.taken.as_ref()));
     tags.insert(name.clone(), seen.take());
     host.remember_followed(&wanted.project, tags.clone()).map_err(Failure::engine)

@@ -77,8 +77,8 @@ fn as_followed(context: &Context, mut desired: Desired, followed: &Tags) -> Resu
         ensure_complete(&lockable_of(&desired)?, locks, path)?;
         for source in desired.images.keys() {
             let locked = |name: String| Some((name.clone(), locks.get(&name)?.clone()));
-            let bases: Locks = bases_of(source)?.into_iter().filter_map(locked).collect();
-            if !bases.is_empty() {
+            if let ImageSource::Build(_) = source {
+                let bases: Locks = bases_of(source)?.into_iter().filter_map(locked).collect();
                 desired.lock.bases.insert(source.clone(), bases);
             }
         }

@@ -159,8 +159,8 @@ impl Host {
     }
 
     /// Makes an image whole and fresh: see [`image::ensure()`].
-    pub fn ensure_image(&self, source: &ImageSource, bases: &Locks) -> Result<Image, EngineError> {
-        let options = image::Options { bases: bases.clone(), ..self.images.clone() };
+    pub fn ensure_image(&self, source: &ImageSource, bases: Option<&Locks>) -> Result<Image, EngineError> {
+        let options = image::Options { bases: bases.cloned(), ..self.images.clone() };
         let fetched = image::ensure(&self.store, source, &options, &*self.progress);
         fetched.map_err(|error| EngineError::Image { source_name: source.to_string(), source: Box::new(error) })
     }
@@ -300,7 +300,7 @@ impl Engine for Host {
 
     fn perform(&self, action: &Action) -> Result<(), EngineError> {
         match action {
-            Action::FetchImage { source, bases } => self.ensure_image(source, bases).map(drop),
+            Action::FetchImage { source, bases } => self.ensure_image(source, bases.as_ref()).map(drop),
             Action::EnsureVolume { record } => volume::ensure(&self.paths, record),
             Action::RemoveVolume { key } => self.remove_volume(key),
             Action::EnsureNetwork { record } => self.ensure_network(record),

@@ -56,7 +56,7 @@ pub(super) fn observe(host: &Host, scope: &Scope, records: &Records) -> BTreeMap
         let found = match scope.bases.get(source) {
             None => image::observe(&host.store, source, *pull, &host.images),
             Some(bases) => {
-                let options = image::Options { bases: bases.clone(), ..host.images.clone() };
+                let options = image::Options { bases: Some(bases.clone()), ..host.images.clone() };
                 image::observe(&host.store, source, *pull, &options)
             }
         };

@@ -1,7 +1,5 @@
 //! One engine operation. Each is idempotent: done means "it is so now".
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::container::Condition;
@@ -20,9 +18,9 @@ pub enum Action {
     /// The image is whole on this host, fresh from its source: pulled, imported or built.
     FetchImage {
         source: ImageSource,
-        /// What the bases of a build are locked to.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        bases: Locks,
+        /// What the bases of a build are locked to, all of them. `None` where there is no lock file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bases: Option<Locks>,
     },
     /// Directory and record are there, owner and mode as declared.
     EnsureVolume { record: VolumeRecord },

@@ -25,15 +25,15 @@ pub type Locks = BTreeMap<String, Digest>;
 pub struct Locking {
     /// References that have their digest from the lock file: `docker.io/library/nginx:1.27@sha256:..`.
     pub references: BTreeSet<ImageSource>,
-    /// The bases of builds, by what is built.
+    /// The bases of builds, by what is built: every build is here where there is a lock file, though it have no bases.
     #[serde(with = "super::pairs")]
     pub bases: BTreeMap<ImageSource, Locks>,
 }
 
 impl Locking {
-    /// The bases of one build; none for what is not built.
-    pub fn bases_of(&self, source: &ImageSource) -> Locks {
-        self.bases.get(source).cloned().unwrap_or_default()
+    /// The bases of one build; `None` for what is not built, or not locked.
+    pub fn bases_of(&self, source: &ImageSource) -> Option<Locks> {
+        self.bases.get(source).cloned()
     }
 }
 

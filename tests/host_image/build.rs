@@ -424,3 +424,17 @@ fn what_was_built_can_be_given_away() {
     let pulled = Host::new().ensure(&ImageSource::Reference(reference)).unwrap();
     assert_eq!((pulled.id, pulled.config), (image.id, image.config));
 }
+
+/// The Dockerfile may be edited after the lock file was compared with it.
+#[test]
+fn a_base_that_is_not_locked_is_not_taken() {
+    let mut build = Build::new("FROM base\nRUN echo locked\n");
+    build.host.options.bases = Some(std::collections::BTreeMap::new());
+    build.made();
+    build.rewrite("FROM base\nCOPY --from=localhost:1/shop/tools:1 /a /a\n");
+    assert!(build.moved().is_some());
+    let failure = build.failure();
+    assert!(failure.contains("`localhost:1/shop/tools:1`") && failure.contains("lock file"), "{failure}");
+    build.host.options.bases = None;
+    assert!(!build.failure().contains("lock file"), "only where there is one");
+}

@@ -11,7 +11,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output};
 use crate::model::id::Digest;
 use crate::model::image::{ImageSource, Pull, normalize_reference};
-use crate::model::lock::{Locks, pinned};
+use crate::model::lock::pinned;
 
 #[derive(Debug, Args)]
 pub struct PullArguments {
@@ -41,7 +41,7 @@ pub fn run(arguments: &PullArguments, context: &Context, output: &Output) -> Res
     let mut pulled = Vec::new();
     for reference in references {
         let source = ImageSource::Reference(reference.clone());
-        let image = host.ensure_image(&source, &Locks::new()).map_err(Failure::engine)?;
+        let image = host.ensure_image(&source, None).map_err(Failure::engine)?;
         if output.format() == Format::Text {
             let digest = image.manifest.as_ref().map(|digest| format!("  {digest}")).unwrap_or_default();
             output.text(&format!("{reference}  {}{digest}\n", image.id.short()))?;

@@ -41,7 +41,6 @@ use crate::model::container::{AfterEnd, RunState};
 use crate::model::desired::Desired;
 use crate::model::id::{ContainerId, Ids, Instance, ResourceName, VolumeKey, Whose};
 use crate::model::image::Pull;
-use crate::model::lock::Locks;
 use crate::plan::{self, Policy};
 use arguments::ContainerArguments;
 use cidfile::CidFile;
@@ -219,7 +218,7 @@ fn publish_all(
     let source = &container.spec.image;
     let store = Store::new(&context.paths.root);
     if store.find(source)?.is_none() && desired.images.get(source) != Some(&Pull::Never) {
-        session.host.ensure_image(source, &Locks::new()).map_err(Failure::engine)?;
+        session.host.ensure_image(source, None).map_err(Failure::engine)?;
     }
     // One that must not be pulled and is not there is refused by the plan.
     let image = store.find(source)?;

@@ -36,6 +36,8 @@ pub enum ImageError {
     Redirect { registry: String, problem: String },
     #[error("the host file blocks the registry `{registry}`")]
     Blocked { registry: String },
+    #[error("the build begins with `{name}`, or takes files from it, and the lock file has no line for that")]
+    Unlocked { name: String },
     #[error("the registry `{registry}` wants to be asked less{}", with_detail(detail))]
     TooMany { registry: String, detail: String },
     #[error("no mirror has it either ({})", passed.join("; "))]
@@ -214,6 +216,7 @@ impl ImageError {
                  the host file: `plain_http = false`"
                     .to_owned(),
             ),
+            ImageError::Unlocked { .. } => Some("`evenkeel lock` asks its registry and adds it".to_owned()),
             ImageError::TooMany { registry, .. } => Some(format!(
                 "known users often have more: `evenkeel login {registry}`; or give it a mirror, `mirrors` in \
                  `[registries.\"{registry}\"]` of the host file"

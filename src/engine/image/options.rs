@@ -56,8 +56,8 @@ pub struct Options {
     /// What registries gave to be let in. Copies of these options share them.
     pub tokens: Arc<Tokens>,
     pub limits: Limits,
-    /// What the bases of a build are locked to. Those that are not named here are looked up.
-    pub bases: Locks,
+    /// What the bases of a build are locked to: one that is not named here is not taken. `None` where nothing is locked.
+    pub bases: Option<Locks>,
 }
 
 /// How registries are reached. Copies share it, so that a service can read its host file again.
@@ -87,7 +87,7 @@ impl Options {
             registries: Registries::default(),
             tokens: Arc::default(),
             limits: Limits::default(),
-            bases: Locks::new(),
+            bases: None,
         }
     }
 }

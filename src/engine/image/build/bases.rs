@@ -18,10 +18,18 @@ use crate::model::image::{ImageSource, normalize_reference};
 /// When the Dockerfile cannot be read or understood.
 pub fn bases(spec: &BuildSpec, platform: &Platform) -> Result<BTreeSet<ImageSource>, ImageError> {
     let text = std::fs::read_to_string(&spec.dockerfile).map_err(ImageError::file("read", &spec.dockerfile))?;
-    let file = super::parse(spec, &text)?;
+    of(&super::parse(spec, &text)?, spec, platform)
+}
+
+/// As [`bases()`], of a Dockerfile that is read already.
+pub(super) fn of(
+    file: &Dockerfile,
+    spec: &BuildSpec,
+    platform: &Platform,
+) -> Result<BTreeSet<ImageSource>, ImageError> {
     let scope = Scope::new(file.escape, &file.arguments, &spec.args, platform).map_err(problem)?;
-    let mut walk = Walk { file: &file, scope, seen: BTreeSet::new(), bases: BTreeSet::new() };
-    walk.stage(wanted_stage(spec, &file)?)?;
+    let mut walk = Walk { file, scope, seen: BTreeSet::new(), bases: BTreeSet::new() };
+    walk.stage(wanted_stage(spec, file)?)?;
     Ok(walk.bases)
 }
 

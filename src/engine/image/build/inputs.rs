@@ -78,7 +78,9 @@ pub fn moved(spec: &BuildSpec, stamp: &Stamp, options: &Options) -> Result<Optio
     let Stamp::Build { bases, .. } = stamp else { return Ok(None) };
     let asked = |(reference, _): &(&String, &Digest)| {
         // A digest stands for the same forever.
-        spec.pull == Pull::Always && !options.bases.contains_key(*reference) && !reference.contains('@')
+        spec.pull == Pull::Always
+            && !options.bases.as_ref().is_some_and(|locks| locks.contains_key(*reference))
+            && !reference.contains('@')
     };
     for (reference, was) in bases.iter().filter(asked) {
         let now = pull::current_digest(reference, options)?;
@@ -94,9 +96,9 @@ pub fn moved(spec: &BuildSpec, stamp: &Stamp, options: &Options) -> Result<Optio
 }
 
 /// Which base the lock has another image for than the one that was built on.
-pub fn relocked(stamp: &Stamp, locks: &Locks) -> Option<String> {
+pub fn relocked(stamp: &Stamp, locks: &Option<Locks>) -> Option<String> {
     let Stamp::Build { bases, .. } = stamp else { return None };
-    let (name, locked) = locks.iter().find(|(name, locked)| bases.get(*name) != Some(*locked))?;
+    let (name, locked) = locks.iter().flatten().find(|(name, locked)| bases.get(*name) != Some(*locked))?;
     let was = bases.get(name).map_or("another image", Digest::short);
     Some(format!("its base {name} is locked to {} and was {was}", locked.short()))
 }

@@ -48,6 +48,7 @@ use super::store::session::Session;
 use crate::model::build::BuildSpec;
 use crate::model::dockerfile::{self, Dockerfile};
 use crate::model::image::{Image, ImageSource, Pull};
+use crate::model::lock::lockable;
 
 pub use bases::bases;
 pub(super) use change::{changed, committed};
@@ -72,6 +73,14 @@ pub(super) fn ensure_build(
         return Ok(record.image);
     }
     let parsed = parse(spec, &inputs.text)?;
+    if let Some(locks) = &tools.options.bases {
+        // The Dockerfile may be another one than when the lock file was compared with it.
+        let bases = bases::of(&parsed, spec, &tools.options.platform)?;
+        let mut names = bases.iter().filter_map(|base| lockable(base, Pull::Missing));
+        if let Some(name) = names.find(|name| !locks.contains_key(name)) {
+            return Err(ImageError::Unlocked { name });
+        }
+    }
     let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
     let builder = Builder::new(workshop, spec, &parsed, &inputs.context)?;
     let config = builder.build()?;

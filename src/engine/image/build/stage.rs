@@ -207,7 +207,7 @@ impl<'a> Builder<'a> {
     /// An image as something to begin with, or to take files from.
     pub(super) fn image(&self, reference: &str) -> Result<Stage, ImageError> {
         let name = normalize_reference(reference)?;
-        let locked = self.workshop.options.bases.get(&name);
+        let locked = self.workshop.options.bases.as_ref().and_then(|locks| locks.get(&name));
         let source = match locked {
             Some(digest) => pinned(&name, digest),
             None => ImageSource::Reference(name.clone()),

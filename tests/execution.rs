@@ -433,3 +433,30 @@ fn who_finds_the_lock_taken_waits_without_a_complaint() {
     is_free.store(true, Ordering::Relaxed);
     assert_eq!(round(&mut rounds), Outcome::Converged);
 }
+
+/// The port of what runs again is reachable before anybody plans again.
+#[test]
+fn an_update_in_place_that_goes_back_takes_its_ports_along() {
+    const SERVES: &str = r#"
+        project = "shop"
+        [containers.web]
+        image = "nginx:1.27"
+        dns = ["9.9.9.9"]
+        ports = { 8080 = 80 }
+        update = { monitor = "1s" }
+    "#;
+    let first = worlds::applied(&worlds::host(), &worlds::planned(&declared(SERVES), &worlds::host(), 1));
+    for (from, to) in [("nginx:1.27", "nginx:1.28"), ("9.9.9.9", "9.9.9.10")] {
+        let desired = declared(&SERVES.replace(from, to).replace("8080", "9090"));
+        let plan = worlds::planned(&desired, &first, 2);
+        let report = |fails: bool| {
+            let fake = Fake::failing(first.clone(), move |action| {
+                matches!(action, Action::AwaitContainer { .. } if fails).then(|| "it is unhealthy".to_owned())
+            });
+            execute(&fake, &plan, &Silent, &AtomicBool::new(false));
+            fake.actual().firewall
+        };
+        assert_eq!(report(true), first.firewall, "{to}: {}", worlds::told(&plan));
+        assert_ne!(report(false), first.firewall);
+    }
+}

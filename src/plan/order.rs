@@ -202,15 +202,19 @@ impl<'w, 'a> Sequence<'w, 'a> {
             added.push(self.add_firewall(ruleset, reason, cause));
         }
         for (network, names) in &moment.names {
-            let name = self.networks.by_id(network).map_or(network.as_str(), |n| n.record.name.as_str());
             let action = Action::SetNames { network: network.clone(), names: names.clone() };
-            let node = self.graph.add(action, format!("names {name}"), Mark::Run, reason.to_owned());
+            let node = self.graph.add(action, self.names_of(network), Mark::Run, reason.to_owned());
             self.graph.require(node, self.nodes.network.get(network).copied());
             self.graph.require(node, self.nodes.names.insert(network.clone(), node));
             self.graph.require(node, cause.iter().copied());
             added.push(node);
         }
         added
+    }
+
+    fn names_of(&self, network: &NetworkId) -> String {
+        let name = self.networks.by_id(network).map_or(network.as_str(), |n| n.record.name.as_str());
+        format!("names {name}")
     }
 
     fn add_firewall(&mut self, ruleset: &Ruleset, reason: &str, cause: &[Node]) -> Node {

@@ -11,6 +11,10 @@
 //!
 //! A moment that differs from the one before in nothing has no step, so most plans have one step or none.
 //!
+//! An update in place has its traffic from the beginning, so a failure puts it back: where the beginning is all that is set,
+//! and for one declared container. Several may fail in any combination, of which no plan can know, and a later moment would
+//! set it forward again: then it is the next plan that puts it back.
+//!
 //! # Decisions
 //! A container that goes loses its traffic before it stops, not after: new connections go to the other replicas and
 //! none meets a process that is ending. A container that comes gets its rules before it starts, since its addresses
@@ -27,7 +31,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::World;
 use super::containers::Containers;
-use super::decision::Decision;
+use super::decision::{Decision, Turnover};
 use super::liveness::is_up;
 use super::networks::Networks;
 use super::orphans::is_left;
@@ -45,6 +49,12 @@ pub(super) struct Moment {
     pub names: BTreeMap<NetworkId, NameTable>,
 }
 
+impl Moment {
+    fn is_empty(&self) -> bool {
+        self.firewall.is_none() && self.names.is_empty()
+    }
+}
+
 /// The moments of a plan.
 pub(super) struct Traffic {
     /// What is not as the records of this host call for, before anything is done: somebody changed it, or a boot or a
@@ -54,6 +64,8 @@ pub(super) struct Traffic {
     /// By the container that becomes ready.
     pub switches: Vec<(ContainerId, Moment)>,
     pub end: Option<Ruleset>,
+    /// By the container whose update in place fails.
+    pub returns: BTreeMap<ContainerId, Moment>,
 }
 
 pub(super) fn compute(
@@ -70,6 +82,7 @@ pub(super) fn compute(
     let damage = now.clone().advance(&Serving::present(world), networks);
     let mut serving = Serving::beginning(world, networks, containers);
     let beginning = now.advance(&serving, networks);
+    let returns = returns(&now, &serving, networks, containers);
     let mut switches = Vec::new();
     for decision in containers.declared.iter().filter(|decision| decision.waits_for_traffic()) {
         serving.switch(decision);
@@ -77,7 +90,38 @@ pub(super) fn compute(
     }
     serving.networks.retain(|id, _| !gone.contains(id));
     let end = now.advance(&serving, networks).firewall;
-    Traffic { damage, beginning, switches, end }
+    let is_set_once = end.is_none() && switches.iter().all(|(_, moment)| moment.is_empty());
+    let returns = if is_set_once { returns } else { BTreeMap::new() };
+    Traffic { damage, beginning, switches, end, returns }
+}
+
+/// Replicas have their turns one after another: when one fails, it and those behind it are what they were.
+fn returns(
+    now: &Now,
+    serving: &Serving<'_>,
+    networks: &Networks<'_>,
+    containers: &Containers<'_>,
+) -> BTreeMap<ContainerId, Moment> {
+    let in_place = containers.declared.iter().filter(|decision| decision.turnover == Turnover::InPlace);
+    let turns: Vec<(&Decision<'_>, ContainerRecord)> =
+        in_place.filter_map(|decision| Some((decision, decision.way_back()?))).collect();
+    let names: BTreeSet<_> = turns.iter().map(|(decision, _)| decision.name()).collect();
+    if names.len() > 1 {
+        return BTreeMap::new();
+    }
+    let mut returns = BTreeMap::new();
+    for (at, (failing, _)) in turns.iter().enumerate() {
+        let mut back = Serving { networks: serving.networks.clone(), containers: serving.containers.clone() };
+        for (decision, old) in &turns[at..] {
+            back.containers.remove(&decision.record.id);
+            back.containers.insert(&old.id, old);
+        }
+        let moment = now.clone().advance(&back, networks);
+        if !moment.is_empty() {
+            returns.insert(failing.record.id.clone(), moment);
+        }
+    }
+    returns
 }
 
 /// The records that traffic follows from.

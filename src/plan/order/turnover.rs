@@ -9,7 +9,7 @@ use crate::model::units::Timespan;
 use crate::plan::Mark;
 use crate::plan::decision::{Decision, Turnover};
 use crate::plan::graph::Node;
-use crate::plan::traffic::Traffic;
+use crate::plan::traffic::{Moment, Traffic};
 
 /// The reason of the steps that go back.
 const WAY_BACK: &str = "if the update fails: update.failure_action is `rollback`";
@@ -53,34 +53,56 @@ impl<'w, 'a> Sequence<'w, 'a> {
 
     /// The steps for the case that an update fails. Where another container was to take its place the old one runs again
     /// before anything is remembered: a disk that is full must not keep it down.
-    fn add_way_back(&mut self, decision: &'w Decision<'a>, ready: Option<Node>) {
+    fn add_way_back(&mut self, decision: &'w Decision<'a>, ready: Option<Node>, traffic: &Traffic) {
         let (Some(fallback), Some(record)) = (decision.fallback, decision.way_back()) else { return };
         let (new, old) = (decision.record.id.clone(), record.id.clone());
         self.add_return(decision, fallback);
         let refuse = Action::RefuseUpdate { record: Box::new(record), failed: new.clone(), reason: String::new() };
         let triggers: Vec<Node> = self.nodes.start.get(&new).copied().into_iter().chain(ready).collect();
-        let mut add = |action: Action, after: Vec<Node>| {
-            let node = self.graph.add(action, subject(&decision.record), decision.mark(), WAY_BACK.to_owned());
-            self.graph.rescue(node, triggers.iter().copied());
-            self.graph.require(node, after);
-            node
-        };
-        let stop = add(Action::StopContainer { id: new.clone() }, Vec::new());
+        let stop = self.add_rescue(decision, Action::StopContainer { id: new.clone() }, &triggers, vec![]);
+        if let Some(moment) = traffic.returns.get(&new) {
+            self.add_traffic_back(moment, &triggers, stop);
+        }
         if old == new {
-            let refused = add(refuse, vec![stop]);
-            add(Action::StartContainer { id: old }, vec![refused]);
+            let refused = self.add_rescue(decision, refuse, &triggers, vec![stop]);
+            self.add_rescue(decision, Action::StartContainer { id: old }, &triggers, vec![refused]);
             self.add_acceptance(decision, ready);
             return;
         }
         let mut gone = vec![stop];
         if decision.turnover == Turnover::InPlace {
-            let disconnect = add(Action::DisconnectContainer { id: new.clone() }, vec![stop]);
-            add(Action::StartContainer { id: old }, vec![disconnect]);
+            let disconnect = Action::DisconnectContainer { id: new.clone() };
+            let disconnect = self.add_rescue(decision, disconnect, &triggers, vec![stop]);
+            self.add_rescue(decision, Action::StartContainer { id: old }, &triggers, vec![disconnect]);
             gone.push(disconnect);
         }
         // Whether the old one could be started or not.
-        gone.push(add(refuse, vec![stop]));
-        add(Action::RemoveContainer { id: new }, gone);
+        gone.push(self.add_rescue(decision, refuse, &triggers, vec![stop]));
+        self.add_rescue(decision, Action::RemoveContainer { id: new }, &triggers, gone);
+    }
+
+    fn add_rescue(&mut self, of: &Decision<'_>, action: Action, triggers: &[Node], after: Vec<Node>) -> Node {
+        let node = self.graph.add(action, subject(&of.record), of.mark(), WAY_BACK.to_owned());
+        self.graph.rescue(node, triggers.iter().copied());
+        self.graph.require(node, after);
+        node
+    }
+
+    /// Firewall and names as they were. The old one starts whether that could be had or not: the next plan sees.
+    fn add_traffic_back(&mut self, moment: &Moment, triggers: &[Node], stop: Node) {
+        let firewall = moment
+            .firewall
+            .iter()
+            .map(|ruleset| (Action::SetFirewall { ruleset: ruleset.clone() }, "firewall".to_owned()));
+        let names = moment.names.iter().map(|(network, names)| {
+            let action = Action::SetNames { network: network.clone(), names: names.clone() };
+            (action, self.names_of(network))
+        });
+        for (action, subject) in firewall.chain(names).collect::<Vec<_>>() {
+            let node = self.graph.add(action, subject, Mark::Run, WAY_BACK.to_owned());
+            self.graph.rescue(node, triggers.iter().copied());
+            self.graph.require(node, [stop]);
+        }
     }
 
     /// It has proven itself: nothing is there to go back to any more.
@@ -115,7 +137,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
         for decision in containers.declared.iter().filter(|d| d.turnover == Turnover::SideBySide) {
             let switch = traffic.switches.iter().find(|(id, _)| *id == decision.record.id);
             let ready = self.proven(decision, "before the old one stops");
-            self.add_way_back(decision, ready);
+            self.add_way_back(decision, ready, traffic);
             let ready: Vec<Node> = ready.into_iter().collect();
             let switched = match switch {
                 Some((_, moment)) => self.add_moment(moment, "the new one is ready", &ready),
@@ -131,7 +153,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
             let is_itself = fallback.record.id == decision.record.id;
             let reason = if is_itself { "or it is changed back" } else { "before the old one goes" };
             let ready = self.proven(decision, reason);
-            self.add_way_back(decision, ready);
+            self.add_way_back(decision, ready, traffic);
             if let Some(old) = self.nodes.departures.get(&fallback.record.id).copied() {
                 self.graph.require(old.remove, ready);
             }

@@ -106,6 +106,28 @@ fn whatever_somebody_breaks_is_seen_named_and_put_back() {
 }
 
 #[test]
+fn of_a_container_without_version_6_what_it_has_is_looked_at() {
+    on_a_host(|mut world| {
+        world.network(1, Kind::Open);
+        let a = world.declare_container(2, &[]);
+        world.join_in(a, 1, 2, None);
+        world.connect(a);
+        assert_eq!(world.drift(), Vec::<String>::new());
+        for command in ["link set lo down", "route del default"] {
+            world.inside(a, || ip(command));
+        }
+        assert_eq!(world.drift(), ["link lo: down", "default route by 10.89.1.1 of eth0: missing"]);
+        world.repair();
+        assert_eq!(world.drift(), Vec::<String>::new());
+        // As soon as it is to have one, that is looked at too.
+        world.join(a, 1, 2);
+        assert_eq!(world.drift().first().map(String::as_str), Some("address fd00:89:1::2/64 of eth0: missing"));
+        world.repair();
+        assert_eq!(world.drift(), Vec::<String>::new());
+    });
+}
+
+#[test]
 fn settings_of_the_host_that_packets_need_are_seen_and_put_back() {
     on_a_host(|mut world| {
         world.network(1, Kind::Open);

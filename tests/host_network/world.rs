@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command;
@@ -120,12 +120,14 @@ impl World {
         number
     }
 
-    /// Gives a container an address on a network.
+    /// Gives a container an address of each family on a network.
     pub fn join(&mut self, number: usize, n: u8, host: u8) {
-        let addresses = Addresses {
-            v4: format!("10.89.{n}.{host}").parse().unwrap(),
-            v6: Some(format!("fd00:89:{n}::{host:x}").parse().unwrap()),
-        };
+        self.join_in(number, n, host, Some(format!("fd00:89:{n}::{host:x}").parse().unwrap()));
+    }
+
+    /// Gives a container an address on a network, and this one of version 6.
+    pub fn join_in(&mut self, number: usize, n: u8, host: u8, v6: Option<Ipv6Addr>) {
+        let addresses = Addresses { v4: format!("10.89.{n}.{host}").parse().unwrap(), v6 };
         self.containers[number].addresses.insert(format!("0000000{n:x}").parse().unwrap(), addresses);
     }
 

@@ -141,7 +141,7 @@ impl Attachment {
     /// was wrong.
     fn set_up_inside(&self, host: &Snapshot) -> io::Result<Vec<Fault>> {
         let mut netlink = Netlink::open(NETLINK_ROUTE)?;
-        let inside = Snapshot::of_everything(&mut netlink)?;
+        let inside = Snapshot::of_everything(&mut netlink, Attachment::families([self]))?;
         let faults = self.faults_inside(host, &inside);
         let Some(link) = inside.links.get(&self.interface) else { return Ok(faults) };
         let mut batch = netlink.batch();

@@ -18,7 +18,7 @@ use crate::model::network::{bridge_name, mac_address, veth_name};
 use crate::model::record::{ContainerRecord, NetworkRecord};
 
 use super::bridge::DEFAULT_MTU;
-use super::snapshot::{Link, Snapshot};
+use super::snapshot::{Families, Link, Snapshot};
 
 /// An attachment as the records want it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,12 @@ impl Attachment {
             });
         }
         attachments
+    }
+
+    /// What of a namespace must be seen to know what is not as these want it.
+    pub(super) fn families<'a>(attachments: impl IntoIterator<Item = &'a Attachment>) -> Families {
+        let mut addresses = attachments.into_iter().flat_map(|attachment| &attachment.addresses);
+        if addresses.all(|(address, _)| address.is_ipv4()) { Families::V4 } else { Families::Both }
     }
 
     /// What of the host's end is not as wanted.

@@ -22,7 +22,7 @@ use super::attachment::Attachment;
 use super::bridge::Bridge;
 use super::netlink::Netlink;
 use super::netns;
-use super::snapshot::Snapshot;
+use super::snapshot::{Families, Snapshot};
 
 /// The host's own namespace at one moment.
 #[derive(Debug)]
@@ -50,7 +50,8 @@ pub struct Observation {
 impl Outside {
     /// Looks at the calling thread's namespace.
     pub fn look() -> Result<Outside, NetworkError> {
-        let looked = Netlink::open(NETLINK_ROUTE).and_then(|mut netlink| Snapshot::of_everything(&mut netlink));
+        let looked =
+            Netlink::open(NETLINK_ROUTE).and_then(|mut netlink| Snapshot::of_everything(&mut netlink, Families::Both));
         looked.map(Outside).map_err(|source| NetworkError::Look { place: "the host".to_owned(), source })
     }
 
@@ -79,8 +80,9 @@ impl Connected {
     /// Looks into its namespace. **Takes the calling thread there and leaves it there.**
     pub fn look(&self) -> Result<Inside, NetworkError> {
         let place = || format!("the network namespace `{}`", self.namespace.display());
+        let families = Attachment::families(&self.attachments);
         let looked = enter(&self.namespace).and_then(|is_there| match is_there {
-            true => Snapshot::of_everything(&mut Netlink::open(NETLINK_ROUTE)?).map(Some),
+            true => Snapshot::of_everything(&mut Netlink::open(NETLINK_ROUTE)?, families).map(Some),
             false => Ok(None),
         });
         looked.map(Inside).map_err(|source| NetworkError::Look { place: place(), source })

@@ -45,6 +45,23 @@ pub(super) struct Snapshot {
     pub routes: Vec<Route>,
 }
 
+/// Which addresses and routes are of interest. Both families cost the kernel half as much again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Families {
+    V4,
+    Both,
+}
+
+impl Families {
+    /// What a dump is asked for; without a family the kernel lists all.
+    fn number(self) -> u8 {
+        match self {
+            Families::V4 => INET,
+            Families::Both => libc::AF_UNSPEC as u8,
+        }
+    }
+}
+
 /// Address families of routes (socket(2)).
 const INET: u8 = libc::AF_INET as u8;
 const INET6: u8 = libc::AF_INET6 as u8;
@@ -52,12 +69,13 @@ const INET6: u8 = libc::AF_INET6 as u8;
 impl Snapshot {
     /// All links and addresses.
     pub fn of_links(netlink: &mut Netlink) -> io::Result<Snapshot> {
-        Ok(Snapshot { links: links(netlink)?, addresses: addresses(netlink)?, routes: Vec::new() })
+        Ok(Snapshot { links: links(netlink)?, addresses: addresses(netlink, Families::Both)?, routes: Vec::new() })
     }
 
-    /// All links, addresses and routes of the main table.
-    pub fn of_everything(netlink: &mut Netlink) -> io::Result<Snapshot> {
-        Ok(Snapshot { routes: routes(netlink)?, ..Snapshot::of_links(netlink)? })
+    /// All links, and the addresses and routes of the main table of these families.
+    pub fn of_everything(netlink: &mut Netlink, families: Families) -> io::Result<Snapshot> {
+        let (routes, addresses) = (routes(netlink, families)?, addresses(netlink, families)?);
+        Ok(Snapshot { links: links(netlink)?, addresses, routes })
     }
 
     /// These links, as far as they are there, without addresses: what one attachment needs of a host that has
@@ -132,9 +150,11 @@ fn link(payload: &[u8]) -> Option<(String, Link)> {
     Some((name?, link))
 }
 
-fn addresses(netlink: &mut Netlink) -> io::Result<Vec<(u32, IpAddr, u8)>> {
-    // struct ifaddrmsg, all zero: both families.
-    let frames = netlink.dump(libc::RTM_GETADDR, &[0; 8])?;
+fn addresses(netlink: &mut Netlink, families: Families) -> io::Result<Vec<(u32, IpAddr, u8)>> {
+    // struct ifaddrmsg: family, prefixlen, flags, scope, index.
+    let mut body = [0; 8];
+    body[0] = families.number();
+    let frames = netlink.dump(libc::RTM_GETADDR, &body)?;
     Ok(frames.iter().filter_map(|(_, payload)| address(payload)).collect())
 }
 
@@ -146,11 +166,11 @@ fn address(payload: &[u8]) -> Option<(u32, IpAddr, u8)> {
     Some((parse_u32(&header[4..8]).ok()?, own, header[1]))
 }
 
-/// The unicast routes of the main table, of both families: asked for none, the kernel lists all.
-fn routes(netlink: &mut Netlink) -> io::Result<Vec<Route>> {
+/// The unicast routes of the main table.
+fn routes(netlink: &mut Netlink, families: Families) -> io::Result<Vec<Route>> {
     // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags.
     let mut body = [0; 12];
-    body[4] = libc::RT_TABLE_MAIN;
+    (body[0], body[4]) = (families.number(), libc::RT_TABLE_MAIN);
     let frames = netlink.dump(libc::RTM_GETROUTE, &body)?;
     Ok(frames.iter().filter_map(|(_, payload)| route(payload)).collect())
 }

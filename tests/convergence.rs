@@ -4,8 +4,8 @@
 mod worlds;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use evenkeel::engine::fake::Fake;
@@ -211,6 +211,63 @@ proptest! {
         }
         let lack = reached(&fake.actual(), &desired).err();
         prop_assert!(lack.is_none(), "{lack:?}\n{history}");
+    }
+
+    #[test]
+    fn an_update_whose_verdict_comes_rounds_later_goes_back((actual, desired) in world(), fails in any::<u64>()) {
+        prop_assume!(watched(&desired, &actual, 1).refusals.is_empty());
+        let looks = Arc::new(Mutex::new(BTreeMap::<ContainerId, u32>::new()));
+        let (new, seen) = (Arc::new(Mutex::new(BTreeSet::new())), Arc::clone(&looks));
+        let touched = Arc::clone(&new);
+        let script = move |action: &Action| match action {
+            Action::AwaitContainer { id, .. } => {
+                let is_late = seen.lock().unwrap().get(id).is_some_and(|looks| *looks >= 2);
+                let number = id.to_string().bytes().fold(0u64, |sum, byte| sum * 31 + u64::from(byte));
+                let is_bad = touched.lock().unwrap().contains(id) && fails >> (number % 64) & 1 == 1;
+                (is_late && is_bad).then(|| "it is unhealthy".to_owned())
+            }
+            Action::CreateContainer { record } | Action::UpdateContainer { record } => {
+                touched.lock().unwrap().insert(record.id.clone());
+                None
+            }
+            Action::RefuseUpdate { record, .. } => {
+                touched.lock().unwrap().remove(&record.id);
+                None
+            }
+            _ => None,
+        };
+        let is_open = move |action: &Action| {
+            let Action::AwaitContainer { id, .. } = action else { return false };
+            let mut looks = looks.lock().unwrap();
+            let looked = looks.entry(id.clone()).or_default();
+            *looked += 1;
+            *looked <= 2
+        };
+        let before = actual.containers.clone();
+        let (fake, waits) = (Fake::failing(actual, script).taking_time(is_open), Waits::lingering(Duration::ZERO));
+        let mut history = String::new();
+        for round in 0..12 {
+            let plan = watched(&desired, &fake.actual(), round);
+            history += &told(&plan);
+            let report = advance(&fake, &plan, &waits, &Silent, &AtomicBool::new(false));
+            for outcome in &report.outcomes {
+                if let StepOutcome::Failed { causes, .. } = outcome {
+                    prop_assert_eq!(causes, &["it is unhealthy".to_owned()], "{}", history);
+                }
+            }
+        }
+        let after = fake.actual().containers;
+        let mut refused = BTreeSet::new();
+        for action in fake.performed() {
+            let Action::RefuseUpdate { record, .. } = action else { continue };
+            prop_assert!(refused.insert(record.id.clone()), "{} is refused twice\n{history}", record.instance);
+            let Some(container) = after.get(&record.id) else { continue };
+            prop_assert_eq!(&container.record.before, &None, "{}", history);
+            if let Some(old) = before.get(&record.id).filter(|_| container.record.refused.is_some()) {
+                let was = old.record.before.as_deref().unwrap_or(&old.record.spec);
+                prop_assert_eq!(&container.record.spec, was, "it is what it was\n{}", history);
+            }
+        }
     }
 
     #[test]

@@ -34,22 +34,19 @@ use super::decision::{Decision, Turnover};
 use super::graph::{Graph, Node};
 use super::liveness::is_up;
 use super::networks::Networks;
-use super::notation::Notation;
 use super::orphans;
 use super::traffic::{Moment, Traffic, compute};
 use super::volumes::{Volumes, uses};
-use super::waits::timeout;
 use super::{ChangeClass, FieldChange, Mark, Step, Work, World};
 use crate::model::action::Action;
 use crate::model::actual::{ActualContainer, Liveness};
-use crate::model::container::{Condition, ContainerSpec};
+use crate::model::container::Condition;
 use crate::model::firewall::Ruleset;
 use crate::model::id::{ContainerId, NetworkId, ResourceName};
 use crate::model::image::ImageSource;
-use crate::model::network::NetworkMode;
 use crate::model::record::{ContainerRecord, NetworkRecord};
-use crate::model::units::Timespan;
 
+mod needs;
 mod turnover;
 
 pub(super) fn sequence(
@@ -415,53 +412,6 @@ impl<'w, 'a> Sequence<'w, 'a> {
                 self.graph.require(*start, old.freed());
             }
         }
-    }
-
-    /// The steps after which everything is so that this container needs.
-    fn needs(&mut self, decision: &Decision<'_>) -> Vec<Node> {
-        let spec: &ContainerSpec = decision.spec();
-        let why = &decision.record.instance;
-        let mut nodes = Vec::new();
-        let containers = self.containers;
-        for needed in &containers.declared {
-            if let Some(condition) = spec.depends_on.get(needed.name()) {
-                let reason = format!("{why} needs it {}", condition.notation().replace('"', ""));
-                nodes.extend(self.reached(needed, *condition, &reason));
-            }
-            let is_owner = matches!(&spec.network, NetworkMode::Container(owner) if owner == needed.name());
-            if is_owner && needed.record.instance.replica == 1 {
-                nodes.extend(self.reached(needed, Condition::Started, &format!("{why} shares its network")));
-            }
-        }
-        nodes
-    }
-
-    /// The step after which `condition` holds of this container. `None` when it holds already.
-    fn reached(&mut self, of: &Decision<'_>, condition: Condition, reason: &str) -> Option<Node> {
-        let id = &of.record.id;
-        if of.meets(condition) {
-            return None;
-        }
-        let start = self.nodes.start.get(id).copied();
-        if condition == Condition::Started && start.is_some() {
-            return start;
-        }
-        if let Some(wait) = self.nodes.waits.get(&(id.clone(), condition)) {
-            return Some(*wait);
-        }
-        let wait = self.add_wait(of, condition, Timespan::ZERO, reason);
-        self.nodes.waits.insert((id.clone(), condition), wait);
-        Some(wait)
-    }
-
-    fn add_wait(&mut self, of: &Decision<'_>, condition: Condition, stays: Timespan, reason: &str) -> Node {
-        let id = of.record.id.clone();
-        let timeout = timeout(self.world, of.spec(), condition);
-        let start = self.nodes.start.get(&id).copied();
-        let action = Action::AwaitContainer { id, condition, timeout, stays };
-        let wait = self.graph.add(action, subject(&of.record), Mark::Run, reason.to_owned());
-        self.graph.require(wait, start);
-        wait
     }
 
     /// What no record names may hold addresses, ports and subnets that nothing knows of: what comes waits for its end.

@@ -171,9 +171,10 @@ impl<'a> Entry<'a> {
 
     /// What becomes of a replacement that fails.
     fn on_failure(&self, plan: &Plan) -> Option<&'static str> {
-        let is_traffic = |step: &Step| matches!(step.action, Action::SetFirewall { .. } | Action::SetNames { .. });
-        let of_this = |step: &&Step| step.is_rescue() && step.subject == self.subject && !is_traffic(step);
-        let mut way_back = plan.steps.iter().filter(of_this).peekable();
+        // Firewall and names go back with a container, and say nothing of their own.
+        let is_traffic = |step: &&Step| matches!(step.action, Action::SetFirewall { .. } | Action::SetNames { .. });
+        let of_it = plan.steps.iter().filter(|step| step.is_rescue() && step.subject == self.subject);
+        let mut way_back = of_it.filter(|step| !is_traffic(step)).peekable();
         if way_back.peek().is_some() {
             let starts = way_back.any(|step| matches!(step.action, Action::StartContainer { .. }));
             return Some(if starts { "what runs now is started again" } else { "it goes, and what runs now stays" });

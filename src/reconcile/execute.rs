@@ -45,7 +45,7 @@ impl Default for Workers {
 
 /// Executes `plan`. Once `cancel` is set no further step begins; those that run are let finish.
 pub fn execute<E: Engine>(engine: &E, plan: &Plan, observer: &dyn Observer, cancel: &AtomicBool) -> Report {
-    run(plan, observer, cancel, |action| timed(engine, || engine.perform(action).map(|()| Left::Over)))
+    run(plan, observer, cancel, |_, action| timed(engine, || engine.perform(action).map(|()| Left::Over)))
 }
 
 /// Executes `plan` as far as it goes without a long wait. What is left open another plan takes up, with the same `waits`.
@@ -57,12 +57,13 @@ pub fn advance<E: Engine>(
     cancel: &AtomicBool,
 ) -> Report {
     waits.turn_to(plan);
-    run(plan, observer, cancel, |action| {
+    run(plan, observer, cancel, |step, action| {
         timed(engine, || {
             if let Some(awaited) = Awaited::of(action) {
                 return waits.attend(engine, &awaited);
             }
-            if let Action::StartContainer { id } = action
+            // What goes back starts whatever became of the wait.
+            if let (Action::StartContainer { id }, false) = (action, step.is_rescue())
                 && let Some(lost) = waits.lost(engine, id)
             {
                 return Err(lost);
@@ -76,14 +77,14 @@ fn run(
     plan: &Plan,
     observer: &dyn Observer,
     cancel: &AtomicBool,
-    perform: impl Fn(&Action) -> StepOutcome + Sync,
+    perform: impl Fn(&Step, &Action) -> StepOutcome + Sync,
 ) -> Report {
     let Workers(workers) = Workers::default();
     let board = Board::new(plan);
     let perform = &perform;
     let run = |id: StepId| {
         observer.step_started(id);
-        let outcome = perform(&board.action(id));
+        let outcome = perform(&plan.steps[id], &board.action(id));
         observer.step_ended(id, &outcome);
         board.end(id, outcome);
     };

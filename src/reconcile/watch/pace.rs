@@ -87,7 +87,8 @@ impl Pace {
             }
         };
         let due = now + wait;
-        self.due = open.map_or(due, |open| due.min(open.max(now)));
+        // What was due is still open when the round did not come as far as to look at it.
+        self.due = open.filter(|open| *open > now).map_or(due, |open| due.min(open));
         (self.ended, self.gap) = (now, gap);
     }
 }
@@ -149,6 +150,12 @@ mod tests {
             assert_eq!(pace.due(), after(seconds));
             pace.ended(Standing::Open, None, now);
         }
+        // What was due when nothing could be looked at is no reason to hurry.
+        pace.ended(Standing::Settled, None, now);
+        pace.ended(Standing::Failing, Some(now), now);
+        pace.ended(Standing::Failing, Some(now), now);
+        assert_eq!(pace.due(), after(2));
+        pace.ended(Standing::Failing, None, now);
         // Something else fails meanwhile.
         pace.ended(Standing::Failing, Some(after(3600)), now);
         assert_eq!(pace.due(), after(8));

@@ -63,6 +63,8 @@ pub fn remove_behind(helper: &Path, removing: &Path, trash: &[PathBuf]) -> Resul
     if trash.is_empty() {
         return Ok(());
     }
+    // Until the child does so itself.
+    let held = hold(removing)?;
     let started = Command::new(helper)
         .arg(ARGUMENT)
         .arg(removing)
@@ -76,7 +78,10 @@ pub fn remove_behind(helper: &Path, removing: &Path, trash: &[PathBuf]) -> Resul
         .spawn();
     let mut child = started.map_err(|source| ImageError::Helper { path: helper.to_owned(), source })?;
     // Whoever runs for months has to hear of its end. How it ended shows in what is left.
-    std::thread::spawn(move || child.wait());
+    std::thread::spawn(move || {
+        let _held = held;
+        child.wait()
+    });
     Ok(())
 }
 

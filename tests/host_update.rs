@@ -279,3 +279,27 @@ fn an_apply_that_is_killed_while_it_waits_is_taken_up_and_goes_back() {
         assert_eq!(project.web()["record"]["id"], old);
     });
 }
+
+/// The record of what was changed in place is the new one; it says itself what it was.
+#[test]
+fn a_change_in_place_whose_apply_is_killed_goes_back_too() {
+    Project::with("healthcheck = { tcp = 80, interval = \"1s\", retries = 3 }", |project| {
+        let old = project.web()["record"].clone();
+        let text = fs::read_to_string(project.path("evenkeel.toml")).unwrap();
+        // Nobody listens where it is asked now, and the search list is what restarts it.
+        let text = text.replace("tcp = 80", "tcp = 81").replace("restart =", "dns_search = [\"x\"]\nrestart =");
+        fs::write(project.path("evenkeel.toml"), text).unwrap();
+        let mut apply = project.command(&["apply"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        eventually("it is changed and runs", || {
+            let web = project.web();
+            web["record"]["before"].is_object() && web["pid"].is_i64()
+        });
+        apply.kill().unwrap();
+        apply.wait().unwrap();
+        let said = project.apply(3);
+        assert!(said.contains("rolled back"), "{said}");
+        let new = project.web()["record"].clone();
+        assert_eq!((&new["id"], &new["spec"], &new["before"]), (&old["id"], &old["spec"], &Value::Null));
+        assert_eq!(project.page(), "hello from a container\n");
+    });
+}

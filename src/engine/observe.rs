@@ -2,6 +2,20 @@
 //!
 //! A converged host is looked at every few seconds, so this is the hot path: no process is started, no image is
 //! opened beyond its record, and every kernel table is read once.
+//!
+//! # Where the time goes
+//!
+//! Of the processor time of a check of 100 containers, where nothing is to be done, the kernel has some two thirds. It is
+//! asked of each container for
+//!
+//! * links, addresses and routes of its network namespace, with the way there and a socket: 36 us;
+//! * its limits, three files of control groups and a look for three more: 34 us. Of a file there, half is the way to it:
+//!   the kernel finds no name below /sys/fs/cgroup without taking locks;
+//! * its record, its monitor's lock and status, and two directories: 16 us.
+//!
+//! That is 9 of 26 ms on a machine on which starting this program takes 2 and a system call that does nothing 0.25 us. The
+//! rest is the host's own tables, a thousand pages that are touched for the first time, 200 small files of JSON, the
+//! manifest and the comparison. Nothing is believed because it was so before: what somebody took away is seen to be gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::resume_unwind;

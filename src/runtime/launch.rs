@@ -13,6 +13,9 @@
 //!   clone3(2) with five namespaces, some twenty mounts, pivot_root(2), which looks at every process of
 //!   the host, the end of the host's tree and of the container's, and five cgroups (see `cgroup`).
 //! * Two are four executions of a program: `create` has one more, through a read-only mount (see [`super::binary`]).
+//!   One of a static program that does nothing takes 0.4 ms, one of this that prints its version 0.7: a hundred pages more
+//!   that are touched for the first time, of which relocated tables have 47, the tree of options 34, the text 30. A program
+//!   at a fixed address would do without the first, and be where every attacker looks for it.
 //! * The rest is this program's own: relocation and first touch of its pages, the tree of options, the configuration,
 //!   which is compared with what was understood of it to find what is not known.
 

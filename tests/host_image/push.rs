@@ -353,6 +353,27 @@ fn a_token_to_push_covers_the_repository_that_is_mounted_from() {
     host.ensure(&source).unwrap();
     let (there, ways) = pushed(&host, &source, &format!("{}/other/web:2", front.address)).unwrap();
     assert_eq!((there.manifest, ways), (made.manifest.digest(), vec!["mounted".to_owned(); 2]));
-    let last = asked_for.lock().unwrap().last().unwrap().clone();
-    assert!(last.contains("scope=repository:other/web:pull%2Cpush&scope=repository:shop/web:pull "), "{last}");
+    let both = "scope=repository:other/web:pull%2Cpush&scope=repository:shop/web:pull ";
+    let asked_for = asked_for.lock().unwrap();
+    assert!(asked_for.iter().any(|line| line.contains(both)), "{asked_for:?}");
+}
+
+#[test]
+fn what_may_not_be_mounted_is_sent() {
+    let debian = DebianRegistry::open();
+    let real = debian.address.clone();
+    let front = HandMade::serve(move |asked| match asked.line.contains("mount=") {
+        true => (401, vec![("www-authenticate".to_owned(), "Basic realm=\"x\"".to_owned())], vec![]),
+        false => forward(&real, asked, "", ""),
+    });
+    let host = Host::new();
+    let made = small(LAYER_GZIP);
+    debian.push(&layout(&host.path("layout"), &made.manifest, &made.blobs()), "latest", "shop/web:1", None);
+    let source = reference(&front.address, "shop/web:1");
+    host.ensure(&source).unwrap();
+    let (there, ways) = pushed(&host, &source, &format!("{}/other/web:2", front.address)).unwrap();
+    assert_eq!(ways, ["sent", "sent"]);
+    let pulled = Host::new().ensure(&reference(&debian.address, "other/web:2")).unwrap();
+    assert_eq!(pulled.manifest, Some(there.manifest));
+    assert!(front.count("POST /v2/other/web/blobs/uploads/?mount=") > 0);
 }

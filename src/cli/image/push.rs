@@ -8,6 +8,7 @@ use super::told;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output};
+use crate::engine::image::catalogue::Meaning;
 use crate::engine::image::push::Push;
 use crate::model::id::Digest;
 use crate::model::reference::Reference;
@@ -44,7 +45,12 @@ pub fn run(arguments: &PushArguments, context: &Context, output: &Output) -> Res
     let entries = host.images().catalogue().map_err(failure)?;
     let meaning = find(&entries, &arguments.image)?;
     let image = &meaning.entry().image;
-    let push = Push { names: &meaning.entry().sources, image, destination: &destination };
+    // It was pulled or pushed by the name that is given, if by any.
+    let mut names = meaning.entry().sources.clone();
+    if let Meaning::Named(_, name) = &meaning {
+        names.sort_by_key(|other| other != *name);
+    }
+    let push = Push { names: &names, image, destination: &destination };
     let pushed = host.push_image(&push).map_err(Failure::engine)?;
     let reference = destination.to_string();
     match output.format() {

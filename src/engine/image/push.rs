@@ -42,7 +42,7 @@ use crate::model::reference::Reference;
 
 /// What to push and where to.
 pub struct Push<'a> {
-    /// The names of the image: from another repository of the same registry its blobs need not be sent.
+    /// Names of the image, the likeliest first: from another repository of the same registry its blobs need not be sent.
     pub names: &'a [ImageSource],
     pub image: &'a Image,
     pub destination: &'a Reference,
@@ -69,10 +69,12 @@ pub fn push(store: &Store, push: &Push<'_>, options: &Options, progress: &dyn Pr
     let config = store.configuration(&image.id)?;
     let configuration = config::parse(&format!("the configuration of {}", image.id), &config)?;
     let original = original(store, image)?;
+    let registry = Registry::to_push(destination, options)?;
     let from = names.iter().find_map(|name| mountable(name, destination));
-    let registry = Registry::to_push(destination, from.as_deref(), options)?;
+    let from = from.map(|from| Registry::to_mount(destination, &from, options).map(|opened| (opened, from)));
+    let from = from.transpose()?;
     let failed = AtomicBool::new(false);
-    let work = Work { store, registry: &registry, from: from.as_deref(), progress, failed: &failed };
+    let work = Work { store, registry: &registry, from: from.as_ref(), progress, failed: &failed };
     let layers = original.as_ref().map(|original| original.manifest.layers.as_slice()).unwrap_or_default();
     let placed = work.place_all(&configuration.diff_ids, layers)?;
     work.place_bytes(&image.id, &config)?;
@@ -179,7 +181,9 @@ fn compose(id: &Digest, config_size: usize, placed: &[Placed], docker: bool) -> 
 struct Work<'a> {
     store: &'a Store,
     registry: &'a Registry,
-    from: Option<&'a str>,
+    /// Where blobs may be mounted from, and the destination for who may read that, too. A token for both may be had by
+    /// somebody who may only write, or not at all; so it is not what blobs are sent with.
+    from: Option<&'a (Registry, String)>,
     progress: &'a dyn Progress,
     failed: &'a AtomicBool,
 }
@@ -222,17 +226,18 @@ impl Work<'_> {
 
     /// Whether the repository has this blob, or has it now from the other one. Where the registry begins an upload in
     /// place of mounting (OCI distribution-spec, "Mounting a blob from another repository"), that is the session; one that
-    /// is not used ends there by itself.
+    /// is not used ends there by itself. A registry that refuses to mount is sent the blob.
     fn has_or_mounts(&self, blob: &Digest, layer: &str, session: &mut Option<Session>) -> Result<bool, ImageError> {
         let how = if self.registry.has_blob(blob)? {
             "already there"
-        } else if let Some(from) = self.from {
-            match self.registry.mount(blob, from)? {
-                Mounted::Done => "mounted",
-                Mounted::Instead(begun) => {
+        } else if let Some((registry, from)) = self.from {
+            match registry.mount(blob, from) {
+                Ok(Mounted::Done) => "mounted",
+                Ok(Mounted::Instead(begun)) => {
                     *session = Some(begun);
                     return Ok(false);
                 }
+                Err(_) => return Ok(false),
             }
         } else {
             return Ok(false);

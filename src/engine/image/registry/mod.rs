@@ -76,12 +76,18 @@ impl Registry {
         Registry::with_credential(name, repository, scopes, credential, options)
     }
 
-    /// The repository of `destination`, to write to it; and to take blobs from the repository `from`.
-    pub fn to_push(destination: &Reference, from: Option<&str>, options: &Options) -> Result<Registry, ImageError> {
-        let mut scopes = Scopes::push(&destination.repository);
-        if let Some(from) = from {
-            scopes = scopes.with(&format!("repository:{from}:pull"));
-        }
+    /// The repository of `destination`, to write to it.
+    pub fn to_push(destination: &Reference, options: &Options) -> Result<Registry, ImageError> {
+        Registry::to_write(destination, Scopes::push(&destination.repository), options)
+    }
+
+    /// The same, to take blobs from the repository `from`.
+    pub fn to_mount(destination: &Reference, from: &str, options: &Options) -> Result<Registry, ImageError> {
+        let scopes = Scopes::push(&destination.repository).with(&format!("repository:{from}:pull"));
+        Registry::to_write(destination, scopes, options)
+    }
+
+    fn to_write(destination: &Reference, scopes: Scopes, options: &Options) -> Result<Registry, ImageError> {
         let opened = Registry::open(&destination.registry, &destination.repository, scopes, options)?;
         Ok(Registry { verb: "write", ..opened })
     }

@@ -3,7 +3,7 @@
 //! Every operation reads the records that it needs afresh: between two of them another process may have worked
 //! here, and a `kill -9` at any point leaves nothing but what the next run reads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -63,8 +63,8 @@ pub struct Host {
     pub(super) keep_removed: Duration,
     /// What could not be removed, as it was told.
     pub(super) told: Mutex<BTreeSet<String>>,
-    /// What another process was to delete.
-    pub(super) given_away: Mutex<BTreeSet<PathBuf>>,
+    /// What another process was to delete, and since when.
+    pub(super) given_away: Mutex<BTreeMap<PathBuf, Instant>>,
     pub(super) silent: sources::Silent,
     pub(super) slow: observe::Slow,
     pub(super) kept: last_good::Kept,

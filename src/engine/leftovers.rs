@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::container::oci::{cgroup_parent, monitors_path};
-use super::error::{At, EngineError};
+use super::error::EngineError;
 use super::host::{Host, has_control_groups, network_error};
 use super::image::store::trash;
 use super::lock::{self, Lock};
@@ -17,6 +17,8 @@ use super::storage::age::Clock;
 use super::storage::volume;
 use super::{claim, files, image};
 use crate::runtime::cgroup;
+
+const GIVE_AGAIN: Duration = Duration::from_secs(3600);
 
 impl Host {
     /// Takes the lock of the state root for this run directory, and sweeps what a crash left half-made and what has expired.
@@ -36,20 +38,20 @@ impl Host {
         Ok(lock)
     }
 
-    /// A process of its own deletes it, which needs no lock and outlives this one. Each thing is given to one such process.
+    /// A process of its own deletes it, which needs no lock and outlives this one. What such a process left is given to
+    /// another one after [`GIVE_AGAIN`]: why it failed is in the log of whoever runs for so long.
     fn remove_behind(&self, aside: Vec<PathBuf>) -> Result<(), EngineError> {
         let failed = |source| EngineError::Images { source: Box::new(source) };
         if aside.is_empty() || self.store.is_removing().map_err(failed)? {
             return Ok(());
         }
         let mut given = self.given_away.lock().unwrap_or_else(PoisonError::into_inner);
-        let (stays, aside): (Vec<_>, Vec<_>) = aside.into_iter().partition(|path| given.contains(path));
+        let now = Instant::now();
+        given.retain(|_, since| now.duration_since(*since) < GIVE_AGAIN);
+        let aside: Vec<_> = aside.into_iter().filter(|path| !given.contains_key(path)).collect();
         trash::remove_behind(&self.images.helper, &self.store.removing(), &aside).map_err(failed)?;
-        given.extend(aside);
-        match stays.into_iter().next() {
-            Some(path) => Err(std::io::Error::other("the attempt ended before all of it was gone")).at("remove", path),
-            None => Ok(()),
-        }
+        given.extend(aside.into_iter().map(|path| (path, now)));
+        Ok(())
     }
 
     /// Each thing that stays once, although `watch` comes by again and again.

@@ -105,9 +105,9 @@ impl Client {
 
     /// How long it may take to end by itself.
     fn grace(&self, asked: Option<Timespan>) -> Duration {
-        let own = || launch_file::read(&self.directory).map(|launch| launch.stop_grace_period);
-        // Somebody took the file away: the monitor has its own memory of it.
-        asked.or_else(|| own().ok()).unwrap_or(DEFAULT_STOP_GRACE_PERIOD).to_duration()
+        let own = || launch_file::stop_grace_period(&self.directory);
+        // Somebody may have taken the file away: the monitor has its own memory of it.
+        asked.or_else(own).unwrap_or(DEFAULT_STOP_GRACE_PERIOD).to_duration()
     }
 
     /// Comes back when the container has ended for good, and its monitor too.

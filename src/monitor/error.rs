@@ -76,6 +76,10 @@ impl MonitorError {
             MonitorError::Overdue { hanging, .. } if hanging.iter().any(Hanging::is_stopped) => {
                 Some("`kill -CONT` with the number of the process lets it go on; then apply again")
             }
+            MonitorError::Overdue { .. } => Some(
+                "`cat /proc/PID/stack` shows what the kernel does for a process, /proc/PID/wchan what it waits for; apply again \
+                 when it is gone",
+            ),
             _ => None,
         }
     }

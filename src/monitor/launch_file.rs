@@ -2,9 +2,22 @@
 
 use std::path::Path;
 
+use serde::Deserialize;
+
 use super::error::MonitorError;
 use crate::model::launch::{LAUNCH_VERSION, Launch};
 use crate::model::paths::run;
+use crate::model::units::Timespan;
+
+/// How long the container may take to end by itself, also where the file was written for a monitor of another version.
+pub fn stop_grace_period(directory: &Path) -> Option<Timespan> {
+    #[derive(Deserialize)]
+    struct Grace {
+        stop_grace_period: Timespan,
+    }
+    let text = std::fs::read(directory.join(run::LAUNCH)).ok()?;
+    serde_json::from_slice::<Grace>(&text).ok().map(|grace| grace.stop_grace_period)
+}
 
 /// The launch file of a run directory.
 pub fn read(directory: &Path) -> Result<Launch, MonitorError> {

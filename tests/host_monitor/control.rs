@@ -207,7 +207,7 @@ fn what_cannot_be_killed_is_named_and_its_monitor_goes_on() {
     std::fs::write(frozen.join("cgroup.procs"), pid.to_string()).unwrap();
     std::fs::write(frozen.join("freezer.state"), "FROZEN").unwrap();
     let stopped = container.client().stop(None, Some(Timespan::ZERO));
-    let phase = container.client().status().unwrap().phase;
+    let status = container.client().status();
     std::fs::write(frozen.join("freezer.state"), "THAWED").unwrap();
     let home = std::path::PathBuf::from(&freezer).join(home.trim_start_matches('/')).join("cgroup.procs");
     // The signal that was sent ends it now; it may be gone already.
@@ -215,7 +215,7 @@ fn what_cannot_be_killed_is_named_and_its_monitor_goes_on() {
     let error = stopped.unwrap_err();
     let MonitorError::Overdue { hanging, .. } = &error else { panic!("{error}") };
     assert!(matches!(&hanging[..], [process] if process.pid == pid && process.is_uninterruptible()), "{error}");
-    assert_eq!(phase, Phase::Stopping);
+    assert_eq!(status.unwrap().phase, Phase::Stopping);
     wait_for(
         || matches!(liveness(&container.run_directory()), Ok(Liveness::Ended(_))).then_some(()),
         || "it runs".into(),

@@ -13,6 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::engine::error::{At, EngineError};
 use crate::model::paths::run;
 use crate::monitor::client::KILL_PATIENCE;
+use crate::monitor::error::MonitorError;
+use crate::monitor::hanging;
 
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -50,7 +52,10 @@ pub fn end(directory: &Path, patience: Duration) -> Result<(), EngineError> {
             return Ok(());
         }
         if Instant::now() >= deadline + KILL_PATIENCE {
-            return Err(std::io::Error::from(std::io::ErrorKind::TimedOut)).at("end the monitor of", directory);
+            let hanging = hanging::of(left.iter().map(|pid| pid.as_raw_nonzero().get().unsigned_abs()));
+            let overdue = MonitorError::Overdue { what: "end", time: patience + KILL_PATIENCE, hanging };
+            let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return Err(EngineError::Monitor { operation: "end the monitor of", name, source: Box::new(overdue) });
         }
         if Instant::now() >= deadline {
             signal(&left, Signal::KILL);

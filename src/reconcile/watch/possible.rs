@@ -4,8 +4,9 @@
 //! # Decisions
 //! Which containers a refusal is about is not always said: a network's subnet, a volume, a record that cannot be read. So it
 //! is found out by planning, first for all that no refusal names, and where that is refused, too, by halves. Of three hundred
-//! containers one that is named costs three plans, one that is not some twenty. Where everything is refused it ends after
-//! [`MOST_PLANS`], with what was possible by then.
+//! containers one that is named costs three plans, one that is not some twenty, eight that are not some ninety. Where nearly
+//! everything is refused it ends after as many plans as there are containers and [`FURTHER_PLANS`], with what was possible by
+//! then; the lock is held meanwhile, and a plan of hundreds of containers takes milliseconds.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +16,7 @@ use crate::model::id::{Ids, ResourceName};
 use crate::plan::{Plan, Policy, Refusal, plan};
 use crate::reconcile::converge::scope;
 
-/// The lock is held meanwhile, and a plan of hundreds of containers takes milliseconds.
-const MOST_PLANS: usize = 64;
+const FURTHER_PLANS: usize = 64;
 
 /// The plan for all of `desired`, or for as much of it as nothing speaks against. It may be empty.
 pub(super) fn plan_what_may_be<E: Engine>(
@@ -38,7 +38,8 @@ pub(super) fn plan_what_may_be<E: Engine>(
     let (named, others): (Vec<_>, Vec<_>) = names.partition(|name| is_named(name, &whole.refusals));
     let mut best = None;
     // What is named may be only one of two that are in each other's way, so it comes last.
-    choose(&[others, named], MOST_PLANS, |targets| {
+    let most = desired.containers.len() + FURTHER_PLANS;
+    let (_, undecided) = choose(&[others, named], most, |targets| {
         let plan = attempt(targets.iter().cloned().collect());
         let is_possible = plan.refusals.is_empty();
         if is_possible {
@@ -46,6 +47,9 @@ pub(super) fn plan_what_may_be<E: Engine>(
         }
         is_possible
     });
+    if undecided > 0 {
+        tracing::warn!("so much is refused that {undecided} containers were not looked at; mend what is refused first");
+    }
     Ok(best.unwrap_or_else(|| Plan::nothing(desired.project.clone())))
 }
 
@@ -57,8 +61,8 @@ fn is_named(name: &ResourceName, refusals: &[Refusal]) -> bool {
 }
 
 /// As many of all `groups` as are possible together, those before first, found by at most `most` questions. The last
-/// question that was answered with yes was about what comes back.
-fn choose<T: Clone>(groups: &[Vec<T>], most: usize, mut is_possible: impl FnMut(&[T]) -> bool) -> Vec<T> {
+/// question that was answered with yes was about what comes back. The second value is how many were never decided about.
+fn choose<T: Clone>(groups: &[Vec<T>], most: usize, mut is_possible: impl FnMut(&[T]) -> bool) -> (Vec<T>, usize) {
     let mut chosen: Vec<T> = Vec::new();
     let mut open: Vec<&[T]> = groups.iter().rev().map(Vec::as_slice).filter(|group| !group.is_empty()).collect();
     for _ in 0..most {
@@ -71,31 +75,42 @@ fn choose<T: Clone>(groups: &[Vec<T>], most: usize, mut is_possible: impl FnMut(
             open.extend([second, first]);
         }
     }
-    chosen
+    (chosen, open.iter().map(|group| group.len()).sum())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn chosen(count: usize, is_possible: impl Fn(&[usize]) -> bool) -> (Vec<usize>, usize) {
+    /// What is chosen, what is undecided, and how often it was asked.
+    fn chosen(count: usize, is_possible: impl Fn(&[usize]) -> bool) -> (Vec<usize>, usize, usize) {
         let mut asked = 0;
-        let chosen = choose(&[(0..count).collect(), Vec::new()], MOST_PLANS, |some| {
+        let (chosen, undecided) = choose(&[(0..count).collect(), Vec::new()], count + FURTHER_PLANS, |some| {
             asked += 1;
             is_possible(some)
         });
-        (chosen, asked)
+        (chosen, undecided, asked)
     }
 
     #[test]
     fn all_but_what_is_in_the_way_is_found_with_few_questions() {
-        let (most, asked) = chosen(300, |some| !some.contains(&77));
+        let (most, undecided, asked) = chosen(300, |some| !some.contains(&77));
         assert_eq!(most, (0..300).filter(|it| *it != 77).collect::<Vec<_>>());
-        assert!(asked <= 20, "{asked}");
-        let (most, _) = chosen(8, |some| !(some.contains(&2) && some.contains(&5)));
+        assert!(undecided == 0 && asked <= 20, "{asked}");
+        // Scattered over all of them.
+        let (most, undecided, asked) = chosen(300, |some| some.iter().all(|it| it % 37 != 5));
+        assert_eq!(most, (0..300).filter(|it| it % 37 != 5).collect::<Vec<_>>());
+        assert!(undecided == 0 && asked <= 110, "{asked}");
+        let (most, ..) = chosen(8, |some| !(some.contains(&2) && some.contains(&5)));
         assert_eq!(most, [0, 1, 2, 3, 4, 6, 7], "of two that are in each other's way the first");
-        assert_eq!(chosen(5, |_| true), ((0..5).collect(), 1));
-        assert_eq!(chosen(1000, |_| false), (Vec::new(), MOST_PLANS));
-        assert_eq!(chosen(0, |_| true), (Vec::new(), 0));
+        assert_eq!(chosen(5, |_| true), ((0..5).collect(), 0, 1));
+        assert_eq!(chosen(0, |_| true), (Vec::new(), 0, 0));
+    }
+
+    #[test]
+    fn it_ends_where_everything_is_refused() {
+        let (most, undecided, asked) = chosen(1000, |_| false);
+        assert_eq!((most.len(), asked), (0, 1000 + FURTHER_PLANS));
+        assert!(undecided > 0);
     }
 }

@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -72,15 +73,21 @@ pub fn remove_behind(helper: &Path, removing: &Path, trash: &[PathBuf]) -> Resul
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         // Not in the terminal's foreground group, which an interrupt from the keyboard ends.
         .process_group(0)
         .spawn();
     let mut child = started.map_err(|source| ImageError::Helper { path: helper.to_owned(), source })?;
-    // Whoever runs for months has to hear of its end. How it ended shows in what is left.
+    // Whoever runs for months has to hear of its end.
     std::thread::spawn(move || {
         let _held = held;
-        child.wait()
+        let mut said = String::new();
+        let read = child.stderr.take().map_or(Ok(0), |mut stderr| stderr.read_to_string(&mut said));
+        match (read, child.wait()) {
+            (Ok(_), Ok(status)) if status.success() => {}
+            (_, Ok(status)) => tracing::warn!("what was removed is not deleted yet ({status}): {}", said.trim_end()),
+            (_, Err(error)) => tracing::warn!("what was removed may not be deleted yet: {error}"),
+        }
     });
     Ok(())
 }
@@ -92,7 +99,10 @@ pub fn child_main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let trash: Vec<PathBuf> = arguments.map(PathBuf::from).filter(is_aside).collect();
     match remove(&removing, &trash) {
         Ok(()) => ExitCode::SUCCESS,
-        // Nobody hears it; what is left is swept later.
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => {
+            // Whoever started this may be gone; what is left is swept later.
+            let _ = writeln!(io::stderr(), "{}", error.with_causes());
+            ExitCode::FAILURE
+        }
     }
 }

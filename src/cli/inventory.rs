@@ -3,11 +3,8 @@
 //! It reads small files only. No image is opened, no netlink is spoken and no lock is taken, so it answers in
 //! milliseconds while an apply is at work.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
@@ -79,30 +76,6 @@ impl Inventory {
 
     /// The length in bytes of all files that it has written beside its image and its volumes.
     pub fn written(&self, record: &ContainerRecord) -> io::Result<u64> {
-        length(&self.paths.container(&record.id).join("upper"), &mut BTreeSet::new())
+        engine::length_of_files(&self.paths.container(&record.id).join("upper"))
     }
-}
-
-/// Of all regular files below a directory; one with several names counts once. What goes away meanwhile counts nothing.
-fn length(directory: &Path, seen: &mut BTreeSet<(u64, u64)>) -> io::Result<u64> {
-    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    let entries = match fs::read_dir(directory) {
-        Err(error) if gone(&error) => return Ok(0),
-        entries => entries?,
-    };
-    let mut sum = 0;
-    for entry in entries {
-        let entry = entry?;
-        // Of the entry itself, not of what a link leads to.
-        let found = match entry.metadata() {
-            Err(error) if gone(&error) => continue,
-            found => found?,
-        };
-        if found.is_dir() {
-            sum += length(&entry.path(), seen)?;
-        } else if found.is_file() && (found.nlink() == 1 || seen.insert((found.dev(), found.ino()))) {
-            sum += found.len();
-        }
-    }
-    Ok(sum)
 }

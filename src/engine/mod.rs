@@ -2,7 +2,7 @@
 //!
 //! [`Engine`] is the one real seam of the project: [`host`] is a Linux host, and tests put a model in its place.
 //!
-//! * `records`, `files`, `removal`, [`lock`]: what is on disk, how it gets there whole, and how it goes.
+//! * `records`, `files`, `walk`, `removal`, [`lock`]: what is on disk, how it gets there whole, is looked at, and goes.
 //! * [`image`], `storage`, [`network`], `container`: the four kinds of objects.
 //! * [`transfer`]: files out of a container and into one.
 //! * [`garbage`]: what is needed of images, and the removal of the rest.
@@ -45,10 +45,12 @@ mod sources;
 mod storage;
 pub mod transfer;
 pub mod waiting;
+mod walk;
 
 pub use container::alive::liveness;
 pub use container::changes::{Change, Kind as ChangeKind};
 pub use container::oci::cgroup_path;
+pub use walk::length_of_files;
 
 /// What an observation should look at beside everything that records name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -12,12 +12,14 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, renameat_with, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, RenameFlags, renameat_with, unlinkat};
 use rustix::io::Errno;
+
+use super::walk::{DIRECTORY, open};
 
 /// How many directories deep the walk goes with one descriptor each. A container can nest them until no process may
 /// have as many open, so deeper ones are first moved up.
@@ -92,8 +94,6 @@ pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
 struct Walk<'a> {
     top: BorrowedFd<'a>,
     /// How many directories were moved there.
@@ -135,12 +135,6 @@ impl Walk<'_> {
             }
         }
     }
-}
-
-/// A directory in this one, on the same mount: EXDEV where another begins.
-fn open(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
-    Ok(crate::sys::path::openat2(directory, name, DIRECTORY, Mode::empty(), resolve)?)
 }
 
 #[cfg(test)]

@@ -4,19 +4,20 @@
 //! directory that hides what is below it has the attribute `trusted.overlay.opaque`.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fs;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use super::etc;
 use crate::engine::error::{At, EngineError};
 use crate::engine::storage::view;
+use crate::engine::walk::{Directory, Entry};
 use crate::model::paths::Paths;
 use crate::model::record::ContainerRecord;
 
@@ -47,8 +48,8 @@ pub fn changes(paths: &Paths, layers: &[PathBuf], record: &ContainerRecord) -> R
         record.spec.mounts.keys().map(String::as_str).chain(fixed).map(PathBuf::from).collect();
     let place = etc::directory(&container);
     let walked = view::with_layers(layers, &place, |image| {
-        let mut walk = Walk { upper: &upper, image, mounted: &mounted, found: Vec::new() };
-        walk.directory(Path::new("/"), true)?;
+        let mut walk = Walk { image, mounted: &mounted, found: Vec::new() };
+        walk.directory(&Directory::top(&upper)?, Path::new("/"), true)?;
         Ok(walk.found)
     });
     let mut found = walked.at("compare", &upper)?;
@@ -57,7 +58,6 @@ pub fn changes(paths: &Paths, layers: &[PathBuf], record: &ContainerRecord) -> R
 }
 
 struct Walk<'a> {
-    upper: &'a Path,
     image: BorrowedFd<'a>,
     /// Nothing that a container does appears at these places, so what is there was made for the mount.
     mounted: &'a BTreeSet<PathBuf>,
@@ -66,15 +66,10 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// `is_merged`: what the image has in this directory is seen through it.
-    fn directory(&mut self, path: &Path, is_merged: bool) -> io::Result<()> {
-        let here = self.upper.join(below(path));
-        let mut names: Vec<OsString> =
-            fs::read_dir(&here)?.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<_, _>>()?;
-        names.sort();
-        for name in &names {
-            let path = path.join(name);
-            let metadata = fs::symlink_metadata(here.join(name))?;
-            let is_whiteout = metadata.file_type().is_char_device() && metadata.rdev() == 0;
+    fn directory(&mut self, here: &Directory, path: &Path, is_merged: bool) -> io::Result<()> {
+        for entry in here.entries()? {
+            let path = path.join(&entry.name);
+            let is_whiteout = entry.kind() == FileType::CharacterDevice && entry.stat.st_rdev == 0;
             let in_image = is_merged && self.is_in_image(&path)?;
             let kind = match (is_whiteout, in_image) {
                 (true, true) => Kind::Deleted,
@@ -87,11 +82,11 @@ impl Walk<'_> {
             }
             let at = self.found.len();
             self.found.push(Change { kind, path: path.clone() });
-            if metadata.is_dir() {
-                let opaque = is_opaque(&here.join(name));
-                self.directory(&path, in_image && !opaque)?;
+            if let Some(inner) = directory_of(here, &entry)? {
+                let opaque = inner.has_attribute("trusted.overlay.opaque", b'y');
+                self.directory(&inner, &path, in_image && !opaque)?;
                 if in_image && opaque {
-                    self.hidden(&path)?;
+                    self.hidden(&inner, &path)?;
                 }
                 // Made to hold a place to mount on, and nothing else.
                 let is_way = self.mounted.iter().any(|target| target.starts_with(&path));
@@ -104,17 +99,16 @@ impl Walk<'_> {
     }
 
     /// What the image has in a directory that was replaced by another.
-    fn hidden(&mut self, path: &Path) -> io::Result<()> {
+    fn hidden(&mut self, here: &Directory, path: &Path) -> io::Result<()> {
         let Some(directory) = view::directory(self.image, &below(path).to_string_lossy())? else { return Ok(()) };
         for entry in rustix::fs::Dir::read_from(directory.as_fd())? {
             let name = entry?.file_name().to_owned();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let name = std::os::unix::ffi::OsStrExt::from_bytes(name.to_bytes());
-            let path = path.join::<&std::ffi::OsStr>(name);
-            if fs::symlink_metadata(self.upper.join(below(&path))).is_err() {
-                self.found.push(Change { kind: Kind::Deleted, path });
+            let name = OsStr::from_bytes(name.to_bytes());
+            if here.look(name)?.is_none() {
+                self.found.push(Change { kind: Kind::Deleted, path: path.join(name) });
             }
         }
         Ok(())
@@ -125,17 +119,20 @@ impl Walk<'_> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match crate::sys::path::openat2(self.image, below(path), flags, Mode::empty(), how) {
             Ok(_) => Ok(true),
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => Ok(false),
+            // A container can nest directories until their path is longer than any that an image is unpacked at.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-fn below(path: &Path) -> &Path {
-    path.strip_prefix("/").unwrap_or(path)
+fn directory_of(here: &Directory, entry: &Entry) -> io::Result<Option<Directory>> {
+    match entry.kind() {
+        FileType::Directory => here.enter(&entry.name),
+        _ => Ok(None),
+    }
 }
 
-fn is_opaque(directory: &Path) -> bool {
-    let mut value = [0; 1];
-    rustix::fs::lgetxattr(directory, "trusted.overlay.opaque", &mut value).is_ok_and(|_| value == *b"y")
+fn below(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
 }

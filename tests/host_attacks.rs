@@ -59,7 +59,7 @@ static void say(const char *what) {
 }
 
 int main(int count, char **arguments) {
-    const char *secret = arguments[1], *own = arguments[2];
+    const char *secret = arguments[1];
     say("begun");
     for (;;) {
         for (int pid = 2; pid < 400; pid++) {
@@ -67,7 +67,7 @@ int main(int count, char **arguments) {
             if (is_there()) say("the host by a root");
             snprintf(path, sizeof path, "/proc/%d/cwd/../../../../../../../..%s", pid, secret);
             if (is_there()) say("the host by a working directory");
-            snprintf(path, sizeof path, "/proc/%d/root%s", pid, own);
+            snprintf(path, sizeof path, "/proc/%d/fd", pid);
             if (!is_there()) continue;
             for (int fd = 0; fd < 24; fd++) {
                 snprintf(path, sizeof path, "/proc/%d/fd/%d/../../../../../../../..%s", pid, fd, secret);
@@ -167,11 +167,10 @@ host_tests! {
         let kept = bundle.directory.path().join("secret");
         fs::write(&kept, "host").unwrap();
         build(PEEPER, &bundle.lower("peeper"));
-        fs::write(bundle.lower("own"), "").unwrap();
         for set in ["bounding", "effective", "permitted"] {
             bundle.config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
         }
-        let mut peeper = bundle.start(&["/peeper", kept.to_str().unwrap(), "/own"]);
+        let mut peeper = bundle.start(&["/peeper", kept.to_str().unwrap()]);
         peeper.wait_for("begun\n");
         for _ in 0..100 {
             assert_eq!(bundle.exec(&peeper, &["true"]).unwrap().finish(), ("", 0));
@@ -182,6 +181,34 @@ host_tests! {
         peeper.output.read_to_string(&mut said).unwrap();
         assert_eq!(said, "saw sleep\n");
         // Process 1 of the namespace ends after all others.
+        drop(patient);
+        assert_eq!(peeper.wait(), 0);
+    };
+
+    a_container_in_the_making_is_no_way_to_the_host_for_one_whose_processes_it_joins => || {
+        // As above, by a container that shares its pid namespace with one that starts: a debugger of a pod's.
+        let mut bundle = Bundle::new();
+        let kept = bundle.directory.path().join("secret");
+        fs::write(&kept, "host").unwrap();
+        build(PEEPER, &bundle.lower("peeper"));
+        for set in ["bounding", "effective", "permitted"] {
+            bundle.config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+        }
+        let mut peeper = bundle.start(&["/peeper", kept.to_str().unwrap()]);
+        peeper.wait_for("begun\n");
+        let mut joining = Bundle::new();
+        let namespaces = joining.config["linux"]["namespaces"].as_array_mut().unwrap();
+        let pid = namespaces.iter_mut().find(|namespace| namespace["type"] == "pid").unwrap();
+        pid["path"] = json!(format!("/proc/{}/ns/pid", peeper.pid()));
+        let own = fs::read_link(format!("/proc/{}/ns/pid", peeper.pid())).unwrap();
+        for _ in 0..60 {
+            let outcome = joining.run(&["sh", "-c", "readlink /proc/self/ns/pid; cat /proc/1/comm"]);
+            assert_eq!(outcome, (format!("{}\npeeper\n", own.display()).as_str(), 0));
+        }
+        let patient = joining.start(&["sleep", "60"]);
+        let mut said = String::new();
+        peeper.output.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "saw sleep\n");
         drop(patient);
         assert_eq!(peeper.wait(), 0);
     };

@@ -89,7 +89,7 @@ pub fn open(directory: &Path) -> Result<(), RuntimeError> {
     match channel.report()? {
         Report::Closed => Ok(()),
         Report::Failed(error) => Err(error),
-        Report::Born { .. } | Report::Assembled | Report::Created { .. } => Err(RuntimeError::Died),
+        Report::Born { .. } | Report::Apart | Report::Assembled | Report::Created { .. } => Err(RuntimeError::Died),
     }
 }
 

@@ -5,6 +5,7 @@
 //! ```text
 //! parent                                child
 //!   | <----- Born(pid) [+pidfd] --------- |   where a process in between made the first process (see `init`)
+//!   | <-------------------------- Apart - |   (where the pid namespace is another's: it is in all other namespaces)
 //!   | -- Connected ---------------------> |   (where network devices are moved: they are there)
 //!   | <--------------------- Assembled -- |   (where hooks run before pivot_root: all is mounted)
 //!   | -- Hooked ------------------------> |   (the parent's hooks have run)
@@ -30,6 +31,7 @@ use rustix::process::Pid;
 use super::error::{Context, RuntimeError};
 
 const ASSEMBLED: u8 = b'A';
+const APART: u8 = b'P';
 const CONNECTED: u8 = b'N';
 const HOOKED: u8 = b'H';
 const CREATED: u8 = b'C';
@@ -47,6 +49,7 @@ pub(super) struct Channel {
 
 /// What the child says.
 pub(super) enum Report {
+    Apart,
     Assembled,
     Born {
         pid: Pid,
@@ -109,6 +112,10 @@ impl Channel {
         }
     }
 
+    pub(super) fn apart(&self) -> io::Result<()> {
+        Ok(send(&self.socket, &[APART], SendFlags::NOSIGNAL).map(drop)?)
+    }
+
     pub(super) fn assembled(&self) -> io::Result<()> {
         Ok(send(&self.socket, &[ASSEMBLED], SendFlags::NOSIGNAL).map(drop)?)
     }
@@ -142,6 +149,7 @@ impl Channel {
         let (packet, descriptor) = self.receive().during("hear from", "the container's first process")?;
         Ok(match packet.split_first() {
             None => Report::Closed,
+            Some((&APART, _)) => Report::Apart,
             Some((&ASSEMBLED, _)) => Report::Assembled,
             Some((&CREATED, _)) => Report::Created { terminal: descriptor },
             Some((&BORN, number)) => match (pid(number), descriptor) {

@@ -4,7 +4,7 @@
 //!  in the host's tree                      in the container's tree
 //!   1 signals as new; no file mode mask     13 pivot_root; the host's tree is gone
 //!   2 new session, new session keyring      14 join our cgroups
-//!   3 OOM score; not dumpable               15 new cgroup namespace
+//!   3 OOM score, io priority; not dumpable  15 new cgroup namespace
 //!   4 join namespaces given by path;        16 look up user; enter the working directory
 //!     close what is not ours                17 standard descriptors, controlling terminal
 //!   5 network devices; names of the host    18 umask, rlimits, bounding set
@@ -22,6 +22,10 @@
 //! 7 as the host's user, makes what only that one may (`outside`), joins the user namespace, and makes the first
 //! process, whose other namespaces then belong to that user namespace. The parent hears of that process from it, and
 //! is its parent all the same (clone(2), `CLONE_PARENT`).
+//!
+//! So has one that joins a pid namespace, where others see it: there the process between walks all steps to 15, by which
+//! it has nothing left of the host's, and the first process steps 16 to 24. What runs before that, a hook, is told of
+//! the process between.
 //!
 //! Step 14 is late on purpose: what it takes to build the container does not count against its limits of memory and
 //! processes. Hooks of creation bring steps 14 and 15 before 13. In version 2 the process is born in its cgroup.
@@ -49,15 +53,14 @@ use super::identity::{self, Numbers};
 use super::label::Attributes;
 use super::launch::{FirstProcess, Inheritance, Keyring, Stdio};
 use super::outside::{self, Outside, Users};
-use super::prepare::{Namespaces, Setup};
+use super::prepare::Setup;
 use super::program::{Privileges, Program};
 use super::reaper::{self, Role};
 use super::seccomp::Agent;
 use super::terminal::{self, Terminal};
-use super::user_namespace::{self, UserNamespace};
-use super::{devices, masks, mounts, paths, rootfs, sysctl, time_namespace};
+use super::{between, devices, masks, mounts, paths, rootfs, sysctl};
 use crate::sys;
-use crate::sys::clone::{Copy, OneThread, clone_sibling};
+use crate::sys::clone::OneThread;
 
 /// Walks the line. Returns only the reason why it could not be walked to its end.
 pub(super) fn run(
@@ -81,65 +84,39 @@ pub(super) fn run(
     let kept: Vec<BorrowedFd<'_>> =
         users.descriptors().chain(pid_namespace).map(OwnedFd::as_fd).chain(others).collect();
     keep_only(channel, setup.stdio, inheritance, &kept)?;
-    let outside = outside::open(setup, users, cgroup)?;
-    match setup.namespaces.need_a_process_between() {
-        true => hand_over(setup, users, outside, channel, one_thread),
-        false => go_on(setup, outside, channel, one_thread),
-    }
-}
-
-/// The process in between makes the first one, says so, and ends.
-fn hand_over(
-    setup: &Setup<'_>,
-    users: &Users,
-    outside: Outside,
-    channel: &Channel,
-    one_thread: &OneThread,
-) -> Result<Infallible, RuntimeError> {
-    let Namespaces { fresh, join_pid, time, .. } = &setup.namespaces;
-    let clocks = time.as_ref().map(|offsets| Ok::<_, RuntimeError>((time_namespace::open()?, offsets))).transpose()?;
-    if let Some((namespace, path)) = join_pid {
-        sys::namespace::setns(namespace.as_fd(), libc::CLONE_NEWPID).during("join the namespace", path.display())?;
-    }
-    if let Some(container) = &users.container {
-        enter_users(setup, container, users.own)?;
-    }
-    if let Some((file, offsets)) = clocks {
-        time_namespace::make(file, offsets)?;
-    }
-    match clone_sibling(one_thread, *fresh).during("make", "the container's first process")? {
-        Copy::Parent { pid, pidfd } => {
-            channel.born(pid, pidfd.as_fd()).during("report to", "the parent")?;
-            sys::clone::exit_now(0)
+    let outside = outside::open(setup, users, cgroup, one_thread)?;
+    match (&setup.namespaces.join_pid, setup.namespaces.need_a_process_between()) {
+        (Some((namespace, path)), _) => {
+            sys::namespace::setns(namespace.as_fd(), libc::CLONE_NEWPID)
+                .during("join the namespace", path.display())?;
+            between::enter_last(setup, users, outside, channel, one_thread)
         }
-        Copy::Child(one_thread) => {
-            begin_session()?;
-            hide()?;
-            tell_agent(&setup.program)?;
-            go_on(setup, outside, channel, &one_thread)
-        }
+        (None, true) => between::hand_over(setup, users, outside, channel, one_thread),
+        (None, false) => go_on(setup, outside, channel, one_thread),
     }
-}
-
-/// What is the host's user's to do comes first: limits above one's own are never for a user namespace's root to set
-/// (setrlimit(2)), and namespaces that were joined are not its own.
-fn enter_users(setup: &Setup<'_>, container: &UserNamespace, own: u64) -> Result<(), RuntimeError> {
-    raise_limits(&setup.program)?;
-    sysctl::apply(&setup.sysctls, |sysctl| own & sysctl.namespace as u64 == 0)?;
-    if let Stdio::Descriptors { stdin, stdout, stderr } = setup.stdio {
-        outside::give_away(&[stdin, stdout, stderr], &container.mapping)?;
-    }
-    user_namespace::enter(&container.fd)
 }
 
 /// From step 5 on.
-fn go_on(
+pub(super) fn go_on(
     setup: &Setup<'_>,
     outside: Outside,
     channel: &Channel,
     one_thread: &OneThread,
 ) -> Result<Infallible, RuntimeError> {
     let attributes = setup.program.labels.open()?;
+    let terminal = assemble(setup, outside, channel, one_thread)?;
+    let program = &setup.program;
+    let command = get_ready(program, stdio_of(setup.stdio, terminal.as_ref())?, terminal.as_ref())?;
+    await_start(setup, &command, terminal, attributes.as_ref(), (channel, one_thread))
+}
+
+/// Steps 5 to 15, without 6 and 7.
+pub(super) fn assemble(
+    setup: &Setup<'_>,
+    outside: Outside,
+    channel: &Channel,
+    one_thread: &OneThread,
+) -> Result<Option<Terminal>, RuntimeError> {
     if !setup.net_devices.is_empty() {
         channel.expect(Word::Connected).during("wait for", "the network devices")?;
     }
@@ -147,20 +124,28 @@ fn go_on(
         sys::loopback::raise().during("raise the interface", "lo")?;
     }
     name_host(setup)?;
-    let terminal = build_tree(setup, outside, channel, one_thread)?;
-    let program = &setup.program;
-    let command = get_ready(program, stdio_of(setup.stdio, terminal.as_ref())?, terminal.as_ref())?;
+    build_tree(setup, outside, channel, one_thread)
+}
+
+/// Says that all is ready, waits for the word, and goes on to the end.
+pub(super) fn await_start(
+    setup: &Setup<'_>,
+    command: &Command,
+    terminal: Option<Terminal>,
+    attributes: Option<&Attributes>,
+    (channel, one_thread): (&Channel, &OneThread),
+) -> Result<Infallible, RuntimeError> {
     channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
     drop(terminal);
     let step = "wait for";
     match setup.caller.gate {
         None => {
             channel.expect(Word::Start).during(step, "the word to start")?;
-            execute(setup, &command, attributes.as_ref(), one_thread)
+            execute(setup, command, attributes, one_thread)
         }
         Some(gate) => {
             let opener = gate.wait().during(step, "the word to start")?;
-            let result = execute(setup, &command, attributes.as_ref(), one_thread);
+            let result = execute(setup, command, attributes, one_thread);
             if let Err(error) = &result {
                 // Who opened the gate wants to know, and may be gone.
                 let _ = opener.failed(error);
@@ -203,6 +188,7 @@ pub(super) fn begin(program: &Program, inheritance: Inheritance) -> Result<(), R
     if let Some(score) = program.oom_score_adj {
         std::fs::write("/proc/self/oom_score_adj", score.to_string()).during("set oom_score_adj to", score)?;
     }
+    program.scheduling.set_io_priority()?;
     tell_agent(program)?;
     hide()
 }
@@ -265,7 +251,7 @@ fn build_tree(
     channel: &Channel,
     one_thread: &OneThread,
 ) -> Result<Option<Terminal>, RuntimeError> {
-    let Outside { root, sources, nodes, entrance, own } = outside;
+    let Outside { root, sources, nodes, entrance, parameters, own } = outside;
     rootfs::attach_root(root.as_fd())?;
     let mut devpts = None;
     for (mount, source) in setup.mounts.iter().zip(sources) {
@@ -283,7 +269,7 @@ fn build_tree(
         Stdio::Descriptors { .. } => None,
     };
     make_directories(setup, root.as_fd());
-    sysctl::apply(&setup.sysctls, |sysctl| own & sysctl.namespace as u64 != 0)?;
+    sysctl::apply(&setup.sysctls, parameters.as_ref(), |sysctl| own & sysctl.namespace as u64 != 0)?;
     masks::make_read_only(root.as_fd(), &setup.read_only)?;
     masks::mask(root.as_fd(), &setup.masked)?;
     let entrance = match setup.caller.state.filter(|_| setup.is_hooked) {

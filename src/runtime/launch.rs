@@ -19,8 +19,7 @@
 //! * The rest is this program's own: relocation and first touch of its pages, the tree of options, the configuration,
 //!   which is compared with what was understood of it to find what is not known.
 
-use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
@@ -40,7 +39,6 @@ use super::prepare::{Setup, prepare};
 use super::program::Privileges;
 use crate::model::launch::{Identity, RootFilesystem};
 use crate::sys::clone::{Copy, clone3, exit_now};
-use crate::sys::namespace::setns;
 
 /// Everything that makes a container's first process. Borrowed: a monitor keeps it for restarts.
 pub struct Request<'a> {
@@ -144,6 +142,8 @@ pub struct Begun<'a> {
     child: Child,
     /// Of which hooks are to be run on the way.
     hooked: Option<(Option<&'a Hooks>, &'a State)>,
+    /// Whether the first process is yet to be made, by this one.
+    enters_last: bool,
     warnings: Vec<Warning>,
 }
 
@@ -162,24 +162,29 @@ pub fn begin<'a>(request: &Request<'a>) -> Result<Begun<'a>, RuntimeError> {
         net_devices::hand_over(&setup.net_devices, network_of(&setup, child.pid)?.as_fd())?;
         child.tell(Word::Connected)?;
     }
+    let enters_last = setup.namespaces.join_pid.is_some();
     let hooked = request.caller.state.filter(|_| setup.is_hooked).map(|state| (request.spec.hooks().as_ref(), state));
-    Ok(Begun { child, hooked, warnings: setup.program.warnings })
+    Ok(Begun { child, hooked, enters_last, warnings: setup.program.warnings })
 }
 
 impl Begun<'_> {
-    /// The process.
+    /// The process. That of [`Created`] may be another, whom this one makes.
     pub fn pid(&self) -> Pid {
         self.child.pid
     }
 
     /// The second half of [`create`].
     pub fn finish(self) -> Result<Created, RuntimeError> {
-        let Begun { child, hooked, warnings } = self;
+        let Begun { mut child, hooked, enters_last, warnings } = self;
         if let Some((hooks, state)) = hooked {
             child.assembled()?;
             hooks::run(hooks, Moment::Prestart, state, Some(child.pid))?;
             hooks::run(hooks, Moment::CreateRuntime, state, Some(child.pid))?;
             child.tell(Word::Hooked)?;
+        }
+        if enters_last {
+            child.become_the_first()?;
+            child.tell(Word::Connected)?;
         }
         let terminal = child.created()?;
         Ok(Created { child, terminal, warnings })
@@ -241,7 +246,18 @@ impl Child {
                 }
             }
             Report::Failed(error) => Err(error),
-            Report::Assembled | Report::Created { .. } | Report::Closed => Err(RuntimeError::Died),
+            Report::Apart | Report::Assembled | Report::Created { .. } | Report::Closed => Err(RuntimeError::Died),
+        }
+    }
+
+    /// Waits until the process is in all its namespaces but that of processes.
+    fn apart(&self) -> Result<(), RuntimeError> {
+        match self.channel.report()? {
+            Report::Apart => Ok(()),
+            Report::Failed(error) => Err(error),
+            Report::Assembled | Report::Created { .. } | Report::Born { .. } | Report::Closed => {
+                Err(RuntimeError::Died)
+            }
         }
     }
 
@@ -258,7 +274,7 @@ impl Child {
         match self.channel.report()? {
             Report::Assembled => Ok(()),
             Report::Failed(error) => Err(error),
-            Report::Created { .. } | Report::Born { .. } | Report::Closed => Err(RuntimeError::Died),
+            Report::Apart | Report::Created { .. } | Report::Born { .. } | Report::Closed => Err(RuntimeError::Died),
         }
     }
 
@@ -267,7 +283,7 @@ impl Child {
         match self.channel.report()? {
             Report::Created { terminal } => Ok(terminal),
             Report::Failed(error) => Err(error),
-            Report::Assembled | Report::Born { .. } | Report::Closed => Err(RuntimeError::Died),
+            Report::Apart | Report::Assembled | Report::Born { .. } | Report::Closed => Err(RuntimeError::Died),
         }
     }
 
@@ -275,7 +291,7 @@ impl Child {
     pub(super) fn executed(mut self) -> Result<Process, RuntimeError> {
         match self.channel.report()? {
             Report::Failed(error) => Err(error),
-            Report::Assembled | Report::Created { .. } | Report::Born { .. } => Err(RuntimeError::Died),
+            Report::Apart | Report::Assembled | Report::Created { .. } | Report::Born { .. } => Err(RuntimeError::Died),
             Report::Closed => match self.pidfd.take() {
                 Some(pidfd) => Ok(Process { pid: self.pid, pidfd, terminal: None, warnings: Vec::new() }),
                 None => Err(RuntimeError::Died),
@@ -314,10 +330,6 @@ fn clone_child(setup: &Setup<'_>, users: &Users, cgroup: Option<&Cgroup>) -> Res
     let birthplace = cgroup.map(Cgroup::birthplace).transpose()?.flatten();
     let is_between = setup.namespaces.need_a_process_between();
     let kinds = if is_between { libc::CLONE_NEWNS as u64 } else { setup.namespaces.fresh };
-    let pid_namespace = match &setup.namespaces.join_pid {
-        Some((namespace, path)) if !is_between => Some(ChildrenIn::join(namespace.as_fd(), path.display())?),
-        _ => None,
-    };
     let (ours, theirs) = handshake::pair()?;
     let copy =
         clone3(kinds, birthplace.as_ref().map(OwnedFd::as_fd)).during("make", "the container's first process")?;
@@ -329,11 +341,10 @@ fn clone_child(setup: &Setup<'_>, users: &Users, cgroup: Option<&Cgroup>) -> Res
         Copy::Parent { pid, pidfd } => {
             drop(theirs);
             let mut child = Child::new(pid, pidfd, ours);
-            if let Some(joined) = pid_namespace {
-                joined.leave()?;
-            }
-            if is_between {
-                child.become_the_first()?;
+            match (is_between, &setup.namespaces.join_pid) {
+                (true, None) => child.become_the_first()?,
+                (true, Some(_)) => child.apart()?,
+                (false, _) => {}
             }
             Ok(child)
         }
@@ -360,38 +371,6 @@ pub(super) fn become_child<N>(channel: &Channel, line: impl FnOnce() -> Result<N
         let _ = channel.failed(&error);
     }
     exit_now(1)
-}
-
-/// While this lives, children are born in another pid namespace (pid_namespaces(7): setns concerns children only).
-struct ChildrenIn {
-    /// Until it was left.
-    own: Option<OwnedFd>,
-}
-
-impl ChildrenIn {
-    fn join(namespace: BorrowedFd<'_>, name: impl fmt::Display) -> Result<ChildrenIn, RuntimeError> {
-        let own = open("/proc/self/ns/pid", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .during("open", "/proc/self/ns/pid")?;
-        setns(namespace, libc::CLONE_NEWPID).during("join the namespace", name)?;
-        Ok(ChildrenIn { own: Some(own) })
-    }
-
-    fn leave(mut self) -> Result<(), RuntimeError> {
-        self.own
-            .take()
-            .map_or(Ok(()), |own| setns(own.as_fd(), libc::CLONE_NEWPID))
-            .during("return to", "the pid namespace")
-    }
-}
-
-/// On the way out after a failure: whoever called us may have children of its own later.
-impl Drop for ChildrenIn {
-    fn drop(&mut self) {
-        if let Some(own) = self.own.take() {
-            // The failure is what the caller hears of.
-            let _ = setns(own.as_fd(), libc::CLONE_NEWPID);
-        }
-    }
 }
 
 /// The running process `pid`, as a [`super::exec::Target`] needs it.

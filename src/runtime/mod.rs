@@ -12,6 +12,7 @@
 //!   supported is an error there, never silence.
 //! * [`cgroup`], [`seccomp`] and [`capabilities`] are usable on their own.
 
+mod between;
 pub mod binary;
 pub mod capabilities;
 pub mod cgroup;
@@ -26,6 +27,7 @@ mod handshake;
 pub mod hooks;
 pub mod identity;
 mod init;
+mod joined_proc;
 mod label;
 pub mod launch;
 pub mod look;

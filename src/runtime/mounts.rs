@@ -15,6 +15,7 @@ use rustix::mount::{
 
 use super::copy_up::{self, OwnMode};
 use super::error::{Context, RuntimeError, invalid};
+use super::joined_proc;
 use super::mount_options::{Bind, MountOptions, Propagation};
 use super::paths::{self, Kind, Links};
 use super::prepare::MountPoint;
@@ -25,6 +26,8 @@ use crate::sys::mount::{Attributes, Reach, map_owners, mount_setattr};
 pub(super) enum Source {
     /// A filesystem of its own, made when it is mounted.
     Fresh,
+    /// One that was begun in the pid namespace that is joined (see `joined_proc`).
+    Begun(OwnedFd),
     /// Ready to be attached: a copy of the mount at the source of a bind mount, or a filesystem that was made outside.
     Made(OwnedFd),
     /// Version 1: the container's own cgroup in each hierarchy, by the names of the hierarchies.
@@ -93,6 +96,14 @@ pub(super) fn attach_one(root: BorrowedFd<'_>, mount: &MountPoint, source: Sourc
     let made = match source {
         Source::Made(made) => made,
         Source::Fresh => make_filesystem(mount)?,
+        Source::Begun(context) => {
+            let made = finish_filesystem(context, mount)?;
+            match joined_proc::is_proc(&made) {
+                true => made,
+                // Somebody there has put another in its place.
+                false => return Err(rustix::io::Errno::PERM).during("mount", mount.target.display()),
+            }
+        }
         Source::Cgroups(directories) => return attach_cgroups(root, mount, directories),
     };
     attach_at_target(root, made.as_fd(), mount)?;
@@ -174,9 +185,13 @@ fn adjust_bind(source: OwnedFd, mount: &MountPoint) -> Result<OwnedFd, RuntimeEr
 }
 
 pub(super) fn make_filesystem(mount: &MountPoint) -> Result<OwnedFd, RuntimeError> {
-    let name = mount.target.display();
     let filesystem = fsopen(&mount.kind, FsOpenFlags::FSOPEN_CLOEXEC)
-        .during("mount", format!("{name} (the filesystem type {})", mount.kind))?;
+        .during("mount", format!("{} (the filesystem type {})", mount.target.display(), mount.kind))?;
+    finish_filesystem(filesystem, mount)
+}
+
+fn finish_filesystem(filesystem: OwnedFd, mount: &MountPoint) -> Result<OwnedFd, RuntimeError> {
+    let name = mount.target.display();
     let source = mount.source.as_deref().unwrap_or(Path::new(&mount.kind));
     fsconfig_set_string(filesystem.as_fd(), "source", source).during("mount", &name)?;
     for (key, value) in &mount.options.data {

@@ -79,13 +79,14 @@ pub(super) fn hand_over(devices: &[NetDevice], namespace: BorrowedFd<'_>) -> Res
     Ok(())
 }
 
-/// A device that has left.
+/// A device that has left, or may have.
 struct Moved<'a> {
     device: &'a NetDevice,
     was_up: bool,
-    /// Its number there.
-    index: i32,
     addresses: Vec<Address>,
+    /// What was there before it, and its number there once that was seen.
+    before: Vec<Link>,
+    index: Option<i32>,
 }
 
 fn move_one<'a>(
@@ -98,13 +99,19 @@ fn move_one<'a>(
     let step = "move the network device";
     let addresses = here.addresses(link.index).during("list the addresses of", &device.on_host)?;
     let before = there.links().during("list", "the network devices")?;
+    let leaving =
+        Moved { device, was_up: link.is_up, addresses: addresses.clone(), before: before.clone(), index: None };
+    // Whatever fails from here on, it may be there.
+    moved.push(leaving);
     let sent = here.move_link(link.index, namespace, &device.inside).during(step, &device.on_host);
     // The kernel names it after it has moved it: one that cannot have its name is there all the same.
     let arrived = arrived(&before, there.links().during("list", "the network devices")?);
     let Some(Link { index, name, .. }) = arrived else {
         return sent.and(Err(rustix::io::Errno::NODEV).during(step, &device.on_host));
     };
-    moved.push(Moved { device, was_up: link.is_up, index, addresses: addresses.clone() });
+    if let Some(last) = moved.last_mut() {
+        last.index = Some(index);
+    }
     sent?;
     for address in &addresses {
         there.add_address(index, address).during("keep the addresses of", &device.on_host)?;
@@ -115,7 +122,10 @@ fn move_one<'a>(
 /// As far as it goes: what the caller hears of is why they come back.
 fn take_back(moved: Vec<Moved<'_>>, (here, there): (&mut Routes, &mut Routes)) {
     let Ok(own) = own_namespace() else { return };
-    for Moved { device, was_up, index, addresses } in moved.into_iter().rev() {
+    for Moved { device, was_up, addresses, before, index } in moved.into_iter().rev() {
+        let found = || there.links().ok().and_then(|after| arrived(&before, after)).map(|link| link.index);
+        // One that was never there needs no way back.
+        let Some(index) = index.or_else(found) else { continue };
         let Ok(before) = here.links() else { continue };
         if there.move_link(index, own.as_fd(), &device.on_host).is_err() {
             continue;

@@ -12,7 +12,8 @@ use super::error::{Context, RuntimeError};
 use super::mounts::{self, Source};
 use super::prepare::{MountPoint, Namespaces, Owners, Setup};
 use super::user_namespace::{self, Mapping, UserNamespace};
-use super::{devices, rootfs};
+use super::{devices, joined_proc, rootfs, sysctl};
+use crate::sys::clone::OneThread;
 
 /// The user namespaces that a container needs: its own, and those whose mappings its mounts have.
 pub(super) struct Users {
@@ -30,6 +31,9 @@ pub(super) struct Outside {
     /// One for each of `devices::wanted`, where nodes cannot be made inside.
     pub nodes: Option<Vec<OwnedFd>>,
     pub entrance: Entrance,
+    /// The way to kernel parameters, where the container's root cannot make one: who joins a pid namespace is not in it
+    /// yet, and a procfs of the host's is not for a user namespace's root.
+    pub parameters: Option<OwnedFd>,
     /// As [`Users::own`].
     pub own: u64,
 }
@@ -83,7 +87,12 @@ fn owned_kinds(namespaces: &Namespaces, users: &OwnedFd) -> Result<u64, RuntimeE
 }
 
 /// Opens and makes it all. This process needs a mount namespace of its own, and cuts it off from the host's.
-pub(super) fn open(setup: &Setup<'_>, users: &Users, cgroup: Option<&Cgroup>) -> Result<Outside, RuntimeError> {
+pub(super) fn open(
+    setup: &Setup<'_>,
+    users: &Users,
+    cgroup: Option<&Cgroup>,
+    one_thread: &OneThread,
+) -> Result<Outside, RuntimeError> {
     let entrance = Entrance::open(cgroup)?;
     let directories = cgroup.map(Cgroup::directories).unwrap_or_default();
     // A source has the propagation that `rslave` and `rshared` need only while the host's tree is not cut off.
@@ -93,6 +102,11 @@ pub(super) fn open(setup: &Setup<'_>, users: &Users, cgroup: Option<&Cgroup>) ->
     }
     rootfs::detach_from_host()?;
     for (mount, source) in setup.mounts.iter().zip(&mut sources) {
+        if let (Source::Fresh, "proc", Some((namespace, path))) =
+            (&*source, mount.kind.as_str(), &setup.namespaces.join_pid)
+        {
+            *source = Source::Begun(joined_proc::begin(namespace, path, one_thread)?);
+        }
         if matches!(source, Source::Fresh) && !is_made_inside(users.own, &mount.kind) {
             *source = Source::Made(mounts::make_filesystem(mount)?);
         }
@@ -101,7 +115,9 @@ pub(super) fn open(setup: &Setup<'_>, users: &Users, cgroup: Option<&Cgroup>) ->
     let root = rootfs::assemble(setup.root, container.map(|container| container.fd.as_fd()))?;
     let nodes =
         container.map(|container| devices::make_outside(&devices::wanted(setup)?, setup.root, &container.mapping));
-    Ok(Outside { root, sources, nodes: nodes.transpose()?, entrance, own: users.own })
+    let needs_way = container.is_some() && setup.namespaces.join_pid.is_some() && !setup.sysctls.is_empty();
+    let parameters = needs_way.then(sysctl::way).transpose()?;
+    Ok(Outside { root, sources, nodes: nodes.transpose()?, entrance, parameters, own: users.own })
 }
 
 /// Whether the container's own root may make such a filesystem: what shows a namespace needs power over that

@@ -78,10 +78,17 @@ fn bit(flag: LinuxSchedulerFlag) -> Result<u64, RuntimeError> {
 }
 
 impl Scheduling {
-    pub(super) fn apply(&self) -> Result<(), RuntimeError> {
-        if let Some(value) = self.io {
-            scheduling::set_io_priority(value).during("set", "process.ioPriority")?;
+    /// Early, and copies of the process have it too (ioprio_set(2)): before Linux 5.16 the class of real time takes
+    /// `CAP_SYS_ADMIN`, which who is seen by a container has not.
+    pub(super) fn set_io_priority(&self) -> Result<(), RuntimeError> {
+        match self.io {
+            Some(value) => scheduling::set_io_priority(value).during("set", "process.ioPriority"),
+            None => Ok(()),
         }
+    }
+
+    /// No copy has every policy (`SCHED_DEADLINE`, sched(7)), so the process itself takes it.
+    pub(super) fn apply(&self) -> Result<(), RuntimeError> {
         if let Some(attributes) = self.policy {
             scheduling::set_attributes(attributes).during("set", "process.scheduler")?;
         }

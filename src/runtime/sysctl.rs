@@ -4,7 +4,7 @@
 //! written through a private instance of procfs that nothing in an image can mount over or link to (CVE-2025-52881).
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
@@ -79,20 +79,30 @@ fn namespace(path: &str) -> Option<(i32, &'static str)> {
     }
 }
 
-/// Writes those parameters that `is_due` picks, from inside the namespaces that hold them.
-pub(super) fn apply(sysctls: &[Sysctl], is_due: impl Fn(&Sysctl) -> bool) -> Result<(), RuntimeError> {
+/// A procfs that is attached nowhere.
+pub(super) fn way() -> Result<OwnedFd, RuntimeError> {
+    let filesystem = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).during("open", "procfs")?;
+    fsconfig_create(filesystem.as_fd()).during("open", "procfs")?;
+    fsmount(filesystem.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).during("open", "procfs")
+}
+
+/// Writes those parameters that `is_due` picks, from inside the namespaces that hold them. Without a `way` that was made
+/// before, it is made here.
+pub(super) fn apply(
+    sysctls: &[Sysctl],
+    way: Option<&OwnedFd>,
+    is_due: impl Fn(&Sysctl) -> bool,
+) -> Result<(), RuntimeError> {
     let due: Vec<&Sysctl> = sysctls.iter().filter(|sysctl| is_due(sysctl)).collect();
     if due.is_empty() {
         return Ok(());
     }
-    let filesystem = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).during("open", "procfs")?;
-    fsconfig_create(filesystem.as_fd()).during("open", "procfs")?;
-    let proc =
-        fsmount(filesystem.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).during("open", "procfs")?;
+    let made = if way.is_none() { Some(self::way()?) } else { None };
+    let Some(proc) = way.or(made.as_ref()) else { return Ok(()) };
     for Sysctl { path, value, .. } in due {
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let file = crate::sys::path::openat2(&proc, format!("sys/{path}"), flags, Mode::empty(), how)
+        let file = crate::sys::path::openat2(proc, format!("sys/{path}"), flags, Mode::empty(), how)
             .during("open the kernel parameter", path)?;
         rustix::io::write(&file, value.as_bytes()).during("set the kernel parameter", path)?;
     }

@@ -129,7 +129,11 @@ fn launch(
     };
     let begun = launch::begin(&request).map_err(|error| before(failure(error)))?;
     container.record_process(begun.pid()).map_err(after)?;
+    let maker = begun.pid();
     let created = begun.finish().map_err(|error| after(failure(error)))?;
+    if created.pid() != maker {
+        container.record_process(created.pid()).map_err(after)?;
+    }
     container.record_complete().map_err(after)?;
     Ok(created)
 }

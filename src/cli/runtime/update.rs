@@ -24,6 +24,14 @@ pub struct UpdateArguments {
 
     #[command(flatten)]
     limits: Limits,
+
+    /// Of Intel RDT, which is not set up
+    #[arg(long, value_name = "SCHEMA", hide = true)]
+    l3_cache_schema: Option<String>,
+
+    /// As above
+    #[arg(long, value_name = "SCHEMA", hide = true)]
+    mem_bw_schema: Option<String>,
 }
 
 // One by one. -1 lifts a limit.
@@ -95,6 +103,14 @@ fn size(text: &str) -> Result<i64, String> {
 
 pub fn run(arguments: &UpdateArguments, store: &Store) -> Result<Exit, Failure> {
     let cannot = |failure: Failure| failure.context(format!("cannot update the container `{}`", arguments.id));
+    let rdt = [("--l3-cache-schema", &arguments.l3_cache_schema), ("--mem-bw-schema", &arguments.mem_bw_schema)];
+    if let Some((option, _)) = rdt.into_iter().find(|(_, given)| given.is_some()) {
+        return Err(cannot(
+            Failure::new(format!("`{option}`: Intel RDT is not set up, as `linux.intelRdt` is not")).hint(
+                "resctrl is mounted and written to by whoever knows the machine; `--cpuset-cpus` chooses processors",
+            ),
+        ));
+    }
     let resources: LinuxResources = match &arguments.resources {
         Some(path) => serde_json::from_str(&read(path)?)
             .map_err(|error| cannot(Failure::from(error).context(format!("`{}` is not valid", path.display()))))?,

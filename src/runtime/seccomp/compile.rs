@@ -61,7 +61,7 @@ pub(super) struct Abi {
 pub(super) const X86_64: Abi = Abi { column: 0, audit: 0xc000_003e, first: 0 };
 pub(super) const I386: Abi = Abi { column: 1, audit: 0x4000_0003, first: 0 };
 pub(super) const X32: Abi = Abi { column: 2, audit: 0xc000_003e, first: X32_BIT };
-const AARCH64: Abi = Abi { column: 3, audit: 0xc000_00b7, first: 0 };
+pub(super) const AARCH64: Abi = Abi { column: 3, audit: 0xc000_00b7, first: 0 };
 
 /// Those whose numbers are known here.
 const ARCHITECTURES: [(Arch, Abi); 4] = [
@@ -81,11 +81,16 @@ impl Abi {
 /// What happens to each number on one architecture.
 type Verdicts = BTreeMap<u32, Verdict>;
 
-/// Compiles `profile`.
+/// Compiles `profile` for this processor.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
+    compile_for(if cfg!(target_arch = "aarch64") { AARCH64 } else { X86_64 }, profile)
+}
+
+/// The same for another.
+pub(super) fn compile_for(native: Abi, profile: &LinuxSeccomp) -> Result<Filter, RuntimeError> {
     let default = action(profile.default_action(), profile.default_errno_ret())?;
     refuse_unknown_names(profile)?;
-    let abis = abis(profile);
+    let abis = abis(native, profile);
     let verdicts = verdicts(profile, &abis, default)?;
     let agent = address(profile)?;
     if agent.is_some() {
@@ -148,8 +153,7 @@ fn refuse_to_wait_for_itself(native: Abi, verdicts: &Verdicts, default: u32) -> 
 }
 
 /// Architectures that this processor can never execute are left out: a profile may list them all.
-fn abis(profile: &LinuxSeccomp) -> Vec<Abi> {
-    let native = if cfg!(target_arch = "aarch64") { AARCH64 } else { X86_64 };
+fn abis(native: Abi, profile: &LinuxSeccomp) -> Vec<Abi> {
     let mut abis = vec![native];
     for listed in profile.architectures().iter().flatten() {
         let found = ARCHITECTURES.iter().find(|(known, _)| known == listed).map(|(_, abi)| *abi);

@@ -1,0 +1,125 @@
+//! The /proc of a pid namespace that a container joins, for a process that is not in it.
+//!
+//! procfs shows the pid namespace of whoever begins to mount it (fsopen(2)), and who is in that namespace is seen by all
+//! who live there. So a process begins it there that is worth nothing to them, and the container's own, outside, does
+//! the rest:
+//!
+//! ```text
+//! container's process          maker (in the host's pid namespace)     visitor (in the joined one)
+//!  clone3 -------------------> a mount namespace of its own with an
+//!                              empty root; no descriptor but one
+//!                              setns: children are born there
+//!                              only CAP_SYS_ADMIN; a filter that
+//!                              knows few calls
+//!                              clone3 ------------------------------> fsopen("proc")
+//!   <---------------------------------------------- the context ----- ends
+//!  fsconfig, fsmount           ends
+//! ```
+//!
+//! # Decisions
+//!
+//! Who may trace the visitor (`CAP_SYS_PTRACE`) gets a process that sees no file, cannot open one, and can begin a mount
+//! but not make it: the filter outlives whatever is written into its memory (seccomp(2)). What comes over the channel may
+//! be of his choosing, so the mount counts only if it is of procfs; it would be shown to those who share the namespace.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
+use rustix::fs::fstatfs;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use rustix::process::{Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid};
+use rustix::thread::set_no_new_privs;
+
+use super::error::{Context, RuntimeError};
+use super::handshake::{self, Channel, Report};
+use super::launch::become_child;
+use super::prepare::Access;
+use super::rootfs;
+use super::seccomp::{self, Filter};
+use super::{capabilities, init};
+use crate::sys;
+use crate::sys::clone::{Copy, OneThread, clone_again, exit_now};
+
+/// Linux, magic.h: what statfs(2) says of a procfs.
+const PROC_MAGIC: i64 = 0x9fa0;
+
+/// What two processes need that make one, wait for it, begin a mount, and say so.
+const CALLS: &str =
+    "brk clone3 close exit exit_group fsopen futex madvise mmap munmap rt_sigreturn sendmsg sendto waitid";
+
+/// A mount of procfs that was begun in the pid namespace `namespace`, for [`is_proc`] to be asked of once it is made.
+pub(super) fn begin(namespace: &OwnedFd, path: &Path, one_thread: &OneThread) -> Result<OwnedFd, RuntimeError> {
+    let filter = filter()?;
+    let (ours, theirs) = handshake::pair()?;
+    let maker = match clone_again(one_thread).during("make", "a process for /proc")? {
+        Copy::Child(one_thread) => {
+            drop(ours);
+            become_child(&theirs, || make(namespace, path, &filter, &theirs, &one_thread))
+        }
+        Copy::Parent { pid: _, pidfd } => pidfd,
+    };
+    drop(theirs);
+    let report = ours.report();
+    waitid(WaitId::PidFd(maker.as_fd()), WaitIdOptions::EXITED).during("wait for", "the process for /proc")?;
+    match report? {
+        Report::Created { terminal: Some(context) } => Ok(context),
+        Report::Failed(error) => Err(error),
+        _ => Err(RuntimeError::Died),
+    }
+}
+
+/// Whether a mount that came of such a beginning is one.
+pub(super) fn is_proc(made: &OwnedFd) -> bool {
+    fstatfs(made).is_ok_and(|found| found.f_type == PROC_MAGIC)
+}
+
+fn make(
+    namespace: &OwnedFd,
+    path: &Path,
+    filter: &Filter,
+    channel: &Channel,
+    one_thread: &OneThread,
+) -> Result<Infallible, RuntimeError> {
+    set_parent_process_death_signal(Some(Signal::KILL)).during("depend on", "the parent")?;
+    sys::namespace::unshare(libc::CLONE_NEWNS).during("make", "a mount namespace")?;
+    rootfs::detach_from_host()?;
+    let empty = empty_root()?;
+    rootfs::attach_root(empty.as_fd())?;
+    rootfs::enter(empty.as_fd(), Access::ReadOnly, None)?;
+    sys::namespace::setns(namespace.as_fd(), libc::CLONE_NEWPID).during("join the namespace", path.display())?;
+    sys::descriptors::close_others(0, &[channel.as_fd()]).during("close", "the other descriptors")?;
+    capabilities::keep_within(capabilities::SYS_ADMIN)?;
+    init::hide()?;
+    set_no_new_privs(true).during("refuse", "new privileges")?;
+    filter.install()?;
+    match clone_again(one_thread).during("make", "a process in the joined namespace")? {
+        Copy::Child(_) => {
+            let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).during("mount", "/proc")?;
+            channel.created(Some(context.as_fd())).during("report to", "the parent")?;
+            exit_now(0)
+        }
+        Copy::Parent { pid: _, pidfd } => {
+            // Whatever became of it, it has said so.
+            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+            exit_now(0)
+        }
+    }
+}
+
+fn empty_root() -> Result<OwnedFd, RuntimeError> {
+    let step = "make an empty root for";
+    let filesystem = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).during(step, "/proc")?;
+    fsconfig_create(filesystem.as_fd()).during(step, "/proc")?;
+    fsmount(filesystem.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).during(step, "/proc")
+}
+
+fn filter() -> Result<Filter, RuntimeError> {
+    let names: Vec<String> = CALLS.split_whitespace().map(str::to_owned).collect();
+    let mut allowed = LinuxSyscall::default();
+    allowed.set_names(names).set_action(LinuxSeccompAction::ScmpActAllow);
+    let mut profile = LinuxSeccomp::default();
+    profile.set_default_action(LinuxSeccompAction::ScmpActErrno).set_syscalls(Some(vec![allowed]));
+    seccomp::compile(&profile)
+}

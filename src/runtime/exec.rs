@@ -29,6 +29,7 @@
 //! privileges and have a filter keep `CAP_SYS_ADMIN` until the filter is installed (seccomp(2)).
 
 use std::convert::Infallible;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
@@ -119,7 +120,9 @@ fn find_cgroup(path: &Path, below: Option<&Path>) -> Result<Cgroup, RuntimeError
 fn clone_child(request: &Request<'_>, program: &Program, cgroup: Option<&Cgroup>) -> Result<Child, RuntimeError> {
     let birthplace = cgroup.map(Cgroup::birthplace).transpose()?.flatten();
     let (ours, theirs) = handshake::pair()?;
-    match clone3(0, birthplace.as_ref().map(OwnedFd::as_fd)).during("make", "a process")? {
+    let copy = clone3(0, birthplace.as_ref().map(OwnedFd::as_fd));
+    let what = described(&copy);
+    match copy.during("make", what)? {
         Copy::Child(one_thread) => {
             drop(ours);
             become_child(&theirs, || {
@@ -134,6 +137,16 @@ fn clone_child(request: &Request<'_>, program: &Program, cgroup: Option<&Cgroup>
             child.tell(Word::Connected)?;
             Ok(child)
         }
+    }
+}
+
+/// A process that the container has no room for is EAGAIN (pids.max; clone(2)), which tells nobody what to do.
+fn described(made: &io::Result<Copy>) -> &'static str {
+    match made {
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
+            "a process in the container: its limit of processes leaves no room for two more"
+        }
+        _ => "a process in the container",
     }
 }
 
@@ -161,7 +174,9 @@ fn hand_over(
     capabilities::keep_within(program.needed_capabilities())?;
     // Another user may have made it dumpable again (prctl(2), `PR_SET_DUMPABLE`).
     init::hide()?;
-    match clone_sibling(one_thread, 0).during("make", "a process in the container")? {
+    let copy = clone_sibling(one_thread, 0);
+    let what = described(&copy);
+    match copy.during("make", what)? {
         Copy::Parent { pid, pidfd } => {
             channel.born(pid, pidfd.as_fd()).during("report to", "the parent")?;
             exit_now(0)

@@ -23,7 +23,7 @@ use evenkeel::model::port::HostPort;
 use evenkeel::model::record::{Addresses, ContainerRecord, NetworkRecord, RECORD_VERSION, VolumeRecord};
 use evenkeel::model::status::Phase;
 use evenkeel::model::units::{ByteSize, Timespan};
-use evenkeel::model::volume::{Access, Mount, VolumeSpec};
+use evenkeel::model::volume::{Access, Filling, Mount, VolumeSpec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::{OwnHost, cgroup_of, eventually, on_a_host_of_its_own, run};
@@ -56,7 +56,7 @@ fn shop(own: &OwnHost) -> Shop {
         key: VolumeKey { project: project.clone(), name: "pages".parse().unwrap() },
         spec: VolumeSpec::default(),
     };
-    let pages = Mount::Volume { name: "pages".parse().unwrap(), access: Access::ReadOnly };
+    let pages = Mount::Volume { name: "pages".parse().unwrap(), access: Access::ReadOnly, filling: Filling::Image };
     let spec = ContainerSpec {
         command: Some(["httpd", "-f", "-p", "80", "-h", "/var/www"].map(str::to_owned).to_vec()),
         network: NetworkMode::Networks([("front".parse().unwrap(), Attachment::default())].into()),

@@ -764,6 +764,113 @@ fn a_terminal_is_left_by_the_keys_that_were_chosen() {
 }
 
 #[test]
+fn the_terminal_of_a_further_process_is_left_and_it_goes_on() {
+    Shell::with(|shell| {
+        sleeper(shell, "box", &[]);
+        // A terminal hangs up when nobody is at its other side, and takes nothing then.
+        let script = "echo here; until [ -e /tmp/go ]; do sleep 0.1; done; echo on && touch /tmp/went-on";
+        let mut terminal =
+            Terminal::with(shell.command(&["exec", "-it", "--detach-keys", "ctrl-x,d", "box", "sh", "-c", script]));
+        terminal.expect("here");
+        terminal.type_in("\x18d");
+        assert_eq!(terminal.child.wait().unwrap().code(), Some(0));
+        shell.ok(&["exec", "box", "touch", "/tmp/go"]);
+        eventually("it goes on", || shell.run(&["exec", "box", "test", "-e", "/tmp/went-on"]).code == 0);
+    });
+}
+
+#[test]
+fn mounts_ports_and_hosts_have_dockers_words() {
+    Shell::with(|shell| {
+        let hosts = shell.ok(&["run", "--rm", "--add-host", "host:host-gateway", BOX, "cat", "/etc/hosts"]).stdout;
+        let route = shell.ok(&["run", "--rm", BOX, "busybox", "ip", "route"]).stdout;
+        let gateway = route.split_whitespace().skip_while(|word| *word != "via").nth(1).unwrap();
+        assert!(hosts.contains(&format!("{gateway}\thost\n")), "{hosts}{route}");
+
+        let mounted = |options: &[&str]| {
+            let words = [&["run", "--rm"], options, &[BOX, "grep", " /x ", "/proc/mounts"]].concat();
+            shell.ok(&words).stdout
+        };
+        let tmpfs = mounted(&["--tmpfs", "/x:size=1m,mode=1770,uid=5,gid=6"]);
+        for option in ["noexec", "nosuid", "nodev", "size=1024k", "mode=1770", "uid=5", "gid=6"] {
+            assert!(tmpfs.contains(option), "{option}: {tmpfs}");
+        }
+        assert!(!mounted(&["--tmpfs", "/x:exec,ro"]).contains("noexec"));
+        assert!(mounted(&["-v", "/tmp:/x:ro,Z"]).contains(" ro,"));
+
+        // An empty volume is filled with what the image has there, or not.
+        let content = |volume: &str| shell.ok(&["run", "--rm", "-v", volume, BOX, "ls", "/var/www"]).stdout;
+        assert_eq!((content("full:/var/www"), content("empty:/var/www:nocopy")), ("index.html\n".into(), "".into()));
+
+        // What one mounts another has, but what is in memory; and it goes with the last of them.
+        sleeper(shell, "first", &["-v", "/anonymous", "-v", "named:/named", "--tmpfs", "/own"]);
+        let script = "touch /anonymous/x; touch /named/y; grep -c -e /anonymous -e /named -e /own /proc/mounts";
+        let refused = shell.run(&["run", "--rm", "--volumes-from", "first:ro", BOX, "sh", "-c", script]);
+        assert_eq!(refused.stdout, "2\n");
+        assert_eq!(refused.stderr.matches("Read-only file system").count(), 2, "{refused:?}");
+        shell.ok(&["run", "--rm", "--volumes-from", "first", BOX, "sh", "-c", script]);
+        shell.ok(&["exec", "first", "ls", "/anonymous/x", "/named/y"]);
+
+        for published in ["80", "0:80", "18080-18099:80"] {
+            let name = format!("port-{}", published.len());
+            sleeper(shell, &name, &["-p", published]);
+            let port = shell.ok(&["port", &name]).stdout;
+            assert!(port.starts_with("80/tcp -> 127.0.0.1:") && !port.ends_with(":0\n"), "{port}");
+        }
+        assert!(shell.ok(&["run", "--rm", "-u", ":7", BOX, "id"]).stdout.starts_with("uid=0(root) gid=7"));
+        for (option, value) in
+            [("--memory", "1x"), ("--ulimit", "nope=1"), ("--stop-signal", "SIGNOPE"), ("--cpus", "0")]
+        {
+            let refused = shell.run(&["run", option, value, BOX, "true"]);
+            assert_eq!(refused.code, 125);
+            assert!(refused.stderr.contains(option) && !refused.stderr.contains("manifest"), "{refused:?}");
+        }
+    });
+}
+
+#[test]
+fn a_name_that_is_none_keeps_nobody_from_the_others() {
+    Shell::with(|shell| {
+        sleeper(shell, "box", &[]);
+        for command in ["pause", "unpause", "stop", "start", "restart", "kill", "wait", "inspect", "rm"] {
+            let outcome = shell.run(&[command, "nope", "box"]);
+            assert_eq!(outcome.code, 1, "{command}: {outcome:?}");
+            assert!(outcome.stderr.contains("no container `nope`"), "{command}: {outcome:?}");
+            assert!(!outcome.stdout.is_empty(), "{command}: {outcome:?}");
+        }
+        assert_eq!(shell.ok(&["ps", "-a", "-q"]).stdout, "");
+        assert_eq!(shell.run(&["rm", "nope"]).code, 1);
+        let forced = shell.ok(&["rm", "-f", "nope"]);
+        assert!(forced.stdout.is_empty() && forced.stderr.contains("nope"), "{forced:?}");
+    });
+}
+
+#[test]
+fn templates_show_what_is_inspected_in_dockers_words() {
+    Shell::with(|shell| {
+        sleeper(shell, "box", &["-p", "18077:80", "-v", "data:/data", "-l", "a.b=c"]);
+        let shown = |template: &str| shell.ok(&["inspect", "-f", template, "box"]).stdout;
+        assert_eq!(shown("{{.State.Pid}} {{.State.Status}} {{.Name}}"), format!("{} running /box\n", shell.pid("box")));
+        assert_eq!(shown(r#"{{(index (index .NetworkSettings.Ports "80/tcp") 0).HostPort}}"#), "18077\n");
+        assert_eq!(
+            shown(r#"{{range .Mounts}}{{.Name}}:{{.Destination}}{{end}} {{index .Config.Labels "a.b"}}"#),
+            "data:/data c\n"
+        );
+        let all: serde_json::Value = serde_json::from_str(&shown("{{json .}}")).unwrap();
+        assert_eq!(all["State"]["Running"], true);
+        let refused = shell.run(&["inspect", "-f", "{{.State.Pdi}}", "box"]);
+        assert!(refused.code == 64 && refused.stderr.contains("Pid"), "{refused:?}");
+        assert!(shell.ok(&["volume", "inspect", "-f", "{{.Mountpoint}}", "data"]).stdout.ends_with("/data\n"));
+        assert_eq!(shell.ok(&["network", "inspect", "-f", "{{.Driver}}", "default"]).stdout, "bridge\n");
+
+        let listed = shell.ok(&["top", "box", "-eo", "pid,comm"]).stdout;
+        let words: Vec<&str> = listed.split_whitespace().collect();
+        assert_eq!(words, ["PID", "COMMAND", &shell.pid("box").to_string(), "sleep"]);
+        assert!(shell.ok(&["top", "box", "aux"]).stdout.starts_with("USER"));
+    });
+}
+
+#[test]
 fn a_further_process_is_left_to_itself() {
     Shell::with(|shell| {
         sleeper(shell, "box", &[]);

@@ -9,6 +9,7 @@ use evenkeel::model::container::{
     AfterEnd, Capabilities, CapabilitySet, ContainerSpec, FailureAction, Logging, RunState, Update, UpdateOrder,
 };
 use evenkeel::model::desired::{Desired, DesiredContainer};
+use evenkeel::model::extra_host::ExtraHost;
 use evenkeel::model::health::{Healthcheck, Probe};
 use evenkeel::model::image::{Archived, ImageSource, Pull};
 use evenkeel::model::network::{Attachment, NetworkMode, NetworkSpec};
@@ -18,7 +19,7 @@ use evenkeel::model::restart::{Backoff, RestartCondition, RestartPolicy};
 use evenkeel::model::seccomp::Seccomp;
 use evenkeel::model::security::{Capability, Device, IdRange, Users};
 use evenkeel::model::units::{ByteSize, Cpus, FileMode, Signal, Timespan};
-use evenkeel::model::volume::{Access, MissingSource, Mount, Propagation, VolumeSpec};
+use evenkeel::model::volume::{Access, Filling, MissingSource, Mount, Propagation, VolumeSpec};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
@@ -255,16 +256,23 @@ fn mount() -> impl Strategy<Value = Mount> {
     let access = || prop_oneof![Just(Access::ReadWrite), Just(Access::ReadOnly)];
     let propagation = prop_oneof![Just(Propagation::Rprivate), Just(Propagation::Shared), Just(Propagation::Rslave)];
     let missing = prop_oneof![Just(MissingSource::Refuse), Just(MissingSource::Create)];
+    let filling = prop_oneof![Just(Filling::Image), Just(Filling::Nothing)];
+    let option = prop_oneof![Just("noexec"), Just("uid=7"), Just("size=10%")].prop_map(|word| word.parse().unwrap());
+    let options = prop::collection::vec(option, 0..3);
     let mode = option::of((0..0o7777u32).prop_map(FileMode));
     prop_oneof![
-        access().prop_map(|access| Mount::Volume { name: "data".parse().unwrap(), access }),
+        (access(), filling).prop_map(|(access, filling)| Mount::Volume {
+            name: "data".parse().unwrap(),
+            access,
+            filling
+        }),
         (path(), access(), propagation, missing).prop_map(|(source, access, propagation, missing)| Mount::Bind {
             source: source.into(),
             access,
             propagation,
             missing
         }),
-        (option::of(size()), mode).prop_map(|(size, mode)| Mount::Tmpfs { size, mode }),
+        (option::of(size()), mode, options).prop_map(|(size, mode, options)| Mount::Tmpfs { size, mode, options }),
     ]
 }
 
@@ -333,6 +341,11 @@ fn spec() -> impl Strategy<Value = ContainerSpec> {
         let capabilities = capabilities.into_iter().filter_map(Capability::from_number).collect();
         let device = Device { source: "/dev/a".into(), target: "/dev/b$".into(), permissions: "rw".into() };
         let shares_network = !matches!(network, NetworkMode::Networks(_));
+        // Without a network the host is not to be reached.
+        let host = match network {
+            NetworkMode::None => ExtraHost::Address([10, 0, 0, 1].into()),
+            _ => ExtraHost::HostGateway,
+        };
         ContainerSpec {
             entrypoint,
             command,
@@ -384,7 +397,7 @@ fn spec() -> impl Strategy<Value = ContainerSpec> {
             group_add: init.then(|| "29".to_owned()).into_iter().collect(),
             working_dir: init.then(|| "/a $b".to_owned()),
             hostname: tty.then(|| "host.example".to_owned()),
-            extra_hosts: BTreeMap::from([("gateway".to_owned(), [10, 0, 0, 1].into())]),
+            extra_hosts: BTreeMap::from([("gateway".to_owned(), host)]),
             dns: vec![[1, 1, 1, 1].into()],
             dns_search: vec!["example.org".to_owned()],
             ..ContainerSpec::of(image)

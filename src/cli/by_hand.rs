@@ -137,9 +137,14 @@ pub fn remove(
             desired.borrowed.networks.extend(surroundings.borrowed.networks);
         }
     }
+    // One that another has by `--volumes-from` goes with the last of them.
+    let stay = actual.containers.values().map(|container| &container.record);
+    let stay: Vec<&ContainerRecord> = stay.filter(|other| records.iter().all(|gone| gone.id != other.id)).collect();
     let is_own = |name: &&ResourceName| {
         let key = VolumeKey { project: Whose::Nobody, name: (*name).clone() };
+        let data = session.host.paths().volume_data(&key);
         actual.volumes.get(&key).is_some_and(|volume| volume.record.spec.is_anonymous())
+            && !stay.iter().any(|other| other.uses_volume(&key, &data))
     };
     let expendable = records.iter().flat_map(|record| record.spec.volumes()).filter(is_own).cloned();
     let policy = Policy {

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags};
 use rustix::termios::tcsetwinsize;
 
+use super::detach_keys::{DetachKeys, Listener, Meant};
 use super::failure::Failure;
 use super::streams::{copy, is_readable, read, wait};
 use super::terminal::{self, Signals};
@@ -20,14 +21,18 @@ pub enum End {
     Ended,
     /// The terminal's other side is closed, by a process that may go on.
     Closed,
+    /// Whoever typed has left.
+    Left,
     /// Somebody wants this process gone, by a signal of that number.
     Signalled(i32),
 }
 
 /// Whether what is typed goes to the container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Keyboard {
     Heard,
+    /// But for these keys, which end the conversation and not the process.
+    HeardUntil(DetachKeys),
     Ignored,
 }
 
@@ -36,7 +41,11 @@ pub fn converse(process: impl AsFd, master: &OwnedFd, signals: &Signals, keyboar
     let (stdin, stdout) = (io::stdin(), io::stdout());
     // What was typed and not yet taken by the container. Nothing more is read until it is gone.
     let mut typed: Vec<u8> = Vec::new();
-    let mut listening = keyboard == Keyboard::Heard;
+    let mut listening = keyboard != Keyboard::Ignored;
+    let mut listener = match keyboard {
+        Keyboard::HeardUntil(keys) => Some(Listener::new(keys)),
+        Keyboard::Heard | Keyboard::Ignored => None,
+    };
     loop {
         let master_events = if typed.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
         let stdin_events = if listening && typed.is_empty() { PollFlags::IN } else { PollFlags::empty() };
@@ -59,6 +68,12 @@ pub fn converse(process: impl AsFd, master: &OwnedFd, signals: &Signals, keyboar
         }
         if readable.intersects(PollFlags::IN | PollFlags::HUP) && listening {
             listening = read(stdin.as_fd(), &mut typed)?;
+            if let Some(listener) = &mut listener {
+                let heard = std::mem::take(&mut typed);
+                if listener.hear(&heard, &mut typed) == Meant::Leave {
+                    return Ok(End::Left);
+                }
+            }
         }
         if !signalled.is_empty()
             && let Some(signal) = heed(signals, master)?

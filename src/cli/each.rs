@@ -24,12 +24,44 @@ pub struct Names {
     pub names: Vec<String>,
 }
 
+/// Which containers were meant, in the order of the names, each once; and why some names mean none.
+#[derive(Debug)]
+pub struct Chosen {
+    pub records: Vec<ContainerRecord>,
+    pub unknown: Vec<Failure>,
+}
+
 impl Names {
-    pub fn read(&self, context: &Context) -> Result<Vec<ContainerRecord>, Failure> {
-        let inventory = Inventory::read(context.paths.clone())?;
-        let chosen = select::many(inventory.records(), &self.names, &|| context.tie_break())?;
-        Ok(chosen.into_iter().cloned().collect())
+    pub fn read(&self, context: &Context) -> Result<Chosen, Failure> {
+        choose(&Inventory::read(context.paths.clone())?, &self.names, context)
     }
+}
+
+/// A name that means nothing keeps nobody from what the others mean.
+pub fn choose(inventory: &Inventory, names: &[String], context: &Context) -> Result<Chosen, Failure> {
+    let mut chosen = Chosen { records: Vec::new(), unknown: Vec::new() };
+    for word in names {
+        match select::named(inventory.records(), word, &|| context.tie_break()) {
+            Ok(found) => {
+                for record in found {
+                    if chosen.records.iter().all(|known| known.id != record.id) {
+                        chosen.records.push(record.clone());
+                    }
+                }
+            }
+            Err(failure) => chosen.unknown.push(failure),
+        }
+    }
+    Ok(chosen)
+}
+
+/// Tells what went wrong. The last failure says with which code to exit.
+pub fn conclude(mut failures: Vec<Failure>, output: &Output) -> Result<Exit, Failure> {
+    let last = failures.pop();
+    for failure in failures {
+        failure.report(output);
+    }
+    last.map_or(Ok(Exit::Done), Err)
 }
 
 /// The one container that `word` means.
@@ -40,23 +72,18 @@ pub fn one(word: &str, context: &Context) -> Result<ContainerRecord, Failure> {
 
 /// Acts on each, names those with which it went well, and tells what went wrong with the others.
 pub fn each(
-    records: &[ContainerRecord],
+    chosen: Chosen,
     output: &Output,
     mut act: impl FnMut(&ContainerRecord) -> Result<(), Failure>,
 ) -> Result<Exit, Failure> {
-    let mut failures = Vec::new();
-    for record in records {
+    let Chosen { records, unknown: mut failures } = chosen;
+    for record in &records {
         match act(record) {
             Ok(()) => done(record, output)?,
             Err(failure) => failures.push(failure),
         }
     }
-    let last = failures.pop();
-    for failure in failures {
-        // The last one says with which code to exit.
-        failure.report(output);
-    }
-    last.map_or(Ok(Exit::Done), Err)
+    conclude(failures, output)
 }
 
 pub fn done(record: &ContainerRecord, output: &Output) -> Result<(), Failure> {
@@ -67,8 +94,8 @@ pub fn done(record: &ContainerRecord, output: &Output) -> Result<(), Failure> {
 }
 
 /// What somebody did to a declared container does not last, and they should know.
-pub fn remark_drift(records: &[ContainerRecord], becomes: &str, output: &Output) {
-    let declared = records.iter().filter(|record| matches!(record.project, Whose::Project(_)));
+pub fn remark_drift<'a>(records: impl IntoIterator<Item = &'a ContainerRecord>, becomes: &str, output: &Output) {
+    let declared = records.into_iter().filter(|record| matches!(record.project, Whose::Project(_)));
     for record in declared {
         let name = record.full_name();
         output.remark(&format!("note: {name} is declared: `evenkeel apply` or a `watch` that runs {becomes}"));

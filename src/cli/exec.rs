@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use super::context::{Context, variable};
 use super::conversation::{End, Keyboard, converse};
+use super::detach_keys::{self, DetachKeys};
 use super::failure::{Exit, Failure};
 use super::inventory::Inventory;
 use super::select;
@@ -24,6 +25,7 @@ use crate::manifest::{self, Source};
 use crate::monitor::client::{Client, Descriptors, Running};
 use crate::monitor::error::MonitorError;
 use crate::monitor::protocol::{ExecSpec, FailureKind, Privilege, Window};
+use crate::sys::clone::{Copy, clone3, exit_now};
 
 #[derive(Debug, Args)]
 pub struct ExecArguments {
@@ -38,6 +40,10 @@ pub struct ExecArguments {
     /// Give it a terminal
     #[arg(short, long)]
     tty: bool,
+
+    /// The keys that leave its terminal and let it go on; with `-i` and `-t`
+    #[arg(long, value_name = "KEYS", default_value = detach_keys::DEFAULT)]
+    detach_keys: DetachKeys,
 
     /// Set a variable; without a value it is passed on from here
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
@@ -184,6 +190,24 @@ fn pass_on(signals: &Signals, process: Option<&OwnedFd>) -> Result<(), Failure> 
     Ok(())
 }
 
+/// The process goes on without us, as long as its terminal has another side: a copy of this process, in a session of
+/// its own, that throws away what is written there (clone(2)).
+fn keep_open(master: &OwnedFd) -> Result<Exit, Failure> {
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    match clone3(0, None)? {
+        Copy::Parent { .. } => Ok(Exit::Done),
+        Copy::Child(_) => {
+            let alone = rustix::process::setsid().and_then(|_| rustix::stdio::dup2_stdin(&null));
+            let alone = alone.and_then(|()| rustix::stdio::dup2_stdout(&null));
+            let mut chunk = [0; 4096];
+            if alone.and_then(|()| rustix::stdio::dup2_stderr(&null)).is_ok() {
+                while matches!(rustix::io::read(master, &mut chunk), Ok(1..) | Err(rustix::io::Errno::INTR)) {}
+            }
+            exit_now(0)
+        }
+    }
+}
+
 /// Bytes between two terminals until the process ends, or we are asked to.
 fn on_terminal(running: &Running, signals: &Signals, arguments: &ExecArguments) -> Result<Exit, Failure> {
     let Some(master) = &running.terminal else {
@@ -191,10 +215,12 @@ fn on_terminal(running: &Running, signals: &Signals, arguments: &ExecArguments) 
     };
     // A job that nobody watches may want a terminal for its command all the same.
     let _raw = if io::stdin().is_terminal() { Some(RawMode::enter()?) } else { None };
-    let keyboard = if arguments.interactive { Keyboard::Heard } else { Keyboard::Ignored };
+    let keys = || arguments.detach_keys.clone();
+    let keyboard = if arguments.interactive { Keyboard::HeardUntil(keys()) } else { Keyboard::Ignored };
     match converse(running, master, signals, keyboard)? {
         End::Ended => Ok(Exit::Status(running.wait()?.code())),
         End::Closed => await_end(running, signals, None),
+        End::Left => keep_open(master),
         End::Signalled(number) => Ok(Exit::Status(128 + number as u8)),
     }
 }

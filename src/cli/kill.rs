@@ -27,12 +27,11 @@ pub struct KillArguments {
 }
 
 pub fn run(arguments: &KillArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let records = arguments.names.read(context)?;
-    let exit = each(&records, output, |record| kill(record, arguments.signal, context))?;
+    let chosen = arguments.names.read(context)?;
     if arguments.signal == Signal::KILL {
-        remark_drift(&records, "starts it again", output);
+        remark_drift(&chosen.records, "starts it again", output);
     }
-    Ok(exit)
+    each(chosen, output, |record| kill(record, arguments.signal, context))
 }
 
 fn kill(record: &ContainerRecord, signal: Signal, context: &Context) -> Result<(), Failure> {

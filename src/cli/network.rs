@@ -11,11 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use serde_json::{Value as Json, json};
 use toml::{Table as Toml, Value};
 
 use super::apply::Session;
 use super::by_hand;
 use super::context::{Context, variable};
+use super::documents::{Inspected, Shape};
+use super::each::conclude;
 use super::failure::{Exit, Failure};
 use super::output::{Format, Output};
 use super::run::declaration::{PROJECT, label_table, text};
@@ -50,6 +53,9 @@ enum NetworkCommand {
         /// NAME, PROJECT/NAME, or the id
         #[arg(value_name = "NETWORK", required = true)]
         names: Vec<String>,
+
+        #[command(flatten)]
+        shape: Shape,
     },
     /// Make a network for containers of `run`
     Create(CreateArguments),
@@ -99,7 +105,7 @@ struct Row<'a> {
 pub fn run(arguments: &NetworkArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     match &arguments.command {
         NetworkCommand::Ls { quiet } => list(*quiet, context, output),
-        NetworkCommand::Inspect { names } => inspect(names, context, output),
+        NetworkCommand::Inspect { names, shape } => inspect(names, shape, context, output),
         NetworkCommand::Create(arguments) => create(arguments, context, output),
         NetworkCommand::Rm { names } => remove(names, context, output),
         NetworkCommand::Prune(arguments) => prune(arguments, context, output),
@@ -118,12 +124,45 @@ fn list(quiet: bool, context: &Context, output: &Output) -> Result<Exit, Failure
     Ok(Exit::Done)
 }
 
-fn inspect(names: &[String], context: &Context, output: &Output) -> Result<Exit, Failure> {
+fn inspect(names: &[String], shape: &Shape, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let (records, containers) = read(context, output)?;
     let records: Vec<&NetworkRecord> = records.iter().collect();
-    let chosen = names.iter().map(|name| one(&records, name)).collect::<Result<Vec<_>, Failure>>()?;
-    output.document(&chosen.into_iter().map(|record| row(record, &containers, context)).collect::<Vec<_>>())?;
-    Ok(Exit::Done)
+    let (mut found, mut unknown) = (Vec::new(), Vec::new());
+    for name in names {
+        match one(&records, name) {
+            Ok(record) => found.push(Inspected {
+                document: row(record, &containers, context),
+                docker: in_dockers_words(record, &containers),
+            }),
+            Err(failure) => unknown.push(failure),
+        }
+    }
+    shape.show(&found, output)?;
+    conclude(unknown, output)
+}
+
+/// As far as `docker network inspect` means the same.
+fn in_dockers_words(record: &NetworkRecord, containers: &[ContainerRecord]) -> Json {
+    let subnets = [Some(record.subnet), record.subnet6].into_iter().flatten();
+    let here = containers.iter().filter_map(|container| {
+        let addresses = container.addresses.get(&record.id)?;
+        let six = addresses.v6.map(|address| address.to_string()).unwrap_or_default();
+        let shown = json!({ "Name": container.full_name(), "IPv4Address": addresses.v4, "IPv6Address": six });
+        Some((container.id.to_string(), shown))
+    });
+    json!({
+        "Id": record.id,
+        "Name": record.full_name(),
+        "Driver": "bridge",
+        "Scope": "local",
+        "Internal": record.spec.internal,
+        "EnableIPv6": record.subnet6.is_some(),
+        "Labels": record.spec.labels,
+        "IPAM": {
+            "Config": subnets.map(|subnet| json!({ "Subnet": subnet, "Gateway": subnet.gateway() })).collect::<Vec<_>>(),
+        },
+        "Containers": here.collect::<serde_json::Map<_, _>>(),
+    })
 }
 
 fn read(context: &Context, output: &Output) -> Result<(Vec<NetworkRecord>, Vec<ContainerRecord>), Failure> {

@@ -15,18 +15,17 @@ pub struct PauseArguments {
 }
 
 pub fn pause(arguments: &PauseArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let records = arguments.names.read(context)?;
-    let exit = each(&records, output, |record| {
+    let chosen = arguments.names.read(context)?;
+    remark_drift(&chosen.records, "lets it go on", output);
+    each(chosen, output, |record| {
         let cannot = |error| Failure::monitor(error).context(format!("cannot pause `{}`", record.full_name()));
         running(record, context)?.pause().map_err(cannot)
-    })?;
-    remark_drift(&records, "lets it go on", output);
-    Ok(exit)
+    })
 }
 
 pub fn unpause(arguments: &PauseArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let records = arguments.names.read(context)?;
-    each(&records, output, |record| {
+    let chosen = arguments.names.read(context)?;
+    each(chosen, output, |record| {
         let cannot = |error| Failure::monitor(error).context(format!("cannot unpause `{}`", record.full_name()));
         running(record, context)?.resume().map_err(cannot)
     })

@@ -16,7 +16,7 @@ use super::inventory::Inventory;
 use super::output::{Format, Output};
 use super::stats::bytes;
 use super::table::Table;
-use super::template::{Field, Template};
+use super::template::columns::{Field, RowTemplate};
 use super::{phrase, select};
 use crate::engine::image::store::Store;
 use crate::engine::shares;
@@ -62,7 +62,7 @@ pub struct PsArguments {
     /// As a template says, in Docker's words: '{{.Names}}: {{.Status}}', or 'table {{.ID}}\t{{.Image}}' for columns.
     /// ID, Names, Image, State, Status, Ports, Labels, CreatedAt, RunningFor, Command, Mounts, Networks and Size are known
     #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
-    format: Option<Template>,
+    format: Option<RowTemplate>,
 
     /// The whole of each `{{.Command}}`, not its first 20 characters
     #[arg(long)]
@@ -169,8 +169,13 @@ pub fn run(arguments: &PsArguments, context: &Context, output: &Output) -> Resul
     }
     if arguments.wants_size() {
         for (_, record, row) in &mut rows {
-            let failed = |error| Failure::new(format!("cannot look at the files of `{}`: {error}", record.full_name()));
-            row.size_bytes = Some(inventory.written(record).map_err(failed)?);
+            match inventory.written(record) {
+                Ok(size) => row.size_bytes = Some(size),
+                // The others can be counted.
+                Err(error) => {
+                    output.warning(&format!("cannot look at the files of `{}`: {error}", record.full_name()));
+                }
+            }
         }
     }
     if arguments.format.as_ref().is_some_and(|template| template.has(Field::Command)) {
@@ -184,7 +189,7 @@ pub fn run(arguments: &PsArguments, context: &Context, output: &Output) -> Resul
         _ if arguments.quiet => return ids(&rows, output),
         (Format::Json, _) => output.document(&rows)?,
         (Format::Text, None) => output.text(&table(&rows, arguments.size))?,
-        (Format::Text, Some(template)) => output.text(&template.render(&rows, cell))?,
+        (Format::Text, Some(template)) => output.text(&template.render(&rows, cell).map_err(Failure::usage)?)?,
     }
     Ok(Exit::Done)
 }

@@ -25,8 +25,8 @@ pub struct RestartArguments {
 }
 
 pub fn run(arguments: &RestartArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let records = arguments.names.read(context)?;
-    each(&records, output, |record| restart(record, arguments.manner, context, output))
+    let chosen = arguments.names.read(context)?;
+    each(chosen, output, |record| restart(record, arguments.manner, context, output))
 }
 
 /// A running container's own monitor does it, so that nothing of it but its process is touched.

@@ -9,12 +9,13 @@ use clap::Args;
 use super::apply::Session;
 use super::by_hand::{self, Volumes};
 use super::context::Context;
-use super::each::{self, Names, remark_drift};
+use super::each::{self, Chosen, Names, remark_drift};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::stop::{Manner, stop};
 use crate::engine::Engine;
 use crate::model::action::Action;
+use crate::model::actual::Actual;
 use crate::model::id::Whose;
 use crate::model::record::ContainerRecord;
 
@@ -33,44 +34,59 @@ pub struct RmArguments {
 }
 
 pub fn run(arguments: &RmArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let records = arguments.names.read(context)?;
+    let Chosen { mut records, unknown } = arguments.names.read(context)?;
+    let mut failures = Vec::new();
+    for failure in unknown {
+        match arguments.force {
+            // What is not there is gone, as who forces it wants it.
+            true => output.remark(&format!("note: {}", failure.line())),
+            false => failures.push(failure),
+        }
+    }
     let session = Session::open(context)?;
     let lock = by_hand::lock(&session, output)?;
     if !arguments.force {
-        refuse(&session, &records)?;
+        let actual = by_hand::observe(&session.host)?;
+        records.retain(|record| keep(refusal(record, &actual), &mut failures));
     }
-    for record in &records {
-        stop(record, Manner::KILL, context, Some(&lock))?;
-    }
+    records.retain(|record| keep(stop(record, Manner::KILL, context, Some(&lock)).err(), &mut failures));
     let actual = by_hand::observe(&session.host)?;
     let (declared, by_hand): (Vec<_>, Vec<_>) =
         records.iter().partition(|record| matches!(record.project, Whose::Project(_)));
+    let mut removed: Vec<&ContainerRecord> = Vec::new();
     if !by_hand.is_empty() {
         let volumes = if arguments.volumes { Volumes::Own } else { Volumes::Keep };
-        by_hand::remove(&session, &actual, &by_hand, volumes, output)?;
+        match by_hand::remove(&session, &actual, &by_hand, volumes, output) {
+            Ok(()) => removed.extend(by_hand),
+            Err(failure) => failures.push(failure),
+        }
     }
     for record in declared {
         let action = Action::RemoveContainer { id: record.id.clone() };
-        session.host.perform(&action).map_err(Failure::engine)?;
+        match session.host.perform(&action).map_err(Failure::engine) {
+            Ok(()) => removed.push(record),
+            Err(failure) => failures.push(failure),
+        }
     }
     session.host.tidy(&lock).map_err(Failure::engine)?;
-    remark_drift(&records, "makes it again", output);
-    records.iter().try_for_each(|record| each::done(record, output))?;
-    Ok(Exit::Done)
+    remark_drift(removed.iter().copied(), "makes it again", output);
+    removed.into_iter().try_for_each(|record| each::done(record, output))?;
+    each::conclude(failures, output)
 }
 
-/// All or nothing: a list of which some cannot go was not meant so.
-fn refuse(session: &Session, records: &[ContainerRecord]) -> Result<(), Failure> {
-    let actual = by_hand::observe(&session.host)?;
-    for record in records {
-        let name = record.full_name();
-        if let Whose::Project(project) = &record.project {
-            return Err(Failure::new(format!("container `{name}` is declared by project {project}"))
-                .hint("take it out of the manifest; `--force` removes it until the next apply"));
-        }
-        if actual.containers.get(&record.id).is_some_and(|container| by_hand::is_up(&container.liveness)) {
-            return Err(Failure::new(format!("container `{name}` runs")).hint("stop it first, or add `--force`"));
-        }
+/// Whether there is nothing against it; what there is goes to the others.
+fn keep(failure: Option<Failure>, failures: &mut Vec<Failure>) -> bool {
+    let is_fine = failure.is_none();
+    failures.extend(failure);
+    is_fine
+}
+
+fn refusal(record: &ContainerRecord, actual: &Actual) -> Option<Failure> {
+    let name = record.full_name();
+    if let Whose::Project(project) = &record.project {
+        let declared = Failure::new(format!("container `{name}` is declared by project {project}"));
+        return Some(declared.hint("take it out of the manifest; `--force` removes it until the next apply"));
     }
-    Ok(())
+    let is_up = actual.containers.get(&record.id).is_some_and(|container| by_hand::is_up(&container.liveness));
+    is_up.then(|| Failure::new(format!("container `{name}` runs")).hint("stop it first, or add `--force`"))
 }

@@ -38,22 +38,31 @@ pub fn many<'a>(
     if words.is_empty() {
         return Ok(records.iter().collect());
     }
+    let mut chosen = Vec::new();
+    for word in words {
+        chosen.extend(named(records, word, tie_break)?);
+    }
+    Ok(records.iter().filter(|record| chosen.iter().any(|other| other.id == record.id)).collect())
+}
+
+/// The containers that `word` means, all the replicas of a name without a number. At least one.
+pub fn named<'a>(
+    records: &'a [ContainerRecord],
+    word: &str,
+    tie_break: TieBreak<'_>,
+) -> Result<Vec<&'a ContainerRecord>, Failure> {
     let covers = |record: &ContainerRecord, instance: &Instance| {
         record.instance.container == instance.container
             && (instance.replica == 1 || record.instance.replica == instance.replica)
     };
-    let mut chosen = Vec::new();
-    for word in words {
-        let found = narrowed(matching(records, word, &covers), tie_break)?;
-        if found.is_empty() {
-            return Err(unknown(records, word));
-        }
-        if of_several_projects(&found) {
-            return Err(ambiguous(&found, word));
-        }
-        chosen.extend(found);
+    let found = narrowed(matching(records, word, &covers), tie_break)?;
+    if found.is_empty() {
+        return Err(unknown(records, word));
     }
-    Ok(records.iter().filter(|record| chosen.iter().any(|other| other.id == record.id)).collect())
+    match of_several_projects(&found) {
+        true => Err(ambiguous(&found, word)),
+        false => Ok(found),
+    }
 }
 
 fn matching<'a>(

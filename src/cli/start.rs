@@ -39,16 +39,17 @@ pub struct StartArguments {
 }
 
 pub fn run(arguments: &StartArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let records = arguments.names.read(context)?;
+    let mut chosen = arguments.names.read(context)?;
     if arguments.attach || arguments.interactive {
-        return match records.as_slice() {
-            [record] => attached(record, arguments, context, output),
+        return match (chosen.records.as_slice(), chosen.unknown.pop()) {
+            ([], Some(failure)) => Err(failure),
+            ([record], None) => attached(record, arguments, context, output),
             _ => Err(Failure::usage("only one container can be attached to")),
         };
     }
     let session = Session::open(context)?;
     let _lock = by_hand::lock(&session, output)?;
-    each(&records, output, |record| start(&session, record, output))
+    each(chosen, output, |record| start(&session, record, output))
 }
 
 /// Under the lock: a monitor runs it.

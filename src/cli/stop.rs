@@ -48,10 +48,9 @@ impl Manner {
 }
 
 pub fn run(arguments: &StopArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let records = arguments.names.read(context)?;
-    let exit = each(&records, output, |record| stop(record, arguments.manner, context, None))?;
-    remark_drift(&records, "starts it again", output);
-    Ok(exit)
+    let chosen = arguments.names.read(context)?;
+    remark_drift(&chosen.records, "starts it again", output);
+    each(chosen, output, |record| stop(record, arguments.manner, context, None))
 }
 
 /// It has ended and its monitor too. One that does not run is as it should be. `held` is the state root's lock, where the

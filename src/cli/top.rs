@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::foreign::tamed_line;
+use super::host_ps;
 use super::inventory::Inventory;
 use super::output::{Format, Output};
 use super::process::Process;
@@ -21,13 +22,15 @@ use crate::runtime::cgroup::{self, Hierarchy};
 
 #[derive(Debug, Args)]
 pub struct TopArguments {
-    /// Only these containers; all that run when none is named
-    #[arg(value_name = "NAME")]
-    names: Vec<String>,
+    /// Only these containers; all that run when none is named. One, and options of ps(1) behind it, such as `aux` or
+    /// `-eo pid,comm`: what the host's ps(1) shows of its processes
+    #[arg(value_name = "NAME", allow_hyphen_values = true)]
+    words: Vec<String>,
 
-    /// Only these columns, named as ps(1) does: container, pid, nspid, ppid, uid, s, time, rss, comm, args
-    #[arg(short = 'o', long, value_name = "COLUMN,..", value_delimiter = ',')]
-    columns: Vec<Column>,
+    /// Only these columns, named as ps(1) does: container, pid, nspid, ppid, uid, s, time, rss, comm, args. Any others are
+    /// left to ps(1)
+    #[arg(short = 'o', long, value_name = "COLUMN,..")]
+    columns: Option<String>,
 }
 
 /// A column of the table. Where ps(1) has it, under that name.
@@ -46,16 +49,7 @@ enum Column {
 }
 
 /// What is shown when nobody says which.
-const USUAL: [Column; 8] = [
-    Column::Container,
-    Column::Pid,
-    Column::InnerPid,
-    Column::Uid,
-    Column::State,
-    Column::Time,
-    Column::Memory,
-    Column::Command,
-];
+const USUAL: &str = "container,pid,nspid,uid,s,time,rss,args";
 
 impl FromStr for Column {
     type Err = String;
@@ -128,16 +122,69 @@ struct Row {
 pub fn run(arguments: &TopArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let inventory = Inventory::read(context.paths.clone())?;
     let hierarchy = cgroup::detect()?;
-    let mut rows = Vec::new();
-    for record in select::many(inventory.records(), &arguments.names, &|| context.tie_break())? {
-        rows.extend(processes(record, context, &hierarchy)?);
+    let (names, mut options) = split(&arguments.words, &inventory, context)?;
+    // Behind a name everything is an option of ps(1), but these are ours too.
+    let json = options.iter().position(|option| option == "--json").map(|at| options.remove(at)).is_some();
+    let format = if json { Format::Json } else { output.format() };
+    let written = match options.as_slice() {
+        [word, list] if matches!(word.as_str(), "-o" | "--columns") => Some(list.clone()),
+        _ => None,
+    };
+    if written.is_some() {
+        options.clear();
     }
-    match output.format() {
-        Format::Json => output.document(&rows)?,
-        Format::Text if arguments.columns.is_empty() => output.text(&table(&rows, &USUAL))?,
-        Format::Text => output.text(&table(&rows, &arguments.columns))?,
+    let chosen_columns = written.or(arguments.columns.clone());
+    let columns = chosen_columns.as_deref().unwrap_or(USUAL);
+    let ours: Result<Vec<Column>, String> = columns.split(',').map(str::parse).collect();
+    let chosen = select::many(inventory.records(), names, &|| context.tie_break())?;
+    match (ours, chosen.as_slice(), options.is_empty()) {
+        (Ok(columns), _, true) => {
+            let mut rows = Vec::new();
+            for record in chosen {
+                rows.extend(processes(record, context, &hierarchy)?);
+            }
+            match format {
+                Format::Json => output.document(&rows)?,
+                Format::Text => output.text(&table(&rows, &columns))?,
+            }
+        }
+        (_, [record], _) => {
+            if let Some(columns) = &chosen_columns {
+                options.extend(["-o".to_owned(), columns.clone()]);
+            }
+            let processes = processes(record, context, &hierarchy)?.iter().map(|row| row.pid).collect();
+            let listing = host_ps::list(&options, &processes)?;
+            match format {
+                Format::Json => output.document(&listing.json())?,
+                Format::Text => output.text(&listing.text())?,
+            }
+        }
+        (Err(why), ..) => return Err(Failure::usage(format!("`-o {columns}`: {why}"))),
+        (Ok(_), ..) => {
+            return Err(Failure::usage("options of ps(1) are for one container").hint("name one before them"));
+        }
     }
     Ok(Exit::Done)
+}
+
+/// The names of containers in front, and the options of ps(1) behind them. An option of BSD's, `aux`, looks like a name:
+/// it is one where a container has it.
+fn split<'w>(
+    words: &'w [String],
+    inventory: &Inventory,
+    context: &Context,
+) -> Result<(&'w [String], Vec<String>), Failure> {
+    let tie_break = || context.tie_break();
+    let is_name = |word: &String| select::named(inventory.records(), word, &tie_break).is_ok();
+    let names = words.iter().take_while(|word| is_name(word)).count();
+    let (names, options) = words.split_at(names);
+    match (names, options) {
+        // Why it is none.
+        ([], [word, ..]) | ([_, _, ..], [word, ..]) if !word.starts_with('-') => {
+            select::named(inventory.records(), word, &tie_break).map(|_| (names, Vec::new()))
+        }
+        _ => Ok((names, options.to_vec())),
+    }
 }
 
 fn processes(record: &ContainerRecord, context: &Context, hierarchy: &Hierarchy) -> Result<Vec<Row>, Failure> {

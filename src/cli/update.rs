@@ -13,7 +13,7 @@ use super::each::{Names, each};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::run::arguments::ResourceArguments;
-use super::run::declaration;
+use super::run::{declaration, mistakes};
 use crate::manifest::{self, Source};
 use crate::model::container::{ContainerSpec, RunState};
 use crate::model::id::Whose;
@@ -39,11 +39,11 @@ const CHANGES: [&str; 8] =
     ["memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpuset_cpus", "pids_limit", "restart"];
 
 pub fn run(arguments: &UpdateArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let records = arguments.names.read(context)?;
+    let chosen = arguments.names.read(context)?;
     let wanted = wanted(arguments)?;
     let session = Session::open(context)?;
     let _lock = by_hand::lock(&session, output)?;
-    each(&records, output, |record| {
+    each(chosen, output, |record| {
         if let Whose::Project(project) = &record.project {
             return Err(Failure::new(format!("container `{}` is declared by project {project}", record.full_name()))
                 .hint("change its manifest: `resources` and `restart` are changed while it runs"));
@@ -63,7 +63,8 @@ pub fn run(arguments: &UpdateArguments, context: &Context, output: &Output) -> R
 fn wanted(arguments: &UpdateArguments) -> Result<ContainerSpec, Failure> {
     let manifest = declaration::declare_update(&arguments.resources, &arguments.restart);
     let source = Source { path: "evenkeel update".into(), text: toml::to_string(&manifest)? };
-    let desired = manifest::load_text(source, &variable).map_err(Failure::problems)?.desired;
+    let told = |problems| mistakes::explain(&problems, &source.path, &source.text);
+    let desired = manifest::load_text(source.clone(), &variable).map_err(told)?.desired;
     let spec = desired.containers.into_values().next().map(|container| container.spec);
     spec.ok_or_else(|| Failure::new("the options say nothing"))
 }

@@ -9,10 +9,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use serde_json::json;
 
 use super::apply::Session;
 use super::by_hand;
 use super::context::Context;
+use super::documents::{Inspected, Shape};
+use super::each::conclude;
 use super::failure::{Exit, Failure};
 use super::output::{Format, Output};
 use super::run::declaration::label_table;
@@ -44,6 +47,9 @@ enum VolumeCommand {
         /// NAME, or PROJECT/NAME
         #[arg(value_name = "VOLUME", required = true)]
         names: Vec<String>,
+
+        #[command(flatten)]
+        shape: Shape,
     },
     /// Make a volume for containers of `run`
     Create {
@@ -120,7 +126,7 @@ struct Row<'a> {
 pub fn run(arguments: &VolumeArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     match &arguments.command {
         VolumeCommand::Ls { quiet } => list(*quiet, context, output),
-        VolumeCommand::Inspect { names } => inspect(names, context, output),
+        VolumeCommand::Inspect { names, shape } => inspect(names, shape, context, output),
         VolumeCommand::Create { labels, name } => create(name, labels, context, output),
         VolumeCommand::Rm { names } => remove(names, context, output),
         VolumeCommand::Prune { all, consent } => prune(*all, consent, context, output),
@@ -140,11 +146,28 @@ fn list(quiet: bool, context: &Context, output: &Output) -> Result<Exit, Failure
     Ok(Exit::Done)
 }
 
-fn inspect(names: &[String], context: &Context, output: &Output) -> Result<Exit, Failure> {
+fn inspect(names: &[String], shape: &Shape, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let (volumes, containers) = read(context, output)?;
-    let chosen = names.iter().map(|name| one(&volumes, name)).collect::<Result<Vec<_>, Failure>>()?;
-    output.document(&chosen.into_iter().map(|record| row(record, &containers, context)).collect::<Vec<_>>())?;
-    Ok(Exit::Done)
+    let (mut found, mut unknown) = (Vec::new(), Vec::new());
+    for name in names {
+        match one(&volumes, name) {
+            Ok(record) => {
+                let document = row(record, &containers, context);
+                // As far as `docker volume inspect` means the same.
+                let docker = json!({
+                    "Name": record.full_name(),
+                    "Driver": "local",
+                    "Scope": "local",
+                    "Mountpoint": document.path,
+                    "Labels": record.spec.labels,
+                });
+                found.push(Inspected { document, docker });
+            }
+            Err(failure) => unknown.push(failure),
+        }
+    }
+    shape.show(&found, output)?;
+    conclude(unknown, output)
 }
 
 fn read(context: &Context, output: &Output) -> Result<(Vec<VolumeRecord>, Vec<ContainerRecord>), Failure> {

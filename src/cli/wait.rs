@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::context::Context;
-use super::each::Names;
+use super::each::{Chosen, Names, conclude};
 use super::failure::{Exit, Failure};
 use super::inventory::liveness;
 use super::output::{Format, Output};
@@ -19,13 +19,21 @@ pub struct WaitArguments {
 }
 
 pub fn run(arguments: &WaitArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let records = arguments.names.read(context)?;
+    let Chosen { records, unknown: mut failures } = arguments.names.read(context)?;
     // Asked of all before the first is waited for: one that is removed at its end cannot be asked later.
-    let ends: Vec<_> = records.iter().map(|record| end(record, context)).collect::<Result<_, _>>()?;
+    let ends: Vec<_> = records.iter().map(|record| end(record, context)).collect();
     for (record, end) in records.iter().zip(ends) {
         let status = match end {
-            Ok(end) => end.status().map_err(Failure::monitor)?,
-            Err(status) => status,
+            Ok(Ok(end)) => end.status().map_err(Failure::monitor),
+            Ok(Err(status)) => Ok(status),
+            Err(failure) => Err(failure),
+        };
+        let status = match status {
+            Ok(status) => status,
+            Err(failure) => {
+                failures.push(failure);
+                continue;
+            }
         };
         let code = status.exit.map_or(125, |exit| exit.code());
         match output.format() {
@@ -35,7 +43,7 @@ pub fn run(arguments: &WaitArguments, context: &Context, output: &Output) -> Res
             Format::Text => output.text(&format!("{code}\n"))?,
         }
     }
-    Ok(Exit::Done)
+    conclude(failures, output)
 }
 
 /// Its end to come, or how it ended.

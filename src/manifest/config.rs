@@ -4,7 +4,6 @@
 //! Reading the result gives the same project.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use serde::Serialize;
 use toml::{Table, Value};
@@ -24,7 +23,7 @@ use crate::model::restart::{Backoff, RestartCondition, RestartPolicy};
 use crate::model::seccomp::Seccomp;
 use crate::model::security::{IdRange, Users};
 use crate::model::units::Timespan;
-use crate::model::volume::{Access, MissingSource, Mount, Propagation, VolumeSpec};
+use crate::model::volume::{Access, Filling, MissingSource, Mount, Propagation, VolumeSpec};
 
 /// Images keep the names that the manifest gave them.
 pub fn to_toml(loaded: &Loaded) -> String {
@@ -85,10 +84,10 @@ fn image(source: &ImageSource, pull: Option<Pull>, follow: Option<&Follow>) -> V
     match source {
         ImageSource::Reference(reference) => put(&mut table, "reference", text(reference)),
         ImageSource::Archive(Archived { path, image }) => {
-            put(&mut table, "archive", path_text(path));
+            put(&mut table, "archive", text(&path.to_string_lossy()));
             put_option(&mut table, "image", image.as_deref().map(text));
         }
-        ImageSource::Rootfs(path) => put(&mut table, "rootfs", path_text(path)),
+        ImageSource::Rootfs(path) => put(&mut table, "rootfs", text(&path.to_string_lossy())),
         ImageSource::Build(spec) => put(&mut table, "build", build(spec)),
     }
     if let Some(pull) = pull.filter(|pull| *pull != Pull::default()) {
@@ -105,8 +104,8 @@ fn image(source: &ImageSource, pull: Option<Pull>, follow: Option<&Follow>) -> V
 fn build(spec: &BuildSpec) -> Value {
     let BuildSpec { context, dockerfile, target, args, network, no_cache, pull } = spec;
     let mut table = Table::new();
-    put(&mut table, "context", path_text(context));
-    put_unless(&mut table, "dockerfile", dockerfile, &context.join("Dockerfile"), |path| path_text(path));
+    put(&mut table, "context", text(&context.to_string_lossy()));
+    put_unless(&mut table, "dockerfile", dockerfile, &context.join("Dockerfile"), |path| text(&path.to_string_lossy()));
     put_option(&mut table, "target", target.as_deref().map(text));
     put_texts(&mut table, "args", args);
     put_unless(&mut table, "network", network, &BuildNetwork::default(), word);
@@ -305,20 +304,24 @@ fn ulimit(limit: &Ulimit) -> Value {
 fn mount(mount: &Mount) -> Value {
     let mut table = Table::new();
     match mount {
-        Mount::Volume { name, access: Access::ReadWrite } => return Value::String(name.to_string()),
-        Mount::Volume { name, access: Access::ReadOnly } => {
+        Mount::Volume { name, access: Access::ReadWrite, filling: Filling::Image } => {
+            return Value::String(name.to_string());
+        }
+        Mount::Volume { name, access, filling } => {
             put(&mut table, "volume", name.to_string());
-            put(&mut table, "read_only", true);
+            put_flag(&mut table, "read_only", *access == Access::ReadOnly);
+            put_flag(&mut table, "nocopy", *filling == Filling::Nothing);
         }
         Mount::Bind { source, access, propagation, missing } => {
-            put(&mut table, "bind", path_text(source));
+            put(&mut table, "bind", text(&source.to_string_lossy()));
             put_flag(&mut table, "read_only", *access == Access::ReadOnly);
             put_unless(&mut table, "propagation", propagation, &Propagation::default(), word);
             put_flag(&mut table, "create", *missing == MissingSource::Create);
         }
-        Mount::Tmpfs { size, mode } => {
+        Mount::Tmpfs { size, mode, options } => {
             put(&mut table, "tmpfs", size.map_or(Value::Boolean(true), |size| size.to_string().into()));
             put_option(&mut table, "mode", mode.map(|mode| mode.to_string()));
+            put_list(&mut table, "options", options.iter().map(|option| option.to_string().into()).collect());
         }
     }
     Value::Table(table)
@@ -384,10 +387,6 @@ fn text(text: &str) -> Value {
 
 fn texts<'t>(list: impl IntoIterator<Item = &'t String>) -> Vec<Value> {
     list.into_iter().map(|item| text(item)).collect()
-}
-
-fn path_text(path: &Path) -> Value {
-    text(&path.to_string_lossy())
 }
 
 /// The word of an enum: what serde calls it.

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::extra_host::ExtraHost;
 use super::health::Healthcheck;
 use super::id::ResourceName;
 use super::image::ImageSource;
@@ -146,7 +147,7 @@ pub struct ContainerSpec {
     pub network: NetworkMode,
     /// Host side to container side.
     pub ports: BTreeMap<HostPort, u16>,
-    pub extra_hosts: BTreeMap<String, IpAddr>,
+    pub extra_hosts: BTreeMap<String, ExtraHost>,
     pub dns: Vec<IpAddr>,
     pub dns_search: Vec<String>,
     /// By absolute target path inside the container.

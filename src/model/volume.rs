@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::id::ResourceName;
+use super::tmpfs::TmpfsOption;
 use super::units::{ByteSize, FileMode};
 
 /// Who owns a volume's root directory.
@@ -55,6 +56,16 @@ pub enum Access {
     ReadOnly,
 }
 
+/// What a volume that nothing was written to yet has when a container mounts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filling {
+    /// What the image has at the target, and the owner and mode of that directory.
+    #[default]
+    Image,
+    Nothing,
+}
+
 /// What is done when the source of a bind mount is not there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,16 +83,16 @@ pub enum Mount {
     Volume {
         name: ResourceName,
         access: Access,
+        #[serde(default)]
+        filling: Filling,
     },
     /// A path of the host, absolute.
-    Bind {
-        source: PathBuf,
-        access: Access,
-        propagation: Propagation,
-        missing: MissingSource,
-    },
+    Bind { source: PathBuf, access: Access, propagation: Propagation, missing: MissingSource },
     Tmpfs {
         size: Option<ByteSize>,
         mode: Option<FileMode>,
+        /// A later one wins over an earlier one. Before them: `nosuid` and `nodev`.
+        #[serde(default)]
+        options: Vec<TmpfsOption>,
     },
 }

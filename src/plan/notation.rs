@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::build::{BuildNetwork, BuildSpec};
 use crate::model::container::{CapabilitySet, Condition, FailureAction, RunState, UpdateOrder};
+use crate::model::extra_host::ExtraHost;
 use crate::model::health::Probe;
 use crate::model::image::{Archived, ImageSource, Pull};
 use crate::model::network::{Attachment, NetworkMode, Subnet};
@@ -16,8 +17,9 @@ use crate::model::resources::Ulimit;
 use crate::model::restart::{Backoff, RestartCondition};
 use crate::model::seccomp::Seccomp;
 use crate::model::security::{Device, IdRange, Users};
+use crate::model::tmpfs::TmpfsOption;
 use crate::model::units::{ByteSize, Cpus, Signal, Timespan};
-use crate::model::volume::{Access, MissingSource, Mount, Owner, Propagation};
+use crate::model::volume::{Access, Filling, MissingSource, Mount, Owner, Propagation};
 
 /// How a manifest writes a value.
 pub(super) trait Notation {
@@ -81,7 +83,7 @@ macro_rules! string {
         }
     )+};
 }
-string!(String, IpAddr, Ipv4Addr, Ipv6Addr, Subnet, ByteSize, Timespan, Signal);
+string!(String, IpAddr, Ipv4Addr, Ipv6Addr, Subnet, ByteSize, Timespan, Signal, ExtraHost, TmpfsOption);
 
 impl<T: Notation> Notation for Vec<T> {
     fn notation(&self) -> String {
@@ -201,19 +203,22 @@ impl Notation for Attachment {
 impl Notation for Mount {
     fn notation(&self) -> String {
         match self {
-            Mount::Volume { name, access: Access::ReadWrite } => quoted(name.as_str()),
-            Mount::Volume { name, access: Access::ReadOnly } => {
-                table([("volume", Some(quoted(name.as_str()))), ("read_only", Some(true.notation()))])
-            }
+            Mount::Volume { name, access: Access::ReadWrite, filling: Filling::Image } => quoted(name.as_str()),
+            Mount::Volume { name, access, filling } => table([
+                ("volume", Some(quoted(name.as_str()))),
+                ("read_only", (*access == Access::ReadOnly).then(|| true.notation())),
+                ("nocopy", (*filling == Filling::Nothing).then(|| true.notation())),
+            ]),
             Mount::Bind { source, access, propagation, missing } => table([
                 ("bind", Some(quoted(&source.to_string_lossy()))),
                 ("read_only", (*access == Access::ReadOnly).then(|| true.notation())),
                 ("propagation", (*propagation != Propagation::default()).then(|| propagation.notation())),
                 ("create", (*missing == MissingSource::Create).then(|| true.notation())),
             ]),
-            Mount::Tmpfs { size, mode } => table([
+            Mount::Tmpfs { size, mode, options } => table([
                 ("tmpfs", Some(size.map_or_else(|| true.notation(), |size| size.notation()))),
                 ("mode", mode.map(|mode| quoted(&mode.to_string()))),
+                ("options", (!options.is_empty()).then(|| options.notation())),
             ]),
         }
     }

@@ -24,7 +24,7 @@ use evenkeel::model::resources::Resources;
 use evenkeel::model::restart::{RestartCondition, RestartPolicy};
 use evenkeel::model::status::{Exit, Phase, STATUS_VERSION, Status};
 use evenkeel::model::units::{ByteSize, Timespan};
-use evenkeel::model::volume::{Access, Mount, Owner, VolumeSpec};
+use evenkeel::model::volume::{Access, Filling, Mount, Owner, VolumeSpec};
 use evenkeel::plan::{MassRemoval, Plan, Policy, RefusedUpdates, Step, plan};
 use evenkeel::reconcile::execute::Silent;
 use evenkeel::reconcile::report::{Report, StepOutcome};
@@ -208,7 +208,11 @@ fn container(project: &Project, desired: &Desired, n: usize, choice: &Choice) ->
     }
     match choice.volume {
         0 | 1 => {
-            let mount = Mount::Volume { name: name(&format!("v{}", choice.volume)), access: Access::ReadWrite };
+            let mount = Mount::Volume {
+                name: name(&format!("v{}", choice.volume)),
+                access: Access::ReadWrite,
+                filling: Filling::Image,
+            };
             spec.mounts.insert("/data".to_owned(), mount);
         }
         _ => {}

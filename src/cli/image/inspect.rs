@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::find::{failure, find};
+use super::find::{failure, find, shown};
 use super::users::Users;
 use crate::cli::context::Context;
+use crate::cli::documents::{Inspected, Shape};
+use crate::cli::each::conclude;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::engine::image::Store;
@@ -22,6 +24,9 @@ pub struct InspectArguments {
     /// `REPOSITORY[:TAG]`, REPOSITORY@DIGEST or the beginning of an id
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
+
+    #[command(flatten)]
+    shape: Shape,
 }
 
 #[derive(Serialize)]
@@ -60,9 +65,37 @@ pub fn run(arguments: &InspectArguments, context: &Context, output: &Output) -> 
     let store = Store::new(&context.paths.root);
     let entries = store.catalogue().map_err(failure)?;
     let users = Users::read(&context.paths)?;
-    let documents = arguments.images.iter().map(|word| document(&store, find(&entries, word)?.entry(), &users));
-    output.document(&documents.collect::<Result<Vec<_>, Failure>>()?)?;
-    Ok(Exit::Done)
+    let (mut found, mut unknown) = (Vec::new(), Vec::new());
+    for word in &arguments.images {
+        match find(&entries, word) {
+            Ok(meaning) => {
+                let entry = meaning.entry();
+                found.push(Inspected { document: document(&store, entry, &users)?, docker: in_dockers_words(entry) });
+            }
+            Err(failure) => unknown.push(failure),
+        }
+    }
+    arguments.shape.show(&found, output)?;
+    conclude(unknown, output)
+}
+
+/// As far as `docker image inspect` means the same.
+fn in_dockers_words(entry: &Entry) -> Value {
+    let description = &entry.description;
+    let names: Vec<String> = entry.sources.iter().map(shown).collect();
+    json!({
+        "Id": entry.image.id,
+        "RepoTags": names,
+        "RepoDigests": entry.repository_digests().into_iter().collect::<Vec<_>>(),
+        "Created": description.created,
+        "Author": description.author.clone().unwrap_or_default(),
+        "Architecture": description.architecture,
+        "Variant": description.variant.clone().unwrap_or_default(),
+        "Os": description.os,
+        "Size": entry.size,
+        "Config": description.config,
+        "RootFS": { "Type": "layers", "Layers": entry.diff_ids },
+    })
 }
 
 fn document<'a>(store: &Store, entry: &'a Entry, users: &Users) -> Result<Document<'a>, Failure> {

@@ -1,4 +1,6 @@
-//! `evenkeel inspect`: everything that is known of one container, as JSON.
+//! `evenkeel inspect`: everything that is known of containers, as JSON or as a template says.
+
+mod docker;
 
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -7,11 +9,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::context::Context;
+use super::documents::{Inspected, Shape};
+use super::each::{Chosen, choose, conclude};
 use super::failure::{Exit, Failure};
 use super::inventory::Inventory;
 use super::output::Output;
 use super::ps::{self, Row};
-use super::select;
 use crate::engine::image::store::Store;
 use crate::engine::{self, records};
 use crate::model::actual::Liveness;
@@ -25,6 +28,9 @@ pub struct InspectArguments {
     /// NAME, NAME.REPLICA, PROJECT/NAME or the beginning of an id
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
+
+    #[command(flatten)]
+    shape: Shape,
 }
 
 #[derive(Debug, Serialize)]
@@ -71,18 +77,18 @@ struct Places {
 
 pub fn run(arguments: &InspectArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let inventory = Inventory::read(context.paths.clone())?;
-    let chosen = select::many(inventory.records(), &arguments.names, &|| context.tie_break())?;
+    let Chosen { records, unknown } = choose(&inventory, &arguments.names, context)?;
     let documents =
-        chosen.into_iter().map(|record| document(record, &inventory, context)).collect::<Result<Vec<_>, Failure>>()?;
-    output.document(&documents)?;
-    Ok(Exit::Done)
+        records.iter().map(|record| document(record, &inventory, context)).collect::<Result<Vec<_>, Failure>>()?;
+    arguments.shape.show(&documents, output)?;
+    conclude(unknown, output)
 }
 
 fn document<'a>(
     record: &'a ContainerRecord,
     inventory: &Inventory,
     context: &Context,
-) -> Result<Document<'a>, Failure> {
+) -> Result<Inspected<Document<'a>>, Failure> {
     let liveness = &inventory.liveness(record)?;
     let paths = &context.paths;
     let tag = engine::host::tag(&paths.root);
@@ -106,14 +112,27 @@ fn document<'a>(
         network_namespace: paths.netns(&record.id),
         cgroup: engine::cgroup_path(&tag, &record.id),
     };
-    Ok(Document {
-        row: ps::row(record, liveness, inventory.created(record), SystemTime::now()),
+    let store = Store::new(&paths.root);
+    let created = inventory.created(record);
+    let image = record.image.as_ref().map(|id| store.known(id)).transpose()?.flatten();
+    let docker = docker::document(&docker::Known {
+        record,
+        liveness,
+        created,
+        config: &image.map(|image| image.config).unwrap_or_default(),
+        networks: &networks,
+        places: &places,
+        paths,
+    });
+    let document = Document {
+        row: ps::row(record, liveness, created, SystemTime::now()),
         health_log: health_log(liveness),
         networks,
-        image_on_host: Store::new(&paths.root).find(&record.spec.image)?,
+        image_on_host: store.find(&record.spec.image)?,
         places,
         record,
-    })
+    };
+    Ok(Inspected { document, docker })
 }
 
 fn health_log(liveness: &Liveness) -> Vec<Probe> {

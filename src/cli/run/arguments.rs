@@ -114,17 +114,22 @@ pub struct ProcessArguments {
 #[command(next_help_heading = "Storage")]
 pub struct StorageArguments {
     /// Mount a path of the host (made if missing), a volume, a volume of a project (PROJECT/NAME), or without SOURCE a
-    /// volume of its own; OPTIONS: ro, rw, and a propagation such as rslave
+    /// volume of its own; OPTIONS: ro, rw, nocopy, and a propagation such as rslave
     #[arg(short, long = "volume", value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     pub volumes: Vec<String>,
 
-    /// type=bind|volume|tmpfs, source=, target=, readonly, bind-propagation=, tmpfs-size=, tmpfs-mode=
+    /// type=bind|volume|tmpfs, source=, target=, readonly, bind-propagation=, volume-nocopy, tmpfs-size=, tmpfs-mode=
     #[arg(long = "mount", value_name = "KEY=VALUE,..")]
     pub mounts: Vec<String>,
 
-    /// A filesystem in memory; OPTIONS: size=, mode=
+    /// A filesystem in memory; OPTIONS of mount(8) and tmpfs(5): size=, mode=, uid=, gid=, exec, ro ..; noexec, nosuid and
+    /// nodev unless said otherwise
     #[arg(long, value_name = "TARGET[:OPTIONS]")]
     pub tmpfs: Vec<String>,
+
+    /// Mount what this container mounts, where nothing else is mounted
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    pub volumes_from: Vec<String>,
 
     /// The root filesystem cannot be written to
     #[arg(long)]
@@ -138,8 +143,8 @@ pub struct StorageArguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub struct NetworkArguments {
-    /// Publish a port. Without ADDRESS it is the host's 127.0.0.1 (`*` is every address), without HOST a free one; ranges
-    /// such as 8000-8002:80-82 too
+    /// Publish a port. Without ADDRESS it is the host's 127.0.0.1 (`*` is every address), without HOST, or with 0, a free
+    /// one; ranges such as 8000-8002:80-82 too, and 8000-8009:80 for a free one of them
     #[arg(short, long = "publish", value_name = "[[ADDRESS:]HOST:]PORT[/udp]")]
     pub publish: Vec<String>,
 
@@ -171,7 +176,7 @@ pub struct NetworkArguments {
     #[arg(short = 'h', long, value_name = "NAME")]
     pub hostname: Option<String>,
 
-    /// A further name in /etc/hosts
+    /// A further name in /etc/hosts; `host-gateway` as ADDRESS is the host
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     pub hosts: Vec<String>,
 

@@ -130,7 +130,9 @@ fn declare_process(arguments: &ProcessArguments, container: &mut Table) -> Resul
     }
     table(container, "environment", variables);
     listed(container, "env_files", env_files);
-    option(container, "user", user);
+    // Without a user it is root, as with Docker.
+    let user = user.as_ref().map(|user| if user.starts_with(':') { format!("0{user}") } else { user.clone() });
+    option(container, "user", &user);
     listed(container, "group_add", group_add);
     option(container, "working_dir", workdir);
     if let Some(program) = entrypoint {
@@ -162,7 +164,7 @@ pub fn label_table<'a>(labels: impl IntoIterator<Item = &'a String>) -> Table {
 }
 
 fn declare_storage(arguments: &StorageArguments, targets: Table, container: &mut Table) {
-    let StorageArguments { volumes: _, mounts: _, tmpfs: _, read_only, shm_size } = arguments;
+    let StorageArguments { volumes: _, mounts: _, tmpfs: _, volumes_from: _, read_only, shm_size } = arguments;
     table(container, "mounts", targets);
     flag(container, "read_only", *read_only);
     option(container, "shm_size", shm_size);
@@ -248,9 +250,15 @@ fn published_ports(written: &str) -> Result<Vec<(String, Value)>, Failure> {
         },
     };
     let inside = range(inside).ok_or_else(expected)?;
-    let host = match host {
-        Some(host) => range(host).ok_or_else(expected)?,
-        None => inside.iter().map(|_| free_port()).collect::<std::io::Result<_>>()?,
+    let host = match (host, inside.len()) {
+        (None | Some("0"), _) => inside.iter().map(|_| free_port(0)).collect::<std::io::Result<_>>()?,
+        (Some(host), 1) => {
+            let host = range(host).ok_or_else(expected)?;
+            // The planner says what is wrong with one that is taken.
+            let free = host.iter().find(|port| host.len() == 1 || free_port(**port).is_ok());
+            free.or(host.first()).copied().into_iter().collect()
+        }
+        (Some(host), _) => range(host).ok_or_else(expected)?,
     };
     if host.len() != inside.len() {
         return Err(expected());
@@ -279,9 +287,9 @@ fn range(text: &str) -> Option<Vec<u16>> {
     (first > 0 && first <= last).then(|| (first..=last).collect())
 }
 
-/// One that nobody listens on now; the planner looks again.
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+/// This one, or any for 0, if nobody listens there now; the planner looks again.
+fn free_port(port: u16) -> std::io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", port))?.local_addr()?.port())
 }
 
 fn declare_limits(arguments: &LimitArguments, container: &mut Table) -> Result<(), Failure> {
@@ -457,7 +465,11 @@ mod tests {
         assert_eq!(ports("[::1]:8080:80").as_deref(), Some("[::1]:8080/tcp=80"));
         assert_eq!(ports("8000-8001:80-81").as_deref(), Some("8000/tcp=80 8001/tcp=81"));
         assert!(ports("127.0.0.1::80").unwrap().ends_with("/tcp=80"));
-        for wrong in ["", "x", "80:", "8000-8001:80", "0:80", "70000:80"] {
+        for free in ["80", "0:80", "127.0.0.1:0:80"] {
+            let found = ports(free).unwrap();
+            assert!(found.ends_with("/tcp=80") && !found.starts_with("0/"), "{found}");
+        }
+        for wrong in ["", "x", "80:", "8000-8001:80-82", "0", "8080:0", "70000:80"] {
             assert_eq!(ports(wrong), None, "{wrong}");
         }
     }

@@ -18,9 +18,11 @@ pub mod arguments;
 mod cidfile;
 pub mod declaration;
 pub mod foreground;
+pub mod mistakes;
 mod mounts;
 mod networks;
 pub mod unsupported;
+mod volumes_from;
 
 use std::io::{self, IsTerminal};
 
@@ -132,7 +134,8 @@ impl Proposal {
         let declaration = declaration::declare(arguments, name.as_str(), &unique, &context.paths)?;
         let text = toml::to_string(&declaration.manifest).map_err(Failure::from)?;
         let source = Source { path: "evenkeel run".into(), text };
-        let mut desired = manifest::load_text(source, &variable).map_err(Failure::problems)?.desired;
+        let told = |problems| mistakes::explain(&problems, &source.path, &source.text);
+        let mut desired = manifest::load_text(source.clone(), &variable).map_err(told)?.desired;
         desired.project = Whose::Nobody;
         for (name, spec) in &mut desired.volumes {
             // One that is there stays as it is.
@@ -141,6 +144,7 @@ impl Proposal {
             }
         }
         networks::lend(&declaration.network, &before, &name, &mut desired, context)?;
+        volumes_from::lend(&arguments.storage.volumes_from, &before, &name, &mut desired, context)?;
         if arguments.network.publish_all {
             publish_all(arguments, &name, &mut desired, session, context)?;
         }

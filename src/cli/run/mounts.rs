@@ -1,5 +1,7 @@
 //! `-v`, `--mount` and `--tmpfs` as entries of `mounts` and `volumes`.
 
+use std::path::Path;
+
 use toml::{Table, Value};
 
 use super::arguments::StorageArguments;
@@ -7,6 +9,7 @@ use super::declaration::{malformed, text};
 use crate::cli::failure::Failure;
 use crate::model::id::{ResourceName, VolumeKey};
 use crate::model::paths::Paths;
+use crate::model::tmpfs::TmpfsOption;
 use crate::model::volume::ANONYMOUS;
 
 /// What is mounted by target, and the volumes for that.
@@ -15,6 +18,9 @@ pub struct Mounts {
     pub targets: Table,
     pub volumes: Table,
 }
+
+/// What Docker takes for the sake of other systems, where a file may be two.
+const CONSISTENCIES: [&str; 4] = ["default", "consistent", "cached", "delegated"];
 
 const PROPAGATIONS: [&str; 6] = ["rprivate", "private", "rshared", "shared", "rslave", "slave"];
 
@@ -36,8 +42,9 @@ struct Builder<'a> {
 impl Builder<'_> {
     /// `[SOURCE:]TARGET[:OPTIONS]`.
     fn volume(&mut self, written: &str) -> Result<(), Failure> {
-        let expected =
-            || malformed("--volume", written, "[SOURCE:]TARGET[:OPTIONS] with options ro, rw or a propagation");
+        let expected = || {
+            malformed("--volume", written, "[SOURCE:]TARGET[:OPTIONS], options ro, rw, nocopy, z, Z or a propagation")
+        };
         let (source, target, options) = match written.split(':').collect::<Vec<_>>().as_slice() {
             [target] => (None, *target, ""),
             [source, target] if target.starts_with('/') => (Some(*source), *target, ""),
@@ -56,6 +63,9 @@ impl Builder<'_> {
             match option {
                 "rw" => {}
                 "ro" => drop(mount.insert("read_only".into(), Value::Boolean(true))),
+                "nocopy" => drop(mount.insert("nocopy".into(), Value::Boolean(true))),
+                "z" | "Z" => ensure_no_labels(written)?,
+                word if CONSISTENCIES.contains(&word) => {}
                 word if PROPAGATIONS.contains(&word) => drop(mount.insert("propagation".into(), text(word))),
                 _ => return Err(expected()),
             }
@@ -78,6 +88,12 @@ impl Builder<'_> {
                     rest.insert("read_only".into(), Value::Boolean(set));
                 }
                 "bind-propagation" => drop(rest.insert("propagation".into(), text(value))),
+                "volume-nocopy" => {
+                    let set =
+                        value.parse().map_err(|_| expected("`volume-nocopy`, or `volume-nocopy=true` or `=false`"))?;
+                    rest.insert("nocopy".into(), Value::Boolean(set));
+                }
+                "consistency" if CONSISTENCIES.contains(&value) => {}
                 "tmpfs-size" => drop(rest.insert("tmpfs".into(), text(value))),
                 "tmpfs-mode" => drop(rest.insert("mode".into(), text(value))),
                 _ => return Err(expected("keys that `evenkeel run --help` lists")),
@@ -89,7 +105,7 @@ impl Builder<'_> {
             ("bind", None) => return Err(expected("a `source=` for a bind mount")),
             ("volume", Some(name)) => self.named(name)?,
             ("volume", None) => self.anonymous(),
-            ("tmpfs", None) => entries([("tmpfs", Value::Boolean(true))]),
+            ("tmpfs", None) => entries([("tmpfs", Value::Boolean(true)), ("options", words(&["noexec"]))]),
             ("tmpfs", Some(_)) => return Err(expected("no `source=` for a tmpfs")),
             _ => return Err(expected("type=bind, volume or tmpfs")),
         };
@@ -101,15 +117,20 @@ impl Builder<'_> {
     fn tmpfs(&mut self, written: &str) -> Result<(), Failure> {
         let (target, options) = written.split_once(':').unwrap_or((written, ""));
         let mut mount = entries([("tmpfs", Value::Boolean(true))]);
+        // As Docker has it: nothing on it is executed unless `exec` says so.
+        let mut further = vec!["noexec"];
         for option in options.split(',').filter(|option| !option.is_empty()) {
             match option.split_once('=') {
-                Some(("size", size)) => drop(mount.insert("tmpfs".into(), text(size))),
+                Some(("size", size)) if !size.ends_with('%') => drop(mount.insert("tmpfs".into(), text(size))),
                 Some(("mode", mode)) => drop(mount.insert("mode".into(), text(mode))),
-                // It is so.
-                None if matches!(option, "rw" | "nosuid" | "nodev") => {}
-                _ => return Err(malformed("--tmpfs", written, "TARGET[:OPTIONS] with options size= and mode=")),
+                _ if option.parse::<TmpfsOption>().is_ok() => further.push(option),
+                _ => {
+                    let known = "TARGET[:OPTIONS] with options of mount(8) and tmpfs(5) such as size=64m, mode=1770, uid=1000 or noexec";
+                    return Err(malformed("--tmpfs", written, known));
+                }
             }
         }
+        mount.insert("options".into(), words(&further));
         self.insert(target, mount)
     }
 
@@ -152,6 +173,19 @@ impl Builder<'_> {
     }
 }
 
+/// `z` and `Z` relabel the source where SELinux watches over it; elsewhere they mean nothing, as with Docker.
+fn ensure_no_labels(written: &str) -> Result<(), Failure> {
+    match Path::new("/sys/fs/selinux").is_dir() {
+        false => Ok(()),
+        true => Err(Failure::usage(format!("`--volume {written}`: this engine changes no labels of SELinux"))
+            .hint("label the source once (`chcon -t container_file_t`), and leave `z` and `Z` out")),
+    }
+}
+
+fn words(words: &[&str]) -> Value {
+    Value::Array(words.iter().map(|word| text(word)).collect())
+}
+
 fn entries<const N: usize>(pairs: [(&str, Value); N]) -> Table {
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
@@ -166,6 +200,7 @@ mod tests {
             volumes: owned(volumes),
             mounts: owned(mounts),
             tmpfs: owned(tmpfs),
+            volumes_from: Vec::new(),
             read_only: false,
             shm_size: None,
         };
@@ -182,6 +217,7 @@ mod tests {
                 r#"{ "/data" = { volume = "job-0a1b-1" } } { job-0a1b-1 = { labels = { "evenkeel.anonymous" = "true" } } }"#,
             ),
             ("cache:/c:ro", r#"{ "/c" = { volume = "cache", read_only = true } } { cache = {} }"#),
+            ("cache:/c:nocopy,Z,cached", r#"{ "/c" = { volume = "cache", nocopy = true } } { cache = {} }"#),
             ("./src:/src/:rslave", r#"{ "/src" = { bind = "./src", create = true, propagation = "rslave" } } {}"#),
         ];
         for (written, expected) in table {
@@ -202,6 +238,8 @@ mod tests {
         assert!(declared(&["/a:/x"], &["type=tmpfs,target=/x"], &[]).unwrap_err().contains("two mounts"));
         assert!(declared(&[], &["type=tmpfs,dst=/x,tmpfs-size=1m"], &["/y:size=2m,mode=0700"]).is_ok());
         assert!(declared(&[], &["type=bind,target=/x"], &[]).is_err());
-        assert!(declared(&[], &[], &["/y:exec"]).is_err());
+        let tmpfs = declared(&[], &[], &["/y:size=10%,exec,uid=7,mode=1770"]).unwrap();
+        assert!(tmpfs.contains(r#"options = ["noexec", "size=10%", "exec", "uid=7"]"#), "{tmpfs}");
+        assert!(declared(&[], &[], &["/y:bind"]).is_err());
     }
 }

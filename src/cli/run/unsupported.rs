@@ -74,7 +74,6 @@ const ADVICE: &[(&[&str], &str)] = &[
         &["--volume-driver"],
         "volumes are directories of this host; mount the filesystem and give its path: `-v /path:/target`",
     ),
-    (&["--volumes-from"], "name the volumes: `-v NAME:TARGET`; `evenkeel inspect` lists those of a container"),
     (&["--use-api-socket"], "there is no daemon whose socket could be given"),
 ];
 

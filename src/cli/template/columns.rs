@@ -1,11 +1,11 @@
-//! `ps --format`: Docker's templates, as far as they name fields: `{{.Names}}: {{.Status}}`, `table {{.ID}}\t{{.Names}}`.
-//!
-//! Of Go's template language there are no functions, conditions or loops here, and what is not known is refused: a
-//! script that reads the lines must not get others than it asked for. Programs that want more read `--json`.
+//! `ps --format`: a line for each container, `{{.Names}}: {{.Status}}`, or columns, `table {{.ID}}\t{{.Names}}`.
 
 use std::str::FromStr;
 
-use super::table::Table;
+use serde_json::Value;
+
+use super::Template;
+use crate::cli::table::Table;
 
 /// A field of a container, under Docker's name for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum Field {
     Size,
 }
 
-/// Each field, its word in a template, and its heading in a table.
+/// Each field, in their order, its word in a template, and its heading in a table.
 const FIELDS: [(Field, &str, &str); 13] = [
     (Field::Id, "ID", "CONTAINER ID"),
     (Field::Names, "Names", "NAMES"),
@@ -42,12 +42,6 @@ const FIELDS: [(Field, &str, &str); 13] = [
     (Field::Size, "Size", "SIZE"),
 ];
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    Text(String),
-    Field(Field),
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
     /// A line for each row, exactly as written.
@@ -57,83 +51,66 @@ enum Layout {
 }
 
 /// What every row is written as.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template {
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowTemplate {
     layout: Layout,
-    parts: Vec<Part>,
+    template: Template,
 }
 
-impl FromStr for Template {
+impl FromStr for RowTemplate {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Template, String> {
-        let (layout, mut rest) = match text.strip_prefix("table ") {
+    fn from_str(text: &str) -> Result<RowTemplate, String> {
+        let (layout, text) = match text.strip_prefix("table ") {
             Some(rest) => (Layout::Table, rest.trim_start()),
             None => (Layout::Lines, text),
         };
-        let mut parts = Vec::new();
-        while let Some((before, after)) = rest.split_once("{{") {
-            let (inside, after) = after.split_once("}}").ok_or_else(|| format!("`{{{{{after}` has no `}}}}`"))?;
-            parts.push(Part::Text(unescaped(before)));
-            parts.push(Part::Field(field(inside.trim())?));
-            rest = after;
+        let template: Template = text.parse()?;
+        let fields = template.fields();
+        if let Some(field) = fields.iter().find(|field| !FIELDS.iter().any(|(_, word, _)| word == *field)) {
+            return Err(format!("`{{{{.{field}}}}}` is none of {}", words()));
         }
-        if parts.is_empty() {
-            return Err(format!(
-                "it names no field: write such as `{{{{.Names}}}}`; for JSON there is --json ({})",
-                words()
-            ));
+        // `json .` shows all of them.
+        if fields.is_empty() && !text.contains("{{") {
+            return Err(format!("it names no field: write such as `{{{{.Names}}}}` ({})", words()));
         }
-        parts.push(Part::Text(unescaped(rest)));
-        Ok(Template { layout, parts })
+        Ok(RowTemplate { layout, template })
     }
-}
-
-fn field(inside: &str) -> Result<Field, String> {
-    let found = FIELDS.into_iter().find(|(_, word, _)| inside.strip_prefix('.') == Some(word));
-    found.map(|(field, ..)| field).ok_or_else(|| format!("`{{{{{inside}}}}}` is none of {}", words()))
 }
 
 fn words() -> String {
     FIELDS.map(|(_, word, _)| format!("{{{{.{word}}}}}")).join(", ")
 }
 
-/// A shell hands `\t` and `\n` on as two characters.
-fn unescaped(text: &str) -> String {
-    text.replace("\\t", "\t").replace("\\n", "\n")
-}
-
-impl Template {
+impl RowTemplate {
     /// Whether a field is written: some cost more to find out than others.
     pub fn has(&self, field: Field) -> bool {
-        self.parts.contains(&Part::Field(field))
+        self.template.fields().contains(&FIELDS[field as usize].1)
     }
 
     /// All rows; `cell` says what a field of a row is.
-    pub fn render<R>(&self, rows: &[R], cell: impl Fn(&R, Field) -> String) -> String {
-        let lines = rows.iter().map(|row| self.line(|field| cell(row, field)));
-        match self.layout {
-            Layout::Lines => lines.map(|line| line + "\n").collect(),
+    pub fn render<R>(&self, rows: &[R], cell: impl Fn(&R, Field) -> String) -> Result<String, String> {
+        let line = |row: &R| self.line(|field| cell(row, field));
+        let lines = rows.iter().map(line).collect::<Result<Vec<_>, String>>()?;
+        Ok(match self.layout {
+            Layout::Lines => lines.into_iter().map(|line| line + "\n").collect(),
             Layout::Table => {
-                let heading = self.line(|field| heading(field).to_owned());
+                let heading = self.line(|field| heading(field).to_owned())?;
                 let mut table = Table::new(&heading.split('\t').collect::<Vec<_>>());
-                lines.for_each(|line| table.row(line.split('\t').map(str::to_owned).collect()));
+                lines.iter().for_each(|line| table.row(line.split('\t').map(str::to_owned).collect()));
                 table.render()
             }
-        }
+        })
     }
 
-    fn line(&self, cell: impl Fn(Field) -> String) -> String {
-        let part = |part: &Part| match part {
-            Part::Text(text) => text.clone(),
-            Part::Field(field) => cell(*field),
-        };
-        self.parts.iter().map(part).collect()
+    fn line(&self, cell: impl Fn(Field) -> String) -> Result<String, String> {
+        let row = FIELDS.map(|(field, word, _)| (word.to_owned(), Value::String(cell(field))));
+        self.template.render(&Value::Object(row.into_iter().collect()))
     }
 }
 
 fn heading(field: Field) -> &'static str {
-    FIELDS.into_iter().find(|(known, ..)| *known == field).map_or("", |(.., heading)| heading)
+    FIELDS[field as usize].2
 }
 
 #[cfg(test)]
@@ -145,7 +122,11 @@ mod tests {
             Field::Names => row.0.to_owned(),
             _ => row.1.to_owned(),
         };
-        template.parse::<Template>().unwrap().render(&[("web", "Up 3 minutes"), ("database", "Created")], cell)
+        template
+            .parse::<RowTemplate>()
+            .unwrap()
+            .render(&[("web", "Up 3 minutes"), ("database", "Created")], cell)
+            .unwrap()
     }
 
     #[test]
@@ -160,9 +141,9 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused() {
-        for text in ["json", "table", "{{.Names", "{{.Nmaes}}", "{{json .}}", "{{if .Names}}x{{end}}", "{{Names}}"] {
-            let refused = text.parse::<Template>().unwrap_err();
-            assert!(refused.contains("}}"), "{text}: {refused}");
+        for text in ["json", "table", "{{.Names", "{{.Nmaes}}", "{{json .Nmaes}}", "{{Names}}"] {
+            let refused = text.parse::<RowTemplate>().unwrap_err();
+            assert!(refused.contains("}}") || refused.contains("`.Name`"), "{text}: {refused}");
         }
     }
 }

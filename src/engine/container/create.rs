@@ -17,7 +17,7 @@ use crate::model::id::VolumeKey;
 use crate::model::image::Image;
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, VolumeRecord};
-use crate::model::volume::{MissingSource, Mount};
+use crate::model::volume::{Filling, MissingSource, Mount};
 
 /// The image that `record` names, or that its source stands for where the record leaves it open.
 pub fn image(store: &Store, record: &ContainerRecord) -> Result<Image, EngineError> {
@@ -42,7 +42,7 @@ pub fn create(paths: &Paths, store: &Store, record: &ContainerRecord) -> Result<
         files::create_directories(&paths.containers())?;
         let aside = files::beside(&directory);
         // The directory comes last: once it is there nobody fills its volumes any more.
-        let made = make(&aside, &layers, &record)
+        let made = make(&aside, &layers, &record, paths)
             .and_then(|()| furnish(paths, &record, &layers, &aside))
             .and_then(|()| files::publish(&aside, &directory));
         if let Err(error) = made {
@@ -61,7 +61,7 @@ fn furnish(paths: &Paths, record: &ContainerRecord, layers: &[PathBuf], director
     fill_volumes(paths, record, layers, directory)
 }
 
-fn make(aside: &Path, layers: &[PathBuf], record: &ContainerRecord) -> Result<(), EngineError> {
+fn make(aside: &Path, layers: &[PathBuf], record: &ContainerRecord, paths: &Paths) -> Result<(), EngineError> {
     for name in ["upper", "work", "logs"] {
         let directory = aside.join(name);
         fs::create_dir_all(&directory).at("create the directory", &directory)?;
@@ -79,7 +79,7 @@ fn make(aside: &Path, layers: &[PathBuf], record: &ContainerRecord) -> Result<()
         chown(&upper, owner(root.uid()), owner(root.gid())).at("set the owner of", &upper)?;
         fs::set_permissions(&upper, fs::Permissions::from_mode(root.mode() & 0o7777)).at("set the mode of", &upper)?;
     }
-    etc::write(aside, record)?;
+    etc::write(aside, record, paths)?;
     files::write_json(&paths::record(aside), record, Durability::Durable)
 }
 
@@ -103,7 +103,7 @@ fn fill_volumes(
 ) -> Result<(), EngineError> {
     let mut empty: Vec<(VolumeRecord, &str)> = Vec::new();
     for (target, mount) in &record.spec.mounts {
-        let Mount::Volume { name, .. } = mount else { continue };
+        let Mount::Volume { name, filling: Filling::Image, .. } = mount else { continue };
         let key = VolumeKey { project: record.project.clone(), name: name.clone() };
         if volume::is_unfilled(paths, &key)?
             && let Some(volume) = records::volume(paths, &key)?

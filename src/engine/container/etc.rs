@@ -3,7 +3,6 @@
 //! They are files in the container's own directory, mounted over the image's. They are written in place, so
 //! that a mount made earlier shows the new content.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;
@@ -11,7 +10,10 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::error::{At, EngineError};
 use crate::engine::files::create_directories;
+use crate::engine::records;
+use crate::model::extra_host::ExtraHost;
 use crate::model::network::NetworkMode;
+use crate::model::paths::Paths;
 use crate::model::record::ContainerRecord;
 
 /// Where the monitor answers inside a network namespace. Docker's address, so that software which knows it
@@ -27,13 +29,13 @@ pub fn directory(container: &Path) -> PathBuf {
     container.join("files")
 }
 
-/// Writes the three files for `record`.
-pub fn write(container: &Path, record: &ContainerRecord) -> Result<(), EngineError> {
+/// Writes the three files for `record` into `container`, its directory.
+pub fn write(container: &Path, record: &ContainerRecord, paths: &Paths) -> Result<(), EngineError> {
     let directory = directory(container);
     create_directories(&directory)?;
     let hostname = hostname(record);
     let contents = [
-        ("hosts", hosts(record, &hostname)),
+        ("hosts", hosts(record, &hostname, &gateways(record, paths)?)),
         ("hostname", format!("{hostname}\n")),
         ("resolv.conf", resolv_conf(record, &host_resolv_conf())),
     ];
@@ -42,6 +44,23 @@ pub fn write(container: &Path, record: &ContainerRecord) -> Result<(), EngineErr
         fs::write(&path, content).at("write", path)?;
     }
     Ok(())
+}
+
+/// The host, as the container reaches it.
+fn gateways(record: &ContainerRecord, paths: &Paths) -> Result<Vec<IpAddr>, EngineError> {
+    let lender = record.network_of.as_ref().map(|id| records::container(paths, id)).transpose()?.flatten();
+    let record = lender.as_ref().unwrap_or(record);
+    if record.spec.network == NetworkMode::Host {
+        return Ok(vec![IpAddr::from([127, 0, 0, 1])]);
+    }
+    // One is enough, and of an internal network nobody knows whether the host is to be seen there.
+    let mut networks = Vec::new();
+    for id in record.addresses.keys() {
+        networks.extend(records::network(paths, id)?);
+    }
+    networks.sort_by_key(|network| (network.spec.internal, network.name.clone()));
+    let subnets = networks.first().map(|network| [Some(network.subnet), network.subnet6]);
+    Ok(subnets.into_iter().flatten().flatten().map(|subnet| subnet.gateway()).collect())
 }
 
 /// The declared hostname, else the instance's name with the dot made a hyphen.
@@ -74,7 +93,7 @@ fn values<'a>(resolv_conf: &'a str, keywords: &[&str]) -> impl Iterator<Item = V
     })
 }
 
-fn hosts(record: &ContainerRecord, hostname: &str) -> String {
+fn hosts(record: &ContainerRecord, hostname: &str, gateways: &[IpAddr]) -> String {
     let mut lines = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     let own = record.addresses.values().flat_map(|a| [Some(IpAddr::from(a.v4)), a.v6.map(IpAddr::from)]);
     let own: Vec<IpAddr> = own.flatten().collect();
@@ -82,9 +101,11 @@ fn hosts(record: &ContainerRecord, hostname: &str) -> String {
     for address in if own.is_empty() { none.as_slice() } else { &own } {
         push(&mut lines, address, hostname);
     }
-    let declared: &BTreeMap<String, IpAddr> = &record.spec.extra_hosts;
-    for (name, address) in declared {
-        push(&mut lines, address, name);
+    for (name, host) in &record.spec.extra_hosts {
+        match host {
+            ExtraHost::Address(address) => push(&mut lines, address, name),
+            ExtraHost::HostGateway => gateways.iter().for_each(|address| push(&mut lines, address, name)),
+        }
     }
     lines
 }
@@ -148,8 +169,11 @@ mod tests {
     #[test]
     fn a_container_finds_itself_and_its_declared_hosts() {
         let mut record = record(NetworkMode::Networks([].into()));
-        record.spec.extra_hosts.insert("db.example".into(), [192, 0, 2, 1].into());
-        let hosts = hosts(&record, &hostname(&record));
+        record.spec.extra_hosts.insert("db.example".into(), ExtraHost::Address([192, 0, 2, 1].into()));
+        record.spec.extra_hosts.insert("host.internal".into(), ExtraHost::HostGateway);
+        let gateways = ["10.89.0.1", "fd00::1"].map(|address| address.parse::<IpAddr>().unwrap());
+        let hosts = hosts(&record, &hostname(&record), &gateways);
+        assert!(hosts.ends_with("10.89.0.1\thost.internal\nfd00::1\thost.internal\n"), "{hosts}");
         assert!(hosts.contains("10.89.0.2\tweb-2\n"), "{hosts}");
         assert!(hosts.contains("192.0.2.1\tdb.example\n"), "{hosts}");
     }

@@ -86,7 +86,7 @@ impl Prepared {
 
     /// What a start needs beside the launch file: no monitor reads it while its container runs.
     pub fn write_config(&self, on: &Surroundings<'_>, record: &ContainerRecord) -> Result<(), EngineError> {
-        etc::write(&on.paths.container(&record.id), record)?;
+        etc::write(&on.paths.container(&record.id), record, on.paths)?;
         let inputs = oci::Inputs {
             record,
             effective: &self.effective,

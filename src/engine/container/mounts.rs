@@ -59,7 +59,7 @@ fn fixed(spec: &ContainerSpec) -> Vec<OciMount> {
 
 fn declared_mount(record: &ContainerRecord, paths: &Paths, target: &str, declared: &Mount) -> OciMount {
     match declared {
-        Mount::Volume { name, access } => {
+        Mount::Volume { name, access, filling: _ } => {
             let key = VolumeKey { project: record.project.clone(), name: name.clone() };
             let options = as_the_containers_own(record, bind_options(*access, Propagation::Rprivate));
             bind(target, &paths.volume_data(&key), options)
@@ -67,10 +67,11 @@ fn declared_mount(record: &ContainerRecord, paths: &Paths, target: &str, declare
         Mount::Bind { source, access, propagation, missing: _ } => {
             bind(target, source, bind_options(*access, *propagation))
         }
-        Mount::Tmpfs { size, mode } => {
+        Mount::Tmpfs { size, mode, options: further } => {
             let mut options = ["nosuid", "nodev"].map(str::to_owned).to_vec();
             options.extend(size.map(|size| format!("size={}", size.0)));
             options.push(mode.map_or("mode=1777".into(), |mode| format!("mode={mode}")));
+            options.extend(further.iter().map(ToString::to_string));
             mount(target, "tmpfs", Path::new("tmpfs"), options)
         }
     }

@@ -6,6 +6,7 @@ use crate::model::container::{
     AfterEnd, Capabilities, CapabilitySet, ContainerSpec, DEFAULT_SHM_SIZE, DEFAULT_STOP_GRACE_PERIOD, Logging, Update,
 };
 use crate::model::desired::DesiredContainer;
+use crate::model::extra_host::ExtraHost;
 use crate::model::id::ResourceName;
 use crate::model::restart::{RestartCondition, RestartPolicy};
 use crate::model::security::Device;
@@ -18,7 +19,7 @@ use crate::manifest::env_file;
 use crate::manifest::problem::{Placed, Problem, Source};
 use crate::manifest::read::{Reading, Word};
 use crate::manifest::shape::container::{self as shape, Container};
-use crate::manifest::shape::form::RestartWord;
+use crate::manifest::shape::form::{NetworkWord, RestartWord};
 use crate::manifest::shape::name::CapabilityWord;
 use crate::manifest::suggest::nearest;
 
@@ -59,7 +60,7 @@ pub(super) fn resolve(
         oom_score_adj: written.oom_score_adj.as_ref().map(|number| number.0 as i32),
         network,
         ports: entries(&written.ports).map(|(host, port)| (host.value, port.0 as u16)).collect(),
-        extra_hosts: entries(&written.extra_hosts).map(|(name, address)| (name.0.clone(), *address)).collect(),
+        extra_hosts: extra_hosts(written, reading),
         dns: written.dns.iter().flat_map(|list| &list.value).map(|address| address.value).collect(),
         dns_search: written.dns_search.iter().flat_map(|list| &list.value).map(|name| name.0.clone()).collect(),
         mounts: mount::mounts(name, written, declared, reading),
@@ -170,6 +171,18 @@ fn sysctls(written: &Container, reading: &mut Reading<'_>) -> BTreeMap<String, S
         }
     }
     entries(&written.sysctls).map(|(name, value)| (name.0.clone(), value.0.clone())).collect()
+}
+
+fn extra_hosts(written: &Container, reading: &mut Reading<'_>) -> BTreeMap<String, ExtraHost> {
+    if let Some(mode) = written.network_mode.as_ref().filter(|mode| matches!(mode.value, NetworkWord::None)) {
+        for (name, _) in entries(&written.extra_hosts).filter(|(_, host)| **host == ExtraHost::HostGateway) {
+            reading.report(
+                Problem::at(&name.place, format!("`{}` would be a host that cannot be reached", name.0))
+                    .related(&mode.place, "there is no network"),
+            );
+        }
+    }
+    entries(&written.extra_hosts).map(|(name, host)| (name.0.clone(), *host)).collect()
 }
 
 fn above_zero(size: &Option<Placed<ByteSize>>, reading: &mut Reading<'_>) -> Option<ByteSize> {

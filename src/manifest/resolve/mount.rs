@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::id::ResourceName;
 use crate::model::units::ByteSize;
-use crate::model::volume::{Access, MissingSource, Mount};
+use crate::model::volume::{Access, Filling, MissingSource, Mount};
 
 use super::declared::{Declared, Kind};
 use super::{entries, value_of};
@@ -25,7 +25,7 @@ pub(super) fn mounts(
     for (target, written) in entries(&written.mounts) {
         check_target(name, target, reading);
         let mount = match written {
-            Written::Volume(volume) => Some(volume_mount(volume, Access::ReadWrite, declared, reading)),
+            Written::Volume(volume) => Some(volume_mount(volume, Access::ReadWrite, Filling::Image, declared, reading)),
             Written::Table(table) => table_mount(target, table, declared, reading),
         };
         if let Some(mount) = mount {
@@ -83,7 +83,11 @@ fn table_mount(
         Some(false) | None => Access::ReadWrite,
     };
     if let Some(volume) = &table.volume {
-        return Some(volume_mount(volume, access, declared, reading));
+        let filling = match value_of(&table.nocopy) {
+            Some(true) => Filling::Nothing,
+            Some(false) | None => Filling::Image,
+        };
+        return Some(volume_mount(volume, access, filling, declared, reading));
     }
     if let Some(source) = &table.bind {
         return bind_mount(source, table, access, reading);
@@ -93,7 +97,8 @@ fn table_mount(
         reading.report(Problem::at(&tmpfs.place, "a size of nothing").label("expected a size above 0"));
     }
     let TmpfsSize(size) = tmpfs.value;
-    Some(Mount::Tmpfs { size, mode: value_of(&table.mode) })
+    let options = table.options.iter().flat_map(|list| list.value.iter()).map(|option| option.value.clone()).collect();
+    Some(Mount::Tmpfs { size, mode: value_of(&table.mode), options })
 }
 
 /// Keys that mean nothing for this kind of mount.
@@ -103,6 +108,8 @@ fn check_options(kind: &str, table: &MountTable, reading: &mut Reading<'_>) {
         ("propagation", table.propagation.as_ref().map(|key| &key.place), &["bind"]),
         ("create", table.create.as_ref().map(|key| &key.place), &["bind"]),
         ("mode", table.mode.as_ref().map(|key| &key.place), &["tmpfs"]),
+        ("options", table.options.as_ref().map(|key| &key.place), &["tmpfs"]),
+        ("nocopy", table.nocopy.as_ref().map(|key| &key.place), &["volume"]),
     ];
     for (option, place, kinds) in options {
         if let Some(place) = place.filter(|_| !kinds.contains(&kind)) {
@@ -117,11 +124,12 @@ fn check_options(kind: &str, table: &MountTable, reading: &mut Reading<'_>) {
 fn volume_mount(
     volume: &Placed<ResourceName>,
     access: Access,
+    filling: Filling,
     declared: &Declared,
     reading: &mut Reading<'_>,
 ) -> Mount {
     declared.check_name(volume, Kind::Volume, reading);
-    Mount::Volume { name: volume.value.clone(), access }
+    Mount::Volume { name: volume.value.clone(), access, filling }
 }
 
 fn bind_mount(source: &Placed<String>, table: &MountTable, access: Access, reading: &mut Reading<'_>) -> Option<Mount> {

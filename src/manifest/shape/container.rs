@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::container::{FailureAction, RunState, UpdateOrder};
+use crate::model::extra_host::ExtraHost;
 use crate::model::port::HostPort;
 use crate::model::units::{ByteSize, Cpus, Signal, Timespan};
 
@@ -76,8 +77,9 @@ table! {
         /// Published ports: the host's side = the container's. A side without an address is 127.0.0.1; `*:` is
         /// every address of the host.
         ports: Entries<HostPort, Whole<1, 65535>>,
-        /// Further names in /etc/hosts: `{ gateway = "10.0.0.1" }`.
-        extra_hosts: Entries<Alias, IpAddr>,
+        /// Further names in /etc/hosts: `{ gateway = "10.0.0.1", host = "host-gateway" }`; `host-gateway` is the host, as
+        /// this container reaches it.
+        extra_hosts: Entries<Alias, ExtraHost>,
         /// Resolvers for names that are not of its networks: `["9.9.9.9"]`. Default: the host's.
         dns: Vec<Placed<IpAddr>>,
         /// Search domains: `["example.org"]`. Default: the host's.

@@ -1,6 +1,7 @@
 //! What is mounted into a container: the name of a volume, or a table.
 
 use crate::model::id::ResourceName;
+use crate::model::tmpfs::TmpfsOption;
 use crate::model::units::{ByteSize, FileMode};
 use crate::model::volume::Propagation;
 
@@ -33,6 +34,10 @@ table! {
         create: bool,
         /// Permission bits of its root. For `tmpfs`.
         mode: FileMode,
+        /// Options of tmpfs(5) and mount(8) beside `nosuid` and `nodev`: `["noexec", "uid=1000"]`. For `tmpfs`.
+        options: Vec<Placed<TmpfsOption>>,
+        /// An empty volume stays empty: it does not get what the image has there. For `volume`. Default: false.
+        nocopy: bool,
     }
 }
 

@@ -4,9 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::manifest::read::{Bare, Word, word, word_schema};
 use crate::manifest::suggest::{key_text, nearest};
+use crate::model::extra_host::ExtraHost;
 use crate::model::follow::Window;
 use crate::model::network::Subnet;
 use crate::model::port::{HostAddress, HostPort};
+use crate::model::tmpfs::TmpfsOption;
 use crate::model::units::{ByteSize, Cpus, FileMode, Signal, Timespan};
 
 word!(Timespan, "a time span", Nothing, "^[0-9]+ *[A-Za-z]+( *[0-9]+ *[A-Za-z]+)*$");
@@ -14,6 +16,8 @@ word!(ByteSize, "a size", Integers, "^[0-9]+ *([kKmMgGtT]([iI]?[bB])?|[bB])?$");
 word!(Cpus, "a number of processors", Numbers, "^[0-9]+(\\.[0-9]{0,3})?$");
 word!(FileMode, "a file mode", Nothing, "^[0-7]{1,5}$");
 word!(Window, "a time of day", Nothing, "^([A-Za-z,-]+ +)?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}( +UTC)?$");
+word!(ExtraHost, "an address", Nothing, "^([0-9A-Fa-f.:]+|host-gateway)$");
+word!(TmpfsOption, "an option of a tmpfs", Nothing, "^[a-z_]+(=.+)?$");
 word!(Subnet, "a subnet", Nothing, "^[0-9A-Fa-f.:]+/[0-9]+$");
 
 impl Word for Signal {
@@ -72,10 +76,6 @@ macro_rules! address {
             const BARE: Bare = Bare::Nothing;
             fn parse(text: &str) -> Result<Self, String> {
                 text.parse().map_err(|_| concat!("expected ", $noun, " such as ", $example).to_owned())
-            }
-            fn meant(text: &str) -> Option<String> {
-                let gateway = "the host is the first address of the container's network: declare its `subnet`";
-                (text == "host-gateway").then(|| gateway.to_owned())
             }
         }
     };

@@ -114,7 +114,10 @@ impl<'a> Mounts<'a> {
                     }
                     (bind(directory.clone(), *access), Point::Directory)
                 }
-                Kind::Memory { size } => (Mount::Tmpfs { size: size.map(ByteSize), mode: None }, Point::Directory),
+                Kind::Memory { size } => {
+                    let memory = Mount::Tmpfs { size: size.map(ByteSize), mode: None, options: Vec::new() };
+                    (memory, Point::Directory)
+                }
             };
             made.mounts.push((target.clone(), mount, point));
         }

@@ -102,7 +102,7 @@ pub fn task(command: Command, on: &Ground<'_>) -> Result<Task, EngineError> {
     let tag = tag(&canonical);
     let record = record(&command, state_root);
     let paths = Paths { root: place.to_owned(), run: place.to_owned() };
-    etc::write(&paths.container(&record.id), &record)?;
+    etc::write(&paths.container(&record.id), &record, &paths)?;
     let effective = Effective {
         arguments: command.arguments,
         environment: command.environment,

@@ -1,0 +1,72 @@
+//! `evenkeel top NAME OPTIONS`: what the host's ps(1) says, of the processes of one container. Docker's users know it so:
+//! `top web aux`, `top web -eo pid,comm`.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::{Map, Value};
+
+use super::failure::{Exit, Failure};
+use super::foreign::tamed_line;
+
+/// A heading, and a line for each process.
+pub struct Listing {
+    heading: String,
+    lines: Vec<String>,
+}
+
+/// Those lines of `ps OPTIONS` that are about one of `processes`.
+pub fn list(options: &[String], processes: &BTreeSet<u32>) -> Result<Listing, Failure> {
+    let said = Command::new("ps").args(options).output().map_err(|error| {
+        Failure::from(error)
+            .context("cannot run ps(1), whose options these are")
+            .hint("without options, or with `-o` and its own columns, `evenkeel top` needs no ps")
+    })?;
+    if !said.status.success() {
+        let why: Vec<_> = String::from_utf8_lossy(&said.stderr)
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .map(tamed_line)
+            .collect();
+        let refused = Failure::list(format!("ps(1) does not take `{}`", options.join(" ")), why.into_iter().take(3));
+        return Err(refused.exit(Exit::Usage));
+    }
+    let text = String::from_utf8_lossy(&said.stdout);
+    let mut lines = text.lines();
+    let heading = lines.next().unwrap_or_default().to_owned();
+    let Some(column) = heading.split_whitespace().position(|word| word == "PID") else {
+        return Err(Failure::usage(format!("`ps {}` shows no column PID", options.join(" ")))
+            .hint("which processes are the container's is known by it: `-o pid,..`"));
+    };
+    let is_its = |line: &&str| {
+        let pid = line.split_whitespace().nth(column).and_then(|word| word.parse().ok());
+        pid.is_some_and(|pid| processes.contains(&pid))
+    };
+    Ok(Listing { lines: lines.filter(is_its).map(tamed_line).collect(), heading })
+}
+
+impl Listing {
+    /// As ps(1) has lined it up.
+    pub fn text(&self) -> String {
+        std::iter::once(&self.heading).chain(&self.lines).map(|line| format!("{line}\n")).collect()
+    }
+
+    /// An object for each process, by the headings. The last column is the rest of the line.
+    pub fn json(&self) -> Vec<Value> {
+        let headings: Vec<&str> = self.heading.split_whitespace().collect();
+        let row = |line: &String| {
+            let mut rest = line.trim_start();
+            let mut row = Map::new();
+            for (number, heading) in headings.iter().enumerate() {
+                let (cell, behind) = match number + 1 == headings.len() {
+                    true => (rest.trim_end(), ""),
+                    false => rest.split_once(char::is_whitespace).unwrap_or((rest, "")),
+                };
+                row.insert((*heading).to_owned(), cell.into());
+                rest = behind.trim_start();
+            }
+            Value::Object(row)
+        };
+        self.lines.iter().map(row).collect()
+    }
+}

@@ -1,0 +1,237 @@
+//! A container under the names that `docker inspect` has for what it shows, for templates and scripts written for that.
+//! Only names of which the meaning is the same; what has no counterpart here is not there, and a template that names it
+//! is told so.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde_json::{Map, Value, json};
+
+use super::{Attachment, Places};
+use crate::cli::ps::timestamp;
+use crate::model::actual::Liveness;
+use crate::model::container::{AfterEnd, ContainerSpec};
+use crate::model::id::VolumeKey;
+use crate::model::image::ImageConfig;
+use crate::model::network::{NetworkMode, mac_address};
+use crate::model::paths::Paths;
+use crate::model::port::HostAddress;
+use crate::model::record::ContainerRecord;
+use crate::model::restart::RestartCondition;
+use crate::model::status::{Exit, Phase, Status};
+use crate::model::volume::{Access, Mount};
+
+/// What is known of a container.
+pub struct Known<'a> {
+    pub record: &'a ContainerRecord,
+    pub liveness: &'a Liveness,
+    pub created: Option<SystemTime>,
+    pub config: &'a ImageConfig,
+    pub networks: &'a [Attachment],
+    pub places: &'a Places,
+    pub paths: &'a Paths,
+}
+
+/// What Docker shows where a time is not known.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+pub fn document(known: &Known<'_>) -> Value {
+    let Known { record, liveness, created, config, networks, places, paths } = known;
+    let spec = &record.spec;
+    let status = status(liveness);
+    let arguments = config.arguments(spec.entrypoint.as_deref(), spec.command.as_deref());
+    json!({
+        "Id": record.id,
+        // With the slash that Docker has there.
+        "Name": format!("/{}", record.full_name()),
+        "Created": created.map_or_else(|| NEVER.to_owned(), timestamp),
+        "Path": arguments.first(),
+        "Args": arguments.get(1..).unwrap_or_default(),
+        "Image": record.image,
+        "RestartCount": status.map_or(0, |status| status.restarts),
+        "LogPath": places.logs,
+        "Platform": "linux",
+        "State": state(liveness),
+        "Config": configuration(spec, config),
+        "HostConfig": host_config(record),
+        "Mounts": mounts(record, paths),
+        "NetworkSettings": network_settings(spec, networks),
+    })
+}
+
+fn status(liveness: &Liveness) -> Option<&Status> {
+    match liveness {
+        Liveness::Monitored(status) | Liveness::Ended(status) | Liveness::Lost(Some(status)) => Some(status),
+        Liveness::Absent | Liveness::Lost(None) => None,
+    }
+}
+
+fn state(liveness: &Liveness) -> Value {
+    let status = status(liveness);
+    let phase = status.map(|status| status.phase);
+    let word = match (liveness, phase) {
+        (Liveness::Absent, _) | (_, None | Some(Phase::Starting)) => "created",
+        // What Docker calls dead is beyond its reach.
+        (Liveness::Lost(_), _) => "dead",
+        (_, Some(Phase::Running | Phase::Stopping)) => "running",
+        (_, Some(Phase::Paused)) => "paused",
+        (_, Some(Phase::Waiting | Phase::CrashLoop)) => "restarting",
+        (_, Some(Phase::Exited | Phase::Stopped | Phase::Failed)) => "exited",
+    };
+    let time =
+        |get: fn(&Status) -> Option<SystemTime>| status.and_then(get).map_or_else(|| NEVER.to_owned(), timestamp);
+    let health = status.and_then(|status| status.health.as_ref()).map(|health| {
+        json!({
+            "Status": health.health,
+            "FailingStreak": health.failing_streak,
+            "Log": health.log.iter().map(|probe| json!({
+                "Start": timestamp(probe.at),
+                "ExitCode": i32::from(!probe.healthy),
+                "Output": probe.output,
+            })).collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "Status": word,
+        "Running": matches!(word, "running" | "paused" | "restarting"),
+        "Paused": word == "paused",
+        "Restarting": word == "restarting",
+        "Dead": word == "dead",
+        "OOMKilled": status.is_some_and(|status| status.exit == Some(Exit::OutOfMemory)),
+        "Pid": status.and_then(|status| status.pid).filter(|_| matches!(liveness, Liveness::Monitored(_))).unwrap_or(0),
+        "ExitCode": status.and_then(|status| status.exit).map_or(0, Exit::code),
+        "Error": status.and_then(|status| status.error.clone()).unwrap_or_default(),
+        "StartedAt": time(|status| status.started_at),
+        "FinishedAt": time(|status| status.finished_at),
+        "Health": health,
+    })
+}
+
+fn configuration(spec: &ContainerSpec, image: &ImageConfig) -> Value {
+    let mut environment: BTreeMap<&str, &str> =
+        image.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    environment.extend(spec.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let mut labels = image.labels.clone();
+    labels.extend(spec.labels.clone());
+    json!({
+        "Hostname": spec.hostname,
+        "User": spec.user.as_ref().or(image.user.as_ref()).cloned().unwrap_or_default(),
+        "Tty": spec.tty,
+        "OpenStdin": spec.stdin_open,
+        "Env": environment.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
+        "Entrypoint": spec.entrypoint.as_ref().unwrap_or(&image.entrypoint),
+        "Cmd": match (&spec.command, &spec.entrypoint) {
+            (Some(command), _) => command.as_slice(),
+            (None, None) => image.command.as_slice(),
+            (None, Some(_)) => &[],
+        },
+        "Image": crate::cli::ps::familiar(&spec.image.to_string()),
+        "WorkingDir": spec.working_dir.as_ref().or(image.working_dir.as_ref()).cloned().unwrap_or_default(),
+        "Labels": labels,
+        "StopSignal": spec.stop_signal.or(image.stop_signal).map(|signal| signal.to_string()),
+    })
+}
+
+fn host_config(record: &ContainerRecord) -> Value {
+    let spec = &record.spec;
+    let resources = &spec.resources;
+    let network = match &spec.network {
+        NetworkMode::Networks(networks) => networks.keys().next().map_or("default", |name| name.as_str()).to_owned(),
+        NetworkMode::None => "none".to_owned(),
+        NetworkMode::Host => "host".to_owned(),
+        NetworkMode::Container(name) => format!("container:{name}"),
+    };
+    let restart = match spec.restart.condition {
+        RestartCondition::No => "no",
+        RestartCondition::OnFailure => "on-failure",
+        RestartCondition::Always => "always",
+        RestartCondition::UnlessStopped => "unless-stopped",
+    };
+    json!({
+        "AutoRemove": record.after_end == AfterEnd::Remove,
+        "NetworkMode": network,
+        "RestartPolicy": { "Name": restart, "MaximumRetryCount": spec.restart.max_retries.unwrap_or(0) },
+        "PortBindings": port_bindings(spec),
+        "Privileged": spec.privileged,
+        "ReadonlyRootfs": spec.read_only,
+        "Init": spec.init,
+        "ShmSize": spec.shm_size.0,
+        "Memory": resources.memory.map_or(0, |size| size.0),
+        "MemorySwap": resources.memory_swap.map_or(0, |size| size.0),
+        "MemoryReservation": resources.memory_reservation.map_or(0, |size| size.0),
+        "CpuShares": resources.cpu_shares.unwrap_or(0),
+        "CpusetCpus": resources.cpuset.clone().unwrap_or_default(),
+        "PidsLimit": resources.pids,
+        "ExtraHosts": spec.extra_hosts.iter().map(|(name, host)| format!("{name}:{host}")).collect::<Vec<_>>(),
+        "Dns": spec.dns,
+        "DnsSearch": spec.dns_search,
+        "OomScoreAdj": spec.oom_score_adj.unwrap_or(0),
+    })
+}
+
+/// By the container's side, `80/tcp`.
+fn port_bindings(spec: &ContainerSpec) -> Value {
+    let mut bindings: Map<String, Value> = Map::new();
+    for (host, inside) in &spec.ports {
+        let address = match host.address {
+            HostAddress::Any => "0.0.0.0".to_owned(),
+            HostAddress::One(address) => address.to_string(),
+        };
+        let binding = json!({ "HostIp": address, "HostPort": host.port.to_string() });
+        match bindings.entry(format!("{inside}/{}", host.protocol)).or_insert_with(|| json!([])) {
+            Value::Array(list) => list.push(binding),
+            _ => {}
+        }
+    }
+    Value::Object(bindings)
+}
+
+fn mounts(record: &ContainerRecord, paths: &Paths) -> Value {
+    let mount = |(target, mount): (&String, &Mount)| match mount {
+        Mount::Volume { name, access, filling: _ } => {
+            let key = VolumeKey { project: record.project.clone(), name: name.clone() };
+            json!({
+                "Type": "volume", "Name": name, "Source": paths.volume_data(&key), "Destination": target,
+                "RW": *access == Access::ReadWrite, "Propagation": "",
+            })
+        }
+        Mount::Bind { source, access, propagation, missing: _ } => json!({
+            "Type": "bind", "Source": source, "Destination": target, "RW": *access == Access::ReadWrite,
+            "Propagation": propagation,
+        }),
+        Mount::Tmpfs { .. } => json!({
+            "Type": "tmpfs", "Source": "", "Destination": target, "RW": true, "Propagation": "",
+        }),
+    };
+    record.spec.mounts.iter().map(mount).collect::<Vec<_>>().into()
+}
+
+fn network_settings(spec: &ContainerSpec, networks: &[Attachment]) -> Value {
+    let one = |attachment: &Attachment| {
+        let gateway = attachment.subnet.map(|subnet| subnet.gateway().to_string()).unwrap_or_default();
+        let [a, b, c, d, e, f] = mac_address(attachment.addresses.v4);
+        json!({
+            "NetworkID": attachment.network,
+            "IPAddress": attachment.addresses.v4,
+            "IPPrefixLen": attachment.subnet.map_or(0, |subnet| subnet.prefix()),
+            "Gateway": gateway,
+            "GlobalIPv6Address": attachment.addresses.v6.map(|address| address.to_string()).unwrap_or_default(),
+            "MacAddress": format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+        })
+    };
+    let name = |attachment: &Attachment| match &attachment.name {
+        Some(name) => name.to_string(),
+        None => attachment.network.to_string(),
+    };
+    let all: Map<String, Value> = networks.iter().map(|attachment| (name(attachment), one(attachment))).collect();
+    // Docker's words for the default network are those of the first here.
+    let first =
+        networks.first().map(one).unwrap_or_else(|| json!({ "IPAddress": "", "Gateway": "", "MacAddress": "" }));
+    json!({
+        "IPAddress": first["IPAddress"],
+        "Gateway": first["Gateway"],
+        "MacAddress": first["MacAddress"],
+        "Ports": port_bindings(spec),
+        "Networks": all,
+    })
+}

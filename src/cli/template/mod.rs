@@ -1,0 +1,225 @@
+//! `--format`: Go's templates as Docker's users write them, over JSON: `{{.State.Pid}}`, `{{json .Mounts}}`,
+//! `{{range $name, $it := .NetworkSettings.Networks}}{{$name}} {{$it.IPAddress}}{{end}}`.
+//!
+//! ```text
+//! text ── parse ──> Template ── evaluate (a document) ──> text
+//! columns: what `ps --format` adds, rows under a heading
+//! ```
+//!
+//! # Decisions
+//!
+//! * A part of text/template, chosen by what people write after `docker inspect -f`: fields, `range`, `if`, `with`,
+//!   variables of `range`, pipelines, and the functions of [`Function`]. What is not known, function or field, is an
+//!   error: a script that reads the lines must not get others than it asked for.
+//! * `<no value>` is printed for what is there and empty, as Go does.
+
+pub mod columns;
+mod evaluate;
+mod parse;
+
+use std::str::FromStr;
+
+use serde_json::Value;
+
+/// A template that was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Template(Vec<Node>);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Node {
+    Text(String),
+    Show(Expression),
+    /// `if`, `with` and `range`; the second list is what stands after `else`.
+    Branch(Branch, Expression, Vec<Node>, Vec<Node>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Branch {
+    If,
+    With,
+    /// With the variables for key and value.
+    Range(Option<String>, Option<String>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Expression {
+    Dot,
+    /// The document; `$` alone.
+    Document,
+    Variable(String),
+    Literal(Value),
+    Field(Box<Expression>, String),
+    Call(Function, Vec<Expression>),
+}
+
+/// What can be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Function {
+    Json,
+    Join,
+    Lower,
+    Upper,
+    Split,
+    Len,
+    Index,
+    Print,
+    Println,
+    Printf,
+    Eq,
+    Ne,
+    And,
+    Or,
+    Not,
+}
+
+const FUNCTIONS: [(&str, Function); 15] = [
+    ("json", Function::Json),
+    ("join", Function::Join),
+    ("lower", Function::Lower),
+    ("upper", Function::Upper),
+    ("split", Function::Split),
+    ("len", Function::Len),
+    ("index", Function::Index),
+    ("print", Function::Print),
+    ("println", Function::Println),
+    ("printf", Function::Printf),
+    ("eq", Function::Eq),
+    ("ne", Function::Ne),
+    ("and", Function::And),
+    ("or", Function::Or),
+    ("not", Function::Not),
+];
+
+impl FromStr for Template {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Template, String> {
+        parse::parse(text)
+    }
+}
+
+impl Template {
+    /// The text for this document. An error names the field or value that does not fit.
+    pub fn render(&self, document: &Value) -> Result<String, String> {
+        evaluate::render(&self.0, document)
+    }
+
+    /// The fields of the document that are named, but for those of variables and of what `range` and `with` lead to.
+    pub fn fields(&self) -> Vec<&str> {
+        let mut fields = Vec::new();
+        nodes(&self.0, Inside::Document, &mut fields);
+        fields
+    }
+}
+
+/// What the dot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    Document,
+    Other,
+}
+
+fn nodes<'t>(list: &'t [Node], inside: Inside, fields: &mut Vec<&'t str>) {
+    for node in list {
+        match node {
+            Node::Text(_) => {}
+            Node::Show(expression) => expression.fields(inside, fields),
+            Node::Branch(branch, of, body, otherwise) => {
+                of.fields(inside, fields);
+                nodes(body, if *branch == Branch::If { inside } else { Inside::Other }, fields);
+                nodes(otherwise, inside, fields);
+            }
+        }
+    }
+}
+
+impl Expression {
+    fn fields<'t>(&'t self, inside: Inside, fields: &mut Vec<&'t str>) {
+        match self {
+            Expression::Dot | Expression::Document | Expression::Variable(_) | Expression::Literal(_) => {}
+            Expression::Field(of, name) => match **of {
+                Expression::Document => fields.push(name),
+                Expression::Dot if inside == Inside::Document => fields.push(name),
+                _ => of.fields(inside, fields),
+            },
+            Expression::Call(_, arguments) => arguments.iter().for_each(|it| it.fields(inside, fields)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(template: &str) -> Result<String, String> {
+        let document = json!({
+            "Name": "/web",
+            "State": { "Pid": 7, "Running": true, "Health": null, "Error": "" },
+            "Env": ["A=1", "B=2"],
+            "Ports": { "80/tcp": [{ "HostIp": "127.0.0.1", "HostPort": "8080" }], "53/udp": null },
+            "Labels": { "a.b": "c" },
+        });
+        template.parse::<Template>()?.render(&document)
+    }
+
+    #[test]
+    fn what_people_write_after_docker_inspect() {
+        let table = [
+            ("{{.State.Pid}}", "7"),
+            ("{{ .Name }}\\t{{.State.Running}}", "/web\ttrue"),
+            ("{{json .Env}}", r#"["A=1","B=2"]"#),
+            ("{{.Env}}", "[A=1 B=2]"),
+            ("{{.Labels}}", "map[a.b:c]"),
+            ("{{.State.Health}}", "<no value>"),
+            ("{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}", "none"),
+            ("{{range .Env}}<{{.}}>{{end}}", "<A=1><B=2>"),
+            ("{{range $i, $e := .Env}}{{$i}}={{$e}};{{end}}", "0=A=1;1=B=2;"),
+            ("{{range $p, $c := .Ports}}{{if $c}}{{$p}} -> {{(index $c 0).HostPort}}{{end}}{{end}}", "80/tcp -> 8080"),
+            (r#"{{(index (index .Ports "80/tcp") 0).HostIp}}"#, "127.0.0.1"),
+            (r#"{{index .Labels "a.b"}}|{{index .Labels "x"}}"#, "c|"),
+            (r#"{{join .Env ","}} {{len .Env}}"#, "A=1,B=2 2"),
+            (r#"{{.Name | upper | printf "%s %q %v" "x" "y"}}"#, r#"x "y" /WEB"#),
+            (r#"{{if eq .State.Pid 7}}seven{{end}}{{if ne .Name "x"}}!{{end}}"#, "seven!"),
+            (r#"{{if and .State.Running (not .State.Error)}}well{{end}}"#, "well"),
+            ("a {{- .Name -}} b", "a/webb"),
+            ("{{with .State}}{{.Pid}} of {{$.Name}}{{end}}", "7 of /web"),
+            (r#"{{index (split .Name "/") 1}}{{/* the end */}}"#, "web"),
+            ("{{range .Ports}}{{else}}none{{end}}", ""),
+        ];
+        for (template, expected) in table {
+            assert_eq!(shown(template).as_deref(), Ok(expected), "{template}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_with_what_there_is() {
+        let table = [
+            ("{{.Nmae}}", "Name"),
+            ("{{.State.Health.Status}}", "`.State.Health`"),
+            ("{{.Env.A}}", "`.Env`"),
+            ("{{tojson .}}", "json"),
+            ("{{.Name", "}}"),
+            ("{{end}}", "end"),
+            ("{{if .Name}}x", "end"),
+            ("{{$x}}", "$x"),
+            ("{{index .Env 5}}", "5"),
+            ("{{json}}", "json"),
+            (r#"{{"x}}"#, "\""),
+            ("{{template \"x\"}}", "template"),
+            ("{{.Name .Env}}", ".Name"),
+        ];
+        for (template, told) in table {
+            let refused = shown(template).unwrap_err();
+            assert!(refused.contains(told), "{template}: {refused}");
+        }
+    }
+
+    #[test]
+    fn fields_of_the_document_are_told() {
+        let template: Template =
+            "{{.A.B}}{{range .C}}{{.D}}{{$.E}}{{end}}{{json .F}}{{if .G}}{{.H}}{{end}}".parse().unwrap();
+        assert_eq!(template.fields(), ["A", "C", "E", "F", "G", "H"]);
+    }
+}

@@ -173,3 +173,21 @@ fn what_podman_asks_for_is_what_the_container_gets() {
     let bound = format!("{}:/v:ro", outside.display());
     assert_eq!(run(&["-v", &bound], "cat /v/index.html; touch /v/x || echo kept"), "hello from a container\nkept\n");
 }
+
+#[test]
+fn a_container_joins_the_processes_of_another() {
+    let podman = Podman::new();
+    podman.ok(&["run", "-d", "--name", "first", "box", "sleep", "1001"]);
+    podman.ok(&["run", "-d", "--name", "second", "--pid", "container:first", "box", "sleep", "1002"]);
+    let namespace = |name: &str| {
+        let pid = podman.inspect(name, "{{.State.Pid}}");
+        assert!(fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap().starts_with("sleep"), "{name}: {pid}");
+        fs::read_link(format!("/proc/{pid}/ns/pid")).unwrap()
+    };
+    assert_eq!(namespace("first"), namespace("second"));
+    let seen = podman.ok(&["exec", "second", "cat", "/proc/1/cmdline"]);
+    assert_eq!(seen, "sleep\x001001\0");
+    podman.ok(&["stop", "--time", "0", "second"]);
+    assert_eq!(podman.inspect("second", "{{.State.Status}} {{.State.ExitCode}}"), "exited 137");
+    assert_eq!(podman.inspect("first", "{{.State.Status}}"), "running");
+}

@@ -1,5 +1,5 @@
-//! `evenkeel top NAME OPTIONS`: what the host's ps(1) says, of the processes of one container. Docker's users know it so:
-//! `top web aux`, `top web -eo pid,comm`.
+//! What the host's ps(1) says of the processes of one container: `evenkeel top web aux`, as Docker's users know it, and
+//! the runtime's `ps`.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -16,11 +16,11 @@ pub struct Listing {
 }
 
 /// Those lines of `ps OPTIONS` that are about one of `processes`.
-pub fn list(options: &[String], processes: &BTreeSet<u32>) -> Result<Listing, Failure> {
+pub fn list(options: &[String], processes: &BTreeSet<i32>) -> Result<Listing, Failure> {
     let said = Command::new("ps").args(options).output().map_err(|error| {
         Failure::from(error)
             .context("cannot run ps(1), whose options these are")
-            .hint("without options, or with `-o` and its own columns, `evenkeel top` needs no ps")
+            .hint("`evenkeel top` needs no ps without options, nor with `-o` and its own columns")
     })?;
     if !said.status.success() {
         let why: Vec<_> = String::from_utf8_lossy(&said.stderr)
@@ -31,18 +31,21 @@ pub fn list(options: &[String], processes: &BTreeSet<u32>) -> Result<Listing, Fa
         let refused = Failure::list(format!("ps(1) does not take `{}`", options.join(" ")), why.into_iter().take(3));
         return Err(refused.exit(Exit::Usage));
     }
-    let text = String::from_utf8_lossy(&said.stdout);
+    select(&String::from_utf8_lossy(&said.stdout), processes).ok_or_else(|| {
+        Failure::usage(format!("`ps {}` shows no column PID", options.join(" ")))
+            .hint("which processes are the container's is known by it: `-o pid,..`")
+    })
+}
+
+fn select(text: &str, processes: &BTreeSet<i32>) -> Option<Listing> {
     let mut lines = text.lines();
-    let heading = lines.next().unwrap_or_default().to_owned();
-    let Some(column) = heading.split_whitespace().position(|word| word == "PID") else {
-        return Err(Failure::usage(format!("`ps {}` shows no column PID", options.join(" ")))
-            .hint("which processes are the container's is known by it: `-o pid,..`"));
-    };
+    let heading = lines.next()?.to_owned();
+    let column = heading.split_whitespace().position(|word| word == "PID")?;
     let is_its = |line: &&str| {
         let pid = line.split_whitespace().nth(column).and_then(|word| word.parse().ok());
         pid.is_some_and(|pid| processes.contains(&pid))
     };
-    Ok(Listing { lines: lines.filter(is_its).map(tamed_line).collect(), heading })
+    Some(Listing { lines: lines.filter(is_its).map(tamed_line).collect(), heading })
 }
 
 impl Listing {
@@ -68,5 +71,19 @@ impl Listing {
             Value::Object(row)
         };
         self.lines.iter().map(row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_chosen_by_the_column_of_the_pid() {
+        let text = "UID   PID  PPID CMD\nroot    7     1 a 8\nroot    8     7 b c\n";
+        let listing = select(text, &[8].into()).unwrap();
+        assert_eq!(listing.text(), "UID   PID  PPID CMD\nroot    8     7 b c\n");
+        assert_eq!(listing.json()[0]["CMD"], "b c");
+        assert!(select("CMD\na\n", &[8].into()).is_none());
     }
 }

@@ -152,7 +152,8 @@ pub fn run(arguments: &TopArguments, context: &Context, output: &Output) -> Resu
             if let Some(columns) = &chosen_columns {
                 options.extend(["-o".to_owned(), columns.clone()]);
             }
-            let processes = processes(record, context, &hierarchy)?.iter().map(|row| row.pid).collect();
+            let processes = processes(record, context, &hierarchy)?;
+            let processes = processes.iter().filter_map(|row| i32::try_from(row.pid).ok()).collect();
             let listing = host_ps::list(&options, &processes)?;
             match format {
                 Format::Json => output.document(&listing.json())?,

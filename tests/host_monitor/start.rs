@@ -186,8 +186,8 @@ fn a_start_that_hangs_ends_with_its_monitor() {
         || format!("{:?}", monitors_of(&run)),
     );
     // Of the monitor's descriptors it has its standard ones, those of the process to be, and the way to say so.
-    let open = std::fs::read_dir(format!("/proc/{copy}/fd")).unwrap().count();
-    assert!(open <= 7, "{open}");
+    let open = || std::fs::read_dir(format!("/proc/{copy}/fd")).unwrap().count();
+    wait_for(|| (open() <= 7).then_some(()), || open().to_string());
     kill(monitor, rustix::process::Signal::KILL);
     wait_for(|| monitors_of(&run).is_empty().then_some(()), || format!("{:?}", monitors_of(&run)));
     assert!(matches!(liveness(&run).unwrap(), Liveness::Lost(_)));

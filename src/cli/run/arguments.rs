@@ -247,7 +247,8 @@ pub struct SecurityArguments {
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_drop: Vec<String>,
 
-    /// seccomp=unconfined, seccomp=FILE (a profile in Docker's form), no-new-privileges (which is so already)
+    /// seccomp=unconfined, seccomp=FILE (a profile in Docker's form); and what is so already: no-new-privileges,
+    /// label=disable, apparmor=unconfined, seccomp=builtin
     #[arg(long = "security-opt", value_name = "OPTION")]
     pub security_options: Vec<String>,
 

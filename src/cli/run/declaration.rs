@@ -350,6 +350,8 @@ fn declare_security(arguments: &SecurityArguments, container: &mut Table) -> Res
     for option in security_options {
         match option.split_once(['=', ':']).unwrap_or((option, "true")) {
             ("no-new-privileges", "true") if !privileged => {}
+            // It is so: no container has a label of SELinux's or a profile of AppArmor's.
+            ("label", "disable") | ("apparmor", "unconfined") | ("seccomp", "builtin") => {}
             ("seccomp", profile) => drop(security.insert("seccomp".into(), text(profile))),
             _ => {
                 return Err(Failure::usage(format!("`--security-opt {option}` is not supported")).hint(

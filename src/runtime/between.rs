@@ -2,7 +2,8 @@
 //! [`super::init`]).
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use super::error::{Context, RuntimeError};
 use super::handshake::{Channel, Word};
@@ -19,16 +20,21 @@ use crate::sys::clone::{Copy, OneThread, clone_sibling};
 pub(super) fn enter_last(
     setup: &Setup<'_>,
     users: &Users,
+    (namespace, path): &(OwnedFd, PathBuf),
     outside: Outside,
-    channel: &Channel,
-    one_thread: &OneThread,
+    (channel, one_thread): (&Channel, &OneThread),
 ) -> Result<Infallible, RuntimeError> {
     let program = &setup.program;
+    // From then on whatever this process makes is born there, a hook too: as late as it may be, which is before a user
+    // namespace that has no power over that of processes.
+    let join =
+        || sys::namespace::setns(namespace.as_fd(), libc::CLONE_NEWPID).during("join the namespace", path.display());
     let Namespaces { fresh, time, .. } = &setup.namespaces;
     if setup.namespaces.need_a_process_between() {
         let clocks =
             time.as_ref().map(|offsets| Ok::<_, RuntimeError>((time_namespace::open()?, offsets))).transpose()?;
         if let Some(container) = &users.container {
+            join()?;
             enter_users(setup, container, users.own)?;
         }
         if let Some((file, offsets)) = clocks {
@@ -45,6 +51,9 @@ pub(super) fn enter_last(
     drop(attributes);
     init::replace_stdio(init::stdio_of(setup.stdio, terminal.as_ref())?)?;
     init::raise_limits(program)?;
+    if users.container.is_none() {
+        join()?;
+    }
     let gate = setup.caller.gate.map(|gate| gate.as_fd());
     let ends = terminal.iter().flat_map(|terminal| [terminal.master.as_fd(), terminal.slave.as_fd()]);
     let kept: Vec<BorrowedFd<'_>> =

@@ -86,11 +86,7 @@ pub(super) fn run(
     keep_only(channel, setup.stdio, inheritance, &kept)?;
     let outside = outside::open(setup, users, cgroup, one_thread)?;
     match (&setup.namespaces.join_pid, setup.namespaces.need_a_process_between()) {
-        (Some((namespace, path)), _) => {
-            sys::namespace::setns(namespace.as_fd(), libc::CLONE_NEWPID)
-                .during("join the namespace", path.display())?;
-            between::enter_last(setup, users, outside, channel, one_thread)
-        }
+        (Some(processes), _) => between::enter_last(setup, users, processes, outside, (channel, one_thread)),
         (None, true) => between::hand_over(setup, users, outside, channel, one_thread),
         (None, false) => go_on(setup, outside, channel, one_thread),
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
+use super::foreign::tamed;
 use super::output::Output;
 use super::template::Template;
 
@@ -31,6 +32,7 @@ pub struct Inspected<D> {
 }
 
 impl Shape {
+    /// All of them, or nothing behind the first of which the template names what it has not.
     pub fn show<D: Serialize>(&self, inspected: &[Inspected<D>], output: &Output) -> Result<(), Failure> {
         let Some(template) = &self.format else {
             return output.document(&inspected.iter().map(|one| &one.document).collect::<Vec<_>>());
@@ -44,6 +46,8 @@ impl Shape {
             let both: Map<String, Value> = parts.flatten().collect();
             let text =
                 template.render(&Value::Object(both)).map_err(|why| Failure::usage(format!("--format: {why}")))?;
+            // A script gets what there is; a terminal must not obey what a container wrote.
+            let text = if output.is_terminal() { tamed(&text) } else { text };
             output.text(&(text + "\n"))?;
         }
         Ok(())

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Attachment, Places};
 use crate::cli::ps::timestamp;
+use crate::engine;
 use crate::model::actual::Liveness;
 use crate::model::container::{AfterEnd, ContainerSpec};
 use crate::model::id::VolumeKey;
@@ -52,7 +53,7 @@ pub fn document(known: &Known<'_>) -> Value {
         "LogPath": places.logs,
         "Platform": "linux",
         "State": state(liveness),
-        "Config": configuration(spec, config),
+        "Config": configuration(record, config),
         "HostConfig": host_config(record),
         "Mounts": mounts(record, paths),
         "NetworkSettings": network_settings(spec, networks),
@@ -107,14 +108,15 @@ fn state(liveness: &Liveness) -> Value {
     })
 }
 
-fn configuration(spec: &ContainerSpec, image: &ImageConfig) -> Value {
+fn configuration(record: &ContainerRecord, image: &ImageConfig) -> Value {
+    let spec = &record.spec;
     let mut environment: BTreeMap<&str, &str> =
         image.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     environment.extend(spec.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let mut labels = image.labels.clone();
     labels.extend(spec.labels.clone());
     json!({
-        "Hostname": spec.hostname,
+        "Hostname": engine::hostname(record),
         "User": spec.user.as_ref().or(image.user.as_ref()).cloned().unwrap_or_default(),
         "Tty": spec.tty,
         "OpenStdin": spec.stdin_open,
@@ -178,9 +180,8 @@ fn port_bindings(spec: &ContainerSpec) -> Value {
             HostAddress::One(address) => address.to_string(),
         };
         let binding = json!({ "HostIp": address, "HostPort": host.port.to_string() });
-        match bindings.entry(format!("{inside}/{}", host.protocol)).or_insert_with(|| json!([])) {
-            Value::Array(list) => list.push(binding),
-            _ => {}
+        if let Value::Array(list) = bindings.entry(format!("{inside}/{}", host.protocol)).or_insert_with(|| json!([])) {
+            list.push(binding);
         }
     }
     Value::Object(bindings)

@@ -46,7 +46,7 @@ impl Scope<'_> {
         }
         match branch {
             Branch::If => self.run(body, text),
-            Branch::With => Scope { dot: &*value, ..self.clone() }.run(body, text),
+            Branch::With => Scope { dot: &value, ..self.clone() }.run(body, text),
             Branch::Range(key, item) => {
                 let entries: Vec<(Value, &Value)> = match &*value {
                     Value::Array(items) => items.iter().enumerate().map(|(at, item)| (at.into(), item)).collect(),

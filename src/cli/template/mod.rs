@@ -9,7 +9,7 @@
 //! # Decisions
 //!
 //! * A part of text/template, chosen by what people write after `docker inspect -f`: fields, `range`, `if`, `with`,
-//!   variables of `range`, pipelines, and the functions of [`Function`]. What is not known, function or field, is an
+//!   variables of `range`, pipelines, and the functions of `Function`. What is not known, function or field, is an
 //!   error: a script that reads the lines must not get others than it asked for.
 //! * `<no value>` is printed for what is there and empty, as Go does.
 

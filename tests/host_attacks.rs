@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use bundles::{Bundle, chain, until};
+use bundles::{Bundle, Running, chain, until};
 use evenkeel::runtime::{RuntimeError, binary, capabilities, seccomp};
 use serde_json::json;
 
@@ -100,6 +100,20 @@ fn build(source: &str, program: &Path) {
     assert!(Command::new("cc").args(["-static", "-O1", "-o"]).args([program, &file]).status().unwrap().success());
 }
 
+/// A container at work that may trace whom it sees, and does.
+fn peeper() -> (Bundle, Running) {
+    let mut bundle = Bundle::new();
+    let kept = bundle.directory.path().join("secret");
+    fs::write(&kept, "host").unwrap();
+    build(PEEPER, &bundle.lower("peeper"));
+    for set in ["bounding", "effective", "permitted"] {
+        bundle.config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+    }
+    let mut peeper = bundle.start(&["/peeper", kept.to_str().unwrap()]);
+    peeper.wait_for("begun\n");
+    (bundle, peeper)
+}
+
 host_tests! {
     the_runtimes_own_binary_cannot_be_written => || {
         // CVE-2019-5736: with every capability, and the runtime's binary executed inside by the image's wish.
@@ -163,15 +177,7 @@ host_tests! {
     a_further_process_in_the_making_is_no_way_to_the_host => || {
         // CVE-2016-9962, by a container that may trace whom it sees (ptrace(2), "Ptrace access mode checking"): being
         // undumpable is no defence against it.
-        let mut bundle = Bundle::new();
-        let kept = bundle.directory.path().join("secret");
-        fs::write(&kept, "host").unwrap();
-        build(PEEPER, &bundle.lower("peeper"));
-        for set in ["bounding", "effective", "permitted"] {
-            bundle.config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
-        }
-        let mut peeper = bundle.start(&["/peeper", kept.to_str().unwrap()]);
-        peeper.wait_for("begun\n");
+        let (bundle, mut peeper) = peeper();
         for _ in 0..100 {
             assert_eq!(bundle.exec(&peeper, &["true"]).unwrap().finish(), ("", 0));
         }
@@ -187,15 +193,7 @@ host_tests! {
 
     a_container_in_the_making_is_no_way_to_the_host_for_one_whose_processes_it_joins => || {
         // As above, by a container that shares its pid namespace with one that starts: a debugger of a pod's.
-        let mut bundle = Bundle::new();
-        let kept = bundle.directory.path().join("secret");
-        fs::write(&kept, "host").unwrap();
-        build(PEEPER, &bundle.lower("peeper"));
-        for set in ["bounding", "effective", "permitted"] {
-            bundle.config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
-        }
-        let mut peeper = bundle.start(&["/peeper", kept.to_str().unwrap()]);
-        peeper.wait_for("begun\n");
+        let (_bundle, mut peeper) = peeper();
         let mut joining = Bundle::new();
         let namespaces = joining.config["linux"]["namespaces"].as_array_mut().unwrap();
         let pid = namespaces.iter_mut().find(|namespace| namespace["type"] == "pid").unwrap();

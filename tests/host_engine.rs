@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
+use std::time::Duration;
 
 use evenkeel::engine::error::EngineError;
 use evenkeel::engine::host::{Host, Settings};
@@ -24,6 +25,7 @@ use evenkeel::model::record::{Addresses, ContainerRecord, NetworkRecord, RECORD_
 use evenkeel::model::status::Phase;
 use evenkeel::model::units::{ByteSize, Timespan};
 use evenkeel::model::volume::{Access, Filling, Mount, VolumeSpec};
+use evenkeel::runtime::layer;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::{OwnHost, cgroup_of, eventually, on_a_host_of_its_own, run};
@@ -152,8 +154,14 @@ fn a_container_serves_its_page_and_leaves_nothing_behind() {
         assert_eq!(pid(&observe(own, &shop.web.id)), before, "applying again touches no process");
 
         let (mounts, run) = (own_mounts(own), own.host.paths().run.clone());
-        assert!(mounts.iter().all(|line| line.contains("nsfs")), "only namespaces are pinned: {mounts:?}");
+        let shared = |line: &String| line.contains("/mounted ro,nosuid,nodev,noexec,") && line.contains(" - erofs ");
+        let all = mounts.iter().all(|line| line.contains("nsfs") || shared(line));
+        assert!(all, "only namespaces are pinned, and layers shared: {mounts:?}");
+        let layers = fs::read_dir(own.host.paths().root.join("layers")).unwrap();
+        let images = layers.filter(|layer| layer.as_ref().unwrap().path().join(layer::IMAGE).exists()).count();
+        assert_eq!(mounts.iter().filter(|line| shared(line)).count(), images, "each layer once: {mounts:?}");
         shop.remove(own);
+        own.host.tidy(&own.host.lock(Duration::from_secs(10)).unwrap()).unwrap();
         assert_eq!(own_mounts(own), Vec::<String>::new());
         assert!(fs::read_dir(run.join("containers")).unwrap().next().is_none());
         assert!(fs::read_dir(run.join("netns")).unwrap().next().is_none());

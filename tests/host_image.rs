@@ -8,6 +8,8 @@ mod build;
 mod cli;
 #[path = "support/debian_registry.rs"]
 mod debian_registry;
+#[path = "host_image/forms.rs"]
+mod forms;
 #[path = "host_image/layers.rs"]
 mod layers;
 #[path = "host_image/login.rs"]

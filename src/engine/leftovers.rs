@@ -108,6 +108,7 @@ impl Host {
             return Ok(());
         }
         self.end_builds()?;
+        self.store.detach_layers().map_err(|source| EngineError::Images { source: Box::new(source) })?;
         self.clear_monitors();
         let shared = cgroup::open(&self.hierarchy, &cgroup_parent(&self.tag));
         shared.remove_if_empty().map_err(|source| EngineError::Cgroups { source: Box::new(source) })

@@ -10,6 +10,7 @@
 //!   clone3(2); `init` is the straight line of steps that the copy walks until execve(2).
 //! * `prepare` turns the configuration into what those steps need, before anything is touched; what is not
 //!   supported is an error there, never silence.
+//! * [`layer`]: the files of a layer, whatever it is kept as.
 //! * [`cgroup`], [`seccomp`] and [`capabilities`] are usable on their own.
 
 mod between;
@@ -30,6 +31,7 @@ mod init;
 mod joined_proc;
 mod label;
 pub mod launch;
+pub mod layer;
 pub mod look;
 mod masks;
 mod mount_options;

@@ -22,6 +22,7 @@ use rustix::mount::{
 use rustix::process::{chdir, fchdir, pivot_root};
 
 use super::error::{Context, RuntimeError};
+use super::layer;
 use super::mount_options::Propagation;
 use super::prepare::Access;
 use crate::model::launch::RootFilesystem;
@@ -65,6 +66,10 @@ pub(super) fn assemble(root: &RootFilesystem, users: Option<BorrowedFd<'_>>) -> 
 
 fn recursive() -> OpenTreeFlags {
     OpenTreeFlags::AT_RECURSIVE
+}
+
+fn empty_path() -> OpenTreeFlags {
+    OpenTreeFlags::AT_EMPTY_PATH
 }
 
 /// Attaches it on top of this namespace's own root, the one directory that every user may enter.
@@ -146,21 +151,16 @@ impl Layers {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             open(path, flags, Mode::empty()).during("open the layer", path.display())
         };
-        let layer = |path: &PathBuf| match users {
-            None => directory(path),
-            Some(users) => {
-                let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-                let layer = open_tree(CWD, path, clone).during("open the layer", path.display())?;
-                map_owners(layer.as_fd(), Reach::One, users).during("map the owners in the layer", path.display())?;
-                Ok(layer)
-            }
+        let layer = |path: &PathBuf| {
+            let layer = layer::attach(path).during("open the layer", path.display())?;
+            let Some(users) = users else { return Ok(layer) };
+            let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | empty_path();
+            let layer = open_tree(layer.as_fd(), "", clone).during("open the layer", path.display())?;
+            map_owners(layer.as_fd(), Reach::One, users).during("map the owners in the layer", path.display())?;
+            Ok(layer)
         };
-        Ok(Layers {
-            lower: lower.iter().map(layer).collect::<Result<_, _>>()?,
-            upper: directory(upper)?,
-            work: directory(work)?,
-            are_mounts: users.is_some(),
-        })
+        let lower: Vec<OwnedFd> = lower.iter().map(layer).collect::<Result<_, _>>()?;
+        Ok(Layers { lower, upper: directory(upper)?, work: directory(work)?, are_mounts: users.is_some() })
     }
 
     /// Layers one by one and by descriptor (Linux 6.13), so their number has no limit in a page of text.
@@ -185,7 +185,7 @@ impl Layers {
     fn mount_joined(&self, lower: &[PathBuf], upper: &Path) -> Result<OwnedFd, RuntimeError> {
         let step = "mount the layers on";
         if self.are_mounts {
-            self.lower.iter().zip(lower).try_for_each(|(layer, path)| attach_on(layer.as_fd(), path))?;
+            self.lower.iter().zip(lower).try_for_each(|(layer, path)| attach_on(layer.as_fd(), &layer::place(path)))?;
         }
         let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd));
         let lower: Vec<String> = self.lower.iter().rev().map(name).collect();

@@ -70,7 +70,7 @@ fn archives_of_every_form_are_imported() {
             assert_eq!(image.id, made.config.digest(), "{case}, {form}");
             assert_eq!(image.config.command, ["/bin/serve"]);
             assert_eq!(image.manifest, form.starts_with("OCI").then(|| made.manifest.digest()));
-            let tree = |at: usize| host.store.layer_path(&image.layers[at]);
+            let tree = |at: usize| host.tree(&image.layers[at]);
             assert_eq!(fs::read_to_string(tree(0).join("bin/serve")).unwrap(), "serve", "{case}, {form}");
             assert_eq!(fs::read_to_string(tree(1).join("top")).unwrap(), "t", "{case}, {form}");
             assert_eq!((host.leftovers(), host.layers().len()), (vec![], 2), "{case}, {form}");
@@ -107,7 +107,7 @@ fn what_skopeo_and_umoci_write_is_read() {
     umoci(&["insert", "--image", "made:1", "tree", "/opt"]);
     let other = Host::new();
     let image = import(&other, &packed(&host.path("made"))).unwrap();
-    let top = other.store.layer_path(image.layers.last().unwrap());
+    let top = other.tree(image.layers.last().unwrap());
     assert_eq!(fs::read_to_string(top.join("opt/a")).unwrap(), "from umoci");
 }
 

@@ -83,7 +83,7 @@ impl Build {
 
     /// The uppermost layer that has this path, the path in it.
     fn find(&self, image: &Image, path: &str) -> PathBuf {
-        let trees = image.layers.iter().rev().map(|layer| self.host.store.layer_path(layer).join(path));
+        let trees = image.layers.iter().rev().map(|layer| self.host.tree(layer).join(path));
         let mut there = trees.filter(|path| path.symlink_metadata().is_ok());
         there.next().unwrap_or_else(|| panic!("`{path}` is in no layer"))
     }
@@ -204,7 +204,7 @@ fn a_command_is_confined_like_a_container() {
     assert!(pids < 10, "{said:?}");
     assert!(!said.iter().any(|line| line.contains("CapEff:\t000001ffffffffff")), "{said:?}");
     // Nothing of what a container is given to mount on is in the image.
-    let top = build.host.store.layer_path(&image.layers[image.layers.len() - 2]);
+    let top = build.host.tree(&image.layers[image.layers.len() - 2]);
     assert_eq!(fs::read_dir(top).unwrap().count(), 0);
 
     build.spec.borrow_mut().network = BuildNetwork::None;
@@ -220,7 +220,7 @@ fn removed_files_are_whiteouts_and_replaced_directories_opaque() {
     );
     let (image, _) = build.made();
     let count = image.layers.len();
-    let tree = |at: usize| build.host.store.layer_path(&image.layers[at]);
+    let tree = |at: usize| build.host.tree(&image.layers[at]);
     let (first, second) = (tree(count - 3), tree(count - 2));
     let (one, other) = (first.join("gone").metadata().unwrap(), first.join("also").metadata().unwrap());
     assert_eq!((one.ino(), one.nlink()), (other.ino(), 2));
@@ -252,7 +252,7 @@ fn a_built_layer_is_the_one_that_its_stream_unpacks_to() {
     );
     let (image, _) = build.made();
     let diff_id = image.layers.last().unwrap();
-    let tree = build.host.store.layer_path(diff_id);
+    let tree = build.host.tree(diff_id);
     let again = build.host.ensure(&ImageSource::Rootfs(tree)).unwrap();
     assert_eq!(again.layers, std::slice::from_ref(diff_id));
 }
@@ -358,7 +358,7 @@ fn here_documents_mounts_and_triggers_do_what_they_say() {
     assert_eq!((build.text(&image, "n"), build.text(&image, "m").contains("/mem")), ("x\n".into(), true));
     assert!(!build.text(&image, "left").contains("busybox"));
     for path in ["cache", "tools", "mem", "proc", "etc/hosts"] {
-        let trees = || image.layers.iter().map(|layer| build.host.store.layer_path(layer));
+        let trees = || image.layers.iter().map(|layer| build.host.tree(layer));
         assert!(trees().all(|tree| tree.join(path).symlink_metadata().is_err()), "`{path}` is in the image");
     }
     build.spec.borrow_mut().no_cache = true;

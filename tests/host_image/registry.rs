@@ -81,7 +81,7 @@ fn images_of_every_kind_are_pulled_from_debians_registry() {
         assert_eq!(image.id, made.config.digest(), "{name}");
         assert_eq!(image.manifest, Some(top.digest()), "{name}");
         assert_eq!(image.config.command, ["/bin/serve"], "{name}");
-        let trees: Vec<_> = image.layers.iter().map(|layer| host.store.layer_path(layer)).collect();
+        let trees: Vec<_> = image.layers.iter().map(|layer| host.tree(layer)).collect();
         assert_eq!(fs::read_to_string(trees[0].join("bin/serve")).unwrap(), "serve", "{name}");
         assert_eq!(fs::symlink_metadata(trees[1].join("bin/old")).unwrap().rdev(), 0, "{name}");
         assert_eq!((host.leftovers(), host.layers().len()), (vec![], 2), "{name}");
@@ -147,7 +147,7 @@ fn a_broken_connection_is_taken_up_where_it_broke() {
     let image = host.ensure(&reference(&line.address, "web:1")).unwrap();
     assert!(line.has_broken());
     assert!(line.sent().contains("range: bytes="), "{}", line.sent());
-    assert!(fs::read_to_string(host.store.layer_path(&image.layers[0]).join("big")).unwrap() == body);
+    assert!(fs::read_to_string(host.tree(&image.layers[0]).join("big")).unwrap() == body);
     assert_eq!(host.leftovers(), Vec::<std::path::PathBuf>::new());
 }
 
@@ -161,7 +161,7 @@ fn a_server_without_ranges_is_read_again_from_the_start() {
     let line = BreakingLine::to(&server.address, 500 << 10);
     let image = host.ensure(&reference(&line.address, "a:latest")).unwrap();
     assert!(line.has_broken());
-    assert!(fs::read_to_string(host.store.layer_path(&image.layers[0]).join("big")).unwrap() == body);
+    assert!(fs::read_to_string(host.tree(&image.layers[0]).join("big")).unwrap() == body);
 }
 
 /// What a registry does wrong, and what becomes of it.
@@ -388,11 +388,11 @@ fn what_a_killed_pull_left_is_removed_by_the_next() {
     host.ensure(&reference(&server.address, "a:latest")).unwrap();
     assert_eq!(host.leftovers(), Vec::<std::path::PathBuf>::new());
     // Somebody removes a layer by hand: the image is not there any more, and comes back.
-    fs::remove_dir_all(host.path("state/layers").join(&host.layers()[0]).join("tree")).unwrap();
+    fs::remove_file(host.path("state/layers").join(&host.layers()[0]).join(evenkeel::runtime::layer::IMAGE)).unwrap();
     let source = reference(&server.address, "a:latest");
     assert_eq!(host.store.find(&source).unwrap(), None);
     let image = host.ensure(&source).unwrap();
-    assert!(image.layers.iter().all(|layer| host.store.layer_path(layer).is_dir()));
+    assert!(image.layers.iter().all(|layer| host.store.layer_path(layer).is_file()));
 }
 
 #[test]
@@ -414,7 +414,7 @@ fn a_directory_that_a_layer_only_implies_looks_as_below() {
     let host = Host::new();
     let image = host.ensure(&reference(&server.address, "a:made")).unwrap();
     assert_eq!(image.layers.len(), 4);
-    let top = host.store.layer_path(&image.layers[3]);
+    let top = host.tree(&image.layers[3]);
     let look = |path: &str| fs::metadata(top.join(path)).map(|m| (m.mode() & 0o7777, m.uid(), m.gid())).ok();
     assert_eq!(look("tmp"), Some((0o1777, 0, 0)));
     assert_eq!((look("srv"), look("srv/in")), (Some((0o750, 7, 8)), Some((0o711, 0, 0))));

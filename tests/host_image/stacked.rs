@@ -25,7 +25,7 @@ for path in filter(None, sys.stdin.buffer.read().split(bytes(1))):
         print(path, name, os.getxattr(path, name, follow_symlinks=False).hex())
     what = os.lstat(path)
     if not stat.S_ISDIR(what.st_mode):
-        files[what.st_ino].append(path)
+        files[what.st_dev, what.st_ino].append(path)
 for names in files.values():
     if len(names) > 1:
         print(names)'
@@ -50,7 +50,7 @@ fn both(case: &str, layers: &[Vec<Member>]) -> (String, String) {
     // Overlayfs wants two layers at least.
     let empty = host.path("empty");
     fs::create_dir(&empty).unwrap();
-    let trees: Vec<PathBuf> = image.layers.iter().rev().map(|layer| host.store.layer_path(layer)).collect();
+    let trees: Vec<PathBuf> = image.layers.iter().rev().map(|layer| host.tree(layer)).collect();
     let trees = evenkeel::runtime::rootfs::distinct(&trees.into_iter().chain([empty]).rev().collect::<Vec<_>>());
     let lower: Vec<String> = trees.iter().rev().map(|tree| tree.display().to_string()).collect();
     let mounted = host.path("mounted");

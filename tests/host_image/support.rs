@@ -1,5 +1,8 @@
 //! A state root of its own, and layers made by hand.
 
+#[path = "same.rs"]
+mod same;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
@@ -10,8 +13,9 @@ use evenkeel::engine::image::store::gc::Patience;
 use evenkeel::engine::image::store::trash;
 use evenkeel::engine::image::{self, ImageError, Options, Silent, Store};
 use evenkeel::model::garbage::{Extent, Needs, Policy};
+use evenkeel::model::id::Digest;
 use evenkeel::model::image::{Image, ImageSource};
-use evenkeel::runtime::cgroup;
+use evenkeel::runtime::{cgroup, layer};
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
@@ -26,6 +30,7 @@ pub struct Host {
 impl Drop for Host {
     fn drop(&mut self) {
         let Ok(state) = self.path("state").canonicalize() else { return };
+        self.store.detach_layers().unwrap();
         let builds = cgroup_parent(&tag(&state));
         let hierarchy = cgroup::detect().unwrap();
         for group in [Some(builds.as_path()), builds.parent()].into_iter().flatten() {
@@ -54,18 +59,30 @@ impl Host {
         trash::remove(&self.store.removing(), &removed.trash)
     }
 
+    /// The files of a layer, where they can be looked at.
+    pub fn tree(&self, diff_id: &Digest) -> PathBuf {
+        let files = self.store.layer_path(diff_id);
+        layer::attach(&files).unwrap();
+        layer::place(&files)
+    }
+
     pub fn ensure(&self, source: &ImageSource) -> Result<Image, ImageError> {
         image::ensure(&self.store, source, &self.options, &Silent)
     }
 
-    /// Unpacks a tar stream as the only layer of an image; its tree.
+    /// Unpacks a tar stream as the only layer of an image; its tree. As an image that is the same as as a directory.
     pub fn unpack(&self, tar: &[u8]) -> Result<PathBuf, ImageError> {
         let path = self.path("rootfs.tar");
         fs::write(&path, tar).unwrap();
-        let image = self.ensure(&ImageSource::Rootfs(path))?;
+        let source = ImageSource::Rootfs(path);
+        let image = self.ensure(&source)?;
         // Whatever it was: the same stream comes out again. The store itself checks its digest.
         self.store.write_layer(&image.layers[0], &mut io::sink()).unwrap();
-        Ok(self.store.layer_path(&image.layers[0]))
+        let tree = self.tree(&image.layers[0]);
+        if tree != self.store.layer_path(&image.layers[0]) {
+            same::assert_same_as_directory(&source, &tree, &self.options);
+        }
+        Ok(tree)
     }
 
     /// Whatever was begun and not finished.
@@ -76,7 +93,9 @@ impl Host {
             for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
                 if entry.file_name().to_string_lossy().starts_with(".tmp-") {
                     found.push(entry.path());
-                } else if entry.path().is_dir() && !entry.path().join("tree").exists() {
+                } else if entry.path().is_dir()
+                    && !["tree", layer::IMAGE].iter().any(|name| entry.path().join(name).exists())
+                {
                     directories.push(entry.path());
                 }
             }

@@ -90,7 +90,7 @@ fn a_killed_import_leaves_nothing_that_counts() {
         child.kill().unwrap();
         child.wait().unwrap();
         if let Some(image) = host.store.find(&source).unwrap() {
-            let tree = host.store.layer_path(&image.layers[0]);
+            let tree = host.tree(&image.layers[0]);
             for n in [0, 1499, 2999] {
                 assert_eq!(
                     fs::read_to_string(tree.join(format!("d{}/f{n}", n % 50))).unwrap(),

@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::Command;
 
+use evenkeel::engine::image::store::session::Form;
+use evenkeel::engine::image::{Options, Silent, ensure};
 use evenkeel::model::image::ImageSource;
 
 use crate::made::{LAYER, MANIFEST, image, layer, layout};
@@ -127,8 +129,10 @@ fn who_removes_an_image_does_not_wait_for_its_files() {
         let files: Vec<_> = names.iter().map(|name| file(name, "some contents")).collect();
         fs::write(shell.path("large.tar"), tar(&files)).unwrap();
         let source = ImageSource::Rootfs(shell.path("large.tar"));
-        let image = shell.host.ensure(&source).unwrap();
-        let tree = shell.host.store.layer_path(&image.layers[0]);
+        // An image is one file, with which nobody would take long.
+        let options = Options { form: Some(Form::Directory), ..shell.host.options.clone() };
+        let image = ensure(&shell.host.store, &source, &options, &Silent).unwrap();
+        let tree = shell.host.tree(&image.layers[0]);
         assert_eq!(fs::read_dir(tree.join("etc")).unwrap().count(), 500);
         let remove = shell.command(&["image", "rm", image.id.hex()]);
         let traced = Command::new("strace")

@@ -18,6 +18,7 @@ use crate::model::image::Image;
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, VolumeRecord};
 use crate::model::volume::{Filling, MissingSource, Mount};
+use crate::runtime::layer;
 
 /// The image that `record` names, or that its source stands for where the record leaves it open.
 pub fn image(store: &Store, record: &ContainerRecord) -> Result<Image, EngineError> {
@@ -72,7 +73,7 @@ fn make(aside: &Path, layers: &[PathBuf], record: &ContainerRecord, paths: &Path
     // `/` of the container has owner and mode of the upper directory: those of the topmost layer's root.
     if let Some(top) = layers.last() {
         let upper = aside.join("upper");
-        let root = fs::metadata(top).at("look at the layer", top)?;
+        let root = layer::open(top).and_then(|root| fs::File::from(root).metadata()).at("look at the layer", top)?;
         // In the container's own numbers, where it has any: its root must be able to write here.
         let first = record.users.map_or(0, |range| range.start);
         let owner = |inside: u32| Some(first.saturating_add(inside));

@@ -33,6 +33,7 @@ use crate::monitor::logs::{Reader, Selection};
 use crate::monitor::protocol::FailureKind;
 use crate::monitor::{self, MonitorError, hanging};
 use crate::runtime::cgroup::{self, Hierarchy};
+use crate::runtime::layer;
 
 /// How long a start that somebody else began is waited for, to see what it comes to. It takes milliseconds; one that
 /// hangs (a dead NFS server below a mount) is taken for what it is, and the monitor goes on with it.
@@ -59,6 +60,10 @@ pub fn start(
     let image = create::image(on.store, record)?;
     let prepared = prepare(on, record, &image)?;
     prepared.write(on, record)?;
+    // Here, and not where the container is made: there nobody else would find it.
+    for files in on.store.layer_paths(&image) {
+        layer::attach(&files).at("mount the layer", &files)?;
+    }
     let shelter = cgroup::shelter(hierarchy, &oci::monitors_path(on.tag))
         .map_err(|source| EngineError::Cgroups { source: Box::new(source) })?;
     let started = monitor::spawn(monitor_binary, &prepared.directory, shelter.as_deref(), START_PATIENCE);

@@ -94,9 +94,9 @@ pub(super) fn stack(
 ) -> Result<Vec<(Digest, PathBuf)>, ImageError> {
     let (layers, visible) = visible_layers(workshop.session.store(), new, diff_ids)?;
     let correction = implied::correction(workshop, &visible)?;
-    let mut all: Vec<_> = layers.into_iter().zip(visible.into_iter().map(|layer| layer.tree)).collect();
+    let mut all: Vec<_> = layers.into_iter().zip(visible.into_iter().map(|layer| layer.files)).collect();
     if let Some(correction) = correction {
-        all.push((correction.diff_id.clone(), correction.staged.tree()));
+        all.push((correction.diff_id.clone(), correction.staged.files()));
         new.push(correction);
     }
     Ok(all)
@@ -111,8 +111,8 @@ fn visible_layers(
 ) -> Result<(Vec<Digest>, Vec<implied::Layer>), ImageError> {
     let (mut ids, mut layers) = (Vec::new(), Vec::new());
     for diff_id in all {
-        let (tree, record) = match new.iter().find(|layer| layer.diff_id == *diff_id) {
-            Some(layer) => (layer.staged.tree(), layer.record.clone()),
+        let (files, record) = match new.iter().find(|layer| layer.diff_id == *diff_id) {
+            Some(layer) => (layer.staged.files(), layer.record.clone()),
             None => (store.layer_path(diff_id), store.layer_record(diff_id)?.unwrap_or_default()),
         };
         if record.opaque {
@@ -120,7 +120,7 @@ fn visible_layers(
             layers.clear();
         }
         ids.push(diff_id.clone());
-        layers.push(implied::Layer { tree, implied: record.implied.into_iter().collect() });
+        layers.push(implied::Layer::new(files, record.implied));
     }
     Ok((ids, layers))
 }

@@ -17,7 +17,7 @@ use super::error::ImageError;
 use super::load::Input;
 use super::pack::export;
 use super::store::Store;
-use super::unpack::Unpacking;
+use super::unpack::{Destination, Unpacking};
 use crate::engine::storage::view;
 use crate::model::image::ImageSource;
 
@@ -46,7 +46,8 @@ fn into_directory(layers: &[PathBuf], directory: &Path, tools: Tools<'_>) -> Res
     }
     let root = view::open(layers, None, directory).map_err(ImageError::file("look at the layers in", directory))?;
     let name = directory.display().to_string();
-    let unpacking = Unpacking::start(&tools.options.helper, &name, directory, None, tools.options.limits)?;
+    let unpacking =
+        Unpacking::start(&tools.options.helper, &name, Destination::Directory(directory), None, tools.options.limits)?;
     unpacking.feed_all(|stream| export(root.as_fd(), directory, None, stream)).map(drop)
 }
 

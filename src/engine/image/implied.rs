@@ -8,9 +8,10 @@
 //! So an image in which this makes a difference gets one more layer on top, with just those directories as they should
 //! look. It is made as a tar stream and unpacked like any other, so that it has a digest and is shared where equal.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,11 +23,31 @@ use tar::{EntryType, Header};
 use super::error::ImageError;
 use super::layer::{Bytes, Expected, Workshop};
 use super::store::session::FinishedLayer;
+use crate::runtime::layer;
 
 /// A layer of the image: where it is, and which of its directories it implies.
 pub struct Layer {
-    pub tree: PathBuf,
-    pub implied: BTreeSet<Vec<u8>>,
+    pub files: PathBuf,
+    implied: BTreeSet<Vec<u8>>,
+    /// Its root directory, opened when it is looked at.
+    root: OnceCell<OwnedFd>,
+}
+
+impl Layer {
+    pub fn new(files: PathBuf, implied: Vec<Vec<u8>>) -> Layer {
+        Layer { files, implied: implied.into_iter().collect(), root: OnceCell::new() }
+    }
+
+    fn root(&self) -> Result<BorrowedFd<'_>, ImageError> {
+        let root = match self.root.get() {
+            Some(root) => root,
+            None => {
+                let root = layer::open(&self.files).map_err(ImageError::file("look at", &self.files))?;
+                self.root.get_or_init(|| root)
+            }
+        };
+        Ok(root.as_fd())
+    }
 }
 
 /// How a directory should look: mode, owner, group, and what else is in a tar header.
@@ -64,7 +85,7 @@ pub fn correction(workshop: &Workshop<'_>, layers: &[Layer]) -> Result<Option<Fi
             }
         }
     }
-    let bytes = stream(&all).map_err(ImageError::file("describe directories in", &layers[0].tree))?;
+    let bytes = stream(&all).map_err(ImageError::file("describe directories in", &layers[0].files))?;
     let expected = Expected { name: "attributes of directories".to_owned(), ..Expected::default() };
     workshop.unpack(&expected, &mut Memory { bytes, at: 0 }).map(Some)
 }
@@ -79,7 +100,7 @@ struct Found {
 fn look(layers: &[Layer], path: &[u8]) -> Result<Option<Found>, ImageError> {
     let mut found: Option<Found> = None;
     for layer in layers.iter().rev() {
-        match at(&layer.tree, path)? {
+        match at(layer, path)? {
             Place::Nothing { hidden: false } => {}
             Place::Nothing { hidden: true } => break,
             Place::Directory { metadata, opaque } => {
@@ -115,11 +136,11 @@ enum Place {
 }
 
 /// What one layer has at a path. A layer's tree is a stranger's, so no link of it is followed.
-fn at(tree: &Path, path: &[u8]) -> Result<Place, ImageError> {
-    let shown = || tree.join(std::ffi::OsStr::from_bytes(path));
+fn at(layer: &Layer, path: &[u8]) -> Result<Place, ImageError> {
+    let shown = || layer.files.join(std::ffi::OsStr::from_bytes(path));
     let failed = |errno: Errno| ImageError::file("look at", &shown())(errno.into());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut directory: OwnedFd = rustix::fs::open(tree, flags, Mode::empty()).map_err(failed)?;
+    let mut directory: OwnedFd = rustix::fs::openat(layer.root()?, ".", flags, Mode::empty()).map_err(failed)?;
     let mut opaque = false;
     for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
         let found = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {

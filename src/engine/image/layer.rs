@@ -14,7 +14,6 @@ use super::options::Options;
 use super::progress::{Event, Progress};
 use super::side_by_side;
 use super::store::session::{FinishedLayer, Session};
-use super::unpack::Unpacking;
 use super::writeback::{self, Meter};
 use crate::model::id::Digest;
 
@@ -74,9 +73,8 @@ pub struct Workshop<'a> {
 impl Workshop<'_> {
     /// Unpacks one layer. Nothing of it stays unless size and both digests are as expected.
     pub fn unpack(&self, expected: &Expected, bytes: &mut dyn Bytes) -> Result<FinishedLayer, ImageError> {
-        let staged = self.session.stage()?;
-        let Options { helper, limits, .. } = self.options;
-        let mut unpacking = Unpacking::start(helper, &expected.name, &staged.tree(), Some(&staged.recipe()), *limits)?;
+        let staged = self.session.stage_to_unpack(self.options)?;
+        let mut unpacking = staged.unpack(&expected.name, self.options)?;
         let mut hasher = expected.digest.as_ref().map(|_| Sha256::new());
         let mut buffer = vec![0; BUFFER];
         let (mut size, mut wanted) = (0u64, true);

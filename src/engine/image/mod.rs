@@ -14,7 +14,7 @@
 //! * [`save`] and [`flatten`]: images as archives and as directories.
 //! * `layer`: from bytes to an unpacked layer. `side_by_side`: several at once. `digesting`: what passes, digested.
 //!   `writeback`: on the disk while the rest is unpacked.
-//! * [`unpack`]: the child that turns a layer into a directory and can reach nothing else.
+//! * [`unpack`]: the child that turns a layer into an image or a directory and can reach nothing else. `erofs`: the images.
 //!
 //! This process never parses a tar stream that it has not written itself: every one is read by a child.
 
@@ -25,6 +25,7 @@ pub mod commit;
 mod config;
 mod digesting;
 pub mod ensure;
+mod erofs;
 pub mod error;
 pub mod flatten;
 #[doc(hidden)]

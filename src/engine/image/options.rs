@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::registry::Tokens;
+use super::store::session::Form;
 use super::unpack::Limits;
 use crate::model::host_config::{RegistryConfig, RegistryName};
 use crate::model::lock::Locks;
@@ -56,6 +57,8 @@ pub struct Options {
     /// What registries gave to be let in. Copies of these options share them.
     pub tokens: Arc<Tokens>,
     pub limits: Limits,
+    /// As what layers are kept that are unpacked; by default as images, where this host mounts such.
+    pub form: Option<Form>,
     /// What the bases of a build are locked to: one that is not named here is not taken. `None` where nothing is locked.
     pub bases: Option<Locks>,
 }
@@ -87,6 +90,7 @@ impl Options {
             registries: Registries::default(),
             tokens: Arc::default(),
             limits: Limits::default(),
+            form: None,
             bases: None,
         }
     }

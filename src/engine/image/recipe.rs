@@ -24,9 +24,8 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -40,6 +39,24 @@ const LITERAL: usize = 64 << 10;
 const BUFFER: usize = 256 << 10;
 /// Of a path in a tree; the unpacker makes none that is longer.
 const PATH_MAX: u64 = 8 << 10;
+
+/// What is in a file, wherever that lies.
+pub trait Contents {
+    fn length(&self) -> io::Result<u64>;
+
+    /// Like pread(2).
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
+impl Contents for File {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, into, offset)
+    }
+}
 
 /// Writes a recipe while a stream passes.
 pub struct Recipe<W: Write> {
@@ -112,11 +129,11 @@ impl<W: Write> Recipe<W> {
     }
 
     /// The file is about to be replaced: what was taken from it is kept here.
-    pub fn replacing(&mut self, path: &[u8], file: &File) -> io::Result<()> {
+    pub fn replacing(&mut self, path: &[u8], file: &dyn Contents) -> io::Result<()> {
         if self.links.remove(path) {
             return Ok(());
         }
-        let whole = [Segment { offset: 0, length: file.metadata()?.len() }];
+        let whole = [Segment { offset: 0, length: file.length()? }];
         let parts = self.parts.remove(path);
         let parts = parts.as_deref().unwrap_or(&whole);
         let length: u64 = parts.iter().map(|part| part.length).sum();
@@ -168,7 +185,7 @@ impl<W: Write> Recipe<W> {
 }
 
 /// Copies a part of a file. One that has become shorter is an error.
-fn copy(file: &File, part: Segment, to: &mut impl Write) -> io::Result<()> {
+fn copy(file: &dyn Contents, part: Segment, to: &mut impl Write) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER.min(usize::try_from(part.length).unwrap_or(BUFFER))];
     let (mut at, mut left) = (part.offset, part.length);
     while left > 0 {
@@ -343,10 +360,4 @@ impl Spilled {
         }
         Ok(Spilled { file, places })
     }
-}
-
-/// The tree of a layer as something to replay from.
-pub fn open_tree(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }

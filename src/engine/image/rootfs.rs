@@ -20,7 +20,6 @@ use super::layer::{Bytes, Expected, Workshop};
 use super::pack::{Packer, Purpose, walk};
 use super::store::record::Stamp;
 use super::store::session::FinishedLayer;
-use super::unpack::Unpacking;
 use crate::model::id::Digest;
 
 /// How a file or a directory looks now.
@@ -88,9 +87,8 @@ pub fn unpack_stream(
     name: &str,
     write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), ImageError>,
 ) -> Result<FinishedLayer, ImageError> {
-    let staged = workshop.session.stage()?;
-    let options = workshop.options;
-    let unpacking = Unpacking::start(&options.helper, name, &staged.tree(), Some(&staged.recipe()), options.limits)?;
+    let staged = workshop.session.stage_to_unpack(workshop.options)?;
+    let unpacking = staged.unpack(name, workshop.options)?;
     let unpacked = unpacking.feed_all(write)?;
     Ok(FinishedLayer { diff_id: unpacked.diff_id, staged, record: unpacked.record })
 }

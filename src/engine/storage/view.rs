@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
+use crate::runtime::layer;
 use crate::runtime::rootfs::{SELF_CONTAINED, distinct};
 
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -50,7 +51,7 @@ fn mount(layers: &[PathBuf], place: &Path) -> io::Result<OwnedFd> {
     let layers = distinct(layers);
     if let [only] = layers.as_slice() {
         // overlayfs wants two layers where there is no upper directory.
-        return Ok(rustix::fs::openat(CWD, only, DIRECTORY, Mode::empty())?);
+        return layer::open(only);
     }
     leave_namespace()?;
     let opened = open_all(&layers)?;
@@ -80,8 +81,7 @@ fn leave_namespace() -> io::Result<()> {
 
 /// Uppermost first, as overlayfs takes them.
 fn open_all(layers: &[PathBuf]) -> io::Result<Vec<OwnedFd>> {
-    let open = |layer: &PathBuf| rustix::fs::openat(CWD, layer, DIRECTORY, Mode::empty()).map_err(io::Error::from);
-    layers.iter().rev().map(open).collect()
+    layers.iter().rev().map(|layer| layer::attach(layer)).collect()
 }
 
 /// Short names: the options of mount(2) must fit a page, which 200 paths of layers would not.

@@ -256,7 +256,8 @@ impl<'a> Builder<'a> {
                 let archive = if kind == CopyKind::Add { self.unpacked(&files, one)? } else { None };
                 match archive {
                     Some(archive) => {
-                        let tree = Tree::open(&archive.tree(), Ignore::default()).map_err(told)?;
+                        let tree =
+                            Tree::new(crate::runtime::layer::open(&archive.files()).map_err(told)?, Ignore::default());
                         let whole = tree.choose("/", &Ignore::default()).map_err(told)?;
                         let look = Look { owner: named, mode: None, devices: Devices::Copied };
                         for one in &whole {

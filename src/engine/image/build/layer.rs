@@ -3,7 +3,7 @@
 //! The upper directory of an overlay is already in the form in which the store keeps layers; what is missing is the
 //! digest. So the directory is written as a tar stream into a hash, and then only renamed.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
@@ -16,15 +16,17 @@ use crate::engine::image::error::ImageError;
 use crate::engine::image::pack::{Entry, Packer, Purpose, is_whiteout, walk};
 use crate::engine::image::store::record::LayerRecord;
 use crate::engine::image::store::session::{FinishedLayer, StagedLayer};
+use crate::runtime::layer;
 
 /// Attributes by which overlayfs remembers where it copied from: they mean nothing in a layer.
 const OVERLAY_MEMORY: [&str; 4] =
     ["trusted.overlay.origin", "trusted.overlay.impure", "trusted.overlay.nlink", "trusted.overlay.uuid"];
 
-/// Gives the empty upper directory the look that `/` has below it.
+/// Gives the empty upper directory the look that `/` has in the layer below it.
 pub fn dress_root(upper: &Path, below: &Path) -> Result<(), ImageError> {
     let failed = || ImageError::file("prepare", upper);
-    let root = fs::metadata(below).map_err(ImageError::file("look at", below))?;
+    let root = layer::open(below).and_then(|root| File::from(root).metadata());
+    let root = root.map_err(ImageError::file("look at", below))?;
     chown(upper, Some(root.uid()), Some(root.gid())).map_err(failed())?;
     fs::set_permissions(upper, Permissions::from_mode(root.mode() & 0o7777)).map_err(failed())?;
     let time = Timespec { tv_sec: root.mtime(), tv_nsec: root.mtime_nsec() };

@@ -9,7 +9,8 @@
 //!   ids/<hex>.json             one image each, so that one whose name has moved on can still be looked up
 //!   busy  claims  removing     locks; layers/.claims is the fourth
 //! layers/<diff id>/            one unpacked layer each
-//!   tree/                      its files, in overlayfs's own form
+//!   tree/                      its files, in overlayfs's own form; or else
+//!   layer.erofs  mounted/        an image of such a tree, and where containers share it: see `runtime::layer`
 //!   layer.json                 what is known of it
 //!   recipe.zst                 how its tar stream is made again from the tree; layers of builds need none
 //!   packed.json                as what it was last packed for a registry
@@ -42,9 +43,12 @@ use super::push::Packed;
 use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
 use crate::model::reference::Reference;
+use crate::runtime::layer;
 use record::{LayerRecord, SourceRecord, source_key};
 
-/// Beside a layer's tree: as what it was packed.
+/// The name of a layer that is a directory, in its own.
+const TREE: &str = "tree";
+/// Beside a layer's files: as what it was packed.
 const PACKED: &str = "packed.json";
 
 /// The images of one state root. Costs nothing until it is asked.
@@ -75,12 +79,12 @@ impl Store {
         read_strictly(&self.id_path(id))
     }
 
-    /// The directory to mount for a layer.
+    /// The files of a layer: a directory, or an image. [`crate::runtime::layer`] opens either.
     pub fn layer_path(&self, diff_id: &Digest) -> PathBuf {
-        self.layers.join(diff_id.hex()).join("tree")
+        files_in(&self.layers.join(diff_id.hex()))
     }
 
-    /// The directories to mount for an image, lowest first.
+    /// The files of an image's layers, lowest first.
     pub fn layer_paths(&self, image: &Image) -> Vec<PathBuf> {
         image.layers.iter().map(|layer| self.layer_path(layer)).collect()
     }
@@ -175,7 +179,15 @@ impl Store {
     }
 
     pub(super) fn has_layer(&self, diff_id: &Digest) -> bool {
-        self.layer_path(diff_id).is_dir()
+        self.layer_path(diff_id).exists()
+    }
+
+    /// Takes every layer off the place where containers share it.
+    pub fn detach_layers(&self) -> Result<(), ImageError> {
+        for directory in entries(&self.layers)? {
+            layer::detach(&directory).map_err(ImageError::file("unmount the layer in", &directory))?;
+        }
+        Ok(())
     }
 
     /// Size and entries of an unpacked layer.
@@ -233,6 +245,12 @@ impl Store {
     fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.images.join("blobs/sha256").join(digest.hex())
     }
+}
+
+/// The files of the layer in a directory of its own.
+fn files_in(directory: &Path) -> PathBuf {
+    let image = directory.join(layer::IMAGE);
+    if image.is_file() { image } else { directory.join(TREE) }
 }
 
 /// The paths in a directory, without temporary ones. A directory that is not there is empty.

@@ -4,26 +4,35 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{Mode, OFlags};
 
 use serde::Serialize;
 use serde_json::json;
 
-use super::Store;
 use super::lock::{self, Claims};
 use super::record::{LayerRecord, SourceRecord, Stamp, sha256, source_key};
 use super::trash;
+use super::{Store, TREE, files_in};
 use crate::engine::image::build::cache::Built;
+use crate::engine::image::erofs;
 use crate::engine::image::error::ImageError;
 use crate::engine::image::manifest::OCI_INDEX;
+use crate::engine::image::options::Options;
 use crate::engine::image::recipe;
+use crate::engine::image::unpack::{Destination, Unpacking};
 use crate::engine::removal;
 use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
+use crate::runtime::layer;
 
 /// The right to add to a store. While it lasts nothing is removed from it.
 pub struct Session<'a> {
     store: &'a Store,
+    /// As what layers are unpacked; known when the first is.
+    best_form: OnceLock<Form>,
     _busy: File,
     _source: Claims,
 }
@@ -31,6 +40,14 @@ pub struct Session<'a> {
 /// A layer that is being unpacked, or waits for the others of its image. Dropping it removes it.
 pub struct StagedLayer {
     path: PathBuf,
+    form: Form,
+}
+
+/// What a layer is kept as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Directory,
+    Image,
 }
 
 /// A staged layer whose diff id is known to be right.
@@ -51,9 +68,24 @@ pub struct Commit {
 }
 
 impl StagedLayer {
-    /// Where the layer's files go.
+    /// Where files go, of a layer that is a directory.
     pub fn tree(&self) -> PathBuf {
-        self.path.join("tree")
+        self.path.join(TREE)
+    }
+
+    /// The files of a layer that is finished: see [`Store::layer_path`].
+    pub fn files(&self) -> PathBuf {
+        files_in(&self.path)
+    }
+
+    /// Begins to unpack into it: see [`Unpacking::start`].
+    pub fn unpack(&self, name: &str, options: &Options) -> Result<Unpacking, ImageError> {
+        let (tree, image, mounted) = (self.tree(), self.path.join(layer::IMAGE), self.path.join(layer::MOUNTED));
+        let destination = match self.form {
+            Form::Directory => Destination::Directory(&tree),
+            Form::Image => Destination::Image { file: &image, empty: &mounted },
+        };
+        Unpacking::start(&options.helper, name, destination, Some(&self.recipe()), options.limits)
     }
 }
 
@@ -86,7 +118,7 @@ impl Store {
         let path = self.images.join("busy");
         let busy = lock::open(&path)?;
         busy.lock_shared().map_err(ImageError::file("lock", &path))?;
-        Ok(Session { store: self, _busy: busy, _source: claimed })
+        Ok(Session { store: self, best_form: OnceLock::new(), _busy: busy, _source: claimed })
     }
 
     /// Removes what is unfinished and belongs to somebody who died. While somebody adds or removes, that is left to later.
@@ -148,13 +180,49 @@ impl Session<'_> {
         &self.store.layers
     }
 
-    /// An empty place for a layer, on the file system where it will stay.
+    /// An empty place for a layer that becomes a directory, on the file system where it will stay.
     pub fn stage(&self) -> Result<StagedLayer, ImageError> {
-        let staged = StagedLayer { path: self.store.layers.join(temporary_name()) };
-        for path in [staged.path.clone(), staged.tree()] {
+        self.stage_as(Form::Directory)
+    }
+
+    /// The same for one that is unpacked: as the options say, or else an image where this kernel mounts such from that
+    /// file system.
+    pub fn stage_to_unpack(&self, options: &Options) -> Result<StagedLayer, ImageError> {
+        let form = match options.form.or(self.best_form.get().copied()) {
+            Some(form) => form,
+            None => {
+                let form = self.form_that_is_mounted()?;
+                *self.best_form.get_or_init(|| form)
+            }
+        };
+        self.stage_as(form)
+    }
+
+    fn stage_as(&self, form: Form) -> Result<StagedLayer, ImageError> {
+        let staged = StagedLayer { path: self.store.layers.join(temporary_name()), form };
+        let inside = if form == Form::Image { staged.path.join(layer::MOUNTED) } else { staged.tree() };
+        for path in [staged.path.clone(), inside] {
             DirBuilder::new().mode(0o700).create(&path).map_err(ImageError::file("make the directory", &path))?;
         }
         Ok(staged)
+    }
+
+    /// Tries it: what a kernel can is not its version's affair alone, and not every file system holds images for it.
+    fn form_that_is_mounted(&self) -> Result<Form, ImageError> {
+        let staged = self.stage_as(Form::Image)?;
+        let path = staged.path.join(layer::IMAGE);
+        let file = File::options().read(true).write(true).create_new(true).open(&path);
+        let file = file.map_err(ImageError::file("make the file", &path))?;
+        let (name, value) = erofs::SAMPLE;
+        erofs::write_sample(file).map_err(|errno| ImageError::file("write", &path)(errno.into()))?;
+        let mut read = [0; 64];
+        let is_read = layer::open(&path).is_ok_and(|root| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let root = rustix::fs::openat(root, ".", flags, Mode::empty());
+            let found = root.and_then(|root| rustix::fs::fgetxattr(root, name, &mut read));
+            found.is_ok_and(|length| read[..length] == *value)
+        });
+        Ok(if is_read { Form::Image } else { Form::Directory })
     }
 
     /// A file without a name, for what is needed only while this session lasts.
@@ -266,9 +334,10 @@ fn put_layer(staged: &Path, place: &Path, is_there: impl Fn() -> bool) -> Result
     moved.map_err(|errno| ImageError::file("rename to", place)(errno.into()))
 }
 
-/// Removes a file or a directory with all in it. What is not there is removed.
+/// Removes a file or a directory with all in it, and takes off a layer that is attached there. What is not there is
+/// removed.
 pub(super) fn remove_any(path: &Path) -> Result<(), ImageError> {
-    removal::remove(path).map_err(ImageError::file("remove", path))
+    layer::detach(path).and_then(|()| removal::remove(path)).map_err(ImageError::file("remove", path))
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<File, ImageError> {

@@ -21,11 +21,11 @@ impl Store {
     pub fn write_layer(&self, diff_id: &Digest, to: &mut dyn Write) -> Result<u64, ImageError> {
         let record = self.layer_record(diff_id)?.filter(|_| self.has_layer(diff_id));
         let record = record.ok_or_else(|| ImageError::NoLayer { diff_id: diff_id.clone() })?;
-        let tree = self.layer_path(diff_id);
-        let failed = ImageError::file("write again the layer in", &tree);
+        let files = self.layer_path(diff_id);
+        let failed = ImageError::file("write again the layer in", &files);
         let mut digesting = Digesting::new(to);
-        let written = match File::open(tree.with_file_name(recipe::NAME)) {
-            Ok(recipe) => recipe::open_tree(&tree)
+        let written = match File::open(files.with_file_name(recipe::NAME)) {
+            Ok(recipe) => crate::runtime::layer::open(&files)
                 .and_then(|tree| {
                     recipe::replay(
                         &recipe,
@@ -37,7 +37,7 @@ impl Store {
                 })
                 .map_err(failed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                layer::write(&tree, &mut digesting, &mut |_| Ok(())).map(drop)
+                layer::write(&files, &mut digesting, &mut |_| Ok(())).map(drop)
             }
             Err(error) => Err(failed(error)),
         };

@@ -22,6 +22,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -33,7 +34,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::Limits;
 use super::compression::decoder;
+use super::directories::Directories;
 use super::extract::Extractor;
+use super::ground::Ground;
+use super::image::Image;
 use super::members::{Kind, Lending, Members, Stream};
 use super::report::{Listed, Problem, Report};
 use super::tree::Tree;
@@ -66,7 +70,7 @@ fn run(args: &[&str]) -> Result<Report, Problem> {
     let usage = || Problem::new("internal-unpack is Evenkeel's own");
     let number = |text: &str| text.parse::<u64>().map_err(|_| usage());
     match args {
-        ["layer", directory, recipe, memory, content, entries] => {
+        ["layer", directory, image, recipe, memory, content, entries] => {
             let limits = Limits { memory: number(memory)?, content: number(content)?, entries: number(entries)? };
             // It may be a device: who wants no recipe gives the one that forgets.
             let recipe = File::options()
@@ -76,8 +80,32 @@ fn run(args: &[&str]) -> Result<Report, Problem> {
                 .open(recipe)
                 .and_then(|file| Recipe::new(BufWriter::new(file)))
                 .map_err(|error| Problem::writing("begin the recipe", &error))?;
+            let image = match *image {
+                "" => None,
+                path => Some(
+                    File::options()
+                        .read(true)
+                        .write(true)
+                        .create_new(true)
+                        .mode(0o400)
+                        .open(path)
+                        .map_err(|error| Problem::writing("begin the image", &error))?,
+                ),
+            };
             confine(Path::new(directory), limits.memory)?;
-            unpack(limits, recipe)
+            match image {
+                Some(file) => unpack(Image::new(file), limits, recipe, |writer, diff_id| {
+                    // An image is called what it is made of, so that it is the same whenever it is made again.
+                    let name = u128::from_str_radix(&diff_id.hex()[..32], 16).unwrap_or_default().to_be_bytes();
+                    writer.seal(name).map_err(|errno| Problem::writing("finish the image", &errno.into()))
+                }),
+                None => {
+                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                    let root = rustix::fs::open("/", flags, Mode::empty());
+                    let root = root.map_err(|errno| Problem::on("open", b"", errno))?;
+                    unpack(Directories::new(root), limits, recipe, |(), _| Ok(()))
+                }
+            }
         }
         ["list", empty, memory, _] => {
             confine(Path::new(empty), number(memory)?)?;
@@ -127,9 +155,12 @@ fn confine(root: &Path, memory: u64) -> Result<(), Problem> {
     rustix::thread::set_capabilities(None, sets).map_err(step("give up capabilities"))
 }
 
-fn unpack(limits: Limits, recipe: Recipe<BufWriter<File>>) -> Result<Report, Problem> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open("/", flags, Mode::empty()).map_err(|errno| Problem::on("open", b"", errno))?;
+fn unpack<G: Ground>(
+    ground: G,
+    limits: Limits,
+    recipe: Recipe<BufWriter<File>>,
+    seal: impl FnOnce(G::Done, &Digest) -> Result<(), Problem>,
+) -> Result<Report, Problem> {
     let (send, receive) = sync_channel(BUFFERS);
     let (give_back, returned) = channel();
     let inflating = std::thread::Builder::new().spawn(move || hash_and_send(&send, &returned));
@@ -137,18 +168,19 @@ fn unpack(limits: Limits, recipe: Recipe<BufWriter<File>>) -> Result<Report, Pro
     let recipe = Rc::new(RefCell::new(recipe));
     let buffers = Buffers { receive, give_back, current: Vec::new(), at: 0 };
     let mut members = Members::new(Recorded { stream: buffers, recipe: recipe.clone(), limit: limits.content });
-    let extracted = Extractor::new(Tree::new(root), limits, recipe.clone()).extract(&mut members);
+    let extracted = Extractor::new(Tree::new(ground), limits, recipe.clone()).extract(&mut members);
     // What follows the archive's end is padding, but part of the digest. A failed extraction stops the thread by
     // hanging up.
-    let extracted = extracted.and_then(|record| members.drain().map(|size| (record, size)));
+    let extracted = extracted.and_then(|extracted| members.drain().map(|size| (extracted, size)));
     drop(members);
     let read = inflating.join().map_err(|_| Problem::new("the inflating thread died"))?;
     match (extracted, read) {
-        (Ok((mut record, size)), Ok(diff_id)) => {
+        (Ok(((mut record, done), size)), Ok(diff_id)) => {
             record.tar_size = size;
             // Stream and extractor, which had it too, are gone.
             let recipe = Rc::into_inner(recipe).ok_or_else(|| Problem::new("the recipe is still in use"))?.into_inner();
             record.replaced = recipe.finish().map_err(|error| Problem::writing("finish the recipe", &error))?;
+            seal(done, &diff_id)?;
             Ok(Report::Unpacked { diff_id, record })
         }
         // Why the stream broke says more than that it did.

@@ -18,15 +18,15 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use super::Limits;
-use super::fields::Pair;
+use super::ground::{At, Ground, Refusal, Sort};
 use super::members::{Kind, Lending, Member, Members, Stream};
 use super::report::{Problem, show};
 use super::sparse::Segment;
 use super::tree::{Attributes, Directory, Tree, clean, split};
+use crate::engine::image::erofs::Shape;
 use crate::engine::image::recipe::Recipe;
 use crate::engine::image::store::record::LayerRecord;
 
@@ -35,20 +35,20 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Other names of AUFS's own, such as `.wh..wh.plnk`: they are not files of the image.
 const AUFS: &[u8] = b".wh..wh.";
 
-pub struct Extractor {
-    tree: Tree,
+pub struct Extractor<G: Ground> {
+    tree: Tree<G>,
     limits: Limits,
     record: LayerRecord,
     recipe: Rc<RefCell<Recipe<BufWriter<File>>>>,
 }
 
-impl Extractor {
+impl<G: Ground> Extractor<G> {
     /// Extracts below `tree`, which is empty, and tells `recipe` where contents are.
-    pub fn new(tree: Tree, limits: Limits, recipe: Rc<RefCell<Recipe<BufWriter<File>>>>) -> Extractor {
+    pub fn new(tree: Tree<G>, limits: Limits, recipe: Rc<RefCell<Recipe<BufWriter<File>>>>) -> Extractor<G> {
         Extractor { tree, limits, record: LayerRecord::default(), recipe }
     }
 
-    pub fn extract<S: Stream + Lending>(mut self, members: &mut Members<S>) -> Result<LayerRecord, Problem> {
+    pub fn extract<S: Stream + Lending>(mut self, members: &mut Members<S>) -> Result<(LayerRecord, G::Done), Problem> {
         while let Some(member) = members.next()? {
             self.record.entries += 1;
             if self.record.entries > self.limits.entries {
@@ -77,21 +77,8 @@ impl Extractor {
             Kind::Directory => self.make_directory(&parent, name, member),
             Kind::File => self.make_file(members, &parent, name, &member),
             Kind::HardLink => self.make_hard_link(&parent, name, &member),
-            Kind::SymbolicLink => {
-                let make = |d: &Directory| rustix::fs::symlinkat(member.link.as_slice(), &d.fd, name);
-                self.replacing(&parent, name, make)?;
-                self.set_attributes(&parent, name, &member)
-            }
-            Kind::Character | Kind::Block | Kind::Fifo => {
-                let kind = match member.kind {
-                    Kind::Character => FileType::CharacterDevice,
-                    Kind::Block => FileType::BlockDevice,
-                    _ => FileType::Fifo,
-                };
-                let device = rustix::fs::makedev(member.device.0, member.device.1);
-                let mode = Mode::from_raw_mode(member.mode);
-                self.replacing(&parent, name, |d| rustix::fs::mknodat(&d.fd, name, kind, mode, device))?;
-                self.set_attributes(&parent, name, &member)
+            Kind::SymbolicLink | Kind::Character | Kind::Block | Kind::Fifo => {
+                self.replacing(&At { directory: &parent, name }, |ground, at| ground.make_special(at, &member))
             }
         }
     }
@@ -111,7 +98,7 @@ impl Extractor {
             return Err(Problem::new(format!("`{}` holds a whiteout without a name", show(&parent.real))));
         }
         let real = parent.join(name);
-        match rustix::fs::mknodat(&parent.fd, name, FileType::CharacterDevice, Mode::empty(), 0) {
+        match self.tree.ground.make_whiteout(&parent.handle, name) {
             Err(Errno::EXIST) => {
                 // What this layer has there stays. A directory of it must hide the lower one's contents.
                 if self.tree.attributes.contains_key(&real) {
@@ -123,14 +110,14 @@ impl Extractor {
         }
     }
 
-    fn make_directory(&mut self, parent: &Directory, name: &[u8], member: Member) -> Result<(), Problem> {
+    fn make_directory(&mut self, parent: &Directory<G::Handle>, name: &[u8], member: Member) -> Result<(), Problem> {
         let real = parent.join(name);
         let failed = |errno| Problem::on("make the directory", &real, errno);
         match self.tree.make(parent, name) {
             Err(Errno::EXIST) if self.tree.attributes.contains_key(&real) => {}
             Err(Errno::EXIST) => {
                 // It replaces something that is no directory, and that had replaced whatever is below.
-                self.remove(parent, name)?;
+                self.remove(&At { directory: parent, name })?;
                 self.tree.make(parent, name).map_err(failed)?;
                 self.tree.attributes_of(&real).opaque = true;
             }
@@ -156,14 +143,10 @@ impl Extractor {
     fn make_file<S: Stream + Lending>(
         &mut self,
         members: &mut Members<S>,
-        parent: &Directory,
+        parent: &Directory<G::Handle>,
         name: &[u8],
         member: &Member,
     ) -> Result<(), Problem> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(member.mode);
-        let file = self.replacing(parent, name, |d| rustix::fs::openat(&d.fd, name, flags, mode))?;
-        let failed = |errno| Problem::on("write", &parent.join(name), errno);
         self.record.content_size = self.record.content_size.saturating_add(member.size);
         if self.record.content_size > self.limits.content {
             return Err(Problem::new(format!("its files have more than the {} bytes allowed", self.limits.content)));
@@ -175,196 +158,91 @@ impl Extractor {
             let (path, limit) = (show(&member.path), self.limits.content);
             return Err(Problem::new(format!("`{path}` is longer than the {limit} bytes allowed")));
         }
+        let at = At { directory: parent, name };
+        let shape = match &member.sparse {
+            Some((parts, length)) => Shape { length: *length, parts: Some(parts) },
+            None => Shape { length: member.size, parts: None },
+        };
+        let mut file = self.replacing(&at, |ground, at| ground.begin_file(at, member, shape))?;
         let whole = [Segment { offset: 0, length: member.size }];
-        let segments = member.sparse.as_ref().map_or(whole.as_slice(), |(segments, _)| segments);
-        let real = parent.join(name);
-        self.recipe.borrow_mut().begin_file(&real, segments, member.sparse.is_none());
+        let segments = shape.parts.unwrap_or(&whole);
+        let real = at.real();
+        let failed = |errno| Problem::on("write", &real, errno);
+        self.recipe.borrow_mut().begin_file(&real, segments, shape.parts.is_none());
         for segment in segments {
             let told = self.recipe.borrow_mut().contents(&real, *segment);
             told.map_err(|error| Problem::writing("write the recipe", &error))?;
             let mut at = segment.offset;
             let end = segment.offset + segment.length;
             while at < end {
-                let mut bytes = members.lend_body(end - at)?;
+                let bytes = members.lend_body(end - at)?;
                 if bytes.is_empty() {
                     return Err(Problem::new(format!("`{}` ends early", show(&member.path))));
                 }
-                while !bytes.is_empty() {
-                    let written = rustix::io::pwrite(&file, bytes, at).map_err(failed)?;
-                    bytes = &bytes[written..];
-                    at += written as u64;
-                }
+                self.tree.ground.write(&mut file, bytes, at).map_err(failed)?;
+                at += bytes.len() as u64;
             }
         }
-        if let Some((_, length)) = member.sparse {
-            rustix::fs::ftruncate(&file, length).map_err(failed)?;
-        }
-        if (member.uid, member.gid) != (0, 0) {
-            rustix::fs::fchown(
-                &file,
-                Some(rustix::fs::Uid::from_raw(member.uid)),
-                Some(rustix::fs::Gid::from_raw(member.gid)),
-            )
-            .map_err(failed)?;
-            if member.mode & 0o6000 != 0 {
-                // chown(2) cleared them.
-                rustix::fs::fchmod(&file, mode).map_err(failed)?;
-            }
-        }
-        // After chown(2), which also clears file capabilities.
-        for (key, value) in kept(&member.xattrs) {
-            rustix::fs::fsetxattr(&file, key, value, XattrFlags::empty())
-                .map_err(|errno| xattr_problem(&parent.join(name), key, errno))?;
-        }
-        rustix::fs::futimens(&file, &times(member.modified)).map_err(failed)
+        self.tree.ground.end_file(file, &at, member)
     }
 
     /// A further name of a file of this layer. Links of the target's path are followed, but not one at its end.
-    fn make_hard_link(&mut self, parent: &Directory, name: &[u8], member: &Member) -> Result<(), Problem> {
+    fn make_hard_link(&mut self, parent: &Directory<G::Handle>, name: &[u8], member: &Member) -> Result<(), Problem> {
         let real = parent.join(name);
         let target = clean(&member.link);
         let (target_parent, target_name) = split(&target);
         let target_parent = self.tree.directory(target_parent)?;
-        let stat = |d: &Directory, name| rustix::fs::statat(&d.fd, name, AtFlags::SYMLINK_NOFOLLOW);
+        let from = At { directory: &target_parent, name: target_name };
         let missing = || {
             Problem::new(format!("`{}` is a hard link to `{}`, which is not in this layer", show(&real), show(&target)))
         };
-        let wanted = stat(&target_parent, target_name).map_err(|_| missing())?;
-        let is_whiteout = FileType::from_raw_mode(wanted.st_mode) == FileType::CharacterDevice && wanted.st_rdev == 0;
-        if target_name.is_empty() || is_whiteout || FileType::from_raw_mode(wanted.st_mode) == FileType::Directory {
+        if target_name.is_empty() {
             return Err(missing());
         }
-        match stat(parent, name) {
+        let wanted = self.tree.ground.look(&target_parent.handle, target_name).map_err(|_| missing())?;
+        if matches!(wanted.sort, Sort::Whiteout | Sort::Directory) {
+            return Err(missing());
+        }
+        match self.tree.ground.look(&parent.handle, name) {
             // The same file already: replacing it would remove what it is to be linked to.
-            Ok(there) if (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino) => Ok(()),
-            _ => self.replacing(parent, name, |d| {
-                rustix::fs::linkat(&target_parent.fd, target_name, &d.fd, name, AtFlags::empty())
-            }),
-        }?;
+            Ok(there) if there.identity == wanted.identity => {}
+            _ => self.replacing(&At { directory: parent, name }, |ground, to| ground.link(&from, to))?,
+        }
         self.recipe.borrow_mut().linked(&real);
         Ok(())
     }
 
     /// Removes what is to be replaced, after its contents have been written down.
-    fn remove(&mut self, parent: &Directory, name: &[u8]) -> Result<(), Problem> {
-        self.tree.keep(parent, name, &mut |path, file| {
-            let kept = self.recipe.borrow_mut().replacing(path, &file);
-            kept.map_err(|error| Problem::writing("write the recipe", &error))
-        })?;
-        self.tree.remove(parent, name)
+    fn remove(&mut self, at: &At<'_, G::Handle>) -> Result<(), Problem> {
+        self.tree.ground.files(at, &mut |path, file| self.recipe.borrow_mut().replacing(path, file))?;
+        self.tree.remove(at.directory, at.name)
     }
 
-    /// Makes something at `name`, in place of whatever is there.
+    /// Makes something in place of whatever is there.
     fn replacing<T>(
         &mut self,
-        parent: &Directory,
-        name: &[u8],
-        make: impl Fn(&Directory) -> Result<T, Errno>,
+        at: &At<'_, G::Handle>,
+        make: impl Fn(&mut G, &At<'_, G::Handle>) -> Result<T, Refusal>,
     ) -> Result<T, Problem> {
-        match make(parent) {
-            Err(Errno::EXIST) => {
-                self.remove(parent, name)?;
-                make(parent)
+        let made = match make(&mut self.tree.ground, at) {
+            Err(Refusal::Occupied) => {
+                self.remove(at)?;
+                make(&mut self.tree.ground, at)
             }
-            other => other,
-        }
-        .map_err(|errno| Problem::on("make", &parent.join(name), errno))
-    }
-
-    /// Owner, attributes and times of what is neither a file nor a directory.
-    fn set_attributes(&self, parent: &Directory, name: &[u8], member: &Member) -> Result<(), Problem> {
-        let failed = |errno| Problem::on("set the attributes of", &parent.join(name), errno);
-        if (member.uid, member.gid) != (0, 0) {
-            let (uid, gid) = (rustix::fs::Uid::from_raw(member.uid), rustix::fs::Gid::from_raw(member.gid));
-            rustix::fs::chownat(&parent.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-            if member.kind != Kind::SymbolicLink && member.mode & 0o6000 != 0 {
-                rustix::fs::chmodat(&parent.fd, name, Mode::from_raw_mode(member.mode), AtFlags::empty())
-                    .map_err(failed)?;
-            }
-        }
-        // The kernel gives `user.*` to files and directories alone (xattr(7)); Docker passes over it as well.
-        for (key, value) in kept(&member.xattrs).filter(|(key, _)| !key.starts_with(b"user.")) {
-            // There is no call that takes a descriptor and a name; this process has no other use for its directory.
-            rustix::process::fchdir(&parent.fd).map_err(failed)?;
-            rustix::fs::lsetxattr(name, key, value, XattrFlags::empty())
-                .map_err(|errno| xattr_problem(&parent.join(name), key, errno))?;
-        }
-        let times = times(member.modified);
-        rustix::fs::utimensat(&parent.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)
+            made => made,
+        };
+        made.map_err(|refusal| match refusal {
+            Refusal::Occupied => Problem::on("make", &at.real(), Errno::EXIST),
+            Refusal::Failed(problem) => problem,
+        })
     }
 
     /// Gives every directory its attributes, now that nothing is made in them any more.
-    fn finish(mut self) -> Result<LayerRecord, Problem> {
-        let root = self.tree.directory(b"")?;
-        for (real, attributes) in &self.tree.attributes {
-            let failed = |errno| Problem::on("set the attributes of", real, errno);
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let resolve = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS;
-            let path = if real.is_empty() { b"." } else { real.as_slice() };
-            let directory = crate::sys::path::openat2(&root.fd, path, flags, Mode::empty(), resolve).map_err(failed)?;
-            let (uid, gid) = (rustix::fs::Uid::from_raw(attributes.uid), rustix::fs::Gid::from_raw(attributes.gid));
-            rustix::fs::fchown(&directory, Some(uid), Some(gid)).map_err(failed)?;
-            for (key, value) in kept(&attributes.xattrs) {
-                rustix::fs::fsetxattr(&directory, key, value, XattrFlags::empty())
-                    .map_err(|errno| xattr_problem(real, key, errno))?;
-            }
-            if attributes.opaque {
-                rustix::fs::fsetxattr(&directory, c"trusted.overlay.opaque", b"y", XattrFlags::empty())
-                    .map_err(failed)?;
-            }
-            rustix::fs::fchmod(&directory, Mode::from_raw_mode(attributes.mode)).map_err(failed)?;
-            rustix::fs::futimens(&directory, &times(attributes.modified)).map_err(failed)?;
-            if attributes.implied {
-                self.record.implied.push(real.clone());
-            }
-        }
+    fn finish(mut self) -> Result<(LayerRecord, G::Done), Problem> {
+        let implied = self.tree.attributes.iter().filter(|(_, attributes)| attributes.implied);
+        self.record.implied = implied.map(|(real, _)| real.clone()).collect();
         self.record.opaque = self.tree.attributes_of(b"").opaque;
-        Ok(self.record)
-    }
-}
-
-/// The extended attributes that are part of an image. `trusted.overlay.*` and `user.overlay.*` would steer overlayfs;
-/// labels and signatures (`security.selinux`, `security.ima`) belong to the host's own policy.
-fn kept(xattrs: &[Pair]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    xattrs.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).filter(|(key, _)| is_kept(key))
-}
-
-fn is_kept(key: &[u8]) -> bool {
-    let has = |prefix: &[u8]| key.starts_with(prefix) && key.len() > prefix.len();
-    match key {
-        b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default" => true,
-        _ if has(b"trusted.overlay.") || has(b"user.overlay.") => false,
-        _ => has(b"user.") || has(b"trusted."),
-    }
-}
-
-fn xattr_problem(path: &[u8], key: &[u8], errno: Errno) -> Problem {
-    let (key, path) = (key.escape_ascii(), show(path));
-    match errno {
-        // ext4 says so too of a value that does not fit into a file's one block of attributes (xattr(7)).
-        Errno::NOSPC => Problem::new(format!("the file system has no room for the attribute `{key}` of `{path}`")),
-        errno => Problem::new(format!("cannot set the attribute `{key}` of `{path}`: {errno}")),
-    }
-}
-
-fn times((seconds, nanoseconds): (i64, u32)) -> Timestamps {
-    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
-    Timestamps { last_access: time, last_modification: time }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_attributes_of_the_image_are_kept() {
-        for key in ["user.a", "security.capability", "trusted.a", "system.posix_acl_access"] {
-            assert!(is_kept(key.as_bytes()), "{key}");
-        }
-        for key in
-            ["trusted.overlay.opaque", "trusted.overlay.redirect", "user.overlay.whiteout", "security.selinux", "user."]
-        {
-            assert!(!is_kept(key.as_bytes()), "{key}");
-        }
+        let Tree { ground, attributes, .. } = self.tree;
+        Ok((self.record, ground.finish(&attributes)?))
     }
 }

@@ -19,6 +19,15 @@ const PIPE: usize = 1 << 20;
 /// A report names the directories that a layer only implies; it has no reason to be longer.
 const REPORT_MAX: u64 = 64 << 20;
 
+/// What a layer becomes.
+#[derive(Debug, Clone, Copy)]
+pub enum Destination<'a> {
+    /// A tree in this empty directory.
+    Directory(&'a Path),
+    /// An EROFS image, a file that is not there yet; `empty` is a directory for the child to be confined in.
+    Image { file: &'a Path, empty: &'a Path },
+}
+
 /// A child that unpacks one layer. Dropped before [`Unpacking::finish`], it is killed.
 pub struct Unpacking {
     child: Child,
@@ -27,27 +36,30 @@ pub struct Unpacking {
     place: PathBuf,
 }
 
-/// A layer that is a directory now.
+/// A layer that is unpacked.
 pub struct Unpacked {
     pub diff_id: Digest,
     pub record: LayerRecord,
 }
 
 impl Unpacking {
-    /// Starts `helper` to unpack into the empty directory `tree`, and to write down in `recipe`, a file that it makes, how
-    /// the stream is made again.
+    /// Starts `helper` to unpack, and to write down in `recipe`, a file that it makes, how the stream is made again.
     pub fn start(
         helper: &Path,
         layer: &str,
-        tree: &Path,
+        into: Destination<'_>,
         recipe: Option<&Path>,
         limits: Limits,
     ) -> Result<Unpacking, ImageError> {
         let recipe = recipe.unwrap_or(Path::new("/dev/null"));
+        let (tree, image) = match into {
+            Destination::Directory(tree) => (tree, Path::new("")),
+            Destination::Image { file, empty } => (empty, file),
+        };
         let Limits { memory, content, entries } = limits;
         let numbers = [memory, content, entries].map(|number| number.to_string());
         let child = Command::new(helper)
-            .args([OsStr::new(ARGUMENT), OsStr::new("layer"), tree.as_os_str(), recipe.as_os_str()])
+            .args([OsStr::new(ARGUMENT), OsStr::new("layer"), tree.as_os_str(), image.as_os_str(), recipe.as_os_str()])
             .args(numbers)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,20 +1,16 @@
-//! The directory tree that a layer grows into: finding, making and removing directories by descriptors.
+//! The directory tree that a layer grows into: finding, making and removing directories.
 //!
-//! A member's path is walked component by component from the root's descriptor; links on the way are followed as they
-//! would be inside the container, so that with `lib -> usr/lib` the member `lib/x` lands in `usr/lib`. Every directory
-//! is known by its real path, without links, and keeps one record of attributes, applied at the end: until then it is
-//! `0700 root`, so that neither set-group-ID bits nor default ACLs nor times are disturbed by what is made inside.
+//! A member's path is walked component by component from the root; links on the way are followed as they would be inside
+//! the container, so that with `lib -> usr/lib` the member `lib/x` lands in `usr/lib`. Every directory is known by its real
+//! path, without links, and keeps one record of attributes, applied at the end.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::CString;
-use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::fields::Pair;
+use super::ground::{Ground, Sort};
 use super::report::Problem;
 
 /// More than images have and few enough that whoever removes the tree again has the descriptors for it.
@@ -25,14 +21,14 @@ const PATH_MAX: usize = 4096;
 /// Descriptors of directories that are kept open.
 const CACHE_MAX: usize = 256;
 
-/// A directory, open (`O_PATH`).
-pub struct Directory {
-    pub fd: OwnedFd,
+/// A directory that is open.
+pub struct Directory<H> {
+    pub handle: H,
     /// From the root, without a slash at either end; the root's is empty.
     pub real: Vec<u8>,
 }
 
-impl Directory {
+impl<H> Directory<H> {
     /// The real path of something in it.
     pub fn join(&self, name: &[u8]) -> Vec<u8> {
         match self.real.is_empty() {
@@ -62,28 +58,30 @@ impl Attributes {
     }
 }
 
-/// Told of a file that is about to go, by its real path.
-pub type Keep<'k> = dyn FnMut(&[u8], File) -> Result<(), Problem> + 'k;
-
-pub struct Tree {
-    root: Rc<Directory>,
+pub struct Tree<G: Ground> {
+    pub ground: G,
     /// By the path under which a member named it.
-    open: HashMap<Vec<u8>, Rc<Directory>>,
+    open: HashMap<Vec<u8>, Rc<Directory<G::Handle>>>,
     /// By real path.
     pub attributes: BTreeMap<Vec<u8>, Attributes>,
 }
 
-impl Tree {
-    pub fn new(root: OwnedFd) -> Tree {
-        let root = Rc::new(Directory { fd: root, real: Vec::new() });
+impl<G: Ground> Tree<G> {
+    /// Grows on a ground on which nothing is yet.
+    pub fn new(ground: G) -> Tree<G> {
         let attributes = BTreeMap::from([(Vec::new(), Attributes::implied())]);
-        Tree { root, open: HashMap::new(), attributes }
+        Tree { ground, open: HashMap::new(), attributes }
+    }
+
+    fn root(&self) -> Result<Rc<Directory<G::Handle>>, Problem> {
+        let handle = self.ground.root().map_err(|errno| Problem::on("open", b"", errno))?;
+        Ok(Rc::new(Directory { handle, real: Vec::new() }))
     }
 
     /// The directory at `path`, made with its parents if it is not there.
-    pub fn directory(&mut self, path: &[u8]) -> Result<Rc<Directory>, Problem> {
+    pub fn directory(&mut self, path: &[u8]) -> Result<Rc<Directory<G::Handle>>, Problem> {
         if path.is_empty() {
-            return Ok(self.root.clone());
+            return self.root();
         }
         if let Some(directory) = self.open.get(path) {
             return Ok(directory.clone());
@@ -106,17 +104,17 @@ impl Tree {
     }
 
     /// Makes an empty directory where nothing is.
-    pub fn make(&mut self, parent: &Directory, name: &[u8]) -> Result<(), Errno> {
-        rustix::fs::mkdirat(&parent.fd, name, Mode::RWXU)?;
+    pub fn make(&mut self, parent: &Directory<G::Handle>, name: &[u8]) -> Result<(), Errno> {
+        self.ground.make_directory(&parent.handle, name)?;
         self.attributes.insert(parent.join(name), Attributes::implied());
         Ok(())
     }
 
     /// Removes whatever is at `name`, with all in it. Paths that led through it may lead elsewhere afterwards.
-    pub fn remove(&mut self, parent: &Directory, name: &[u8]) -> Result<(), Problem> {
+    pub fn remove(&mut self, parent: &Directory<G::Handle>, name: &[u8]) -> Result<(), Problem> {
         let real = parent.join(name);
         self.open.clear();
-        remove(&parent.fd, name).map_err(|errno| Problem::on("replace", &real, errno))?;
+        self.ground.remove(&parent.handle, name).map_err(|errno| Problem::on("replace", &real, errno))?;
         self.forget(&real);
         Ok(())
     }
@@ -136,30 +134,13 @@ impl Tree {
         }
     }
 
-    /// Calls `keep` with every file at `name` or below, and its real path.
-    pub fn keep(&self, parent: &Directory, name: &[u8], keep: &mut Keep<'_>) -> Result<(), Problem> {
-        let real = parent.join(name);
-        let failed = |errno| Problem::on("read again", &real, errno);
-        let stat = rustix::fs::statat(&parent.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => {
-                let file = rustix::fs::openat(&parent.fd, name, flags, Mode::empty()).map_err(failed)?;
-                keep(&real, file.into())
-            }
-            FileType::Directory => {
-                let flags = flags | OFlags::DIRECTORY;
-                let fd = rustix::fs::openat(&parent.fd, name, flags, Mode::empty()).map_err(failed)?;
-                let names = names(&fd).map_err(failed)?;
-                let directory = Directory { fd, real: real.clone() };
-                names.iter().try_for_each(|name| self.keep(&directory, name.to_bytes(), keep))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// One step of a path: into a directory, through a link, or making what is missing.
-    fn enter(&mut self, parent: &Rc<Directory>, name: &[u8], links: &mut usize) -> Result<Rc<Directory>, Problem> {
+    fn enter(
+        &mut self,
+        parent: &Rc<Directory<G::Handle>>,
+        name: &[u8],
+        links: &mut usize,
+    ) -> Result<Rc<Directory<G::Handle>>, Problem> {
         match name {
             b"" | b"." => return Ok(parent.clone()),
             b".." => return self.real_directory(split(&parent.real.clone()).0),
@@ -168,9 +149,8 @@ impl Tree {
         let real = parent.join(name);
         let failed = |errno| Problem::on("enter", &real, errno);
         check_depth(&real)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(&parent.fd, name, flags, Mode::empty()) {
-            Ok(fd) => return Ok(Rc::new(Directory { fd, real })),
+        match self.ground.open(&parent.handle, name) {
+            Ok(handle) => return Ok(Rc::new(Directory { handle, real })),
             Err(Errno::NOENT) => {
                 self.make(parent, name).map_err(failed)?;
                 return self.enter(parent, name, links);
@@ -178,22 +158,21 @@ impl Tree {
             Err(Errno::NOTDIR) => {}
             Err(errno) => return Err(failed(errno)),
         }
-        let found = rustix::fs::statat(&parent.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-        match FileType::from_raw_mode(found.st_mode) {
-            FileType::Symlink => {
+        match self.ground.look(&parent.handle, name).map_err(failed)?.sort {
+            Sort::Link => {
                 *links += 1;
                 if *links > LINKS_MAX {
                     return Err(failed(Errno::LOOP));
                 }
-                let target = rustix::fs::readlinkat(&parent.fd, name, Vec::new()).map_err(failed)?.into_bytes();
-                let mut at = if target.starts_with(b"/") { self.root.clone() } else { parent.clone() };
+                let target = self.ground.target(&parent.handle, name).map_err(failed)?;
+                let mut at = if target.starts_with(b"/") { self.root()? } else { parent.clone() };
                 for component in target.split(|byte| *byte == b'/') {
                     at = self.enter(&at, component, links)?;
                 }
                 Ok(at)
             }
             // A whiteout and then something below it: the directory is new and the one that was there is gone.
-            FileType::CharacterDevice if found.st_rdev == 0 => {
+            Sort::Whiteout => {
                 self.remove(parent, name)?;
                 self.make(parent, name).map_err(failed)?;
                 self.attributes_of(&real).opaque = true;
@@ -204,15 +183,14 @@ impl Tree {
     }
 
     /// The directory at a path without links.
-    fn real_directory(&mut self, real: &[u8]) -> Result<Rc<Directory>, Problem> {
-        if real.is_empty() {
-            return Ok(self.root.clone());
+    fn real_directory(&self, real: &[u8]) -> Result<Rc<Directory<G::Handle>>, Problem> {
+        let failed = |errno| Problem::on("enter", real, errno);
+        let mut at = self.root()?;
+        for name in real.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            let handle = self.ground.open(&at.handle, name).map_err(failed)?;
+            at = Rc::new(Directory { handle, real: at.join(name) });
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let resolve = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS;
-        let opened = crate::sys::path::openat2(&self.root.fd, real, flags, Mode::empty(), resolve);
-        let fd = opened.map_err(|errno| Problem::on("enter", real, errno))?;
-        Ok(Rc::new(Directory { fd, real: real.to_vec() }))
+        Ok(at)
     }
 }
 
@@ -247,35 +225,17 @@ pub fn clean(path: &[u8]) -> Vec<u8> {
     parts.join(&b'/')
 }
 
-fn remove(parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-        Err(Errno::ISDIR) => {}
-        result => return result,
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(parent, name, flags, Mode::empty())?;
-    // Names first: removing while reading may pass over some.
-    for name in names(&fd)? {
-        remove(&fd, name.to_bytes())?;
-    }
-    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
-}
-
-/// What is in a directory.
-fn names(directory: &OwnedFd) -> Result<Vec<CString>, Errno> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(directory)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
-        }
-    }
-    Ok(names)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+    use std::path::Path;
+
+    use super::super::directories::Directories;
     use super::*;
+
+    fn ground(root: &Path) -> Directories {
+        Directories::new(OwnedFd::from(std::fs::File::open(root).unwrap()))
+    }
 
     #[test]
     fn paths_are_cleaned_by_name_and_never_leave_the_root() {
@@ -301,8 +261,7 @@ mod tests {
     #[test]
     fn what_is_known_of_a_directory_goes_with_it_and_nothing_else() {
         let root = tempfile::tempdir().unwrap();
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let mut tree = Tree::new(rustix::fs::open(root.path(), flags, Mode::empty()).unwrap());
+        let mut tree = Tree::new(ground(root.path()));
         for path in ["a/b/c", "a-b", "a0", "ab"] {
             tree.directory(path.as_bytes()).unwrap();
         }
@@ -314,8 +273,7 @@ mod tests {
     #[test]
     fn replacing_files_costs_the_same_however_many_directories_are_known() {
         let root = tempfile::tempdir().unwrap();
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let mut tree = Tree::new(rustix::fs::open(root.path(), flags, Mode::empty()).unwrap());
+        let mut tree = Tree::new(ground(root.path()));
         for number in 0..1_000_000 {
             tree.attributes.insert(format!("d/{number}").into_bytes(), Attributes::implied());
         }

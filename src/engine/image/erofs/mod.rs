@@ -1,0 +1,52 @@
+//! Writing EROFS: a read-only filesystem in one file, uncompressed.
+//!
+//! * [`inode`]: inodes and their extended attributes, as bytes. [`directory`]: the entries of a directory, as bytes.
+//! * [`space`]: where in the image what goes. [`writer`]: an image that grows while a stream passes.
+//!
+//! Whoever writes gives contents as they come; nothing of them is kept. A file's inode is written right behind its
+//! contents, so that in memory remain a number and a name for each entry, and directories are written last.
+//!
+//! ```text
+//! block 0     the superblock, at 1024; written last, so an image without one is none
+//! block 1     the inode of `/`
+//! from 2 on   contents of files in whole blocks, and between them windows of blocks with inodes, each of them
+//!             followed by its attributes and by the end of its contents that fills no block
+//! ```
+//!
+//! The format: Documentation/filesystems/erofs.rst and fs/erofs/erofs_fs.h of Linux. Used of it is what every kernel reads
+//! that mounts an image from its file (Linux 6.12): extended inodes, flat and chunked contents, attributes beside their
+//! inode. Not written are compression, shared attributes and the checksum of the superblock.
+
+mod directory;
+mod inode;
+mod space;
+mod writer;
+
+use std::borrow::Cow;
+use std::fs::File;
+
+use rustix::io::Errno;
+
+pub use inode::Look;
+pub use writer::{Body, Contents, Kind, Listed, Placed, Refused, Shape, Writer};
+
+/// Of a block, the unit of contents.
+const BLOCK: u64 = 4096;
+/// An inode's number says where it is, in units of so many bytes.
+const SLOT: u64 = 32;
+
+/// The attribute of the directory of [`write_sample`].
+pub const SAMPLE: (&str, &[u8]) = ("trusted.overlay.opaque", b"y");
+
+/// Writes an image of one directory, for whoever wants to know whether it can be mounted.
+pub fn write_sample(file: File) -> Result<(), Errno> {
+    let (key, value) = SAMPLE;
+    let attributes = vec![(key.as_bytes(), Cow::Borrowed(value))];
+    let look = Look { mode: 0o700, uid: 0, gid: 0, modified: (0, 0), attributes };
+    let mut writer = Writer::new(file);
+    let names = || [&b"."[..], b".."].into_iter();
+    let placed = writer.place(&look, names(), true).map_err(Refused::errno)?;
+    let listed = names().map(|name| Listed { name, number: placed.number(), kind: Kind::Directory });
+    writer.directory(placed, &look, listed).map_err(Refused::errno)?;
+    writer.seal([0; 16])
+}

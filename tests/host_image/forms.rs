@@ -1,0 +1,142 @@
+//! A layer is the same whether it is kept as a directory or as an image.
+
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::process::Command;
+
+use evenkeel::engine::image::store::session::Form;
+use evenkeel::model::image::ImageSource;
+use evenkeel::runtime::layer;
+use tar::EntryType;
+
+use crate::support::*;
+
+/// An access control list, of entries of tag, permissions and id.
+fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut bytes = vec![2, 0, 0, 0];
+    for (tag, permissions, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(permissions.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn a_layer_of_everything_is_the_same_as_a_directory() {
+    let mut members = vec![directory(".").mode(0o1755).pax("mtime", b"-5.25")];
+    // Around the ends of blocks: alone in one, beside the inode, neither.
+    for size in [0, 1, 4031, 4032, 4033, 4095, 4096, 4097, 8191, 8192, 8128, 100_000, 3_000_000] {
+        members.push(file(&format!("sizes/{size}"), &"x".repeat(size)).owner(size as u64, 70_000).mode(0o4751));
+    }
+    for length in [1, 100, 4031, 4032, 4033, 4095] {
+        members.push(symlink(&format!("links/{length}"), &"t".repeat(length)).owner(1, 2));
+    }
+    // Names before and behind `.` and `..`, and more of them than a block has room for.
+    for name in ["!", "+", "-", ".!", ".-", "..-", "...", "..a", ".a", "0", "a", "\u{e9}", &"n".repeat(255)] {
+        members.push(file(&format!("names/{name}"), name));
+    }
+    members.extend((0..3000).map(|number| file(&format!("many/{number}/{}", "m".repeat(number % 200 + 1)), "some")));
+    members.extend((0..3000).map(|number| directory(&format!("wide/{}{number}", "w".repeat(number % 240)))));
+    for (name, major, minor) in [("null", 1, 3), ("large", 4000, 1_000_000), ("also", 300, 256)] {
+        members.push(device(EntryType::Char, &format!("dev/{name}"), major, minor).mode(0o2620));
+        members.push(device(EntryType::Block, &format!("dev/block-{name}"), major, minor));
+    }
+    members.push(member(EntryType::Fifo, "dev/pipe"));
+    members.push(file("linked", "contents"));
+    members.push(hard_link("dev/linked", "linked"));
+    members.push(hard_link("dev/also-pipe", "dev/pipe"));
+    members.push(file("linked", "others"));
+    members.push(directory("hidden"));
+    members.push(file(".wh.hidden", ""));
+    members.push(file("names/.wh.gone", ""));
+    let capability = [&[1, 0, 0, 2, 0, 4][..], &[0; 14]].concat();
+    members.push(file("attributes/capable", "x").pax("SCHILY.xattr.security.capability", &capability).owner(3, 4));
+    members.push(
+        directory("attributes/many")
+            .pax("SCHILY.xattr.user.a", &[b'v'; 1500])
+            .pax("SCHILY.xattr.trusted.b", b"")
+            .pax("SCHILY.xattr.user.a", &[b'w'; 900]),
+    );
+    let named = list(&[(1, 7, 0), (2, 5, 33), (4, 4, 0), (16, 6, 0), (32, 0, 0)]);
+    let plain = list(&[(1, 6, 9), (4, 2, 9), (32, 1, 9)]);
+    for (name, value) in [("named", &named), ("plain", &plain)] {
+        let access = |member: Member| member.pax("SCHILY.xattr.system.posix_acl_access", value).mode(0o6754);
+        members.push(access(file(&format!("lists/file-{name}"), "")));
+        members.push(access(member(EntryType::Fifo, &format!("lists/pipe-{name}"))));
+        let directory = access(directory(&format!("lists/{name}")));
+        members.push(directory.pax("SCHILY.xattr.system.posix_acl_default", value));
+    }
+    let host = Host::new();
+    host.unpack(&tar(&members)).unwrap();
+    // Another's program has no complaint either.
+    let image = host.store.find(&ImageSource::Rootfs(host.path("rootfs.tar"))).unwrap().unwrap();
+    let files = host.store.layer_path(&image.layers[0]);
+    assert_eq!(files.file_name().unwrap(), layer::IMAGE, "this host mounts images from files");
+    let checked = Command::new("fsck.erofs").arg(&files).output().expect("the package erofs-utils is installed");
+    let said = [checked.stdout, checked.stderr].concat();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&said));
+}
+
+#[test]
+fn lists_that_the_kernel_refuses_are_refused() {
+    let wrong = [
+        list(&[(1, 7, 0), (4, 4, 0)]),
+        list(&[(1, 7, 0), (2, 5, 33), (4, 4, 0), (32, 0, 0)]),
+        list(&[(4, 7, 0), (1, 4, 0), (32, 0, 0)]),
+        list(&[(1, 8, 0), (4, 4, 0), (32, 0, 0)]),
+        list(&[(1, 7, 0), (2, 5, u32::MAX), (4, 4, 0), (16, 6, 0), (32, 0, 0)]),
+        vec![2, 0, 0],
+        vec![2, 0, 0, 0, 1],
+        vec![1, 0, 0, 0],
+    ];
+    for value in wrong {
+        for form in [Form::Directory, Form::Image] {
+            let mut host = Host::new();
+            host.options.form = Some(form);
+            let listed = file("a", "").pax("SCHILY.xattr.system.posix_acl_access", &value);
+            let error = host.unpack(&tar(&[listed])).unwrap_err().to_string();
+            assert!(error.contains("cannot set the attribute `system.posix_acl_access` of `a`"), "{form:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_sparse_file_of_an_image_takes_the_room_of_its_contents() {
+    let host = Host::new();
+    let hole = fs::File::create(host.path("hole")).unwrap();
+    let places = [0, 5 << 20, 1 << 30, (3 << 30) - 5];
+    for place in places {
+        hole.write_all_at(b"some", place).unwrap();
+    }
+    hole.set_len(3 << 30).unwrap();
+    let packed = Command::new("tar")
+        .args(["-C", host.directory.path().to_str().unwrap(), "--sparse", "-cf", "-", "hole"])
+        .output()
+        .unwrap();
+    let tree = host.unpack(&packed.stdout).unwrap();
+    let file = fs::File::open(tree.join("hole")).unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 3 << 30);
+    for place in places {
+        let mut found = [0; 4];
+        file.read_exact_at(&mut found, place).unwrap();
+        assert_eq!(&found, b"some");
+    }
+    let image = host.store.find(&ImageSource::Rootfs(host.path("rootfs.tar"))).unwrap().unwrap();
+    let metadata = fs::metadata(host.store.layer_path(&image.layers[0])).unwrap();
+    assert!(metadata.blocks() * 512 < 1 << 20, "{} bytes", metadata.blocks() * 512);
+}
+
+/// Where the kernel mounts no image, nobody is asked to.
+#[test]
+fn on_a_file_system_that_holds_no_images_layers_are_directories() {
+    let host = Host::new();
+    let place = host.path("state");
+    fs::create_dir(&place).unwrap();
+    rustix::mount::mount("tmpfs", &place, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+    let unpacked = host.unpack(&tar(&[file("a", "n")]));
+    let found =
+        unpacked.map(|tree| (fs::read_to_string(tree.join("a")).unwrap(), tree.file_name().unwrap().to_owned()));
+    rustix::mount::unmount(&place, rustix::mount::UnmountFlags::DETACH).unwrap();
+    assert_eq!(found.unwrap(), ("n".to_owned(), "tree".into()));
+}

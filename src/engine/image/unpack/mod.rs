@@ -10,20 +10,20 @@
 //! # Decisions
 //! A layer becomes one EROFS image that is mounted straight from its file, where the kernel does that (Linux 6.12), and a
 //! directory elsewhere: one file to make and to remove in place of tens of thousands of inodes, and one that nothing can
-//! change. Measured with 57,000 entries and 888 MB in 5 layers at once, each time on a new ext4, in turns, on two
-//! processors that had five times as much else to do, so that of the seconds only the processor's tell much:
+//! change. Measured with 57,000 entries and 888 MB in 5 layers at once, each time on a new ext4, medians of three runs in
+//! turns, on two processors that had four times as much else to do, so that most is said by the processor's seconds:
 //!
 //! ```text
 //!            until it is on the disk         CPU seconds          removed after
 //!         directories     images    directories   images    directories   images
-//! plain          11.0        7.3            2.9      1.6            3.9      0.4
-//! gzip           17.1        6.7            5.1      3.9            2.9      0.3
-//! zstd            8.4        6.6            3.8      2.5            2.3      0.3
+//! plain           6.5        6.3            2.9      1.6            2.6      0.3
+//! gzip           17.1        6.7            5.3      3.8            2.9      0.3
+//! zstd            8.4        6.6            3.8      2.4            2.3      0.3
 //! ```
 //!
 //! The disk has 854 MiB of that in place of 1012. What it costs:
 //!
-//! * A mount for each layer that containers use (see `runtime::layer`), and memory: what is read of an image is in the
+//! * A mount of 0.3 ms for each layer that containers use (see `runtime::layer`), and memory: what is read of an image is in the
 //!   page cache once as the image's file and once as the file in it.
 //! * Files of different layers are on different devices (stat(2)), as with any overlay of several file systems; a
 //!   directory is always on the overlay's. The option `xino=on` would hide that, and give inode numbers beyond 2^63, which

@@ -10,7 +10,7 @@ use super::removal;
 use crate::model::id::{ContainerId, NetworkId, VolumeKey};
 use crate::model::unreadable::Object;
 use crate::monitor::error::MonitorError;
-use crate::runtime::RuntimeError;
+use crate::runtime::{RuntimeError, layer};
 
 /// An engine operation that did not become true. Each variant names the operation and its subject; the cause is
 /// its source.
@@ -145,6 +145,11 @@ impl EngineError {
             EngineError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room on the disk, then apply again: nothing half-made was kept".into())
             }
+            EngineError::File { path, .. } if path.file_name().is_some_and(|name| name == layer::IMAGE) => Some(
+                "a kernel that mounts images from files can use this layer (Linux 6.12); for another one, or where the \
+                 file is damaged, remove the images that have it with `evenkeel image rm`, and apply"
+                    .into(),
+            ),
             EngineError::Image { source, .. } | EngineError::Push { source, .. } | EngineError::Images { source } => {
                 source.hint()
             }

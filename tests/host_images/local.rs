@@ -1,11 +1,13 @@
 //! Names and removal.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use evenkeel::engine::image::store::session::Form;
 use evenkeel::engine::image::{Options, Silent, ensure};
 use evenkeel::model::image::ImageSource;
+use evenkeel::runtime::layer as layer_file;
 
 use crate::made::{LAYER, MANIFEST, image, layer, layout};
 use crate::shell::Shell;
@@ -153,5 +155,23 @@ fn who_removes_an_image_does_not_wait_for_its_files() {
             trace.lines().filter(|line| line.contains("unlink")).partition(|line| process(line) == command);
         assert!(own.len() < 50, "{own:#?}");
         assert!(others.len() >= 500, "{}", others.len());
+    });
+}
+
+/// As on a kernel that mounts no images from files: what is there is no image to it.
+#[test]
+fn who_cannot_mount_a_layer_is_told_what_to_do() {
+    Shell::with(|shell| {
+        let id = format!("sha256:{}", make(shell, "one")).parse().unwrap();
+        let image = shell.host.store.find_by_id(&id).unwrap().unwrap();
+        for files in shell.host.store.layer_paths(&image) {
+            fs::set_permissions(&files, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::write(&files, "no image").unwrap();
+        }
+        let answer =
+            shell.run(&["run", "--network", "none", &format!("archive:{}", shell.word("one.tar")), "/bin/serve"]);
+        assert_ne!(answer.code, 0);
+        assert!(answer.stderr.contains(&format!("/{}`", layer_file::IMAGE)), "{}", answer.stderr);
+        assert!(answer.stderr.contains("hint: a kernel that mounts images from files"), "{}", answer.stderr);
     });
 }

@@ -10,15 +10,15 @@
 //! # Decisions
 //! A layer becomes one EROFS image that is mounted straight from its file, where the kernel does that (Linux 6.12), and a
 //! directory elsewhere: one file to make and to remove in place of tens of thousands of inodes, and one that nothing can
-//! change. Measured with 57,000 entries and 888 MB in 5 layers at once, each time on a new ext4, medians of three runs in
-//! turns, on two processors that had four times as much else to do, so that most is said by the processor's seconds:
+//! change. Measured with 57,000 entries and 888 MB in 5 layers at once, each time on a new ext4, medians of six runs in
+//! turns, on two processors that had two to five times as much else to do:
 //!
 //! ```text
 //!            until it is on the disk         CPU seconds          removed after
 //!         directories     images    directories   images    directories   images
-//! plain           6.5        6.3            2.9      1.6            2.6      0.3
-//! gzip           17.1        6.7            5.3      3.8            2.9      0.3
-//! zstd            8.4        6.6            3.8      2.4            2.3      0.3
+//! plain           6.4        4.2            3.2      1.7            2.1      0.2
+//! gzip           11.3        6.5            5.8      4.1            2.4      0.2
+//! zstd            8.9        5.8            4.2      2.7            2.4      0.2
 //! ```
 //!
 //! The disk has 854 MiB of that in place of 1012. What it costs:

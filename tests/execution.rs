@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use evenkeel::engine::fake::Fake;
 use evenkeel::manifest::{self, Colour, FileKind, Source};
 use evenkeel::model::action::Action;
-use evenkeel::model::actual::Actual;
+use evenkeel::model::actual::{Actual, ActualContainer};
 use evenkeel::model::desired::Desired;
 use evenkeel::model::image::ImageSource;
 use evenkeel::plan::{Mark, Plan, Step, StepId};
@@ -347,16 +347,18 @@ fn a_migration_that_fails_is_a_failure_before_it_is_tried_again() {
     }
 }
 
+const SERVES: &str = r#"
+    project = "shop"
+    [containers.web]
+    image = "nginx:1.27"
+    restart = "no"
+    dns = ["9.9.9.9"]
+    update = { monitor = "1h" }
+"#;
+
 /// Both ways of an update: another container, and the same one changed in place.
 #[test]
 fn an_update_whose_verdict_comes_rounds_later_goes_back() {
-    const SERVES: &str = r#"
-        project = "shop"
-        [containers.web]
-        image = "nginx:1.27"
-        dns = ["9.9.9.9"]
-        update = { monitor = "1h" }
-    "#;
     for (from, to) in [("nginx:1.27", "nginx:1.28"), ("9.9.9.9", "9.9.9.10")] {
         let first = worlds::applied(&worlds::host(), &worlds::planned(&declared(SERVES), &worlds::host(), 1));
         let is_lost = Arc::new(AtomicBool::new(false));
@@ -387,6 +389,66 @@ fn an_update_whose_verdict_comes_rounds_later_goes_back() {
             assert_eq!((&container.record.spec, &container.record.before), (&before[&id].record.spec, &None), "{to}");
         }
     }
+}
+
+/// A manifest that is edited between rounds.
+fn edited(text: &Mutex<String>) -> impl Fn() -> Result<Desired, String> + Sync + '_ {
+    || Ok(declared(&text.lock().unwrap()))
+}
+
+/// The one container of a host that declares one.
+fn only(fake: &Fake) -> ActualContainer {
+    let actual = fake.actual();
+    assert_eq!(actual.containers.len(), 1);
+    actual.containers.into_values().next().unwrap()
+}
+
+/// What the version before it came to is no verdict on one that never ran.
+#[test]
+fn an_update_that_follows_one_which_ended_is_tried() {
+    let first = worlds::applied(&worlds::host(), &worlds::planned(&declared(SERVES), &worlds::host(), 1));
+    let fake = Fake::new(first).taking_time(|_| true);
+    let text = Mutex::new(SERVES.replace("9.9.9.9", "9.9.9.10"));
+    let load = edited(&text);
+    let mut rounds = rounds(&fake, &load);
+    assert!(matches!(round(&mut rounds), Outcome::Waiting { .. }));
+    fake.edit(|actual| worlds::happen(actual, &worlds::Event::Exit(0, 1)));
+    *text.lock().unwrap() = SERVES.replace("9.9.9.9", "9.9.9.11");
+    let outcome = round(&mut rounds);
+    assert!(matches!(outcome, Outcome::Waiting { .. }), "{outcome}");
+    let web = only(&fake);
+    assert!(worlds::is_up(&web));
+    assert_eq!(web.record.refused, None);
+    assert_eq!(web.record.spec, declared(&text.lock().unwrap()).containers.values().next().unwrap().spec);
+    let before = declared(SERVES).containers.into_values().next().unwrap().spec;
+    assert_eq!(web.record.before.as_deref(), Some(&before), "it goes back to what ran well");
+}
+
+#[test]
+fn all_that_is_awaited_of_a_container_ends_with_it() {
+    let twice =
+        SERVES.replace("\"no\"", "\"on-failure\"").replace("dns", "replicas = 2\nhealthcheck = { tcp = 80 }\ndns");
+    let first = worlds::applied(&worlds::host(), &worlds::planned(&declared(&twice), &worlds::host(), 1));
+    let checked = twice.replace("9.9.9.9", "9.9.9.10");
+    let starts_fail = Arc::new(AtomicBool::new(false));
+    let fails = Arc::clone(&starts_fail);
+    let script = move |action: &Action| match action {
+        Action::StartContainer { .. } if fails.load(Ordering::Relaxed) => Some("no processes left".to_owned()),
+        _ => None,
+    };
+    let fake = Fake::failing(first, script).taking_time(|_| true);
+    let load = || Ok(declared(&checked));
+    let mut rounds = rounds(&fake, &load);
+    assert!(matches!(round(&mut rounds), Outcome::Waiting { .. }));
+    // Its way back cannot be gone either, in that round.
+    let (id, _) = fake.actual().containers.into_iter().find(|(_, web)| web.record.before.is_some()).unwrap();
+    fake.edit(|actual| worlds::happen_to(actual, &id, &worlds::Event::Exit(0, 1)));
+    starts_fail.store(true, Ordering::Relaxed);
+    assert!(matches!(round(&mut rounds), Outcome::Degraded { .. }));
+    assert!(fake.actual().containers[&id].record.refused.is_some());
+    starts_fail.store(false, Ordering::Relaxed);
+    let outcome = round(&mut rounds);
+    assert!(worlds::is_up(&fake.actual().containers[&id]), "{outcome}");
 }
 
 #[test]
@@ -435,7 +497,7 @@ fn who_finds_the_lock_taken_waits_without_a_complaint() {
 /// The port of what runs again is reachable before anybody plans again.
 #[test]
 fn an_update_in_place_that_goes_back_takes_its_ports_along() {
-    const SERVES: &str = r#"
+    const PUBLISHES: &str = r#"
         project = "shop"
         [containers.web]
         image = "nginx:1.27"
@@ -443,9 +505,9 @@ fn an_update_in_place_that_goes_back_takes_its_ports_along() {
         ports = { 8080 = 80 }
         update = { monitor = "1s" }
     "#;
-    let first = worlds::applied(&worlds::host(), &worlds::planned(&declared(SERVES), &worlds::host(), 1));
+    let first = worlds::applied(&worlds::host(), &worlds::planned(&declared(PUBLISHES), &worlds::host(), 1));
     for (from, to) in [("nginx:1.27", "nginx:1.28"), ("9.9.9.9", "9.9.9.10")] {
-        let desired = declared(&SERVES.replace(from, to).replace("8080", "9090"));
+        let desired = declared(&PUBLISHES.replace(from, to).replace("8080", "9090"));
         let plan = worlds::planned(&desired, &first, 2);
         let report = |fails: bool| {
             let fake = Fake::failing(first.clone(), move |action| {

@@ -31,7 +31,7 @@ use crate::engine::waiting::{Attended, Awaited, Wait};
 use crate::model::action::Action;
 use crate::model::container::Condition;
 use crate::model::id::ContainerId;
-use crate::plan::Plan;
+use crate::plan::{Plan, StepId};
 
 /// How long a round sits out a wait that begins.
 const LINGER: Duration = Duration::from_secs(2);
@@ -70,13 +70,29 @@ impl Waits {
         self.lock().values().map(|open| open.until).min()
     }
 
-    /// Forgets the waits that `plan` does not take up. Whom the plan itself stops has another run before it.
+    /// Forgets the waits that `plan` does not take up. Whom the plan stops, or changes before it starts it, has another run
+    /// before it: what became of the last one says nothing of that.
     pub(super) fn turn_to(&self, plan: &Plan) {
-        let regular = || plan.steps.iter().filter(|step| !step.is_rescue()).map(|step| &step.action);
-        let stops = |id: &ContainerId| regular().any(|it| matches!(it, Action::StopContainer { id: it } if it == id));
-        let starts = |id: &ContainerId| regular().any(|it| matches!(it, Action::StartContainer { id: it } if it == id));
-        let awaits = |key: &Key| regular().filter_map(Awaited::of).any(|awaited| self::key(&awaited) == *key);
-        self.lock().retain(|key, _| !stops(&key.0) && (awaits(key) || starts(&key.0)));
+        let regular = || plan.steps.iter().filter(|step| !step.is_rescue());
+        let stops = |id: &ContainerId| {
+            regular().any(|step| matches!(&step.action, Action::StopContainer { id: it } if it == id))
+        };
+        let changes = |id: &ContainerId, step: StepId| matches!(&plan.steps[step].action, Action::UpdateContainer { record } if record.id == *id);
+        let starts = |id: &ContainerId| {
+            let start = regular().find(|step| matches!(&step.action, Action::StartContainer { id: it } if it == id));
+            start.map(|start| start.after.iter().any(|before| changes(id, *before)))
+        };
+        let awaits = |key: &Key| {
+            let mut awaited = regular().filter_map(|step| Awaited::of(&step.action));
+            awaited.any(|awaited| self::key(&awaited) == *key)
+        };
+        self.lock().retain(|key, _| {
+            !stops(&key.0)
+                && match starts(&key.0) {
+                    Some(is_changed) => !is_changed,
+                    None => awaits(key),
+                }
+        });
     }
 
     /// Looks at what is awaited, for as long as its beginning lasts.
@@ -99,9 +115,10 @@ impl Waits {
 
     /// Why what an earlier round waited for is lost, before the container is started again.
     pub(super) fn lost<E: Engine>(&self, engine: &E, id: &ContainerId) -> Option<E::Error> {
-        let of_it: Vec<Key> = self.lock().keys().filter(|key| key.0 == *id).cloned().collect();
-        of_it.into_iter().find_map(|key| {
-            let mut open = self.lock().remove(&key)?;
+        let mut open = self.lock();
+        let of_it: Vec<(Key, Open)> = open.extract_if(.., |key, _| key.0 == *id).collect();
+        drop(open);
+        of_it.into_iter().find_map(|(key, mut open)| {
             // Whether it came too late is not the question.
             let awaited = Awaited { id, condition: key.1, timeout: FOREVER, stays: key.2 };
             engine.attend(&awaited, &mut open.wait, Instant::now()).err()

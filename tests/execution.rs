@@ -414,7 +414,7 @@ fn an_update_that_follows_one_which_ended_is_tried() {
     assert!(matches!(round(&mut rounds), Outcome::Waiting { .. }));
     fake.edit(|actual| worlds::happen(actual, &worlds::Event::Exit(0, 1)));
     *text.lock().unwrap() = SERVES.replace("9.9.9.9", "9.9.9.11");
-    let outcome = round(&mut rounds);
+    let outcome = rounds.run(Wake::Manifest, &AtomicBool::new(false));
     assert!(matches!(outcome, Outcome::Waiting { .. }), "{outcome}");
     let web = only(&fake);
     assert!(worlds::is_up(&web));
@@ -449,6 +449,77 @@ fn all_that_is_awaited_of_a_container_ends_with_it() {
     starts_fail.store(false, Ordering::Relaxed);
     let outcome = round(&mut rounds);
     assert!(worlds::is_up(&fake.actual().containers[&id]), "{outcome}");
+}
+
+/// Whatever is begun before that has had its verdict, and however it takes the place of what is there.
+#[test]
+fn what_is_gone_back_to_has_proven_itself() {
+    let declaring = |dns: &str, image: &str, order: &str| {
+        let text = SERVES.replace("9.9.9.9", dns).replace("nginx:1.27", image);
+        text.replace("monitor", &format!("order = \"{order}\", monitor"))
+    };
+    for order in ["stop-first", "start-first"] {
+        let (v1, v2) = (declaring("9.9.9.9", "nginx:1.27", order), declaring("9.9.9.10", "nginx:1.27", order));
+        let v3 = declaring("9.9.9.10", "nginx:1.28", order);
+        let first = worlds::applied(&worlds::host(), &worlds::planned(&declared(&v1), &worlds::host(), 1));
+        // A version after the one without a verdict, and back to that one.
+        for history in [&[&v2, &v3][..], &[&v2, &v3, &v2]] {
+            let is_lost = Arc::new(AtomicBool::new(false));
+            let lost = Arc::clone(&is_lost);
+            let script = move |action: &Action| match action {
+                Action::AwaitContainer { .. } if lost.load(Ordering::Relaxed) => Some("it is unhealthy".to_owned()),
+                _ => None,
+            };
+            let fake = Fake::failing(first.clone(), script).taking_time(|_| true);
+            let text = Mutex::new(String::new());
+            let load = edited(&text);
+            let mut rounds = rounds(&fake, &load);
+            for version in history {
+                *text.lock().unwrap() = (*version).clone();
+                let outcome = rounds.run(Wake::Manifest, &AtomicBool::new(false));
+                assert!(matches!(outcome, Outcome::Waiting { .. }), "{order}: {outcome}");
+            }
+            is_lost.store(true, Ordering::Relaxed);
+            assert!(matches!(round(&mut rounds), Outcome::Degraded { .. }));
+            let outcome = round(&mut rounds);
+            assert!(matches!(outcome, Outcome::HeldBack { .. }), "{order}: {outcome}");
+            let web = only(&fake);
+            assert!(worlds::is_up(&web));
+            let wanted = first.containers.values().next().unwrap();
+            assert_eq!((&web.record.spec, &web.record.before), (&wanted.record.spec, &None), "{order}");
+        }
+    }
+}
+
+#[test]
+fn what_is_in_the_way_of_a_way_back_is_no_proof() {
+    let v1 = SERVES.replace("dns", "ports = { 8080 = 80 }\ndns");
+    let v2 = v1.replace("8080", "9090").replace("9.9.9.9", "9.9.9.10");
+    let taken = format!("{v2}[containers.other]\nimage = \"nginx:1.27\"\nports = {{ 8080 = 80 }}\n");
+    let stopped = v2.replace("dns", "state = \"stopped\"\ndns");
+    let first = worlds::applied(&worlds::host(), &worlds::planned(&declared(&v1), &worlds::host(), 1));
+    let was = first.containers.values().next().unwrap().record.spec.clone();
+    for meanwhile in [&taken, &stopped] {
+        let is_lost = Arc::new(AtomicBool::new(false));
+        let lost = Arc::clone(&is_lost);
+        let script = move |action: &Action| match action {
+            Action::AwaitContainer { .. } if lost.load(Ordering::Relaxed) => Some("it is unhealthy".to_owned()),
+            _ => None,
+        };
+        let fake = Fake::failing(first.clone(), script).taking_time(|_| true);
+        let web = || fake.actual().containers.into_values().find(|c| c.record.instance.to_string() == "web").unwrap();
+        let text = Mutex::new(String::new());
+        let load = edited(&text);
+        let mut rounds = rounds(&fake, &load);
+        for version in [&v2, meanwhile, &v2] {
+            *text.lock().unwrap() = version.clone();
+            let outcome = rounds.run(Wake::Manifest, &AtomicBool::new(false));
+            assert_eq!(web().record.before.as_deref(), Some(&was), "{outcome}\n{version}");
+        }
+        is_lost.store(true, Ordering::Relaxed);
+        assert!(matches!(round(&mut rounds), Outcome::Degraded { .. }));
+        assert_eq!((web().record.spec, web().record.before), (was.clone(), None));
+    }
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! What one instance of a declared container becomes: the decision that `containers` takes, and that `traffic`, `guards`
 //! and `order` read.
 
-use super::liveness::meets;
+use super::liveness::{has_succeeded, is_up, meets};
 use super::{FieldChange, Mark, Work};
 use crate::model::actual::ActualContainer;
-use crate::model::container::{Condition, ContainerSpec};
+use crate::model::container::{Condition, ContainerSpec, RunState};
 use crate::model::id::ResourceName;
 use crate::model::record::ContainerRecord;
 use crate::model::units::Timespan;
@@ -31,15 +31,26 @@ pub(super) struct Decision<'a> {
     pub connect: Option<Work>,
     /// What makes it ready for others: healthy where it has a check.
     pub ready_when: Condition,
-    /// What runs again when this one fails: the first of `leaving`, or the kept one as it is now.
-    pub fallback: Option<&'a ActualContainer>,
+    /// What it goes back to when it fails.
+    pub fallback: Option<Fallback<'a>>,
     /// It stays what it is although something else is declared: its update was refused.
     pub is_held: bool,
 }
 
-/// The last spec that this container ran well with.
-pub(super) fn proven_spec(record: &ContainerRecord) -> &ContainerSpec {
-    record.before.as_deref().unwrap_or(&record.spec)
+/// What runs again when an update fails: the last version that has proven itself.
+#[derive(Clone, Copy)]
+pub(super) struct Fallback<'a> {
+    /// The first of `leaving`, or the kept one.
+    pub container: &'a ActualContainer,
+    /// As it is now, or as it was before an update in place that has not proven itself.
+    pub spec: &'a ContainerSpec,
+}
+
+impl Fallback<'_> {
+    /// Whether it has to be changed before it runs again, and stopped where it runs.
+    pub fn is_otherwise(&self) -> bool {
+        *self.spec != self.container.record.spec
+    }
 }
 
 /// How an instance changes from what leaves to what comes.
@@ -69,10 +80,12 @@ impl<'a> Decision<'a> {
     }
 
     /// What an update takes the place of: the one that is replaced, or the kept one. One whose update was cut short
-    /// before it had proven itself is in the middle of it.
+    /// before it had proven itself is in the middle of it, whatever was to take its place meanwhile.
     pub fn outgoing(&self) -> Option<&'a ActualContainer> {
-        let is_changed = |kept: &&ActualContainer| self.is_restarted() || kept.record.before.is_some();
-        self.leaving.first().copied().or(self.kept.filter(is_changed))
+        let is_unproven = |kept: &&ActualContainer| kept.record.before.is_some();
+        let is_changed = |kept: &&ActualContainer| self.is_restarted() || is_unproven(kept);
+        let unproven = self.kept.filter(is_unproven);
+        unproven.or(self.leaving.first().copied()).or(self.kept.filter(is_changed))
     }
 
     /// Whether an update of it was begun, by this plan or by one that was cut short, that has not proven itself.
@@ -83,17 +96,24 @@ impl<'a> Decision<'a> {
 
     /// The record that counts again when this update fails.
     pub fn way_back(&self) -> Option<ContainerRecord> {
-        let old = &self.fallback?.record;
-        let spec = match old.id == self.record.id {
-            true => proven_spec(old).clone(),
-            false => old.spec.clone(),
-        };
-        Some(ContainerRecord { spec, before: None, ..old.clone() })
+        let Fallback { container, spec } = self.fallback.as_ref()?;
+        Some(ContainerRecord { spec: (*spec).clone(), before: None, ..container.record.clone() })
     }
 
-    /// Whether what an earlier plan left unproven stays, without a way back.
+    /// Whether what an earlier plan left unproven stays for good.
     pub fn is_accepted(&self) -> bool {
         self.kept.is_some_and(|kept| kept.record.before.is_some()) && self.record.before.is_none()
+    }
+
+    /// Whether it has to prove itself, and something will be seen of that.
+    pub fn is_on_trial(&self) -> bool {
+        self.fallback.is_some() || (self.record.before.is_some() && self.is_tried())
+    }
+
+    /// Whether it runs, or has run well, or will.
+    pub fn is_tried(&self) -> bool {
+        let runs = |kept: &ActualContainer| is_up(&kept.liveness) || has_succeeded(&kept.liveness);
+        self.spec().state == RunState::Running && (self.start.is_some() || self.kept.is_some_and(runs))
     }
 
     pub fn name(&self) -> &ResourceName {

@@ -269,7 +269,8 @@ impl<'w, 'a> Sequence<'w, 'a> {
         }
         if decision.turnover != Turnover::MakeWay {
             for old in &decision.leaving {
-                let is_fallback = decision.fallback.is_some_and(|fallback| fallback.record.id == old.record.id);
+                let is_fallback =
+                    decision.fallback.is_some_and(|fallback| fallback.container.record.id == old.record.id);
                 let stay = match (is_fallback, decision.turnover) {
                     (true, Turnover::InPlace) => Stay::MayReturn,
                     (true, Turnover::SideBySide | Turnover::MakeWay) | (false, _) => Stay::Gone,

@@ -52,11 +52,12 @@ impl<'w, 'a> Sequence<'w, 'a> {
     }
 
     /// The steps for the case that an update fails. Where another container was to take its place the old one runs again
-    /// before anything is remembered: a disk that is full must not keep it down.
+    /// before anything is remembered: a disk that is full must not keep it down. Unless it is to run as what it was before
+    /// an update in place: then that is written first.
     fn add_way_back(&mut self, decision: &'w Decision<'a>, ready: Option<Node>, traffic: &Traffic) {
         let (Some(fallback), Some(record)) = (decision.fallback, decision.way_back()) else { return };
         let (new, old) = (decision.record.id.clone(), record.id.clone());
-        self.add_return(decision, fallback);
+        self.add_return(decision, fallback.container);
         let refuse = Action::RefuseUpdate { record: Box::new(record), failed: new.clone(), reason: String::new() };
         let triggers: Vec<Node> = self.nodes.start.get(&new).copied().into_iter().chain(ready).collect();
         let stop = self.add_rescue(decision, Action::StopContainer { id: new.clone() }, &triggers, vec![]);
@@ -66,18 +67,33 @@ impl<'w, 'a> Sequence<'w, 'a> {
         if old == new {
             let refused = self.add_rescue(decision, refuse, &triggers, vec![stop]);
             self.add_rescue(decision, Action::StartContainer { id: old }, &triggers, vec![refused]);
-            self.add_acceptance(decision, ready);
             return;
         }
         let mut gone = vec![stop];
         if decision.turnover == Turnover::InPlace {
             let disconnect = Action::DisconnectContainer { id: new.clone() };
-            let disconnect = self.add_rescue(decision, disconnect, &triggers, vec![stop]);
-            self.add_rescue(decision, Action::StartContainer { id: old }, &triggers, vec![disconnect]);
-            gone.push(disconnect);
+            gone.push(self.add_rescue(decision, disconnect, &triggers, vec![stop]));
         }
-        // Whether the old one could be started or not.
-        gone.push(self.add_rescue(decision, refuse, &triggers, vec![stop]));
+        let start = Action::StartContainer { id: old.clone() };
+        let refused = match (fallback.is_otherwise(), decision.turnover) {
+            (true, turnover) => {
+                if turnover == Turnover::SideBySide {
+                    gone.push(self.add_rescue(decision, Action::StopContainer { id: old }, &triggers, vec![stop]));
+                }
+                let refused = self.add_rescue(decision, refuse, &triggers, gone.clone());
+                self.add_rescue(decision, start, &triggers, vec![refused]);
+                refused
+            }
+            (false, Turnover::InPlace) => {
+                self.add_rescue(decision, start, &triggers, gone[1..].to_vec());
+                // Whether the old one could be started or not.
+                self.add_rescue(decision, refuse, &triggers, vec![stop])
+            }
+            (false, Turnover::SideBySide | Turnover::MakeWay) => {
+                self.add_rescue(decision, refuse, &triggers, vec![stop])
+            }
+        };
+        gone.push(refused);
         self.add_rescue(decision, Action::RemoveContainer { id: new }, &triggers, gone);
     }
 
@@ -106,7 +122,10 @@ impl<'w, 'a> Sequence<'w, 'a> {
     }
 
     /// It has proven itself: nothing is there to go back to any more.
-    fn add_acceptance(&mut self, decision: &'w Decision<'a>, ready: Option<Node>) {
+    fn add_acceptance(&mut self, decision: &Decision<'_>, ready: Option<Node>) {
+        if decision.record.before.is_none() || !decision.is_tried() {
+            return;
+        }
         let record = ContainerRecord { before: None, ..decision.record.clone() };
         let action = Action::UpdateContainer { record: Box::new(record) };
         let reason = "when it has proven itself".to_owned();
@@ -138,6 +157,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
             let switch = traffic.switches.iter().find(|(id, _)| *id == decision.record.id);
             let ready = self.proven(decision, "before the old one stops");
             self.add_way_back(decision, ready, traffic);
+            self.add_acceptance(decision, ready);
             let ready: Vec<Node> = ready.into_iter().collect();
             let switched = match switch {
                 Some((_, moment)) => self.add_moment(moment, "the new one is ready", &ready),
@@ -148,13 +168,18 @@ impl<'w, 'a> Sequence<'w, 'a> {
                 self.graph.require(old.first(), ready.iter().chain(&switched).copied());
             }
         }
-        for decision in containers.declared.iter().filter(|d| d.turnover == Turnover::InPlace) {
-            let Some(fallback) = decision.fallback else { continue };
-            let is_itself = fallback.record.id == decision.record.id;
-            let reason = if is_itself { "or it is changed back" } else { "before the old one goes" };
+        let in_place = containers.declared.iter().filter(|d| d.turnover == Turnover::InPlace);
+        for decision in in_place.filter(|decision| decision.is_on_trial()) {
+            let old = decision.fallback.map(|fallback| &fallback.container.record.id);
+            let reason = match old {
+                Some(old) if *old == decision.record.id => "or it is changed back",
+                Some(_) => "before the old one goes",
+                None => "its update has to prove itself",
+            };
             let ready = self.proven(decision, reason);
             self.add_way_back(decision, ready, traffic);
-            if let Some(old) = self.nodes.departures.get(&fallback.record.id).copied() {
+            self.add_acceptance(decision, ready);
+            if let Some(old) = old.and_then(|old| self.nodes.departures.get(old)).copied() {
                 self.graph.require(old.remove, ready);
             }
         }

@@ -41,6 +41,8 @@ pub struct Choice {
     pub port: u8,
     pub start_first: bool,
     pub stopped: bool,
+    /// Changed in place, while it is down.
+    pub init: bool,
     pub replicas: u32,
     pub networks: u8,
     pub alias: u8,
@@ -87,6 +89,7 @@ pub fn choice() -> impl Strategy<Value = Choice> {
         0..3u8,
         prop::bool::weighted(0.4),
         prop::bool::weighted(0.15),
+        any::<bool>(),
     );
     let large = (
         prop_oneof![4 => Just(1u32), 1 => Just(2), 1 => Just(3), 1 => Just(0)],
@@ -101,7 +104,7 @@ pub fn choice() -> impl Strategy<Value = Choice> {
     );
     (small, large).prop_map(
         |(
-            (there, image, environment, memory, restart, port, start_first, stopped),
+            (there, image, environment, memory, restart, port, start_first, stopped, init),
             (replicas, networks, alias, fixed, volume, mode, check, needs, update),
         )| Choice {
             there,
@@ -112,6 +115,7 @@ pub fn choice() -> impl Strategy<Value = Choice> {
             port,
             start_first,
             stopped,
+            init,
             replicas,
             networks,
             alias,
@@ -192,6 +196,7 @@ fn container(project: &Project, desired: &Desired, n: usize, choice: &Choice) ->
         2 => RestartCondition::Always,
         _ => RestartCondition::UnlessStopped,
     });
+    spec.init = choice.init;
     if choice.start_first {
         spec.update.order = UpdateOrder::StartFirst;
     }

@@ -522,6 +522,60 @@ fn what_is_in_the_way_of_a_way_back_is_no_proof() {
     }
 }
 
+/// The steps of a plan that are as `is_wanted` says.
+fn find(plan: &Plan, is_wanted: impl Fn(&Step) -> bool) -> Vec<StepId> {
+    let steps = plan.steps.iter().enumerate().filter(|(_, step)| is_wanted(step));
+    steps.map(|(id, _)| id).collect()
+}
+
+/// A host on which an update in place that moves a port waits for its verdict.
+fn on_trial(text: &str) -> Actual {
+    let v1 = text.replace("9090", "8080").replace("9.9.9.10", "9.9.9.9");
+    let first = worlds::applied(&worlds::host(), &worlds::planned(&declared(&v1), &worlds::host(), 1));
+    let fake = Fake::new(first).taking_time(|_| true);
+    let load = || Ok(declared(text));
+    assert!(matches!(round(&mut rounds(&fake, &load)), Outcome::Waiting { .. }));
+    fake.actual()
+}
+
+const ON_TRIAL: &str = r#"
+    project = "shop"
+    [containers.web]
+    image = "nginx:1.27"
+    dns = ["9.9.9.10"]
+    ports = { 9090 = 80 }
+    update = { monitor = "1h" }
+"#;
+
+/// The verdict is on what is declared now, and that the update is accepted is the last word on it.
+#[test]
+fn what_is_changed_on_trial_is_judged_as_changed() {
+    let changed = ON_TRIAL.replace("dns", "resources = { memory = \"64MiB\" }\ndns");
+    let plan = worlds::planned(&declared(&changed), &on_trial(ON_TRIAL), 2);
+    let update = |is_accepted: bool| {
+        let is_wanted = |step: &Step| matches!(&step.action, Action::UpdateContainer { record } if record.before.is_none() == is_accepted);
+        find(&plan, is_wanted)
+    };
+    let waits = find(&plan, |step| matches!(step.action, Action::AwaitContainer { .. }));
+    let (change, accepts) = (update(false), update(true));
+    assert_eq!((change.len(), waits.len(), accepts.len()), (1, 1, 1), "{}", worlds::told(&plan));
+    assert!(plan.steps[waits[0]].after.contains(&change[0]), "{}", worlds::told(&plan));
+    assert!(plan.steps[accepts[0]].after.contains(&waits[0]), "{}", worlds::told(&plan));
+}
+
+#[test]
+fn traffic_that_goes_back_is_the_last_that_is_set() {
+    let mut actual = on_trial(ON_TRIAL);
+    worlds::happen(&mut actual, &worlds::Event::DropFirewall);
+    let plan = worlds::planned(&declared(ON_TRIAL), &actual, 2);
+    let set = |is_rescue: bool| {
+        find(&plan, |step| step.is_rescue() == is_rescue && matches!(step.action, Action::SetFirewall { .. }))
+    };
+    let (forward, back) = (set(false), set(true));
+    assert_eq!((forward.len(), back.len()), (1, 1), "{}", worlds::told(&plan));
+    assert!(plan.steps[back[0]].after.contains(&forward[0]), "{}", worlds::told(&plan));
+}
+
 #[test]
 fn a_reload_asks_what_was_left_alone() {
     let (fake, asked) = (Fake::new(worlds::host()), AtomicUsize::new(0));

@@ -52,10 +52,11 @@ impl Sequence<'_, '_> {
     pub(super) fn add_wait(&mut self, of: &Decision<'_>, condition: Condition, stays: Timespan, reason: &str) -> Node {
         let id = of.record.id.clone();
         let timeout = timeout(self.world, of.spec(), condition);
-        let start = self.nodes.start.get(&id).copied();
+        // It is judged as it is declared, also where it is changed while it runs.
+        let last = self.nodes.start.get(&id).or(self.nodes.update.get(&id)).copied();
         let action = Action::AwaitContainer { id, condition, timeout, stays };
         let wait = self.graph.add(action, subject(&of.record), Mark::Run, reason.to_owned());
-        self.graph.require(wait, start);
+        self.graph.require(wait, last);
         wait
     }
 }

@@ -85,7 +85,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
                 refused
             }
             (false, Turnover::InPlace) => {
-                self.add_rescue(decision, start, &triggers, gone[1..].to_vec());
+                self.add_rescue(decision, start, &triggers, gone.last().copied().into_iter().collect());
                 // Whether the old one could be started or not.
                 self.add_rescue(decision, refuse, &triggers, vec![stop])
             }
@@ -104,20 +104,21 @@ impl<'w, 'a> Sequence<'w, 'a> {
         node
     }
 
-    /// Firewall and names as they were. The old one starts whether that could be had or not: the next plan sees.
+    /// Firewall and names as they were, after they were set forward. The old one starts whether that could be had or not:
+    /// the next plan sees.
     fn add_traffic_back(&mut self, moment: &Moment, triggers: &[Node], stop: Node) {
-        let firewall = moment
-            .firewall
-            .iter()
-            .map(|ruleset| (Action::SetFirewall { ruleset: ruleset.clone() }, "firewall".to_owned()));
+        let firewall = moment.firewall.iter().map(|ruleset| {
+            let action = Action::SetFirewall { ruleset: ruleset.clone() };
+            (action, "firewall".to_owned(), self.nodes.firewall)
+        });
         let names = moment.names.iter().map(|(network, names)| {
             let action = Action::SetNames { network: network.clone(), names: names.clone() };
-            (action, self.names_of(network))
+            (action, self.names_of(network), self.nodes.names.get(network).copied())
         });
-        for (action, subject) in firewall.chain(names).collect::<Vec<_>>() {
+        for (action, subject, forward) in firewall.chain(names).collect::<Vec<_>>() {
             let node = self.graph.add(action, subject, Mark::Run, WAY_BACK.to_owned());
             self.graph.rescue(node, triggers.iter().copied());
-            self.graph.require(node, [stop]);
+            self.graph.require(node, [stop].into_iter().chain(forward));
         }
     }
 

@@ -18,7 +18,10 @@ use super::security::IdRange;
 use super::volume::VolumeSpec;
 
 /// The version that this Evenkeel writes. It reads this one and those before it.
-pub const RECORD_VERSION: u32 = 1;
+///
+/// 2 has what 1 does not understand, or would leave out of what it writes back: `extra_hosts` by name, options of a tmpfs,
+/// volumes that are not filled, images of an archive of several, and what an update in place goes back to.
+pub const RECORD_VERSION: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRecord {

@@ -187,6 +187,9 @@ mod tests {
             ("{{with .State}}{{.Pid}} of {{$.Name}}{{end}}", "7 of /web"),
             (r#"{{index (split .Name "/") 1}}{{/* the end */}}"#, "web"),
             ("{{range .Ports}}{{else}}none{{end}}", ""),
+            (r#"{{printf "%s %v" .Name .State.Pid}}{{eq .Name .State.Error}}"#, "/web 7false"),
+            (r#"{{or .State.Error .Name}}{{join .Env .Name}}"#, "/webA=1/webB=2"),
+            (r#"{{(index .Ports "80/tcp" 0).HostPort}}{{range $p, $c := .Ports}}{{$p}}{{end}}"#, "808053/udp80/tcp"),
         ];
         for (template, expected) in table {
             assert_eq!(shown(template).as_deref(), Ok(expected), "{template}");
@@ -208,7 +211,7 @@ mod tests {
             ("{{json}}", "json"),
             (r#"{{"x}}"#, "\""),
             ("{{template \"x\"}}", "template"),
-            ("{{.Name .Env}}", ".Name"),
+            ("{{.Name .Env}}", "`.Env` follows `.Name`"),
         ];
         for (template, told) in table {
             let refused = shown(template).unwrap_err();

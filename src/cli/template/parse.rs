@@ -28,6 +28,8 @@ enum Token {
     Word(String),
     /// `.Name` without its dot; a dot alone is empty.
     Field(String),
+    /// One that stands right behind a field, a variable or a `)`: of that.
+    Further(String),
     Variable(String),
     Literal(Value),
     Open,
@@ -94,6 +96,7 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str, trim_start: bool, trim_end: bo
 fn tokens(inside: &str) -> Result<Vec<Token>, String> {
     let mut tokens = Vec::new();
     let mut rest = inside.trim_start();
+    let mut is_attached = false;
     while let Some(first) = rest.chars().next() {
         let name =
             |from: &str| from.find(|c: char| !c.is_alphanumeric() && !matches!(c, '_')).map_or(from.len(), |end| end);
@@ -103,7 +106,11 @@ fn tokens(inside: &str) -> Result<Vec<Token>, String> {
             '|' => (Token::Pipe, 1),
             ',' => (Token::Comma, 1),
             ':' if rest.starts_with(":=") => (Token::Becomes, 2),
-            '.' => (Token::Field(rest[1..1 + name(&rest[1..])].to_owned()), 1 + name(&rest[1..])),
+            '.' => {
+                let length = name(&rest[1..]);
+                let word = rest[1..=length].to_owned();
+                (if is_attached { Token::Further(word) } else { Token::Field(word) }, 1 + length)
+            }
             '$' => (Token::Variable(rest[1..1 + name(&rest[1..])].to_owned()), 1 + name(&rest[1..])),
             '`' | '"' => quoted(rest)?,
             c if c.is_ascii_digit() || c == '-' => number(rest)?,
@@ -118,8 +125,15 @@ fn tokens(inside: &str) -> Result<Vec<Token>, String> {
             }
             other => return Err(format!("`{other}` in `{{{{{inside}}}}}` means nothing")),
         };
+        rest = &rest[length..];
+        let has_fields = match &token {
+            Token::Field(name) | Token::Further(name) => !name.is_empty(),
+            Token::Variable(_) | Token::Close => true,
+            _ => false,
+        };
+        is_attached = has_fields && rest.starts_with('.');
         tokens.push(token);
-        rest = rest[length..].trim_start();
+        rest = rest.trim_start();
     }
     Ok(tokens)
 }
@@ -294,8 +308,7 @@ fn operand(tokens: &mut Peekable<IntoIter<Token>>, depth: usize) -> Result<Expre
         Some(token) => return Err(format!("{} is not expected there", described(&token))),
         None => return Err("something is missing between `{{` and `}}`".to_owned()),
     };
-    while let Some(Token::Field(name)) = tokens.next_if(|token| matches!(token, Token::Field(name) if !name.is_empty()))
-    {
+    while let Some(Token::Further(name)) = tokens.next_if(|token| matches!(token, Token::Further(_))) {
         expression = Expression::Field(Box::new(expression), name);
     }
     Ok(expression)
@@ -304,7 +317,7 @@ fn operand(tokens: &mut Peekable<IntoIter<Token>>, depth: usize) -> Result<Expre
 fn described(token: &Token) -> String {
     match token {
         Token::Word(word) => format!("`{word}`"),
-        Token::Field(name) => format!("`.{name}`"),
+        Token::Field(name) | Token::Further(name) => format!("`.{name}`"),
         Token::Variable(name) => format!("`${name}`"),
         Token::Literal(value) => format!("`{value}`"),
         Token::Open => "`(`".to_owned(),

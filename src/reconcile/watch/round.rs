@@ -1,6 +1,6 @@
 //! One round of the loop: the manifest where it may have changed, then observe, plan, execute.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -45,8 +45,8 @@ pub struct Rounds<'a, E: Engine> {
     /// The last that nothing spoke against: what a manifest falls back on that is refused.
     good: Option<Desired>,
     complaint: Option<String>,
-    /// Warnings and refusals of the last plan, which are in the log already.
-    said: BTreeSet<String>,
+    /// Warnings and refusals that are in the log already, and which plan had them last.
+    said: BTreeMap<String, Instant>,
     waits: Waits,
 }
 
@@ -124,6 +124,8 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// After so much time without it a warning is news.
+const SAID_AGAIN: Duration = Duration::from_secs(600);
 /// How long a round waits for somebody else who changes the state root. That may be an `apply` which sits out a migration:
 /// then the loop goes on, and tries again.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -132,7 +134,7 @@ const LOCK_AGAIN: Duration = Duration::from_millis(500);
 
 impl<'a, E: Engine> Rounds<'a, E> {
     pub fn new(engine: &'a E, on: Surroundings<'a, Box<dyn Send>>) -> Rounds<'a, E> {
-        let (said, waits) = (BTreeSet::new(), Waits::default());
+        let (said, waits) = (BTreeMap::new(), Waits::default());
         Rounds { engine, on, desired: None, good: None, complaint: None, said, waits }
     }
 
@@ -238,23 +240,22 @@ impl<'a, E: Engine> Rounds<'a, E> {
         }
     }
 
-    /// What people should know: once, and again when it was gone and comes back.
+    /// What people should know: once, and again when it was gone for a while and comes back. What ends again and again
+    /// runs for moments.
     fn say(&mut self, plan: &Plan) {
-        let mut said = BTreeSet::new();
+        let now = Instant::now();
+        self.said.retain(|_, last| now.duration_since(*last) < SAID_AGAIN);
         for warning in &plan.warnings {
-            if !self.said.contains(warning) {
+            if self.said.insert(warning.clone(), now).is_none() {
                 tracing::warn!("{warning}");
             }
-            said.insert(warning.clone());
         }
         for refusal in &plan.refusals {
             let text = format!("{}: {}", refusal.subject, refusal.reason);
-            if !self.said.contains(&text) {
+            if self.said.insert(text.clone(), now).is_none() {
                 tracing::error!(hint = %refusal.hint, "{text}");
             }
-            said.insert(text);
         }
-        self.said = said;
     }
 
     /// A complaint is said once, not every round.

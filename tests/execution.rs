@@ -424,6 +424,23 @@ fn an_update_that_follows_one_which_ended_is_tried() {
     assert_eq!(web.record.before.as_deref(), Some(&before), "it goes back to what ran well");
 }
 
+/// It runs again, and has its whole time.
+#[test]
+fn an_update_that_somebody_stops_is_not_refused() {
+    let first = worlds::applied(&worlds::host(), &worlds::planned(&declared(SERVES), &worlds::host(), 1));
+    let fake = Fake::new(first).taking_time(|_| true);
+    let load = || Ok(declared(&SERVES.replace("9.9.9.9", "9.9.9.10")));
+    let mut rounds = rounds(&fake, &load);
+    assert!(matches!(round(&mut rounds), Outcome::Waiting { .. }));
+    let before = only(&fake).record;
+    fake.edit(|actual| worlds::happen(actual, &worlds::Event::StopByHand(0)));
+    let outcome = round(&mut rounds);
+    assert!(matches!(outcome, Outcome::Waiting { .. }), "{outcome}");
+    let web = only(&fake);
+    assert!(worlds::is_up(&web));
+    assert_eq!(web.record, before);
+}
+
 #[test]
 fn all_that_is_awaited_of_a_container_ends_with_it() {
     let twice =

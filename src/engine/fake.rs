@@ -11,8 +11,9 @@ use thiserror::Error;
 use super::waiting::{Attended, Awaited, Wait};
 use super::{Engine, Scope};
 use crate::model::action::Action;
-use crate::model::actual::Actual;
+use crate::model::actual::{Actual, ActualContainer, Liveness};
 use crate::model::after::Unmet;
+use crate::model::status::Phase;
 use crate::model::units::Timespan;
 
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -102,6 +103,13 @@ impl Engine for Fake {
         let timespan = |duration: &Duration| Timespan::from_millis(duration.as_millis() as u64);
         let (timeout, stays) = (timespan(timeout), timespan(stays));
         let action = Action::AwaitContainer { id: (*id).clone(), condition: *condition, timeout, stays };
+        let is_stopped = |container: &ActualContainer| match &container.liveness {
+            Liveness::Ended(status) => status.phase == Phase::Stopped,
+            Liveness::Absent | Liveness::Monitored(_) | Liveness::Lost(_) => false,
+        };
+        if self.actual().containers.get(*id).is_some_and(is_stopped) {
+            return Ok(Attended::Stopped);
+        }
         // What has ended in vain takes no time.
         let is_lost = (self.script)(&action).is_some() || self.actual().after(&action).is_err();
         match (self.slowness)(&action) && !is_lost {

@@ -273,14 +273,20 @@ impl Host {
         self.store.mark_used(image).map_err(|source| EngineError::Images { source: Box::new(source) })
     }
 
-    /// Waits until there is a verdict.
+    /// Waits until there is a verdict. Nobody here starts what somebody stopped meanwhile.
     fn outwait(&self, awaited: &Awaited<'_>) -> Result<(), EngineError> {
         let mut until = Instant::now();
         let mut wait = Wait::begin(until);
-        while let Attended::Open { until: next } = self.attend(awaited, &mut wait, until)? {
-            until = next;
+        loop {
+            match self.attend(awaited, &mut wait, until)? {
+                Attended::Holds => return Ok(()),
+                Attended::Open { until: next } => until = next,
+                Attended::Stopped => {
+                    let name = self.record(awaited.id)?.full_name();
+                    return Err(EngineError::Await { name, state: "was stopped".to_owned() });
+                }
+            }
         }
-        Ok(())
     }
 
     /// A network that the record does not name any more is left before the record changes: afterwards nothing

@@ -79,7 +79,7 @@ pub trait Engine: Sync {
     fn perform(&self, action: &Action) -> Result<(), Self::Error>;
 
     /// Looks at what an [`Action::AwaitContainer`] waits for, till `until` at most. `wait` holds what earlier looks saw. An
-    /// error when it cannot hold any more, or does not hold in time.
+    /// error when it cannot hold any more, or does not hold in time. That somebody stopped it is neither.
     fn attend(&self, awaited: &Awaited<'_>, wait: &mut Wait, until: Instant) -> Result<Attended, Self::Error>;
 
     /// The next step for somebody who sees this error, where one is known.

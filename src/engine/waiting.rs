@@ -47,6 +47,8 @@ pub enum Verdict {
     Open {
         until: Instant,
     },
+    /// Somebody stopped it: that says nothing for it and nothing against it.
+    Stopped,
     /// Why it will not hold any more, or has not held in time.
     Lost(String),
 }
@@ -59,6 +61,8 @@ pub enum Attended {
     Open {
         until: Instant,
     },
+    /// Somebody stopped it.
+    Stopped,
 }
 
 /// How far a container is from a condition.
@@ -80,8 +84,17 @@ impl Wait {
     }
 
     /// Judges by what the monitor wrote last. The condition has to be reached in time, and then to hold for as long as
-    /// `stays`, without so much as a restart; one that means an end holds as it is.
+    /// `stays`, without so much as a restart; one that means an end holds as it is. What people do to the container is no
+    /// verdict: after a restart or a pause by hand the wait begins anew.
     pub fn judge(&mut self, awaited: &Awaited<'_>, status: Option<&Status>, now: Instant) -> Verdict {
+        if status.is_some_and(|status| status.phase == Phase::Stopped) {
+            return Verdict::Stopped;
+        }
+        if let (Some((_, Some(first))), Some(status)) = (&self.ready, status)
+            && is_by_hand(status, *first)
+        {
+            *self = Wait::begin(now);
+        }
         let Awaited { id: _, condition, timeout, stays } = awaited;
         let deadline = self.deadline(awaited);
         let run = status.map(|status| (status.restarts, status.started_at));
@@ -111,6 +124,17 @@ impl Wait {
             (Progress::Never(state), Some(_)) => within(state),
             (Progress::Reached | Progress::NotYet, Some(_)) => within(status.map_or_else(|| "ended".to_owned(), ended)),
         }
+    }
+}
+
+/// Whether somebody asked for what became of the run `first`. The monitor counts what it starts again by itself, from the
+/// last start by request.
+fn is_by_hand(status: &Status, (restarts, started_at): Run) -> bool {
+    let is_another = status.phase == Phase::Starting || status.started_at != started_at;
+    match status.phase {
+        Phase::Stopping | Phase::Paused => true,
+        Phase::Starting | Phase::Running => is_another && status.restarts <= restarts,
+        Phase::Waiting | Phase::CrashLoop | Phase::Exited | Phase::Stopped | Phase::Failed => false,
     }
 }
 
@@ -221,5 +245,34 @@ pub(super) mod tests {
         let lost = Verdict::Lost("ended with status 3, within 10s of being ready".into());
         assert_eq!(wait.clone().judge(&awaited, Some(&restarted), after(68)), lost);
         assert_eq!(wait.judge(&awaited, Some(&runs), after(69)), Verdict::Holds);
+    }
+
+    #[test]
+    fn what_people_do_to_a_container_is_no_verdict_on_it() {
+        let (id, begun) = ("0123456789ab".parse().unwrap(), Instant::now());
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        let (timeout, stays) = (Duration::from_secs(60), Duration::from_secs(10));
+        let awaited = Awaited { id: &id, condition: Condition::Started, timeout, stays };
+        let run = |phase, restarts, second| {
+            let started_at = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
+            Status { restarts, started_at, ..status(phase, None, None) }
+        };
+        let mut wait = Wait::begin(begun);
+        let first = run(Phase::Running, 2, 7);
+        assert_eq!(wait.judge(&awaited, Some(&first), after(1)), Verdict::Open { until: after(11) });
+        let stopped = status(Phase::Stopped, Some(Exit::Code(143)), None);
+        assert_eq!(wait.clone().judge(&awaited, Some(&stopped), after(2)), Verdict::Stopped);
+        // Seen in the middle of it, and seen when all is over.
+        for phase in [Phase::Stopping, Phase::Paused] {
+            let verdict = wait.clone().judge(&awaited, Some(&run(phase, 2, 7)), after(5));
+            assert_eq!(verdict, Verdict::Open { until: after(65) }, "{phase:?}");
+        }
+        let starts = wait.clone().judge(&awaited, Some(&run(Phase::Starting, 0, 7)), after(5));
+        assert_eq!(starts, Verdict::Open { until: after(65) });
+        let second = run(Phase::Running, 0, 12);
+        assert_eq!(wait.judge(&awaited, Some(&second), after(6)), Verdict::Open { until: after(16) });
+        let ended = wait.clone().judge(&awaited, Some(&run(Phase::Running, 1, 13)), after(7));
+        assert!(matches!(ended, Verdict::Lost(_)), "{ended:?}");
+        assert_eq!(wait.judge(&awaited, Some(&second), after(16)), Verdict::Holds);
     }
 }

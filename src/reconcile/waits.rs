@@ -19,6 +19,7 @@
 //! * A container that was waited for and ended in vain is not started again in the round that finds it so: the start fails
 //!   with the verdict of the wait. So an update goes back, and a migration that fails is tried again after the pause that
 //!   failures have, not at once and for ever.
+//! * One that somebody stopped is no failure: it is started, as any that is declared running, and its wait begins anew.
 //! * The first moments of a wait are sat out. Most containers are healthy within them, and a chain of five would take
 //!   five rounds.
 
@@ -110,6 +111,8 @@ impl Waits {
                 self.lock().insert(key, Open { wait, until });
                 if is_new { Left::Open } else { Left::StillOpen }
             }
+            // The next round starts it, and waits anew.
+            Attended::Stopped => Left::StillOpen,
         })
     }
 

@@ -32,6 +32,7 @@ pub fn attend(
         let now = Instant::now();
         let next = match wait.judge(awaited, status.as_ref(), now) {
             Verdict::Holds => return Ok(Attended::Holds),
+            Verdict::Stopped => return Ok(Attended::Stopped),
             Verdict::Lost(state) => return Err(EngineError::Await { name: name.to_owned(), state }),
             Verdict::Open { until: next } if now >= until => return Ok(Attended::Open { until: next }),
             Verdict::Open { until: next } => next,

@@ -313,7 +313,8 @@ fn a_round_leaves_what_takes_long_and_a_later_one_goes_on() {
     let mut rounds = rounds(&fake, &|| Ok(declared(CHAIN)));
     for _ in 0..3 {
         let outcome = round(&mut rounds);
-        assert!(matches!(&outcome, Outcome::Waiting { first } if first.contains("container db")), "{outcome}");
+        let is_db = |first: &str| first.contains("container db");
+        assert!(matches!(&outcome, Outcome::Waiting { first, is_up: false } if is_db(first)), "{outcome}");
         assert_eq!((up(&fake), starts(&fake)), (["db".to_owned()].into(), 1));
     }
     // What somebody breaks meanwhile is put back.
@@ -372,7 +373,9 @@ fn an_update_whose_verdict_comes_rounds_later_goes_back() {
         let mut before = rounds(&fake, &load);
         for _ in 0..2 {
             let outcome = round(&mut before);
-            assert!(matches!(outcome, Outcome::Waiting { .. }), "{to}: {outcome}");
+            // It serves: who waits for this service to be up finds it.
+            assert!(matches!(outcome, Outcome::Waiting { is_up: true, .. }), "{to}: {outcome}");
+            assert_eq!(outcome.standing(), Standing::Proving);
         }
         // The service is started anew, and then there is a verdict.
         let mut rounds = rounds(&fake, &load);

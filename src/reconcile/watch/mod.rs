@@ -68,7 +68,8 @@ pub fn run<E: Engine>(rounds: &mut Rounds<'_, E>, wakes: &Receiver<Wake>, servic
                     Outcome::Busy if outcome != last => tracing::info!("{outcome}"),
                     _ => {}
                 }
-                // Units behind this one are to find their containers; a reload is over when the manifest was read.
+                // Units behind this one are to find their containers, though updates prove themselves for hours; a reload is
+                // over when the manifest was read.
                 is_up |= outcome.standing() != Standing::Open;
                 match is_up {
                     true => service.ready(&outcome.to_string()),

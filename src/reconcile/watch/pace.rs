@@ -76,11 +76,11 @@ impl Pace {
         let Times { debounce: _, interval, gap, long_gap, first_retry, last_retry } = self.times;
         self.failures = match standing {
             Standing::Settled => 0,
-            Standing::Open => self.failures,
+            Standing::Open | Standing::Proving => self.failures,
             Standing::Failing => self.failures.saturating_add(1),
         };
         let (wait, gap) = match standing {
-            Standing::Settled | Standing::Open => (interval, Some(gap)),
+            Standing::Settled | Standing::Open | Standing::Proving => (interval, Some(gap)),
             Standing::Failing => {
                 let wait = first_retry.saturating_mul(1 << (self.failures - 1).min(16)).min(last_retry);
                 (wait, open.map(|_| long_gap))
@@ -142,6 +142,10 @@ mod tests {
         assert_eq!(pace.due(), after(10));
         assert!(pace.admits(Wake::Host, after(1)));
         pace.ended(Standing::Open, Some(after(3600)), now);
+        assert_eq!(pace.due(), after(30));
+
+        // It is past its time, and nothing was seen of it.
+        pace.ended(Standing::Open, Some(now - Duration::from_secs(1)), now);
         assert_eq!(pace.due(), after(30));
 
         // A migration that fails, is started again, and fails.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::possible::plan_what_may_be;
 use super::wake::Wake;
 use crate::engine::Engine;
+use crate::model::action::Action;
 use crate::model::desired::Desired;
 use crate::model::id::{Ids, Whose};
 use crate::plan::{HeldBack, Plan, Policy, RefusedUpdates, Step, StepId};
@@ -69,6 +70,8 @@ pub enum Outcome {
     /// What is to be done has begun, and waits for this.
     Waiting {
         first: String,
+        /// Whether everything was started meanwhile that is to run.
+        is_up: bool,
     },
     /// Somebody else changes this state root.
     Busy,
@@ -92,6 +95,8 @@ pub enum Standing {
     Settled,
     /// What is under way goes on by itself.
     Open,
+    /// The same, and nothing is to be started any more: updates have yet to prove themselves.
+    Proving,
     /// What failed.
     Failing,
 }
@@ -101,7 +106,8 @@ impl Outcome {
         match self {
             Outcome::Converged | Outcome::HeldBack { .. } | Outcome::Broken => Standing::Settled,
             Outcome::Refused { rest, .. } => *rest,
-            Outcome::Waiting { .. } | Outcome::Busy => Standing::Open,
+            Outcome::Waiting { is_up: true, .. } => Standing::Proving,
+            Outcome::Waiting { is_up: false, .. } | Outcome::Busy => Standing::Open,
             Outcome::Degraded { .. } | Outcome::Failed { .. } | Outcome::Panicked => Standing::Failing,
         }
     }
@@ -114,7 +120,7 @@ impl fmt::Display for Outcome {
             Outcome::Degraded { failed: 1, first } => write!(f, "1 step failed: {first}"),
             Outcome::Degraded { failed, first } => write!(f, "{failed} steps failed: {first}"),
             Outcome::Refused { first, .. } => write!(f, "refused: {first}"),
-            Outcome::Waiting { first } => write!(f, "waiting for {first}"),
+            Outcome::Waiting { first, is_up: _ } => write!(f, "waiting for {first}"),
             Outcome::Busy => write!(f, "waiting for another evenkeel that changes this state root"),
             Outcome::HeldBack { first } => write!(f, "runs as before an update that failed: {first}"),
             Outcome::Broken => write!(f, "the manifest is broken; the last good one is in force"),
@@ -232,7 +238,11 @@ impl<'a, E: Engine> Rounds<'a, E> {
         }
         let open = steps().find(|(outcome, _)| matches!(outcome, StepOutcome::Open { .. }));
         if let Some((_, Step { subject, reason, .. })) = open {
-            return Outcome::Waiting { first: format!("{subject} ({reason})") };
+            let waits_to_start = |(outcome, step): (&StepOutcome, &Step)| {
+                let is_start = matches!(step.action, Action::StartContainer { .. }) && !step.is_rescue();
+                is_start && matches!(outcome, StepOutcome::Deferred { .. })
+            };
+            return Outcome::Waiting { first: format!("{subject} ({reason})"), is_up: !steps().any(waits_to_start) };
         }
         match plan.held_back.first() {
             Some(HeldBack { subject, reason }) => Outcome::HeldBack { first: format!("{subject}: {reason}") },

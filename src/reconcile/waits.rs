@@ -78,7 +78,10 @@ impl Waits {
         let stops = |id: &ContainerId| {
             regular().any(|step| matches!(&step.action, Action::StopContainer { id: it } if it == id))
         };
-        let changes = |id: &ContainerId, step: StepId| matches!(&plan.steps[step].action, Action::UpdateContainer { record } if record.id == *id);
+        let changes = |id: &ContainerId, step: StepId| match &plan.steps[step].action {
+            Action::UpdateContainer { record } => record.id == *id,
+            _ => false,
+        };
         let starts = |id: &ContainerId| {
             let start = regular().find(|step| matches!(&step.action, Action::StartContainer { id: it } if it == id));
             start.map(|start| start.after.iter().any(|before| changes(id, *before)))
@@ -118,9 +121,11 @@ impl Waits {
 
     /// Why what an earlier round waited for is lost, before the container is started again.
     pub(super) fn lost<E: Engine>(&self, engine: &E, id: &ContainerId) -> Option<E::Error> {
-        let mut open = self.lock();
-        let of_it: Vec<(Key, Open)> = open.extract_if(.., |key, _| key.0 == *id).collect();
-        drop(open);
+        let of_it: BTreeMap<Key, Open>;
+        {
+            let mut open = self.lock();
+            (of_it, *open) = std::mem::take(&mut *open).into_iter().partition(|(key, _)| key.0 == *id);
+        }
         of_it.into_iter().find_map(|(key, mut open)| {
             // Whether it came too late is not the question.
             let awaited = Awaited { id, condition: key.1, timeout: FOREVER, stays: key.2 };

@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
 
 use serde_json::json;
 use support::eventually;
@@ -92,6 +93,36 @@ fn files_that_an_image_calls_data_go_to_the_trash_and_others_do_not() {
         assert!(ancient.exists());
         shell.ok(&["--keep-removed", "0s", "apply"]);
         assert!(!ancient.exists());
+    });
+}
+
+/// The layers that are attached where containers share them.
+fn attached(shell: &Shell) -> Vec<String> {
+    let layers = shell.path("root/layers").canonicalize().unwrap();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(1)?.strip_prefix(layers.to_str()?));
+    places.map(|place| place.trim_start_matches('/').split('/').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_layer_is_mounted_as_long_as_a_container_is_made_of_it() {
+    Shell::with(|shell| {
+        let copied = Command::new("cp").args(["-a", "rootfs", "other"]).current_dir(shell.path(".")).status().unwrap();
+        assert!(copied.success());
+        shell.write("other/name", "other");
+        shell.manifest(WEB);
+        shell.ok(&["apply", "--wait"]);
+        let before = attached(shell);
+        shell.manifest(&(WEB.replace("\"box\"", "\"other\"") + "[images.other]\nrootfs = \"other\"\n"));
+        shell.ok(&["apply", "--wait"]);
+        let after = attached(shell);
+        // Where the kernel mounts no layer from its file there is none.
+        let images = shell.entries("root/layers").into_iter();
+        let images = images.filter(|layer| shell.path(&format!("root/layers/{layer}/layer.erofs")).exists()).count();
+        assert!((before.len(), after.len(), images) == (1, 1, 2) || images == 0, "{before:?} {after:?} {images}");
+        assert!(before != after || images == 0, "{before:?}");
+        shell.ok(&["down"]);
+        assert_eq!(attached(shell), [""; 0]);
     });
 }
 

@@ -67,6 +67,7 @@ impl<'a> Collecting<'a> {
     }
 
     fn collect(&self, state: &mut State, desired: &Desired) -> Result<Option<String>, Failure> {
+        self.host.detach_unused_layers().map_err(Failure::engine)?;
         if state.removal.as_ref().is_some_and(|removal| !removal.is_finished()) {
             return Ok(state.complaint.clone());
         }

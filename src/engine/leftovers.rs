@@ -4,6 +4,7 @@
 //! Whoever takes the lock clears up, since nobody else makes anything meanwhile. What cannot be removed keeps nobody from
 //! working, and is told once. What may take long to remove is put aside and left to a process of its own.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -15,7 +16,8 @@ use super::image::store::trash;
 use super::lock::{self, Lock};
 use super::storage::age::Clock;
 use super::storage::volume;
-use super::{claim, files, image};
+use super::{claim, files, image, records};
+use crate::model::id::Digest;
 use crate::runtime::cgroup;
 
 const GIVE_AGAIN: Duration = Duration::from_secs(3600);
@@ -101,14 +103,30 @@ impl Host {
         ended.map_err(|source| EngineError::Cgroups { source: Box::new(source) })
     }
 
+    /// Unmounts the layers that no container is made of any more. Whoever holds the lock may call it at any time: a mount
+    /// that is missed is made again.
+    pub fn detach_unused_layers(&self) -> Result<(), EngineError> {
+        let containers = records::containers(&self.paths)?;
+        if !containers.unreadable.is_empty() {
+            return Ok(());
+        }
+        let failed = |source| EngineError::Images { source: Box::new(source) };
+        let images: BTreeSet<Digest> = containers.records.into_iter().filter_map(|record| record.image).collect();
+        let mut used = BTreeSet::new();
+        for image in &images {
+            used.extend(self.store.known(image).map_err(failed)?.into_iter().flat_map(|image| image.layers));
+        }
+        self.store.detach_layers_but(&used).map_err(failed)
+    }
+
     /// Takes away what the containers of this root share on the host when none is left. The lock keeps others from
     /// starting one meanwhile.
     pub fn tidy(&self, _: &Lock) -> Result<(), EngineError> {
+        self.detach_unused_layers()?;
         if !files::objects(&self.paths.containers())?.is_empty() {
             return Ok(());
         }
         self.end_builds()?;
-        self.store.detach_layers().map_err(|source| EngineError::Images { source: Box::new(source) })?;
         self.clear_monitors();
         let shared = cgroup::open(&self.hierarchy, &cgroup_parent(&self.tag));
         shared.remove_if_empty().map_err(|source| EngineError::Cgroups { source: Box::new(source) })

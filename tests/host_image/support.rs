@@ -30,7 +30,7 @@ pub struct Host {
 impl Drop for Host {
     fn drop(&mut self) {
         let Ok(state) = self.path("state").canonicalize() else { return };
-        self.store.detach_layers().unwrap();
+        self.store.detach_layers_but(&Default::default()).unwrap();
         let builds = cgroup_parent(&tag(&state));
         let hierarchy = cgroup::detect().unwrap();
         for group in [Some(builds.as_path()), builds.parent()].into_iter().flatten() {

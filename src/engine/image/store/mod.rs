@@ -31,6 +31,7 @@ pub mod session;
 mod stream;
 pub mod trash;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -182,9 +183,10 @@ impl Store {
         self.layer_path(diff_id).exists()
     }
 
-    /// Takes every layer off the place where containers share it.
-    pub fn detach_layers(&self) -> Result<(), ImageError> {
-        for directory in entries(&self.layers)? {
+    /// Takes the layers but these off the places where containers share them.
+    pub fn detach_layers_but(&self, used: &BTreeSet<Digest>) -> Result<(), ImageError> {
+        let used: BTreeSet<PathBuf> = used.iter().map(|diff_id| self.layers.join(diff_id.hex())).collect();
+        for directory in entries(&self.layers)?.into_iter().filter(|directory| !used.contains(directory)) {
             layer::detach(&directory).map_err(ImageError::file("unmount the layer in", &directory))?;
         }
         Ok(())

@@ -87,6 +87,8 @@ pub enum ImageError {
     NotInArchive { path: PathBuf, image: String, names: Vec<String> },
     #[error("cannot unpack the layer `{layer}`: {problem}")]
     Layer { layer: String, problem: String },
+    #[error("cannot unpack the layer `{layer}`: it needs more memory than the limit allows")]
+    LayerMemory { layer: String },
     #[error("the layer `{layer}` cannot be made again as it was")]
     Unrepeatable { layer: String },
     #[error("the file system of `{path}` is full")]

@@ -87,7 +87,7 @@ pub fn correction(workshop: &Workshop<'_>, layers: &[Layer]) -> Result<Option<Fi
     }
     let bytes = stream(&all).map_err(ImageError::file("describe directories in", &layers[0].files))?;
     let expected = Expected { name: "attributes of directories".to_owned(), ..Expected::default() };
-    workshop.unpack(&expected, &mut Memory { bytes, at: 0 }).map(Some)
+    workshop.unpack(&expected, || Ok(Box::new(Memory { bytes: bytes.clone(), at: 0 }))).map(Some)
 }
 
 struct Found {

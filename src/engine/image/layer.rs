@@ -13,7 +13,7 @@ use super::error::ImageError;
 use super::options::Options;
 use super::progress::{Event, Progress};
 use super::side_by_side;
-use super::store::session::{FinishedLayer, Session};
+use super::store::session::{FinishedLayer, Session, StagedLayer};
 use super::writeback::{self, Meter};
 use crate::model::id::Digest;
 
@@ -71,9 +71,33 @@ pub struct Workshop<'a> {
 }
 
 impl Workshop<'_> {
-    /// Unpacks one layer. Nothing of it stays unless size and both digests are as expected.
-    pub fn unpack(&self, expected: &Expected, bytes: &mut dyn Bytes) -> Result<FinishedLayer, ImageError> {
+    /// Calls `unpack` with a place for a layer; and once more, from its beginning, where an image would need more memory
+    /// than is allowed: of a directory less has to be remembered.
+    pub fn stage<T>(&self, mut unpack: impl FnMut(StagedLayer) -> Result<T, ImageError>) -> Result<T, ImageError> {
         let staged = self.session.stage_to_unpack(self.options)?;
+        let is_image = staged.is_image();
+        match unpack(staged) {
+            Err(ImageError::LayerMemory { .. }) if is_image => unpack(self.session.stage()?),
+            unpacked => unpacked,
+        }
+    }
+
+    /// Unpacks one layer, which `open` gives from its beginning. Nothing of it stays unless size and both digests are as
+    /// expected.
+    pub fn unpack<'b>(
+        &self,
+        expected: &Expected,
+        mut open: impl FnMut() -> Result<Box<dyn Bytes + 'b>, ImageError>,
+    ) -> Result<FinishedLayer, ImageError> {
+        self.stage(|staged| self.fill(staged, expected, &mut *open()?))
+    }
+
+    fn fill(
+        &self,
+        staged: StagedLayer,
+        expected: &Expected,
+        bytes: &mut dyn Bytes,
+    ) -> Result<FinishedLayer, ImageError> {
         let mut unpacking = staged.unpack(&expected.name, self.options)?;
         let mut hasher = expected.digest.as_ref().map(|_| Sha256::new());
         let mut buffer = vec![0; BUFFER];
@@ -129,8 +153,7 @@ impl Workshop<'_> {
     ) -> Result<Vec<FinishedLayer>, ImageError> {
         writeback::meanwhile(self.session.layers(), |meter| {
             side_by_side::each(layers, failed, |layer| {
-                let bytes = open(layer)?;
-                self.unpack(layer, &mut Together { bytes, stopped: failed, meter })
+                self.unpack(layer, || Ok(Box::new(Together { bytes: open(layer)?, stopped: failed, meter })))
             })
         })
     }

@@ -9,7 +9,7 @@
 //! its bytes can be made again. What it costs is reading the files once.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -57,7 +57,11 @@ pub fn unpack_open_file(workshop: &Workshop<'_>, file: File, name: &str) -> Resu
     let path = PathBuf::from(name);
     let size = file.metadata().map_err(ImageError::file("read", &path))?.len();
     let expected = Expected { name: name.to_owned(), size: Some(size), ..Expected::default() };
-    workshop.unpack(&expected, &mut WholeFile { file, path })
+    workshop.unpack(&expected, || {
+        let mut file = file.try_clone().map_err(ImageError::file("use", &path))?;
+        file.rewind().map_err(ImageError::file("read", &path))?;
+        Ok(Box::new(WholeFile { file, path: path.clone() }))
+    })
 }
 
 struct WholeFile {
@@ -85,10 +89,11 @@ pub fn unpack_directory(workshop: &Workshop<'_>, path: &Path) -> Result<Finished
 pub fn unpack_stream(
     workshop: &Workshop<'_>,
     name: &str,
-    write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), ImageError>,
+    write: impl Fn(&mut (dyn Write + Send)) -> Result<(), ImageError>,
 ) -> Result<FinishedLayer, ImageError> {
-    let staged = workshop.session.stage_to_unpack(workshop.options)?;
-    let unpacking = staged.unpack(name, workshop.options)?;
-    let unpacked = unpacking.feed_all(write)?;
-    Ok(FinishedLayer { diff_id: unpacked.diff_id, staged, record: unpacked.record })
+    workshop.stage(|staged| {
+        let unpacking = staged.unpack(name, workshop.options)?;
+        let unpacked = unpacking.feed_all(&write)?;
+        Ok(FinishedLayer { diff_id: unpacked.diff_id, staged, record: unpacked.record })
+    })
 }

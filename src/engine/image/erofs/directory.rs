@@ -2,6 +2,8 @@
 //!
 //! Names ascend by their bytes through all blocks, `.` and `..` among them, so that the kernel finds one by halving.
 
+use rustix::io::Errno;
+
 use super::BLOCK;
 
 /// Of an entry in a table.
@@ -28,27 +30,34 @@ pub fn size<'a>(names: impl Iterator<Item = &'a [u8]>) -> u64 {
     whole + used
 }
 
-/// The contents of a directory with these names, in order.
-pub fn encode<'a>(names: impl Iterator<Item = Named<'a>>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut block: Vec<Named<'a>> = Vec::new();
+/// Gives the contents of a directory with these names, in order, block by block: a directory may have millions. All but
+/// the last are whole.
+pub fn encode<'a>(
+    names: impl Iterator<Item = Result<Named<'a>, Errno>>,
+    mut put: impl FnMut(&[u8]) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let (mut bytes, mut block) = (Vec::with_capacity(BLOCK as usize), Vec::new());
     let mut used = 0;
     for named in names {
+        let named = named?;
         let more = (ENTRY + named.name.len()) as u64;
         if used + more > BLOCK {
-            put(&mut bytes, &block);
-            bytes.resize(bytes.len().next_multiple_of(BLOCK as usize), 0);
+            fill(&mut bytes, &block);
+            bytes.resize(BLOCK as usize, 0);
+            put(&bytes)?;
             block.clear();
             used = 0;
         }
         used += more;
         block.push(named);
     }
-    put(&mut bytes, &block);
-    bytes
+    fill(&mut bytes, &block);
+    put(&bytes)
 }
 
-fn put(bytes: &mut Vec<u8>, block: &[Named<'_>]) {
+/// The bytes of one block.
+fn fill(bytes: &mut Vec<u8>, block: &[Named<'_>]) {
+    bytes.clear();
     let mut at = block.len() * ENTRY;
     for Named { name, number, kind } in block {
         bytes.extend(number.to_le_bytes());
@@ -64,19 +73,30 @@ fn put(bytes: &mut Vec<u8>, block: &[Named<'_>]) {
 mod tests {
     use super::*;
 
+    fn encoded<'a>(names: impl Iterator<Item = Named<'a>>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let put = |block: &[u8]| {
+            assert!(bytes.len().is_multiple_of(BLOCK as usize) && block.len() <= BLOCK as usize);
+            bytes.extend_from_slice(block);
+            Ok(())
+        };
+        encode(names.map(Ok), put).unwrap();
+        bytes
+    }
+
     #[test]
     fn a_directory_has_the_size_that_was_said_before() {
         for count in [0, 1, 2, 16, 17, 1000] {
             let names: Vec<Vec<u8>> = (0..count).map(|n| format!("{n:0>0$}", 4 + n % 250).into_bytes()).collect();
             let named = names.iter().map(|name| Named { name, number: 1, kind: 1 });
-            assert_eq!(encode(named).len() as u64, size(names.iter().map(Vec::as_slice)), "{count}");
+            assert_eq!(encoded(named).len() as u64, size(names.iter().map(Vec::as_slice)), "{count}");
         }
     }
 
     #[test]
     fn names_lie_behind_the_table_that_points_at_them() {
         let named = [(&b"."[..], 1), (b"..", 2), (b"a", 3)];
-        let bytes = encode(named.iter().map(|(name, number)| Named { name, number: *number, kind: 2 }));
+        let bytes = encoded(named.iter().map(|(name, number)| Named { name, number: *number, kind: 2 }));
         assert_eq!(bytes[36..], *b"...a");
         assert_eq!(bytes[24..36], [3, 0, 0, 0, 0, 0, 0, 0, 39, 0, 2, 0]);
     }

@@ -8,8 +8,8 @@
 //!
 //! ```text
 //! block 0     the superblock, at 1024; written last, so an image without one is none
-//! block 1     the inode of `/`
-//! from 2 on   contents of files in whole blocks, and between them windows of blocks with inodes, each of them
+//! block 1     the inode of `/`, with room for its attributes
+//! behind it   contents of files in whole blocks, and between them windows of blocks with inodes, each of them
 //!             followed by its attributes and by the end of its contents that fills no block
 //! ```
 //!
@@ -46,7 +46,7 @@ pub fn write_sample(file: File) -> Result<(), Errno> {
     let mut writer = Writer::new(file);
     let names = || [&b"."[..], b".."].into_iter();
     let placed = writer.place(&look, names(), true).map_err(Refused::errno)?;
-    let listed = names().map(|name| Listed { name, number: placed.number(), kind: Kind::Directory });
+    let listed = names().map(|name| Listed { name, number: placed.number(), kind: Kind::Directory }).map(Ok);
     writer.directory(placed, &look, listed).map_err(Refused::errno)?;
     writer.seal([0; 16])
 }

@@ -14,7 +14,9 @@ use crate::engine::image::unpack::Segment;
 
 /// Where the inode of `/` is: the superblock has but 16 bits for its number.
 const ROOT_AT: u64 = BLOCK;
-const FIRST_FREE: u64 = 2;
+/// Room for it and for all the attributes that an inode can have; what is not needed of it is a hole in the file.
+const ROOT_MAX: u64 = 65 * BLOCK;
+const FIRST_FREE: u64 = (ROOT_AT + ROOT_MAX) / BLOCK;
 const SUPERBLOCK_AT: u64 = 1024;
 /// The file is made longer by so much at once: a write beyond its end would be an update of its size each time.
 const GROWTH: u64 = 64 << 20;
@@ -248,7 +250,7 @@ impl Writer {
         let inside = if matches!(layout, Layout::Inline { .. }) { (size - whole) as usize } else { 0 };
         let at = match is_root {
             false => self.space.record(record + inside)?,
-            true if (record + inside) as u64 <= BLOCK => ROOT_AT,
+            true if (record + inside) as u64 <= ROOT_MAX => ROOT_AT,
             true => return Err(Errno::NOSPC.into()),
         };
         Ok(Placed { at, layout, size })
@@ -259,25 +261,32 @@ impl Writer {
         &mut self,
         placed: Placed,
         look: &Look<'_>,
-        names: impl Iterator<Item = Listed<'n>>,
+        names: impl Iterator<Item = Result<Listed<'n>, Errno>>,
     ) -> Result<(), Refused> {
         let attributes = attributes(look)?;
         let mut links = 0;
-        let named = names.map(|Listed { name, number, kind }| {
+        let named = names.map(|listed| {
+            let Listed { name, number, kind } = listed?;
             // `.`, `..` of each directory in it, and its own name, for which its `..` is counted.
             links += u32::from(kind == Kind::Directory);
-            Named { name, number, kind: kind as u8 }
+            Ok(Named { name, number, kind: kind as u8 })
         });
-        let contents = directory::encode(named);
-        let (outside, inside) = match placed.layout {
-            Layout::Inline { .. } => contents.split_at((placed.size / BLOCK * BLOCK) as usize),
-            _ => (contents.as_slice(), &b""[..]),
+        let (first, outside) = match placed.layout {
+            Layout::Inline { first } => (first, placed.size / BLOCK * BLOCK),
+            Layout::Plain { first } => (first, placed.size),
+            _ => return Err(Errno::INVAL.into()),
         };
-        if let Layout::Plain { first } | Layout::Inline { first } = placed.layout {
-            self.put(outside, u64::from(first) * BLOCK)?;
-        }
+        let (mut inside, mut at) = (Vec::new(), 0);
+        directory::encode(named, |block| {
+            match at < outside {
+                true => self.put(block, u64::from(first) * BLOCK + at)?,
+                false => inside.extend_from_slice(block),
+            }
+            at += block.len() as u64;
+            Ok(())
+        })?;
         let inode = Inode { links, ..self.inode(Kind::Directory, placed.size, placed.layout) };
-        let record = [&inode::encode(&inode, look, &attributes), inside].concat();
+        let record = [inode::encode(&inode, look, &attributes), inside].concat();
         Ok(self.put(&record, placed.at)?)
     }
 

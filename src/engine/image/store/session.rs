@@ -78,6 +78,10 @@ impl StagedLayer {
         files_in(&self.path)
     }
 
+    pub fn is_image(&self) -> bool {
+        self.form == Form::Image
+    }
+
     /// Begins to unpack into it: see [`Unpacking::start`].
     pub fn unpack(&self, name: &str, options: &Options) -> Result<Unpacking, ImageError> {
         let (tree, image, mounted) = (self.tree(), self.path.join(layer::IMAGE), self.path.join(layer::MOUNTED));

@@ -1,4 +1,4 @@
-//! A layer as one file: an EROFS image, which is mounted as it is and which nothing can change.
+//! A layer as one file: an EROFS image, which is mounted as it is and which no container can change.
 //!
 //! Its directories are kept in memory until the end, a name and a number for each entry; contents go to the disk as they
 //! come. What a later member replaces stays in the image, where no name leads to it.
@@ -6,7 +6,8 @@
 //! # Decisions
 //! Nobody but this program writes images that it mounts, and a layer becomes one by this code alone: to mount what a
 //! registry sends as a file system would be to give strangers the kernel's code for it, which trusts what it reads more
-//! than a parser of strangers' bytes may.
+//! than a parser of strangers' bytes may. The process that does it is trusted so far: it has no capability and nothing
+//! but this file, but what it wrote is not read again before it is mounted.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -251,11 +252,10 @@ impl Ground for Image {
                     Entry::Whiteout(number) => (Kind::Character, number),
                 })
             };
-            let own = |handle| number(handle).map(|number| (Kind::Directory, number)).map_err(failed);
-            let entries: Result<Vec<_>, Errno> =
-                self.directories[handle as usize].iter().map(|(name, entry)| Ok((&**name, listed(entry)?))).collect();
-            let entries = with_dots(entries.map_err(failed)?.into_iter(), own(handle)?, own(parent)?);
-            let names = entries.map(|(name, (kind, number))| Listed { name, number, kind });
+            let own = |handle| number(handle).map(|number| (Kind::Directory, number));
+            let entries = self.directories[handle as usize].iter().map(|(name, entry)| (&**name, listed(entry)));
+            let entries = with_dots(entries, own(handle), own(parent));
+            let names = entries.map(|(name, listed)| listed.map(|(kind, number)| Listed { name, number, kind }));
             let look = dressed(real, attributes)?;
             let place = placed[handle as usize].ok_or_else(|| failed(Errno::NOENT))?;
             let written = self.writer.directory(place, &look, names);

@@ -9,8 +9,8 @@
 //!
 //! # Decisions
 //! A layer becomes one EROFS image that is mounted straight from its file, where the kernel does that (Linux 6.12), and a
-//! directory elsewhere: one file to make and to remove in place of tens of thousands of inodes, and one that nothing can
-//! change. Measured with 57,000 entries and 888 MB in 5 layers at once, each time on a new ext4, medians of six runs in
+//! directory elsewhere: one file to make and to remove in place of tens of thousands of inodes, and one that no container
+//! can change. Measured with 57,000 entries and 888 MB in 5 layers at once, each time on a new ext4, medians of six runs in
 //! turns, on two processors that had two to five times as much else to do:
 //!
 //! ```text
@@ -23,12 +23,13 @@
 //!
 //! The disk has 854 MiB of that in place of 1012. What it costs:
 //!
-//! * A mount of 0.3 ms for each layer that containers use (see `runtime::layer`), and memory: what is read of an image is in the
-//!   page cache once as the image's file and once as the file in it.
+//! * A mount of 0.3 ms for each layer that containers use (see `runtime::layer`), and memory: what is read of an image is
+//!   in the page cache once as the image's file and once as the file in it.
 //! * Files of different layers are on different devices (stat(2)), as with any overlay of several file systems; a
 //!   directory is always on the overlay's. The option `xino=on` would hide that, and give inode numbers beyond 2^63, which
 //!   neither 32-bit programs nor those that count in floating point can hold.
-//! * Names in memory until the end of the layer: some hundred bytes for each entry, 102 MiB for a million.
+//! * Names in memory until the end of the layer: some hundred bytes for each entry, 102 MiB for a million. A layer of so
+//!   many that this is more than the limit is unpacked once more, as a directory, of which only directories are remembered.
 //!
 //! Layers of builds stay directories, since they are what overlayfs has written. Both kinds are stacked on each other.
 

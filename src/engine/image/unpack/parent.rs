@@ -205,6 +205,9 @@ fn hear(child: &mut Child, layer: &str, place: &Path) -> Result<Report, ImageErr
         Ok(Report::Failed(Problem::DiskFull)) => return Err(ImageError::DiskFull { path: place.to_owned() }),
         Ok(Report::Failed(Problem::Other(problem))) => problem,
         Ok(report) => return Ok(report),
+        Err(_) if is_out_of_memory(status, &complaint) => {
+            return Err(ImageError::LayerMemory { layer: layer.to_owned() });
+        }
         Err(_) => silence(status, &complaint),
     };
     Err(ImageError::Layer { layer: layer.to_owned(), problem })
@@ -220,12 +223,13 @@ fn hear_out(said: Option<impl Read>, place: &Path) -> Result<Option<Vec<u8>>, Im
     Ok((bytes.len() as u64 <= REPORT_MAX).then_some(bytes))
 }
 
+fn is_out_of_memory(status: ExitStatus, complaint: &[u8]) -> bool {
+    status.signal() == Some(libc::SIGABRT) && String::from_utf8_lossy(complaint).contains("memory allocation")
+}
+
 fn silence(status: ExitStatus, complaint: &[u8]) -> String {
     let complaint = String::from_utf8_lossy(complaint);
     match status.signal() {
-        Some(libc::SIGABRT) if complaint.contains("memory allocation") => {
-            "it needs more memory than the limit allows".to_owned()
-        }
         Some(signal) => format!("its process was ended by signal {signal}"),
         None => format!("its process ended with {status} and no word: {}", complaint.trim()),
     }

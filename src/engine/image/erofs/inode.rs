@@ -132,17 +132,13 @@ const PREFIXES: [(&[u8], u8); 5] = [
     (b"security.", 6),
 ];
 
-/// The attributes as they follow an inode; nothing for none.
+/// The attributes as they follow an inode; nothing for none. No two have one name.
 ///
 /// # Errors
 /// The attribute that has no room, or that the format has no word for.
 pub fn attributes<'a>(all: &[(&'a [u8], Cow<'_, [u8]>)]) -> Result<Vec<u8>, (&'a [u8], Errno)> {
     let mut bytes = Vec::new();
-    for (at, (key, value)) in all.iter().enumerate() {
-        // The last of several with one name counts, as with setxattr(2).
-        if all[at + 1..].iter().any(|(later, _)| later == key) {
-            continue;
-        }
+    for (key, value) in all {
         let found = PREFIXES.iter().find_map(|(prefix, number)| Some((key.strip_prefix(*prefix)?, *number)));
         let (name, number) = found.ok_or((*key, Errno::OPNOTSUPP))?;
         let (Ok(name_size), Ok(value_size)) = (u8::try_from(name.len()), u16::try_from(value.len())) else {
@@ -185,9 +181,9 @@ mod tests {
     }
 
     #[test]
-    fn the_last_attribute_of_a_name_counts_and_what_has_no_room_is_named() {
+    fn attributes_follow_a_header_and_what_has_no_room_is_named() {
         let long = vec![0; 70_000];
-        let encoded = of(&[(b"user.a", b"one"), (b"user.a", b"2")]).unwrap();
+        let encoded = of(&[(b"user.a", b"2")]).unwrap();
         assert_eq!(encoded, [&[0; 12][..], &[1, 1, 1, 0, b'a', b'2', 0, 0]].concat());
         assert_eq!(of(&[(b"user.a", &long)]).unwrap_err(), (&b"user.a"[..], Errno::NOSPC));
         assert_eq!(of(&[(b"other.a", b"")]).unwrap_err(), (&b"other.a"[..], Errno::OPNOTSUPP));

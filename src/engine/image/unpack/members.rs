@@ -13,9 +13,14 @@ use std::io::{self, Read};
 use super::fields::{BLOCK, Block, Pair, check_sum, header_path, number, pax_records, pax_time, text};
 use super::report::{Problem, show};
 use super::sparse::{self, Segment};
+use super::xattrs;
 
 /// Long names have at most 4096 bytes, but a PAX body also carries extended attributes of up to 64 KiB each.
 const HEADER_BODY_MAX: u64 = 1 << 20;
+const MAJOR_MAX: u32 = 0xfff;
+const MINOR_MAX: u32 = 0xf_ffff;
+/// Before the names of extended attributes in PAX headers (star(5)).
+const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// Bytes that can be read, and passed over without reading where that is cheaper.
 pub trait Stream: Read {
@@ -68,6 +73,7 @@ pub struct Member {
     /// Seconds since 1970 and nanoseconds.
     pub modified: (i64, u32),
     pub device: (u32, u32),
+    /// Those that are kept, each once.
     pub xattrs: Vec<Pair>,
     /// Bytes of the body in the archive.
     pub size: u64,
@@ -246,8 +252,9 @@ impl<S: Stream> Members<S> {
             None => number(&header[136..148]).map(|seconds| (seconds, 0)),
         };
         let no_time = || Problem::new(format!("`{}` has no valid modification time", show(&path)));
-        let xattr =
-            |(key, value): &(Vec<u8>, Vec<u8>)| Some((key.strip_prefix(b"SCHILY.xattr.")?.to_vec(), value.clone()));
+        let xattrs =
+            extensions.pax.iter().filter_map(|(key, value)| Some((key.strip_prefix(XATTR)?, value.as_slice())));
+        let xattrs = xattrs::chosen(xattrs).map_err(|(key, errno)| xattrs::problem(&path, key, errno))?;
         Ok(Member {
             kind,
             link,
@@ -256,10 +263,18 @@ impl<S: Stream> Members<S> {
             gid: owner("group", extensions.number("gid")?, 116..124)?,
             modified: modified.ok_or_else(no_time)?,
             device: match kind {
-                Kind::Character | Kind::Block => (field("device", None, 329..337)?, field("device", None, 337..345)?),
+                Kind::Character | Kind::Block => {
+                    let (major, minor) = (field("device", None, 329..337)?, field("device", None, 337..345)?);
+                    // More the kernel cuts off (12 and 20 bits), and what is left may be a mark of overlayfs.
+                    if major > MAJOR_MAX || minor > MINOR_MAX {
+                        let problem = format!("`{}` has no valid device: {major}:{minor} is none", show(&path));
+                        return Err(Problem::new(problem));
+                    }
+                    (major, minor)
+                }
                 _ => (0, 0),
             },
-            xattrs: extensions.pax.iter().filter_map(xattr).collect(),
+            xattrs,
             size: self.remaining,
             sparse,
             path,

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use evenkeel::engine::image::store::session::Form;
 use evenkeel::model::image::ImageSource;
@@ -99,6 +100,111 @@ fn lists_that_the_kernel_refuses_are_refused() {
             assert!(error.contains("cannot set the attribute `system.posix_acl_access` of `a`"), "{form:?}: {error}");
         }
     }
+}
+
+/// In neither form, so that a layer means the same in both.
+fn assert_refused(members: &[Member], problem: &str) {
+    for form in [Form::Directory, Form::Image] {
+        let mut host = Host::new();
+        host.options.form = Some(form);
+        let error = host.unpack(&tar(members)).unwrap_err().to_string();
+        assert!(error.contains(problem), "{form:?}: {error}");
+    }
+}
+
+#[test]
+fn attributes_that_no_call_would_set_are_refused() {
+    let capability = |value: &[u8]| [file("a", "").pax("SCHILY.xattr.security.capability", value)];
+    let mut of_nobody = [[0, 0, 0, 3].as_slice(), &[0; 16], &[255; 4]].concat();
+    for value in [b"nonsense".as_slice(), &[0; 20], &[0; 24], &[], &of_nobody] {
+        assert_refused(&capability(value), "cannot set the attribute `security.capability` of `a`");
+    }
+    of_nobody[20] = 0;
+    for form in [Form::Directory, Form::Image] {
+        let mut host = Host::new();
+        host.options.form = Some(form);
+        host.unpack(&tar(&capability(&of_nobody))).unwrap();
+    }
+    let name = format!("user.{}", "n".repeat(251));
+    assert_refused(&[directory("d").pax(&format!("SCHILY.xattr.{name}"), b"")], &format!("`{name}` of `d`"));
+    assert_refused(&[file("a", "").pax("SCHILY.xattr.user.large", &[0; 65537])], "`user.large` of `a`");
+    let many =
+        (0..400).fold(file("many", ""), |file, number| file.pax(&format!("SCHILY.xattr.user.{number:0>200}"), b""));
+    assert_refused(&[many], "of `many`");
+}
+
+#[test]
+fn devices_that_there_cannot_be_are_refused() {
+    for (major, minor) in [(4096, 0), (1, 1 << 20), (0, 1 << 20)] {
+        for kind in [EntryType::Char, EntryType::Block] {
+            assert_refused(&[device(kind, "a", major, minor)], &format!("`a` has no valid device: {major}:{minor}"));
+        }
+    }
+}
+
+#[test]
+fn the_root_of_an_image_has_room_for_its_attributes() {
+    let mut host = Host::new();
+    host.options.form = Some(Form::Image);
+    let value = [b'v'; 60_000];
+    let root =
+        ["a", "b"].iter().fold(directory("."), |root, name| root.pax(&format!("SCHILY.xattr.user.{name}"), &value));
+    fs::write(host.path("rootfs.tar"), tar(&[root, file("in", "it")])).unwrap();
+    let image = host.ensure(&ImageSource::Rootfs(host.path("rootfs.tar"))).unwrap();
+    let tree = host.tree(&image.layers[0]);
+    let mut read = vec![0; 70_000];
+    for name in ["user.a", "user.b"] {
+        let length = rustix::fs::getxattr(&tree, name, &mut read).unwrap();
+        assert!(read[..length] == value);
+    }
+    assert_eq!(fs::read(tree.join("in")).unwrap(), b"it");
+}
+
+/// Who writes into a file that is open needs nothing of what making files needs.
+#[test]
+fn the_process_that_writes_an_image_has_no_capability() {
+    let host = Host::new();
+    for (image, expected) in [("image", 0), ("", 0x8820_001b_u64)] {
+        let tree = host.path(&format!("tree{image}"));
+        fs::create_dir(&tree).unwrap();
+        let image = if image.is_empty() { "".into() } else { host.path(image) };
+        let mut child = Command::new(env!("CARGO_BIN_EXE_evenkeel"))
+            .args(["internal-unpack".as_ref(), "layer".as_ref(), tree.as_os_str(), image.as_os_str()])
+            .args(["/dev/null", "268435456", "1000", "1000"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begin = Instant::now();
+        loop {
+            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+            let sets = ["CapPrm", "CapEff"].map(|name| {
+                let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:\t"))).unwrap();
+                u64::from_str_radix(line, 16).unwrap()
+            });
+            if sets == [expected; 2] && status.contains("NoNewPrivs:\t1") {
+                break;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(20), "{image:?}: {status}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+/// Of more entries than an image may remember.
+#[test]
+fn a_layer_of_too_many_names_for_an_image_becomes_a_directory() {
+    let mut host = Host::new();
+    host.options.limits.memory = 16 << 20;
+    let names = (0..60_000).map(|number| file(&format!("d/{number:0>250}"), ""));
+    fs::write(host.path("rootfs.tar"), tar(&names.collect::<Vec<_>>())).unwrap();
+    let image = host.ensure(&ImageSource::Rootfs(host.path("rootfs.tar"))).unwrap();
+    let files = host.store.layer_path(&image.layers[0]);
+    assert_eq!(files.file_name().unwrap(), "tree");
+    assert_eq!(fs::read_dir(files.join("d")).unwrap().count(), 60_000);
+    assert_eq!(host.leftovers(), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]

@@ -14,7 +14,7 @@
 //!                                              └─> recipe, opened before
 //! ```
 //!
-//! What it keeps, it needs: CAP_CHOWN, DAC_OVERRIDE, FOWNER, FSETID and MKNOD for files, SETFCAP for
+//! What it keeps, it needs: nothing to write an image, which is open before; for a directory CAP_CHOWN, DAC_OVERRIDE, FOWNER, FSETID and MKNOD for files, SETFCAP for
 //! `security.capability`, SYS_ADMIN for `trusted.*` attributes.
 
 use std::cell::RefCell;
@@ -30,6 +30,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
+use rustix::thread::{CapabilitySet as Caps, CapabilitySets};
 use sha2::{Digest as _, Sha256};
 
 use super::Limits;
@@ -47,8 +48,18 @@ use crate::model::id::Digest;
 const BUFFER: usize = 256 << 10;
 /// Buffers on their way from the inflating thread to the one that makes files.
 const BUFFERS: usize = 8;
+/// Which of the ways to lay out an image this is: one more whenever a layer's inodes come to lie elsewhere.
+const LAYOUT: u32 = 1;
 /// Files in an archive of images; each image has a handful.
 const LISTED_MAX: usize = 100_000;
+/// What making files of a stranger's owners, modes and attributes takes. Who writes into a file that is open needs none.
+const FOR_FILES: Caps = Caps::CHOWN
+    .union(Caps::DAC_OVERRIDE)
+    .union(Caps::FOWNER)
+    .union(Caps::FSETID)
+    .union(Caps::MKNOD)
+    .union(Caps::SETFCAP)
+    .union(Caps::SYS_ADMIN);
 
 /// The child's whole life. `args` are what follows the hidden argument: a task and its parameters.
 pub fn child_main(args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -92,12 +103,13 @@ fn run(args: &[&str]) -> Result<Report, Problem> {
                         .map_err(|error| Problem::writing("begin the image", &error))?,
                 ),
             };
-            confine(Path::new(directory), limits.memory)?;
+            let capabilities = if image.is_some() { Caps::empty() } else { FOR_FILES };
+            confine(Path::new(directory), limits.memory, capabilities)?;
             match image {
                 Some(file) => unpack(Image::new(file), limits, recipe, |writer, diff_id| {
-                    // An image is called what it is made of, so that it is the same whenever it is made again.
-                    let name = u128::from_str_radix(&diff_id.hex()[..32], 16).unwrap_or_default().to_be_bytes();
-                    writer.seal(name).map_err(|errno| Problem::writing("finish the image", &errno.into()))
+                    writer
+                        .seal(image_name(diff_id))
+                        .map_err(|errno| Problem::writing("finish the image", &errno.into()))
                 }),
                 None => {
                     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -108,11 +120,11 @@ fn run(args: &[&str]) -> Result<Report, Problem> {
             }
         }
         ["list", empty, memory, _] => {
-            confine(Path::new(empty), number(memory)?)?;
+            confine(Path::new(empty), number(memory)?, Caps::empty())?;
             list()
         }
         ["inflate", empty, memory, most] => {
-            confine(Path::new(empty), number(memory)?)?;
+            confine(Path::new(empty), number(memory)?, Caps::empty())?;
             inflate(number(most)?)
         }
         _ => Err(usage()),
@@ -120,7 +132,7 @@ fn run(args: &[&str]) -> Result<Report, Problem> {
 }
 
 /// Steps 1 to 3 of the module's list.
-fn confine(root: &Path, memory: u64) -> Result<(), Problem> {
+fn confine(root: &Path, memory: u64, capabilities: Caps) -> Result<(), Problem> {
     let step = |what: &'static str| move |errno: rustix::io::Errno| Problem::new(format!("cannot {what}: {errno}"));
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .map_err(step("follow the parent"))?;
@@ -143,13 +155,10 @@ fn confine(root: &Path, memory: u64) -> Result<(), Problem> {
     rustix::process::chdir("/").map_err(step("enter its root"))?;
     rustix::process::umask(Mode::empty());
     rustix::thread::set_no_new_privs(true).map_err(step("give up privileges"))?;
-    use rustix::thread::{CapabilitySet as Caps, CapabilitySets};
-    let files =
-        Caps::CHOWN | Caps::DAC_OVERRIDE | Caps::FOWNER | Caps::FSETID | Caps::MKNOD | Caps::SETFCAP | Caps::SYS_ADMIN;
     let held = rustix::thread::capabilities(None).map_err(step("read its capabilities"))?;
     let sets = CapabilitySets {
-        effective: held.effective & files,
-        permitted: held.permitted & files,
+        effective: held.effective & capabilities,
+        permitted: held.permitted & capabilities,
         inheritable: Caps::empty(),
     };
     rustix::thread::set_capabilities(None, sets).map_err(step("give up capabilities"))
@@ -187,6 +196,15 @@ fn unpack<G: Ground>(
         (_, Err(error)) => Err(broken(&error)),
         (Err(problem), Ok(_)) => Err(problem),
     }
+}
+
+/// An image is called what it is made of and how, so that it is the same whenever it is made again, and another where
+/// inodes have other numbers: overlayfs remembers files of lower layers by both names.
+fn image_name(diff_id: &Digest) -> [u8; 16] {
+    let mut name = [0; 16];
+    let hash = Sha256::digest(format!("layer image {LAYOUT} {diff_id}"));
+    name.copy_from_slice(&hash[..16]);
+    name
 }
 
 fn broken(error: &io::Error) -> Problem {

@@ -846,6 +846,24 @@ fn a_name_that_is_none_keeps_nobody_from_the_others() {
 }
 
 #[test]
+fn what_may_be_there_is_not_taken_for_gone() {
+    Shell::with(|shell| {
+        for project in ["shop", "blog"] {
+            let web = "[containers.web]\nimage = { rootfs = \"rootfs\" }\ncommand = [\"sleep\", \"1000\"]\n";
+            shell.write(&format!("{project}.toml"), &format!("project = \"{project}\"\n{web}"));
+            shell.ok(&["apply", "-y", "-f", &format!("{project}.toml")]);
+        }
+        let both = (shell.pid("shop/web"), shell.pid("blog/web"));
+        shell.write("broken.toml", "project = \n");
+        for options in [&["rm", "-f", "web"][..], &["rm", "-f", "--file", "broken.toml", "web"]] {
+            let refused = shell.run(options);
+            assert!(refused.code != 0 && refused.stdout.is_empty(), "{options:?}: {refused:?}");
+        }
+        assert_eq!((shell.pid("shop/web"), shell.pid("blog/web")), both);
+    });
+}
+
+#[test]
 fn templates_show_what_is_inspected_in_dockers_words() {
     Shell::with(|shell| {
         sleeper(shell, "box", &["-p", "18077:80", "-v", "data:/data", "-l", "a.b=c"]);

@@ -28,7 +28,23 @@ pub struct Names {
 #[derive(Debug)]
 pub struct Chosen {
     pub records: Vec<ContainerRecord>,
-    pub unknown: Vec<Failure>,
+    pub unknown: Vec<Unmet>,
+}
+
+/// Why a name means no container.
+#[derive(Debug)]
+pub enum Unmet {
+    NotThere(Failure),
+    /// There may be one: the name fits several, or what decides between them cannot be read.
+    Failed(Failure),
+}
+
+impl From<Unmet> for Failure {
+    fn from(unmet: Unmet) -> Failure {
+        match unmet {
+            Unmet::NotThere(failure) | Unmet::Failed(failure) => failure,
+        }
+    }
 }
 
 impl Names {
@@ -41,7 +57,10 @@ impl Names {
 pub fn choose(inventory: &Inventory, names: &[String], context: &Context) -> Result<Chosen, Failure> {
     let mut chosen = Chosen { records: Vec::new(), unknown: Vec::new() };
     for word in names {
-        match select::named(inventory.records(), word, &|| context.tie_break()) {
+        match select::sought(inventory.records(), word, &|| context.tie_break()) {
+            Ok(found) if found.is_empty() => {
+                chosen.unknown.push(Unmet::NotThere(select::unknown(inventory.records(), word)));
+            }
             Ok(found) => {
                 for record in found {
                     if chosen.records.iter().all(|known| known.id != record.id) {
@@ -49,7 +68,7 @@ pub fn choose(inventory: &Inventory, names: &[String], context: &Context) -> Res
                     }
                 }
             }
-            Err(failure) => chosen.unknown.push(failure),
+            Err(failure) => chosen.unknown.push(Unmet::Failed(failure)),
         }
     }
     Ok(chosen)
@@ -76,7 +95,8 @@ pub fn each(
     output: &Output,
     mut act: impl FnMut(&ContainerRecord) -> Result<(), Failure>,
 ) -> Result<Exit, Failure> {
-    let Chosen { records, unknown: mut failures } = chosen;
+    let Chosen { records, unknown } = chosen;
+    let mut failures: Vec<Failure> = unknown.into_iter().map(Failure::from).collect();
     for record in &records {
         match act(record) {
             Ok(()) => done(record, output)?,

@@ -9,7 +9,7 @@ use clap::Args;
 use super::apply::Session;
 use super::by_hand::{self, Volumes};
 use super::context::Context;
-use super::each::{self, Chosen, Names, remark_drift};
+use super::each::{self, Chosen, Names, Unmet, remark_drift};
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::stop::{Manner, stop};
@@ -36,11 +36,11 @@ pub struct RmArguments {
 pub fn run(arguments: &RmArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let Chosen { mut records, unknown } = arguments.names.read(context)?;
     let mut failures = Vec::new();
-    for failure in unknown {
-        match arguments.force {
+    for unmet in unknown {
+        match unmet {
             // What is not there is gone, as who forces it wants it.
-            true => output.remark(&format!("note: {}", failure.line())),
-            false => failures.push(failure),
+            Unmet::NotThere(failure) if arguments.force => output.remark(&format!("note: {}", failure.line())),
+            Unmet::NotThere(failure) | Unmet::Failed(failure) => failures.push(failure),
         }
     }
     let session = Session::open(context)?;

@@ -51,14 +51,24 @@ pub fn named<'a>(
     word: &str,
     tie_break: TieBreak<'_>,
 ) -> Result<Vec<&'a ContainerRecord>, Failure> {
+    let found = sought(records, word, tie_break)?;
+    if found.is_empty() {
+        return Err(unknown(records, word));
+    }
+    Ok(found)
+}
+
+/// The same, and nothing where there is none.
+pub fn sought<'a>(
+    records: &'a [ContainerRecord],
+    word: &str,
+    tie_break: TieBreak<'_>,
+) -> Result<Vec<&'a ContainerRecord>, Failure> {
     let covers = |record: &ContainerRecord, instance: &Instance| {
         record.instance.container == instance.container
             && (instance.replica == 1 || record.instance.replica == instance.replica)
     };
     let found = narrowed(matching(records, word, &covers), tie_break)?;
-    if found.is_empty() {
-        return Err(unknown(records, word));
-    }
     match of_several_projects(&found) {
         true => Err(ambiguous(&found, word)),
         false => Ok(found),
@@ -102,7 +112,8 @@ fn of_several_projects(found: &[&ContainerRecord]) -> bool {
     found.windows(2).any(|pair| pair[0].project != pair[1].project)
 }
 
-fn unknown(records: &[ContainerRecord], word: &str) -> Failure {
+/// What to say of a word that means none.
+pub fn unknown(records: &[ContainerRecord], word: &str) -> Failure {
     let failure = Failure::new(format!("there is no container `{word}`"));
     let with_project = word.contains('/');
     let name = |record: &ContainerRecord| match with_project {

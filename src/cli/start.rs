@@ -42,7 +42,7 @@ pub fn run(arguments: &StartArguments, context: &Context, output: &Output) -> Re
     let mut chosen = arguments.names.read(context)?;
     if arguments.attach || arguments.interactive {
         return match (chosen.records.as_slice(), chosen.unknown.pop()) {
-            ([], Some(failure)) => Err(failure),
+            ([], Some(unmet)) => Err(unmet.into()),
             ([record], None) => attached(record, arguments, context, output),
             _ => Err(Failure::usage("only one container can be attached to")),
         };

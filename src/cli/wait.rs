@@ -19,7 +19,8 @@ pub struct WaitArguments {
 }
 
 pub fn run(arguments: &WaitArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let Chosen { records, unknown: mut failures } = arguments.names.read(context)?;
+    let Chosen { records, unknown } = arguments.names.read(context)?;
+    let mut failures: Vec<Failure> = unknown.into_iter().map(Failure::from).collect();
     // Asked of all before the first is waited for: one that is removed at its end cannot be asked later.
     let ends: Vec<_> = records.iter().map(|record| end(record, context)).collect();
     for (record, end) in records.iter().zip(ends) {

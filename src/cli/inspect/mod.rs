@@ -81,7 +81,7 @@ pub fn run(arguments: &InspectArguments, context: &Context, output: &Output) -> 
     let documents =
         records.iter().map(|record| document(record, &inventory, context)).collect::<Result<Vec<_>, Failure>>()?;
     arguments.shape.show(&documents, output)?;
-    conclude(unknown, output)
+    conclude(unknown.into_iter().map(Failure::from).collect(), output)
 }
 
 fn document<'a>(

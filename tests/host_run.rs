@@ -817,6 +817,16 @@ fn mounts_ports_and_hosts_have_dockers_words() {
             let port = shell.ok(&["port", &name]).stdout;
             assert!(port.starts_with("80/tcp -> 127.0.0.1:") && !port.ends_with(":0\n"), "{port}");
         }
+        // What a container publishes has no socket that listens.
+        for (name, published) in
+            [("tcp-2", "18080-18099:80"), ("udp-1", "18080-18099:80/udp"), ("udp-2", "*:18080-18099:80/udp")]
+        {
+            sleeper(shell, name, &["-p", published]);
+        }
+        let publishes = |name: &str| shell.ok(&["port", name]).stdout;
+        assert_eq!(publishes("tcp-2"), "80/tcp -> 127.0.0.1:18081\n");
+        assert_eq!(publishes("udp-1"), "80/udp -> 127.0.0.1:18080\n");
+        assert!(publishes("udp-2").contains(":18081\n"), "{}", publishes("udp-2"));
         assert!(shell.ok(&["run", "--rm", "-u", ":7", BOX, "id"]).stdout.starts_with("uid=0(root) gid=7"));
         for (option, value) in
             [("--memory", "1x"), ("--ulimit", "nope=1"), ("--stop-signal", "SIGNOPE"), ("--cpus", "0")]

@@ -3,7 +3,6 @@
 //! What a value means, and what is wrong with it, is the manifest's business alone: every option becomes a key, and
 //! [`crate::manifest`] reads the result. Here only Docker's forms of lists and pairs are taken apart.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 
 use toml::{Table, Value};
@@ -13,11 +12,11 @@ use super::arguments::{
     SecurityArguments, StorageArguments,
 };
 use super::mounts::{self, Mounts};
+use super::ports::{self, Taken};
 use crate::cli::context::variable;
 use crate::cli::failure::Failure;
 use crate::model::network::Attachment;
 use crate::model::paths::Paths;
-use crate::model::port::HostPort;
 
 /// What the project is called in it; the container belongs to none.
 pub const PROJECT: &str = "run";
@@ -44,9 +43,9 @@ pub struct Declaration {
 /// `unique` tells volumes of the container's own from those of an earlier one of its name.
 pub fn declare(
     arguments: &ContainerArguments,
-    name: &str,
-    unique: &str,
+    (name, unique): (&str, &str),
     paths: &Paths,
+    taken: &mut Taken,
 ) -> Result<Declaration, Failure> {
     let ContainerArguments {
         help: _,
@@ -77,7 +76,7 @@ pub fn declare(
     declare_process(process, &mut container)?;
     let Mounts { targets, volumes } = mounts::declare(storage, name, unique, paths)?;
     declare_storage(storage, targets, &mut container);
-    let network = declare_network(network, &mut container)?;
+    let network = declare_network(network, &mut container, taken)?;
     declare_limits(limits, &mut container)?;
     declare_security(security, &mut container)?;
     declare_life(life, &mut container)?;
@@ -170,7 +169,7 @@ fn declare_storage(arguments: &StorageArguments, targets: Table, container: &mut
     option(container, "shm_size", shm_size);
 }
 
-fn declare_network(arguments: &NetworkArguments, container: &mut Table) -> Result<Network, Failure> {
+fn declare_network(arguments: &NetworkArguments, container: &mut Table, taken: &mut Taken) -> Result<Network, Failure> {
     let NetworkArguments {
         publish,
         publish_all: _,
@@ -184,11 +183,11 @@ fn declare_network(arguments: &NetworkArguments, container: &mut Table) -> Resul
         dns,
         dns_search,
     } = arguments;
-    let mut ports = Table::new();
-    for published in publish {
-        ports.extend(published_ports(published)?);
+    let mut entries = Table::new();
+    for written in publish {
+        entries.extend(ports::published(written, taken)?);
     }
-    table(container, "ports", ports);
+    table(container, "ports", entries);
     option(container, "hostname", hostname);
     let mut names = Table::new();
     for host in hosts {
@@ -231,65 +230,6 @@ fn declare_network(arguments: &NetworkArguments, container: &mut Table) -> Resul
         container.insert("networks".into(), Value::Table(networks));
     }
     Ok(network)
-}
-
-/// `[[ADDRESS:]HOST:]PORT[/PROTOCOL]` as entries of `ports`: the host's side, the container's.
-fn published_ports(written: &str) -> Result<Vec<(String, Value)>, Failure> {
-    let expected = || malformed("--publish", written, "[[ADDRESS:]HOST:]PORT[/tcp or /udp], or ranges of equal length");
-    let (sides, protocol) = written.split_once('/').unwrap_or((written, "tcp"));
-    let (host, inside) = match sides.rsplit_once(':') {
-        None => (None, sides),
-        Some((host, inside)) => (Some(host), inside),
-    };
-    let (address, host) = match host {
-        None => (None, None),
-        // An address alone: `127.0.0.1::80`, and every IPv6 address is in brackets.
-        Some(host) => match host.rsplit_once(':') {
-            Some((address, host)) => (Some(address), Some(host).filter(|host| !host.is_empty())),
-            None => (None, Some(host)),
-        },
-    };
-    let inside = range(inside).ok_or_else(expected)?;
-    let host = match (host, inside.len()) {
-        (None | Some("0"), _) => inside.iter().map(|_| free_port(0)).collect::<std::io::Result<_>>()?,
-        (Some(host), 1) => {
-            let host = range(host).ok_or_else(expected)?;
-            // The planner says what is wrong with one that is taken.
-            let free = host.iter().find(|port| host.len() == 1 || free_port(**port).is_ok());
-            free.or(host.first()).copied().into_iter().collect()
-        }
-        (Some(host), _) => range(host).ok_or_else(expected)?,
-    };
-    if host.len() != inside.len() {
-        return Err(expected());
-    }
-    let key = |port: &u16| match address {
-        Some(address) => format!("{address}:{port}/{protocol}"),
-        None => format!("{port}/{protocol}"),
-    };
-    Ok(host.iter().map(key).zip(inside.iter().map(|port| Value::Integer(i64::from(*port)))).collect())
-}
-
-/// `80`, `80/udp` or `8000-8002/tcp` as ports of free ones on the host, each as [`published_ports`] would read it.
-pub fn exposed_ports(written: &str) -> Result<Vec<(HostPort, u16)>, Failure> {
-    let ports = published_ports(written)?;
-    let pair = |(host, inside): (String, Value)| {
-        let host = host.parse::<HostPort>().map_err(|_| malformed("--expose", written, "PORT[-PORT][/tcp or /udp]"))?;
-        let inside = inside.as_integer().and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
-        Ok((host, inside))
-    };
-    ports.into_iter().map(pair).collect()
-}
-
-fn range(text: &str) -> Option<Vec<u16>> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
-    (first > 0 && first <= last).then(|| (first..=last).collect())
-}
-
-/// This one, or any for 0, if nobody listens there now; the planner looks again.
-fn free_port(port: u16) -> std::io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", port))?.local_addr()?.port())
 }
 
 fn declare_limits(arguments: &LimitArguments, container: &mut Table) -> Result<(), Failure> {
@@ -455,26 +395,6 @@ fn table(parent: &mut Table, key: &str, entries: Table) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ports_are_published_on_loopback_unless_said_otherwise() {
-        let ports = |written: &str| {
-            let ports = published_ports(written).ok()?;
-            Some(ports.iter().map(|(host, inside)| format!("{host}={inside}")).collect::<Vec<_>>().join(" "))
-        };
-        assert_eq!(ports("8080:80").as_deref(), Some("8080/tcp=80"));
-        assert_eq!(ports("*:5353:53/udp").as_deref(), Some("*:5353/udp=53"));
-        assert_eq!(ports("[::1]:8080:80").as_deref(), Some("[::1]:8080/tcp=80"));
-        assert_eq!(ports("8000-8001:80-81").as_deref(), Some("8000/tcp=80 8001/tcp=81"));
-        assert!(ports("127.0.0.1::80").unwrap().ends_with("/tcp=80"));
-        for free in ["80", "0:80", "127.0.0.1:0:80"] {
-            let found = ports(free).unwrap();
-            assert!(found.ends_with("/tcp=80") && !found.starts_with("0/"), "{found}");
-        }
-        for wrong in ["", "x", "80:", "8000-8001:80-82", "0", "8080:0", "70000:80"] {
-            assert_eq!(ports(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn paths_of_images_are_no_references() {

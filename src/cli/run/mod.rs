@@ -21,6 +21,7 @@ pub mod foreground;
 pub mod mistakes;
 mod mounts;
 mod networks;
+mod ports;
 pub mod unsupported;
 mod volumes_from;
 
@@ -47,6 +48,7 @@ use crate::plan::{self, Policy};
 use arguments::ContainerArguments;
 use cidfile::CidFile;
 use foreground::{Foreground, Streams};
+use ports::Taken;
 
 #[derive(Debug, Args)]
 pub struct RunArguments {
@@ -131,7 +133,8 @@ impl Proposal {
         let before = by_hand::observe(&session.host)?;
         let unique = format!("{:04x}", planning::seed() as u16);
         let name = name(arguments, &unique, &before)?;
-        let declaration = declaration::declare(arguments, name.as_str(), &unique, &context.paths)?;
+        let mut taken = Taken::of(&before);
+        let declaration = declaration::declare(arguments, (name.as_str(), &unique), &context.paths, &mut taken)?;
         let text = toml::to_string(&declaration.manifest).map_err(Failure::from)?;
         let source = Source { path: "evenkeel run".into(), text };
         let told = |problems| mistakes::explain(&problems, &source.path, &source.text);
@@ -146,7 +149,7 @@ impl Proposal {
         networks::lend(&declaration.network, &before, &name, &mut desired, context)?;
         volumes_from::lend(&arguments.storage.volumes_from, &before, &name, &mut desired, context)?;
         if arguments.network.publish_all {
-            publish_all(arguments, &name, &mut desired, session, context)?;
+            publish_all(arguments, &name, &mut desired, session, &mut taken)?;
         }
         for container in desired.containers.values_mut() {
             container.spec.state = state;
@@ -216,11 +219,11 @@ fn publish_all(
     name: &ResourceName,
     desired: &mut Desired,
     session: &Session,
-    context: &Context,
+    taken: &mut Taken,
 ) -> Result<(), Failure> {
     let Some(container) = desired.containers.get_mut(name) else { return Ok(()) };
     let source = &container.spec.image;
-    let store = Store::new(&context.paths.root);
+    let store = Store::new(&session.host.paths().root);
     if store.find(source)?.is_none() && desired.images.get(source) != Some(&Pull::Never) {
         session.host.ensure_image(source, None).map_err(Failure::engine)?;
     }
@@ -228,7 +231,7 @@ fn publish_all(
     let image = store.find(source)?;
     let exposed = image.iter().flat_map(|image| &image.config.exposed_ports).chain(&arguments.network.expose);
     for written in exposed {
-        for (host, inside) in declaration::exposed_ports(written)? {
+        for (host, inside) in ports::exposed(written, taken)? {
             let ports = &mut container.spec.ports;
             let is_published = ports.iter().any(|(h, port)| h.protocol == host.protocol && *port == inside);
             if !is_published {

@@ -859,9 +859,9 @@ fn a_name_that_is_none_keeps_nobody_from_the_others() {
 fn what_may_be_there_is_not_taken_for_gone() {
     Shell::with(|shell| {
         for project in ["shop", "blog"] {
-            let web = "[containers.web]\nimage = { rootfs = \"rootfs\" }\ncommand = [\"sleep\", \"1000\"]\n";
+            let web = "[images.box]\nrootfs = \"rootfs\"\n[containers.web]\nimage = \"box\"\ncommand = [\"sleep\", \"1000\"]\n";
             shell.write(&format!("{project}.toml"), &format!("project = \"{project}\"\n{web}"));
-            shell.ok(&["apply", "-y", "-f", &format!("{project}.toml")]);
+            shell.ok(&["apply", "-f", &format!("{project}.toml")]);
         }
         let both = (shell.pid("shop/web"), shell.pid("blog/web"));
         shell.write("broken.toml", "project = \n");
@@ -870,6 +870,7 @@ fn what_may_be_there_is_not_taken_for_gone() {
             assert!(refused.code != 0 && refused.stdout.is_empty(), "{options:?}: {refused:?}");
         }
         assert_eq!((shell.pid("shop/web"), shell.pid("blog/web")), both);
+        ["shop", "blog"].map(|project| shell.ok(&["down", "--project", project]));
     });
 }
 

@@ -8,6 +8,9 @@
 //! ```
 //!
 //! # Decisions
+//! * A kernel that mounts EROFS from devices only (before 6.12) has the images that a newer one left by read-only loop
+//!   devices, which go with their mounts: who boots the older kernel again loses no container. Nothing is unpacked as an
+//!   image there.
 //! * Every mount of an image that is made anew is a file system of its own to the kernel, with its own copy in memory of
 //!   whatever is read. Containers shall have one copy together, as they have of directories: so the first of them that
 //!   starts attaches the image beside its file, where the mount is found by those that come later. There are as many
@@ -26,9 +29,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_string,
-    fsmount, fsopen, move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
 };
+
+use crate::sys::loop_device;
 
 /// The name of a layer that is an image, in its directory.
 pub const IMAGE: &str = "layer.erofs";
@@ -111,14 +116,32 @@ fn mounted(place: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Mounts an image, attached nowhere. What overlayfs shows of it is not bound by these flags; on the host nobody shall
-/// execute what strangers have made.
-fn mount(image: &Path) -> io::Result<OwnedFd> {
+/// Mounts an image straight from its file, attached nowhere. ENOTBLK where kernel or file system cannot.
+pub fn mounted_from_file(image: &Path) -> io::Result<OwnedFd> {
     let file = openat(CWD, image, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    let filesystem = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let short = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let source = if image.as_os_str().len() < STRING_MAX { image } else { Path::new(&short) };
+    mount_source(if image.as_os_str().len() < STRING_MAX { image } else { Path::new(&short) })
+}
+
+/// Mounts an image, attached nowhere; where that cannot be done from its file, from a device that goes with the mount.
+fn mount(image: &Path) -> io::Result<OwnedFd> {
+    match mounted_from_file(image) {
+        Err(error) if error.raw_os_error() == Some(Errno::NOTBLK.raw_os_error()) => {
+            let file = File::open(image)?;
+            let (_held, device) = loop_device::attach(file.as_fd())?;
+            mount_source(&device)
+        }
+        mounted => mounted,
+    }
+}
+
+/// What overlayfs shows of it is not bound by these flags; on the host nobody shall
+/// execute what strangers have made.
+fn mount_source(source: &Path) -> io::Result<OwnedFd> {
+    let filesystem = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(filesystem.as_fd(), "source", source)?;
+    // A device that is read-only is not mounted otherwise.
+    fsconfig_set_flag(filesystem.as_fd(), "ro")?;
     fsconfig_create(filesystem.as_fd())?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NOSUID

@@ -10,6 +10,7 @@ pub mod command_line;
 pub mod descriptors;
 pub mod keyring;
 pub mod kill;
+pub mod loop_device;
 pub mod loopback;
 pub mod memory;
 pub mod mount;

@@ -1,6 +1,7 @@
 //! A layer is the same whether it is kept as a directory or as an image.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -245,4 +246,33 @@ fn on_a_file_system_that_holds_no_images_layers_are_directories() {
         unpacked.map(|tree| (fs::read_to_string(tree.join("a")).unwrap(), tree.file_name().unwrap().to_owned()));
     rustix::mount::unmount(&place, rustix::mount::UnmountFlags::DETACH).unwrap();
     assert_eq!(found.unwrap(), ("n".to_owned(), "tree".into()));
+}
+
+/// As after the boot of an older kernel, which mounts no image from its file.
+#[test]
+fn an_image_that_is_there_is_read_where_only_devices_are_mounted() {
+    let mut host = Host::new();
+    host.options.form = Some(Form::Image);
+    let place = host.path("state");
+    fs::create_dir(&place).unwrap();
+    rustix::mount::mount("tmpfs", &place, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+    fs::write(host.path("rootfs.tar"), tar(&[file("a", "n")])).unwrap();
+    let image = host.ensure(&ImageSource::Rootfs(host.path("rootfs.tar")));
+    let found = image.map(|image| {
+        let files = host.store.layer_path(&image.layers[0]);
+        let from_file = layer::mounted_from_file(&files).map(drop).unwrap_err().raw_os_error();
+        let root = layer::open(&files).unwrap();
+        let read = fs::read_to_string(format!("/proc/self/fd/{}/a", root.as_raw_fd())).unwrap();
+        let devices = || {
+            let backing = fs::read_dir("/sys/block").unwrap().flatten();
+            let of = backing.filter_map(|block| fs::read_to_string(block.path().join("loop/backing_file")).ok());
+            of.filter(|file| file.contains(place.to_str().unwrap())).count()
+        };
+        let during = devices();
+        drop(root);
+        (files.file_name().unwrap().to_owned(), from_file, read, during, devices())
+    });
+    host.store.detach_layers().unwrap();
+    rustix::mount::unmount(&place, rustix::mount::UnmountFlags::DETACH).unwrap();
+    assert_eq!(found.unwrap(), (layer::IMAGE.into(), Some(libc::ENOTBLK), "n".to_owned(), 1, 0));
 }

@@ -145,11 +145,9 @@ impl EngineError {
             EngineError::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room on the disk, then apply again: nothing half-made was kept".into())
             }
-            EngineError::File { path, .. } if path.file_name().is_some_and(|name| name == layer::IMAGE) => Some(
-                "a kernel that mounts images from files can use this layer (Linux 6.12); for another one, or where the \
-                 file is damaged, remove the images that have it with `evenkeel image rm`, and apply"
-                    .into(),
-            ),
+            EngineError::File { path, source, .. } if path.file_name().is_some_and(|name| name == layer::IMAGE) => {
+                layer_hint(path, source)
+            }
             EngineError::Image { source, .. } | EngineError::Push { source, .. } | EngineError::Images { source } => {
                 source.hint()
             }
@@ -169,6 +167,21 @@ impl EngineError {
             }
             _ => None,
         }
+    }
+}
+
+/// What to do about a layer that is not mounted, by what the kernel says.
+fn layer_hint(image: &Path, error: &io::Error) -> Option<String> {
+    match error.raw_os_error()? {
+        libc::ENODEV => {
+            Some("this kernel has no EROFS: load its module, `modprobe erofs`, or boot one that has it".into())
+        }
+        libc::ENOTBLK => Some("this kernel mounts images from devices only: `modprobe loop`".into()),
+        libc::EUCLEAN | libc::EINVAL | libc::EIO | libc::EBADMSG => Some(format!(
+            "if the file is damaged, `rm {}` and apply: the layer is fetched anew, and containers keep what they wrote",
+            image.display()
+        )),
+        _ => None,
     }
 }
 

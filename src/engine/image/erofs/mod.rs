@@ -28,21 +28,34 @@ use std::fs::File;
 use rustix::io::Errno;
 
 pub use inode::Look;
-pub use writer::{Body, Contents, Kind, Listed, Placed, Refused, Shape, Writer};
+pub use writer::{Body, Contents, Kind, Listed, Placed, Refused, Shape, Writer, is_whole};
 
 /// Of a block, the unit of contents.
 const BLOCK: u64 = 4096;
 /// An inode's number says where it is, in units of so many bytes.
 const SLOT: u64 = 32;
 
-/// The attribute of the directory of [`write_sample`].
-pub const SAMPLE: (&str, &[u8]) = ("trusted.overlay.opaque", b"y");
+/// The attributes of the directory of [`write_sample`], of every kind that a layer has: some kernels are built without one
+/// or the other, and say nothing of what they pass over.
+pub const SAMPLE: [(&str, &[u8]); 4] = [
+    ("trusted.overlay.opaque", b"y"),
+    ("user.sample", b"value"),
+    // cap_net_raw=ep, as ping(8) has it.
+    ("security.capability", &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    // u::rwx,u:1:r-x,g::---,m::r-x,o::---
+    (
+        "system.posix_acl_access",
+        &[
+            2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 2, 0, 5, 0, 1, 0, 0, 0, 4, 0, 0, 0, 255, 255, 255, 255, 16, 0,
+            5, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255,
+        ],
+    ),
+];
 
 /// Writes an image of one directory, for whoever wants to know whether it can be mounted.
 pub fn write_sample(file: File) -> Result<(), Errno> {
-    let (key, value) = SAMPLE;
-    let attributes = vec![(key.as_bytes(), Cow::Borrowed(value))];
-    let look = Look { mode: 0o700, uid: 0, gid: 0, modified: (0, 0), attributes };
+    let attributes = SAMPLE.iter().map(|(key, value)| (key.as_bytes(), Cow::Borrowed(*value))).collect();
+    let look = Look { mode: 0o750, uid: 0, gid: 0, modified: (0, 0), attributes };
     let mut writer = Writer::new(file);
     let names = || [&b"."[..], b".."].into_iter();
     let placed = writer.place(&look, names(), true).map_err(Refused::errno)?;

@@ -41,6 +41,7 @@ use serde::de::DeserializeOwned;
 use super::build::cache::Built;
 use super::error::ImageError;
 use super::push::Packed;
+use crate::engine::image::erofs;
 use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
 use crate::model::reference::Reference;
@@ -180,7 +181,12 @@ impl Store {
     }
 
     pub(super) fn has_layer(&self, diff_id: &Digest) -> bool {
-        self.layer_path(diff_id).exists()
+        let files = self.layer_path(diff_id);
+        // One that was damaged is as good as none: it is fetched, and takes the other's place.
+        match files.file_name().is_some_and(|name| name == layer::IMAGE) {
+            true => fs::File::open(&files).and_then(|file| erofs::is_whole(&file)).unwrap_or(false),
+            false => files.exists(),
+        }
     }
 
     /// Takes the layers but these off the places where containers share them.

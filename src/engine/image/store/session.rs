@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -103,7 +104,8 @@ impl StagedLayer {
 impl Drop for StagedLayer {
     fn drop(&mut self) {
         // After a failure the report is about that failure; what cannot be removed now is removed by the next session.
-        let _ = removal::remove(&self.path);
+        // It may have changed places with a damaged one that is attached.
+        let _ = remove_any(&self.path);
     }
 }
 
@@ -217,14 +219,15 @@ impl Session<'_> {
         let path = staged.path.join(layer::IMAGE);
         let file = File::options().read(true).write(true).create_new(true).open(&path);
         let file = file.map_err(ImageError::file("make the file", &path))?;
-        let (name, value) = erofs::SAMPLE;
         erofs::write_sample(file).map_err(|errno| ImageError::file("write", &path)(errno.into()))?;
-        let mut read = [0; 64];
-        let is_read = layer::open(&path).is_ok_and(|root| {
+        let is_read = layer::mounted_from_file(&path).is_ok_and(|root| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let root = rustix::fs::openat(root, ".", flags, Mode::empty());
-            let found = root.and_then(|root| rustix::fs::fgetxattr(root, name, &mut read));
-            found.is_ok_and(|length| read[..length] == *value)
+            let has = |root: &OwnedFd, (name, value): &(&str, &[u8])| {
+                let mut read = [0; 64];
+                rustix::fs::fgetxattr(root, *name, &mut read).is_ok_and(|length| read[..length] == **value)
+            };
+            root.is_ok_and(|root| erofs::SAMPLE.iter().all(|attribute| has(&root, attribute)))
         });
         Ok(if is_read { Form::Image } else { Form::Directory })
     }
@@ -327,7 +330,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), ImageError> {
 }
 
 /// Moves a layer to its place. One that is there is equal and stays, since containers may run on it; a directory that is
-/// none, because somebody removed its tree by hand, changes places with the new one.
+/// none, because somebody removed its tree by hand or its image is damaged, changes places with the new one.
 fn put_layer(staged: &Path, place: &Path, is_there: impl Fn() -> bool) -> Result<(), ImageError> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     let moved = match renameat_with(CWD, staged, CWD, place, RenameFlags::NOREPLACE) {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use evenkeel::runtime::layer::IMAGE;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::{busybox_rootfs, eventually, in_a_network_of_its_own, run};
@@ -47,8 +48,8 @@ depends_on = { db = "started" }
 struct Leftovers {
     /// Without those of layers that containers share.
     mounts: usize,
-    /// Layers that are attached more than once.
-    shared_twice: bool,
+    /// Layers that are images are attached once each while containers are made of them, and never else.
+    shared_otherwise: bool,
     links: usize,
     monitors: usize,
     layers: usize,
@@ -60,7 +61,7 @@ struct Leftovers {
 
 const NOTHING_MORE: Leftovers = Leftovers {
     mounts: 2,
-    shared_twice: false,
+    shared_otherwise: false,
     links: 4,
     monitors: 2,
     layers: 1,
@@ -159,13 +160,15 @@ impl Trial {
         for directory in ["root/images", "root/networks", "root/volumes", "root/containers", "run"] {
             collect_unfinished(&self.path(directory), &mut unfinished);
         }
-        let layers = fs::read_dir(self.path("root/layers")).unwrap().filter_map(Result::ok);
+        let monitors = command_lines.filter(|line| is_ours(&line.as_str())).count();
+        let layers = names(&self.path("root/layers")).filter(|layer| layer != ".claims").collect::<Vec<_>>();
+        let images = layers.iter().filter(|layer| self.path("root/layers").join(layer).join(IMAGE).exists()).count();
         Leftovers {
             mounts: mounts.len(),
-            shared_twice: shared.len() > 1,
+            shared_otherwise: shared.len() != if monitors > 0 { images } else { 0 },
             links: run(&["ip", "-o", "link"]).lines().count(),
-            monitors: command_lines.filter(|line| is_ours(&line.as_str())).count(),
-            layers: layers.filter(|layer| layer.file_name() != ".claims").count(),
+            monitors,
+            layers: layers.len(),
             stray_cgroups: self.stray_cgroups(),
             unfinished,
         }

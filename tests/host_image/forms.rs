@@ -69,12 +69,13 @@ fn a_layer_of_everything_is_the_same_as_a_directory() {
         let directory = access(directory(&format!("lists/{name}")));
         members.push(directory.pax("SCHILY.xattr.system.posix_acl_default", value));
     }
-    let host = Host::new();
+    let mut host = Host::new();
+    host.options.form = Some(Form::Image);
     host.unpack(&tar(&members)).unwrap();
     // Another's program has no complaint either.
     let image = host.store.find(&ImageSource::Rootfs(host.path("rootfs.tar"))).unwrap().unwrap();
     let files = host.store.layer_path(&image.layers[0]);
-    assert_eq!(files.file_name().unwrap(), layer::IMAGE, "this host mounts images from files");
+    assert_eq!(files.file_name().unwrap(), layer::IMAGE);
     let checked = Command::new("fsck.erofs").arg(&files).output().expect("the package erofs-utils is installed");
     let said = [checked.stdout, checked.stderr].concat();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&said));
@@ -232,6 +233,21 @@ fn a_sparse_file_of_an_image_takes_the_room_of_its_contents() {
     let image = host.store.find(&ImageSource::Rootfs(host.path("rootfs.tar"))).unwrap().unwrap();
     let metadata = fs::metadata(host.store.layer_path(&image.layers[0])).unwrap();
     assert!(metadata.blocks() * 512 < 1 << 20, "{} bytes", metadata.blocks() * 512);
+}
+
+#[test]
+fn a_layer_is_an_image_where_the_host_mounts_such_from_files() {
+    let named = |form| {
+        let mut host = Host::new();
+        host.options.form = form;
+        host.unpack(&tar(&[file("a", "n")])).unwrap();
+        let image = host.store.find(&ImageSource::Rootfs(host.path("rootfs.tar"))).unwrap().unwrap();
+        let files = host.store.layer_path(&image.layers[0]);
+        (files.file_name().unwrap().to_owned(), layer::mounted_from_file(&files).is_ok())
+    };
+    let is_mounted = named(Some(Form::Image)).1;
+    let expected = if is_mounted { layer::IMAGE } else { "tree" };
+    assert_eq!(named(None), (expected.into(), is_mounted));
 }
 
 /// Where the kernel mounts no image, nobody is asked to.

@@ -388,11 +388,12 @@ fn what_a_killed_pull_left_is_removed_by_the_next() {
     host.ensure(&reference(&server.address, "a:latest")).unwrap();
     assert_eq!(host.leftovers(), Vec::<std::path::PathBuf>::new());
     // Somebody removes a layer by hand: the image is not there any more, and comes back.
-    fs::remove_file(host.path("state/layers").join(&host.layers()[0]).join(evenkeel::runtime::layer::IMAGE)).unwrap();
+    let files = host.store.layer_path(&format!("sha256:{}", host.layers()[0]).parse().unwrap());
+    if files.is_dir() { fs::remove_dir_all(&files) } else { fs::remove_file(&files) }.unwrap();
     let source = reference(&server.address, "a:latest");
     assert_eq!(host.store.find(&source).unwrap(), None);
     let image = host.ensure(&source).unwrap();
-    assert!(image.layers.iter().all(|layer| host.store.layer_path(layer).is_file()));
+    assert!(image.layers.iter().all(|layer| host.store.layer_path(layer).exists()));
 }
 
 #[test]

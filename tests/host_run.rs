@@ -870,7 +870,9 @@ fn what_may_be_there_is_not_taken_for_gone() {
             assert!(refused.code != 0 && refused.stdout.is_empty(), "{options:?}: {refused:?}");
         }
         assert_eq!((shell.pid("shop/web"), shell.pid("blog/web")), both);
-        ["shop", "blog"].map(|project| shell.ok(&["down", "--project", project]));
+        for project in ["shop", "blog"] {
+            shell.ok(&["down", "--project", project]);
+        }
     });
 }
 

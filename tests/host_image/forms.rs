@@ -7,8 +7,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use evenkeel::engine::image::store::session::Form;
+use evenkeel::engine::image::store::trial;
 use evenkeel::model::image::ImageSource;
 use evenkeel::runtime::layer;
+use rustix::fs::CWD;
+use rustix::mount::{MountFlags, OpenTreeFlags, UnmountFlags, open_tree, unmount};
 use tar::EntryType;
 
 use crate::support::*;
@@ -248,6 +251,23 @@ fn a_layer_is_an_image_where_the_host_mounts_such_from_files() {
     let is_mounted = named(Some(Form::Image)).1;
     let expected = if is_mounted { layer::IMAGE } else { "tree" };
     assert_eq!(named(None), (expected.into(), is_mounted));
+}
+
+/// Overlayfs counts the file systems that are stacked, and takes two. What is one already is taken once less.
+#[test]
+fn what_counts_as_a_level_of_overlays_is_no_layer() {
+    let here = tempfile::tempdir().unwrap();
+    for name in trial::STACK.iter().chain(&["over", "a", "b"]) {
+        fs::create_dir(here.path().join(name)).unwrap();
+    }
+    let path = |name: &str| here.path().join(name);
+    let options = format!("lowerdir={}:{}", path("a").display(), path("b").display());
+    let options = std::ffi::CString::new(options).unwrap();
+    rustix::mount::mount("overlay", path("over"), "overlay", MountFlags::RDONLY, options.as_c_str()).unwrap();
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let roots = ["over", "a"].map(|name| open_tree(CWD, path(name), flags).unwrap());
+    unmount(path("over"), UnmountFlags::DETACH).unwrap();
+    assert_eq!(roots.map(|root| trial::is_stacked(root, here.path())), [false, true]);
 }
 
 /// Where the kernel mounts no image, nobody is asked to.

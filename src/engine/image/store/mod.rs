@@ -30,6 +30,7 @@ pub mod record;
 pub mod session;
 mod stream;
 pub mod trash;
+pub mod trial;
 
 use std::collections::BTreeSet;
 use std::fs;

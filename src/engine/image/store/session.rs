@@ -2,13 +2,10 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use rustix::fs::{Mode, OFlags};
 
 use serde::Serialize;
 use serde_json::json;
@@ -16,9 +13,9 @@ use serde_json::json;
 use super::lock::{self, Claims};
 use super::record::{LayerRecord, SourceRecord, Stamp, sha256, source_key};
 use super::trash;
+use super::trial;
 use super::{Store, TREE, files_in};
 use crate::engine::image::build::cache::Built;
-use crate::engine::image::erofs;
 use crate::engine::image::error::ImageError;
 use crate::engine::image::manifest::OCI_INDEX;
 use crate::engine::image::options::Options;
@@ -213,23 +210,9 @@ impl Session<'_> {
         Ok(staged)
     }
 
-    /// Tries it: what a kernel can is not its version's affair alone, and not every file system holds images for it.
     fn form_that_is_mounted(&self) -> Result<Form, ImageError> {
         let staged = self.stage_as(Form::Image)?;
-        let path = staged.path.join(layer::IMAGE);
-        let file = File::options().read(true).write(true).create_new(true).open(&path);
-        let file = file.map_err(ImageError::file("make the file", &path))?;
-        erofs::write_sample(file).map_err(|errno| ImageError::file("write", &path)(errno.into()))?;
-        let is_read = layer::mounted_from_file(&path).is_ok_and(|root| {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let root = rustix::fs::openat(root, ".", flags, Mode::empty());
-            let has = |root: &OwnedFd, (name, value): &(&str, &[u8])| {
-                let mut read = [0; 64];
-                rustix::fs::fgetxattr(root, *name, &mut read).is_ok_and(|length| read[..length] == **value)
-            };
-            root.is_ok_and(|root| erofs::SAMPLE.iter().all(|attribute| has(&root, attribute)))
-        });
-        Ok(if is_read { Form::Image } else { Form::Directory })
+        Ok(if trial::mounts_images(&staged.path)? { Form::Image } else { Form::Directory })
     }
 
     /// A file without a name, for what is needed only while this session lasts.

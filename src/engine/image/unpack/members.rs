@@ -403,6 +403,9 @@ fn unreadable(error: io::Error) -> Problem {
 mod tests {
     use super::*;
 
+    /// With a newline in it.
+    const CAPABILITY: [u8; 20] = [1, 0, 0, 2, b'\n', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
     fn read(bytes: &[u8]) -> Result<Vec<(Member, Vec<u8>)>, Problem> {
         let mut members = Members::new(bytes);
         let mut all = Vec::new();
@@ -429,7 +432,7 @@ mod tests {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
-        let capability = b"\x01\0\0\x02\n\0\0\0".as_slice();
+        let capability = CAPABILITY.as_slice();
         tar.append_pax_extensions([("mtime", &b"1.5"[..]), ("SCHILY.xattr.security.capability", capability)]).unwrap();
         tar.append_link(&mut header, "link", "target").unwrap();
         let mut sparse = tar::Header::new_gnu();
@@ -451,7 +454,7 @@ mod tests {
             (all[1].0.kind, all[1].0.link.as_slice(), all[1].0.modified),
             (Kind::SymbolicLink, b"target".as_slice(), (1, 500_000_000))
         );
-        assert_eq!(all[1].0.xattrs[0].1, b"\x01\0\0\x02\n\0\0\0");
+        assert_eq!(all[1].0.xattrs[0].1, CAPABILITY);
         assert_eq!(all[2].0.sparse, Some((vec![Segment { offset: 512, length: 3 }], 600)));
         assert_eq!(all.len(), 3);
     }

@@ -7,7 +7,7 @@ mod bundles;
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -83,6 +83,22 @@ int main(int count, char **arguments) {
 }
 "#;
 
+/// Stops the first process that appears beside it, and ends it after a while.
+const STOPPER: &str = r#"
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+int main(void) {
+    puts("begun");
+    fflush(stdout);
+    while (kill(-1, SIGSTOP) != 0);
+    sleep(8);
+    kill(-1, SIGKILL);
+    for (;;) pause();
+}
+"#;
+
 /// A bundle as a container without any declaration gets it: the default filter on the default capabilities.
 fn locked() -> Bundle {
     let mut bundle = Bundle::new();
@@ -102,16 +118,25 @@ fn build(source: &str, program: &Path) {
 
 /// A container at work that may trace whom it sees, and does.
 fn peeper() -> (Bundle, Running) {
+    let bundle = peeping();
+    let peeper = peek(&bundle);
+    (bundle, peeper)
+}
+
+fn peek(bundle: &Bundle) -> Running {
+    let mut peeper = bundle.start(&["/peeper", bundle.directory.path().join("secret").to_str().unwrap()]);
+    peeper.wait_for("begun\n");
+    peeper
+}
+
+fn peeping() -> Bundle {
     let mut bundle = Bundle::new();
-    let kept = bundle.directory.path().join("secret");
-    fs::write(&kept, "host").unwrap();
+    fs::write(bundle.directory.path().join("secret"), "host").unwrap();
     build(PEEPER, &bundle.lower("peeper"));
     for set in ["bounding", "effective", "permitted"] {
         bundle.config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
     }
-    let mut peeper = bundle.start(&["/peeper", kept.to_str().unwrap()]);
-    peeper.wait_for("begun\n");
-    (bundle, peeper)
+    bundle
 }
 
 host_tests! {
@@ -209,6 +234,67 @@ host_tests! {
         assert_eq!(said, "saw sleep\n");
         drop(patient);
         assert_eq!(peeper.wait(), 0);
+    };
+
+    a_hook_of_creation_is_not_seen_by_those_whose_processes_are_joined => || {
+        // As above, with users of the pod's own: a hook runs while the container still has the host's tree.
+        let first = 0x7000_0000;
+        let mut bundle = peeping();
+        let mapping = json!([{"containerID": 0, "hostID": first, "size": 65536}]);
+        bundle.config["linux"]["uidMappings"] = mapping.clone();
+        bundle.config["linux"]["gidMappings"] = mapping;
+        bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let own = |bundle: &Bundle| {
+            for part in ["upper", "work"] {
+                chown(bundle.directory.path().join(part), Some(first), Some(first)).unwrap();
+            }
+        };
+        own(&bundle);
+        // The host's tree is all that keeps it from the secret.
+        fs::set_permissions(bundle.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut peeper = peek(&bundle);
+        let mut joining = Bundle::new();
+        own(&joining);
+        for namespace in joining.config["linux"]["namespaces"].as_array_mut().unwrap() {
+            if namespace["type"] == "pid" {
+                namespace["path"] = json!(format!("/proc/{}/ns/pid", peeper.pid()));
+            }
+        }
+        let users = json!({"type": "user", "path": format!("/proc/{}/ns/user", peeper.pid())});
+        joining.config["linux"]["namespaces"].as_array_mut().unwrap().push(users);
+        let hook = json!({"path": "/bin/busybox", "args": ["usleep", "100000"]});
+        joining.config["hooks"] = json!({"createContainer": [hook]});
+        let state = json!({"ociVersion": "1.2.0", "id": "box", "status": "creating", "bundle": "/"});
+        joining.state = Some(serde_json::from_value(state).unwrap());
+        for _ in 0..5 {
+            assert_eq!(joining.run(&["cat", "/proc/1/comm"]), ("peeper\n", 0));
+        }
+        joining.config.as_object_mut().unwrap().remove("hooks");
+        let patient = joining.start(&["sleep", "60"]);
+        let mut said = String::new();
+        peeper.output.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "saw sleep\n");
+        drop(patient);
+        assert_eq!(peeper.wait(), 0);
+    };
+
+    who_stops_what_comes_into_his_namespace_holds_nobody_up => || {
+        // What comes first is there for a fraction of a millisecond: it may be over before it is stopped, and then it is
+        // the container's own process that is.
+        let has_been_told = (0..6).any(|_| {
+            let bundle = Bundle::new();
+            build(STOPPER, &bundle.lower("stopper"));
+            let mut stopper = bundle.start(&["/stopper"]);
+            stopper.wait_for("begun\n");
+            let mut joining = Bundle::new();
+            for namespace in joining.config["linux"]["namespaces"].as_array_mut().unwrap() {
+                if namespace["type"] == "pid" {
+                    namespace["path"] = json!(format!("/proc/{}/ns/pid", stopper.pid()));
+                }
+            }
+            joining.try_start(&["true"]).err().is_some_and(|error| chain(&error).contains("has stopped the one"))
+        });
+        assert!(has_been_told);
     };
 
     a_link_in_the_place_of_proc_sys_or_dev_is_refused => || {

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -252,6 +253,67 @@ fn a_create_that_is_killed_is_cleaned_by_delete() {
     fs::create_dir(bundle.path("state/box")).unwrap();
     assert_eq!(bundle.status(), "stopped");
     bundle.ok(&["delete", "box"]);
+}
+
+#[test]
+fn a_create_that_is_killed_leaves_no_process_that_the_record_does_not_have() {
+    let first = Bundle::of(&["sleep", "600"]);
+    first.ok(&["create", "box"]);
+    first.ok(&["start", "box"]);
+    let mut joining = Bundle::of(&["true"]);
+    let namespaces = joining.config["linux"]["namespaces"].as_array_mut().unwrap();
+    let pid = namespaces.iter_mut().find(|namespace| namespace["type"] == "pid").unwrap();
+    pid["path"] = json!(format!("/proc/{}/ns/pid", first.pid()));
+    // No cgroup that would end them all.
+    joining.config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+    joining.config["linux"].as_object_mut().unwrap().remove("resources");
+    let marks = || {
+        let state = joining.path("state").display().to_string();
+        let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let its =
+            |pid: &String| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(&state));
+        processes.filter(its).collect::<Vec<_>>()
+    };
+    let inside = format!("/proc/{}/root/proc", first.pid());
+    let members = || {
+        let names = fs::read_dir(&inside).unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter(|name| name.parse::<u32>().is_ok()).collect::<BTreeSet<_>>()
+    };
+    let alone = members();
+    for delay in (0..100).map(|step| Duration::from_micros(100 * step)) {
+        let mut create = joining.command(&["create", "box"]).stderr(Stdio::null()).spawn().unwrap();
+        // The first to come only begins the mount of /proc.
+        let mut seen = BTreeSet::new();
+        while seen.len() < 2 && create.try_wait().unwrap().is_none() {
+            seen.extend(members().difference(&alone).cloned());
+        }
+        let end = Instant::now() + delay;
+        while Instant::now() < end {}
+        create.kill().unwrap();
+        create.wait().unwrap();
+        joining.call(&["delete", "--force", "box"]);
+        until("the end of all", || marks().is_empty());
+    }
+}
+
+#[test]
+fn who_helps_a_process_into_a_namespace_does_not_count_against_its_limit() {
+    let first = Bundle::of(&["sleep", "600"]);
+    first.ok(&["create", "box"]);
+    first.ok(&["start", "box"]);
+    let mut joining = Bundle::of(&["sleep", "600"]);
+    let namespaces = joining.config["linux"]["namespaces"].as_array_mut().unwrap();
+    let pid = namespaces.iter_mut().find(|namespace| namespace["type"] == "pid").unwrap();
+    pid["path"] = json!(format!("/proc/{}/ns/pid", first.pid()));
+    joining.config["linux"]["resources"]["pids"] = json!({"limit": 1});
+    // With hooks of creation the cgroup is joined early in version 1 too.
+    joining.shell_hook("createRuntime", "true");
+    joining.ok(&["create", "box"]);
+    joining.ok(&["start", "box"]);
+    let cgroup = cgroup::open(&cgroup::detect().unwrap(), Path::new(&joining.cgroup));
+    assert_eq!((cgroup.stats().unwrap().pids, cgroup.stats().unwrap().pids_limit), (1, Some(1)));
+    let refused = joining.call(&["exec", "box", "true"]);
+    assert!(refused.code != 0 && refused.err.contains("a limit of 1 processes leaves no room"), "{refused:?}");
 }
 
 #[test]

@@ -161,6 +161,7 @@ impl StartFailure {
             RuntimeError::UserNotFound { .. } => {
                 (FailureKind::UserNotFound, Some("use a number, or a name of the image's /etc/passwd"))
             }
+            RuntimeError::Crowded { .. } => (FailureKind::Other, Some("a higher `resources.pids` makes room")),
             RuntimeError::Unsupported { .. }
             | RuntimeError::Invalid { .. }
             | RuntimeError::Rlimit { .. }

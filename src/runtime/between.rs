@@ -6,12 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::error::{Context, RuntimeError};
-use super::handshake::{Channel, Word};
+use super::handshake::Channel;
 use super::launch::Stdio;
 use super::outside::{self, Outside, Users};
 use super::prepare::{Namespaces, Setup};
 use super::user_namespace::{self, UserNamespace};
-use super::{capabilities, init, sysctl, time_namespace};
+use super::visible::become_visible;
+use super::{init, sysctl, time_namespace};
 use crate::sys;
 use crate::sys::clone::{Copy, OneThread, clone_sibling};
 
@@ -26,19 +27,17 @@ pub(super) fn enter_last(
 ) -> Result<Infallible, RuntimeError> {
     let program = &setup.program;
     // From then on whatever this process makes is born there, a hook too: as late as it may be, which is before a user
-    // namespace that has no power over that of processes.
+    // namespace that has no power over that of processes (then there are no such hooks, see `Users::ensure`).
     let join =
         || sys::namespace::setns(namespace.as_fd(), libc::CLONE_NEWPID).during("join the namespace", path.display());
     let Namespaces { fresh, time, .. } = &setup.namespaces;
+    let clocks = time.as_ref().map(|offsets| Ok::<_, RuntimeError>((time_namespace::open()?, offsets))).transpose()?;
     if setup.namespaces.need_a_process_between() {
-        let clocks =
-            time.as_ref().map(|offsets| Ok::<_, RuntimeError>((time_namespace::open()?, offsets))).transpose()?;
         if let Some(container) = &users.container {
-            join()?;
+            if !users.may_join_late() {
+                join()?;
+            }
             enter_users(setup, container, users.own)?;
-        }
-        if let Some((file, offsets)) = clocks {
-            time_namespace::make(file, offsets)?;
         }
         // What this process was born in belongs to the host's users.
         sys::namespace::unshare(*fresh as i32).during("make", "the container's namespaces")?;
@@ -51,7 +50,11 @@ pub(super) fn enter_last(
     drop(attributes);
     init::replace_stdio(init::stdio_of(setup.stdio, terminal.as_ref())?)?;
     init::raise_limits(program)?;
-    if users.container.is_none() {
+    // Only children live in it, and one that shares this memory cannot (clone(2), CLONE_NEWTIME): no hook comes after.
+    if let Some((file, offsets)) = clocks {
+        time_namespace::make(file, offsets)?;
+    }
+    if users.may_join_late() {
         join()?;
     }
     let gate = setup.caller.gate.map(|gate| gate.as_fd());
@@ -60,24 +63,10 @@ pub(super) fn enter_last(
         [channel.as_fd()].into_iter().chain(gate).chain(program.agent_descriptors()).chain(ends).collect();
     sys::descriptors::close_others(3 + setup.caller.inheritance.descriptors, &kept)
         .during("close", "the other descriptors")?;
-    capabilities::limit_bounding(&program.capabilities)?;
-    capabilities::keep_within(program.needed_capabilities())?;
-    init::hide()?;
-    match clone_sibling(one_thread, 0).during("make", "the container's first process")? {
-        Copy::Parent { pid, pidfd } => {
-            channel.born(pid, pidfd.as_fd()).during("report to", "the parent")?;
-            sys::clone::exit_now(0)
-        }
-        Copy::Child(one_thread) => {
-            // Whoever made it may be slower to say so than it is to get ready.
-            channel.expect(Word::Connected).during("wait for", "the word of its birth")?;
-            init::begin_session()?;
-            init::tell_agent(program)?;
-            let stdio = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-            let command = init::get_ready(program, stdio, terminal.as_ref())?;
-            init::await_start(setup, &command, terminal, None, (channel, &one_thread))
-        }
-    }
+    let one_thread = become_visible(program, "the container's first process", channel, one_thread)?;
+    let stdio = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let command = init::get_ready(program, stdio, terminal.as_ref())?;
+    init::await_start(setup, &command, terminal, None, (channel, &one_thread))
 }
 
 /// The process in between makes the first one, says so, and ends.

@@ -61,6 +61,8 @@ pub enum RuntimeError {
     Populated { path: PathBuf, controllers: String },
     #[error("a limit of {} of memory is less than the {} in use", ByteSize(*limit), ByteSize(*used))]
     InUse { used: u64, limit: u64 },
+    #[error("a limit of {limit} processes leaves no room for two more beside the {used} in the container")]
+    Crowded { used: u64, limit: u64 },
     #[error("this host has no cgroup controller `{controller}`, which {field} needs")]
     Controller { controller: &'static str, field: String },
     #[error("the container's first process ended before its command ran")]

@@ -29,7 +29,6 @@
 //! privileges and have a filter keep `CAP_SYS_ADMIN` until the filter is installed (seccomp(2)).
 
 use std::convert::Infallible;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
@@ -37,17 +36,18 @@ use oci_spec::runtime::{ContainerState, Process as ProcessSpec, Spec, State};
 use rustix::fs::{Mode, OFlags, fstatfs, open};
 use rustix::process::Pid;
 
-use super::cgroup::{self, Cgroup, Entrance};
+use super::cgroup::{self, Cgroup, Entrance, Stats};
 use super::error::{Context, RuntimeError, invalid};
 use super::handshake::{self, Channel, Word};
 use super::launch::{Child, Inheritance, Process, Stdio, become_child};
 use super::program::{self, Program};
 use super::terminal::{self, Terminal};
 use super::user_namespace::{self, Mapping};
-use super::{capabilities, init, outside};
+use super::visible::become_visible;
+use super::{init, outside};
 use crate::model::launch::Identity;
 use crate::sys;
-use crate::sys::clone::{Copy, OneThread, clone_sibling, clone3, exit_now};
+use crate::sys::clone::{Copy, OneThread, clone3};
 
 pub struct Request<'a> {
     /// The container's configuration: its seccomp filter and its cgroup hold for this process too.
@@ -95,7 +95,7 @@ pub fn exec(request: &Request<'_>) -> Result<Process, RuntimeError> {
         None => None,
     };
     let elsewhere = program.placement.begin()?;
-    let child = clone_child(request, &program, cgroup.as_ref())?;
+    let child = clone_child(request, &program, cgroup.as_ref()).map_err(|error| explained(error, cgroup.as_ref()))?;
     drop(elsewhere);
     child.tell(Word::Start)?;
     let terminal = child.created()?;
@@ -120,9 +120,7 @@ fn find_cgroup(path: &Path, below: Option<&Path>) -> Result<Cgroup, RuntimeError
 fn clone_child(request: &Request<'_>, program: &Program, cgroup: Option<&Cgroup>) -> Result<Child, RuntimeError> {
     let birthplace = cgroup.map(Cgroup::birthplace).transpose()?.flatten();
     let (ours, theirs) = handshake::pair()?;
-    let copy = clone3(0, birthplace.as_ref().map(OwnedFd::as_fd));
-    let what = described(&copy);
-    match copy.during("make", what)? {
+    match clone3(0, birthplace.as_ref().map(OwnedFd::as_fd)).during("make", "a process in the container")? {
         Copy::Child(one_thread) => {
             drop(ours);
             become_child(&theirs, || {
@@ -134,19 +132,24 @@ fn clone_child(request: &Request<'_>, program: &Program, cgroup: Option<&Cgroup>
             drop(theirs);
             let mut child = Child::new(pid, pidfd, ours);
             child.become_the_first()?;
-            child.tell(Word::Connected)?;
+            child.tell(Word::Known)?;
             Ok(child)
         }
     }
 }
 
-/// A process that the container has no room for is EAGAIN (pids.max; clone(2)), which tells nobody what to do.
-fn described(made: &io::Result<Copy>) -> &'static str {
-    match made {
-        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
-            "a process in the container: its limit of processes leaves no room for two more"
+/// EAGAIN has many reasons (clone(2)); the one that is the container's own is told with its numbers.
+fn explained(error: RuntimeError, cgroup: Option<&Cgroup>) -> RuntimeError {
+    let RuntimeError::Step { step, source, .. } = &error else { return error };
+    if step != "make" || source.raw_os_error() != Some(libc::EAGAIN) {
+        return error;
+    }
+    match cgroup.map(Cgroup::stats) {
+        // The process in between has ended again, or was not even born.
+        Some(Ok(Stats { pids: used, pids_limit: Some(limit), .. })) if used + 2 > limit => {
+            RuntimeError::Crowded { used, limit }
         }
-        _ => "a process in the container",
+        _ => error,
     }
 }
 
@@ -170,32 +173,7 @@ fn hand_over(
     };
     init::replace_stdio(init::stdio_of(request.stdio, terminal.as_ref())?)?;
     program.placement.end()?;
-    capabilities::limit_bounding(&program.capabilities)?;
-    capabilities::keep_within(program.needed_capabilities())?;
-    // Another user may have made it dumpable again (prctl(2), `PR_SET_DUMPABLE`).
-    init::hide()?;
-    let copy = clone_sibling(one_thread, 0);
-    let what = described(&copy);
-    match copy.during("make", what)? {
-        Copy::Parent { pid, pidfd } => {
-            channel.born(pid, pidfd.as_fd()).during("report to", "the parent")?;
-            exit_now(0)
-        }
-        Copy::Child(_) => run(request, program, channel, terminal),
-    }
-}
-
-/// The child.
-fn run(
-    request: &Request<'_>,
-    program: &Program,
-    channel: &Channel,
-    terminal: Option<Terminal>,
-) -> Result<Infallible, RuntimeError> {
-    // Whoever made it may be slower to say so than it is to get ready.
-    channel.expect(Word::Connected).during("wait for", "the word of its birth")?;
-    init::begin_session()?;
-    init::tell_agent(program)?;
+    become_visible(program, "a process in the container", channel, one_thread)?;
     let stdio = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     let command = init::get_ready(program, stdio, terminal.as_ref())?;
     channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;

@@ -5,10 +5,12 @@
 //! ```text
 //! parent                                child
 //!   | <----- Born(pid) [+pidfd] --------- |   where a process in between made the first process (see `init`)
-//!   | <-------------------------- Apart - |   (where the pid namespace is another's: it is in all other namespaces)
+//!   | <-------------------------- Apart - |   (where the pid namespace is another's: it is in all other namespaces;
+//!   |                                     |    Born follows after Hooked)
 //!   | -- Connected ---------------------> |   (where network devices are moved: they are there)
 //!   | <--------------------- Assembled -- |   (where hooks run before pivot_root: all is mounted)
 //!   | -- Hooked ------------------------> |   (the parent's hooks have run)
+//!   | -- Known -------------------------> |   who has to remember the process has done so
 //!   | <------------- Created [+terminal]- |   all is set up; only execve is left
 //!   | -- Start -------------------------> |
 //!   | <---------------- (end of file) --- |   execve has succeeded
@@ -33,6 +35,7 @@ use super::error::{Context, RuntimeError};
 const ASSEMBLED: u8 = b'A';
 const APART: u8 = b'P';
 const CONNECTED: u8 = b'N';
+const KNOWN: u8 = b'K';
 const HOOKED: u8 = b'H';
 const CREATED: u8 = b'C';
 const BORN: u8 = b'B';
@@ -68,6 +71,7 @@ pub(super) enum Report {
 pub(super) enum Word {
     Connected,
     Hooked,
+    Known,
     Start,
 }
 
@@ -76,6 +80,7 @@ impl Word {
         match self {
             Word::Connected => CONNECTED,
             Word::Hooked => HOOKED,
+            Word::Known => KNOWN,
             Word::Start => START,
         }
     }

@@ -94,6 +94,11 @@ pub(super) fn interrupt_creation(spec: &Spec) -> bool {
         .any(|at| !of(spec.hooks().as_ref(), *at).is_empty())
 }
 
+/// Whether `spec` has hooks that run in a container that is half made, and still see the host.
+pub(super) fn run_in_creation(spec: &Spec) -> bool {
+    !of(spec.hooks().as_ref(), Moment::CreateContainer).is_empty()
+}
+
 /// Refuses what no hook may be, before anything is done.
 pub(super) fn check(spec: &Spec, state: Option<&State>) -> Result<(), RuntimeError> {
     for moment in Moment::ALL {

@@ -25,7 +25,7 @@
 //!
 //! So has one that joins a pid namespace, where others see it: there the process between walks all steps to 15, by which
 //! it has nothing left of the host's, and the first process steps 16 to 24. What runs before that, a hook, is told of
-//! the process between.
+//! the process between. The labels of step 23 it has from that process, so hooks of the start run under them there.
 //!
 //! Step 14 is late on purpose: what it takes to build the container does not count against its limits of memory and
 //! processes. Hooks of creation bring steps 14 and 15 before 13. In version 2 the process is born in its cgroup.
@@ -84,7 +84,7 @@ pub(super) fn run(
     let kept: Vec<BorrowedFd<'_>> =
         users.descriptors().chain(pid_namespace).map(OwnedFd::as_fd).chain(others).collect();
     keep_only(channel, setup.stdio, inheritance, &kept)?;
-    let outside = outside::open(setup, users, cgroup, one_thread)?;
+    let outside = outside::open(setup, users, cgroup, (channel, one_thread))?;
     match (&setup.namespaces.join_pid, setup.namespaces.need_a_process_between()) {
         (Some(processes), _) => between::enter_last(setup, users, processes, outside, (channel, one_thread)),
         (None, true) => between::hand_over(setup, users, outside, channel, one_thread),
@@ -103,6 +103,7 @@ pub(super) fn go_on(
     let terminal = assemble(setup, outside, channel, one_thread)?;
     let program = &setup.program;
     let command = get_ready(program, stdio_of(setup.stdio, terminal.as_ref())?, terminal.as_ref())?;
+    channel.expect(Word::Known).during("wait for", "the word that it is known")?;
     await_start(setup, &command, terminal, attributes.as_ref(), (channel, one_thread))
 }
 

@@ -11,9 +11,10 @@
 //!                              setns: children are born there
 //!                              only CAP_SYS_ADMIN; a filter that
 //!                              knows few calls
-//!                              clone3 ------------------------------> fsopen("proc")
+//!   <------------- Born ------ clone3 ------------------------------> fsopen("proc")
 //!   <---------------------------------------------- the context ----- ends
-//!  fsconfig, fsmount           ends
+//!  ends both, whatever they do
+//!  fsconfig, fsmount
 //! ```
 //!
 //! # Decisions
@@ -21,18 +22,23 @@
 //! Who may trace the visitor (`CAP_SYS_PTRACE`) gets a process that sees no file, cannot open one, and can begin a mount
 //! but not make it: the filter outlives whatever is written into its memory (seccomp(2)). What comes over the channel may
 //! be of his choosing, so the mount counts only if it is of procfs; it would be shown to those who share the namespace.
+//!
+//! Who is root there may also stop the visitor (kill(2)). So it has [`PATIENCE`], and no longer than the container's
+//! parent lives, and is killed then by its pidfd, stopped or not. What it does is over in a fraction of a millisecond.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::fstatfs;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
-use rustix::process::{Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, set_parent_process_death_signal, waitid};
 use rustix::thread::set_no_new_privs;
 
-use super::error::{Context, RuntimeError};
+use super::error::{Context, RuntimeError, invalid};
 use super::handshake::{self, Channel, Report};
 use super::launch::become_child;
 use super::prepare::Access;
@@ -49,24 +55,66 @@ const PROC_MAGIC: i64 = 0x9fa0;
 const CALLS: &str =
     "brk clone3 close exit exit_group fsopen futex madvise mmap munmap rt_sigreturn sendmsg sendto waitid";
 
+/// How long the visitor may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A mount of procfs that was begun in the pid namespace `namespace`, for [`is_proc`] to be asked of once it is made.
-pub(super) fn begin(namespace: &OwnedFd, path: &Path, one_thread: &OneThread) -> Result<OwnedFd, RuntimeError> {
+/// `parent` is only asked whether somebody is there.
+pub(super) fn begin(
+    (namespace, path): (&OwnedFd, &Path),
+    parent: &Channel,
+    one_thread: &OneThread,
+) -> Result<OwnedFd, RuntimeError> {
     let filter = filter()?;
     let (ours, theirs) = handshake::pair()?;
     let maker = match clone_again(one_thread).during("make", "a process for /proc")? {
         Copy::Child(one_thread) => {
             drop(ours);
-            become_child(&theirs, || make(namespace, path, &filter, &theirs, &one_thread))
+            become_child(&theirs, || make((namespace, path), &filter, &theirs, &one_thread))
         }
         Copy::Parent { pid: _, pidfd } => pidfd,
     };
     drop(theirs);
-    let report = ours.report();
+    let mut visitor = None;
+    let begun = hear(&ours, parent, &mut visitor, path);
+    // The visitor first: who stopped it must not keep the maker from its end. Either may have ended by itself already.
+    for process in visitor.iter().chain([&maker]) {
+        let _ = pidfd_send_signal(process, Signal::KILL);
+    }
     waitid(WaitId::PidFd(maker.as_fd()), WaitIdOptions::EXITED).during("wait for", "the process for /proc")?;
-    match report? {
-        Report::Created { terminal: Some(context) } => Ok(context),
-        Report::Failed(error) => Err(error),
-        _ => Err(RuntimeError::Died),
+    begun
+}
+
+/// What the two say until there is a mount.
+fn hear(
+    channel: &Channel,
+    parent: &Channel,
+    visitor: &mut Option<OwnedFd>,
+    path: &Path,
+) -> Result<OwnedFd, RuntimeError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        // Nothing that the parent says, but its end, is for this moment (poll(2), POLLHUP).
+        let mut polled = [PollFd::new(channel, PollFlags::IN), PollFd::new(parent, PollFlags::empty())];
+        match poll(&mut polled, Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Ok(0) => {
+                let held = format!("a process in `{}` has stopped the one that was to look into it", path.display());
+                return Err(invalid("linux.namespaces", held));
+            }
+            other => other.during("wait for", "the process for /proc")?,
+        };
+        if !polled[1].revents().is_empty() {
+            return Err(RuntimeError::Died);
+        }
+        match channel.report()? {
+            Report::Born { pid: _, pidfd } => *visitor = Some(pidfd),
+            Report::Created { terminal: Some(context) } => return Ok(context),
+            Report::Failed(error) => return Err(error),
+            _ => return Err(RuntimeError::Died),
+        }
     }
 }
 
@@ -76,8 +124,7 @@ pub(super) fn is_proc(made: &OwnedFd) -> bool {
 }
 
 fn make(
-    namespace: &OwnedFd,
-    path: &Path,
+    (namespace, path): (&OwnedFd, &Path),
     filter: &Filter,
     channel: &Channel,
     one_thread: &OneThread,
@@ -100,7 +147,8 @@ fn make(
             channel.created(Some(context.as_fd())).during("report to", "the parent")?;
             exit_now(0)
         }
-        Copy::Parent { pid: _, pidfd } => {
+        Copy::Parent { pid, pidfd } => {
+            channel.born(pid, pidfd.as_fd()).during("report to", "the parent")?;
             // Whatever became of it, it has said so.
             let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
             exit_now(0)

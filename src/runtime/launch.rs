@@ -134,7 +134,7 @@ pub fn start(request: &Request<'_>) -> Result<Process, RuntimeError> {
 /// Creates a container whose command is executed by [`Created::start`] (OCI runtime-spec, runtime.md, "create").
 /// Its cgroup stays when this fails: others may have made it.
 pub fn create(request: &Request<'_>) -> Result<Created, RuntimeError> {
-    begin(request)?.finish()
+    begin(request)?.first()?.finish()
 }
 
 /// A container whose first process exists and builds the rest. Dropped, the process ends and is waited for.
@@ -144,10 +144,17 @@ pub struct Begun<'a> {
     hooked: Option<(Option<&'a Hooks>, &'a State)>,
     /// Whether the first process is yet to be made, by this one.
     enters_last: bool,
+    late_limit: Option<(Cgroup, LinuxResources)>,
     warnings: Vec<Warning>,
 }
 
-/// The first half of [`create`]: who has to remember the process can do so before anything takes its time.
+/// A container whose first process waits for nothing but to be remembered. Dropped, the process ends and is waited for.
+pub struct First {
+    child: Child,
+    warnings: Vec<Warning>,
+}
+
+/// The first third of [`create`]: who has to remember the process can do so before anything takes its time.
 pub fn begin<'a>(request: &Request<'a>) -> Result<Begun<'a>, RuntimeError> {
     let mut setup = prepare(request)?;
     let status = match setup.program.privileges {
@@ -155,27 +162,29 @@ pub fn begin<'a>(request: &Request<'a>) -> Result<Begun<'a>, RuntimeError> {
         Privileges::MayGrow => ContainerState::Creating,
     };
     setup.program.reach_agent(request.caller.state, status)?;
-    let cgroup = make_cgroup(request.spec)?;
+    let enters_last = setup.namespaces.join_pid.is_some();
+    let pids = if enters_last { PidsLimit::AfterBirth } else { PidsLimit::AtOnce };
+    let (cgroup, late) = make_cgroup(request.spec, pids)?;
     let users = Users::ensure(&setup)?;
     let child = clone_child(&setup, &users, cgroup.as_ref())?;
     if !setup.net_devices.is_empty() {
         net_devices::hand_over(&setup.net_devices, network_of(&setup, child.pid)?.as_fd())?;
         child.tell(Word::Connected)?;
     }
-    let enters_last = setup.namespaces.join_pid.is_some();
+    let late_limit = cgroup.zip(late);
     let hooked = request.caller.state.filter(|_| setup.is_hooked).map(|state| (request.spec.hooks().as_ref(), state));
-    Ok(Begun { child, hooked, enters_last, warnings: setup.program.warnings })
+    Ok(Begun { child, hooked, enters_last, late_limit, warnings: setup.program.warnings })
 }
 
 impl Begun<'_> {
-    /// The process. That of [`Created`] may be another, whom this one makes.
+    /// The process. That of [`First`] may be another, whom this one makes.
     pub fn pid(&self) -> Pid {
         self.child.pid
     }
 
-    /// The second half of [`create`].
-    pub fn finish(self) -> Result<Created, RuntimeError> {
-        let Begun { mut child, hooked, enters_last, warnings } = self;
+    /// The second third: hooks of creation have run, and the first process is there.
+    pub fn first(self) -> Result<First, RuntimeError> {
+        let Begun { mut child, hooked, enters_last, late_limit, warnings } = self;
         if let Some((hooks, state)) = hooked {
             child.assembled()?;
             hooks::run(hooks, Moment::Prestart, state, Some(child.pid))?;
@@ -184,8 +193,24 @@ impl Begun<'_> {
         }
         if enters_last {
             child.become_the_first()?;
-            child.tell(Word::Connected)?;
         }
+        if let Some((cgroup, resources)) = late_limit {
+            cgroup.update(&resources)?;
+        }
+        Ok(First { child, warnings })
+    }
+}
+
+impl First {
+    /// The first process. It goes no further than its parent lives until [`First::finish`] tells it that it is known.
+    pub fn pid(&self) -> Pid {
+        self.child.pid
+    }
+
+    /// The last third.
+    pub fn finish(self) -> Result<Created, RuntimeError> {
+        let First { child, warnings } = self;
+        child.tell(Word::Known)?;
         let terminal = child.created()?;
         Ok(Created { child, terminal, warnings })
     }
@@ -309,20 +334,39 @@ impl Drop for Child {
     }
 }
 
-/// The cgroup at `linux.cgroupsPath` with the limits of `linux.resources`. Without a path the process stays in the
-/// caller's, and limits are an error.
-fn make_cgroup(spec: &Spec) -> Result<Option<Cgroup>, RuntimeError> {
+/// When the limit of processes begins. What it takes to build a container does not count against it: where others help
+/// the first process into a pid namespace, they live in the container's cgroup for that long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PidsLimit {
+    AtOnce,
+    AfterBirth,
+}
+
+/// The cgroup at `linux.cgroupsPath` with the limits of `linux.resources`, and those that are still to be set. Without a
+/// path the process stays in the caller's, and limits are an error.
+fn make_cgroup(spec: &Spec, pids: PidsLimit) -> Result<(Option<Cgroup>, Option<LinuxResources>), RuntimeError> {
     let linux = spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     match linux.and_then(|linux| linux.cgroups_path().as_ref()) {
         Some(path) => {
-            let resources = resources.cloned().unwrap_or_default();
-            Ok(Some(cgroup::create(&cgroup::detect()?, path, &resources)?))
+            let mut resources = resources.cloned().unwrap_or_default();
+            let late = match (pids, resources.pids()) {
+                (PidsLimit::AfterBirth, Some(limit)) => {
+                    let mut late = LinuxResources::default();
+                    late.set_devices(None).set_pids(Some(*limit));
+                    let mut none = *limit;
+                    none.set_limit(-1);
+                    resources.set_pids(Some(none));
+                    Some(late)
+                }
+                (PidsLimit::AfterBirth, None) | (PidsLimit::AtOnce, _) => None,
+            };
+            Ok((Some(cgroup::create(&cgroup::detect()?, path, &resources)?), late))
         }
         None if resources.is_some_and(|resources| *resources != LinuxResources::default()) => {
             Err(super::error::invalid("linux.resources", "limits need `linux.cgroupsPath`"))
         }
-        None => Ok(None),
+        None => Ok((None, None)),
     }
 }
 

@@ -51,6 +51,7 @@ mod sysctl;
 mod terminal;
 mod time_namespace;
 mod user_namespace;
+mod visible;
 
 pub use error::{RuntimeError, Warning};
 pub use features::features;

@@ -8,7 +8,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::cgroup::{Cgroup, Entrance};
-use super::error::{Context, RuntimeError};
+use super::error::{Context, RuntimeError, unsupported};
+use super::handshake::Channel;
+use super::hooks;
 use super::mounts::{self, Source};
 use super::prepare::{MountPoint, Namespaces, Owners, Setup};
 use super::user_namespace::{self, Mapping, UserNamespace};
@@ -54,7 +56,18 @@ impl Users {
             Some(container) => owned_kinds(&setup.namespaces, &container.fd)?,
             None => u64::MAX,
         };
-        Ok(Users { container, own, maps })
+        let users = Users { container, own, maps };
+        if setup.namespaces.join_pid.is_some() && !users.may_join_late() && hooks::run_in_creation(setup.spec) {
+            let reason = "with users of its own and a pid namespace that is not theirs: the hook would be seen there, and \
+                          the host's tree with it";
+            return Err(unsupported("hooks.createContainer", reason));
+        }
+        Ok(users)
+    }
+
+    /// Whether the container's root, whoever that is, has the power to join the pid namespace.
+    pub(super) fn may_join_late(&self) -> bool {
+        self.own & libc::CLONE_NEWPID as u64 != 0
     }
 
     /// What must stay open in the child.
@@ -75,12 +88,13 @@ impl Users {
 fn owned_kinds(namespaces: &Namespaces, users: &OwnedFd) -> Result<u64, RuntimeError> {
     let number = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|found| found.st_ino).during("look at", "a user namespace");
     let mut own = namespaces.fresh;
-    for (kind, namespace, _) in &namespaces.join {
+    let processes = namespaces.join_pid.iter().map(|(namespace, _)| (libc::CLONE_NEWPID, namespace));
+    for (kind, namespace) in namespaces.join.iter().map(|(kind, namespace, _)| (*kind, namespace)).chain(processes) {
         // An owner above this process's own user namespace is not told, and is not the container's.
         if let Ok(owner) = crate::sys::namespace::owner(namespace.as_fd())
             && number(&owner)? == number(users)?
         {
-            own |= *kind as u64;
+            own |= kind as u64;
         }
     }
     Ok(own)
@@ -91,7 +105,7 @@ pub(super) fn open(
     setup: &Setup<'_>,
     users: &Users,
     cgroup: Option<&Cgroup>,
-    one_thread: &OneThread,
+    (channel, one_thread): (&Channel, &OneThread),
 ) -> Result<Outside, RuntimeError> {
     let entrance = Entrance::open(cgroup)?;
     let directories = cgroup.map(Cgroup::directories).unwrap_or_default();
@@ -105,7 +119,7 @@ pub(super) fn open(
         if let (Source::Fresh, "proc", Some((namespace, path))) =
             (&*source, mount.kind.as_str(), &setup.namespaces.join_pid)
         {
-            *source = Source::Begun(joined_proc::begin(namespace, path, one_thread)?);
+            *source = Source::Begun(joined_proc::begin((namespace, path), channel, one_thread)?);
         }
         if matches!(source, Source::Fresh) && !is_made_inside(users.own, &mount.kind) {
             *source = Source::Made(mounts::make_filesystem(mount)?);

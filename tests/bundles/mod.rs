@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use evenkeel::model::launch::{Identity, RootFilesystem};
 use evenkeel::runtime::launch::{self, Caller, Created, FirstProcess, Inheritance, Process, Request, Stdio};
 use evenkeel::runtime::{RuntimeError, cgroup, exec};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Spec, State};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use serde_json::{Value, json};
 
@@ -64,6 +64,8 @@ pub struct Bundle {
     pub identity: Option<Identity>,
     pub first: FirstProcess,
     pub terminal: bool,
+    /// What hooks are told of.
+    pub state: Option<State>,
     cgroup: PathBuf,
 }
 
@@ -106,7 +108,7 @@ impl Bundle {
         let cgroup = PathBuf::from(format!("/evenkeel-test-{name}"));
         let config = config(&cgroup);
         let (directories, first) = (Vec::new(), FirstProcess::Command);
-        Bundle { directory, config, directories, identity: None, first, terminal: false, cgroup }
+        Bundle { directory, config, directories, identity: None, first, terminal: false, state: None, cgroup }
     }
 
     pub fn lower(&self, path: &str) -> PathBuf {
@@ -154,7 +156,7 @@ impl Bundle {
                 stdio,
                 identity,
                 first,
-                caller: Caller::default(),
+                caller: Caller { state: self.state.as_ref(), ..Caller::default() },
             })
         })
     }

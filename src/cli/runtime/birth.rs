@@ -130,10 +130,12 @@ fn launch(
     let begun = launch::begin(&request).map_err(|error| before(failure(error)))?;
     container.record_process(begun.pid()).map_err(after)?;
     let maker = begun.pid();
-    let created = begun.finish().map_err(|error| after(failure(error)))?;
-    if created.pid() != maker {
-        container.record_process(created.pid()).map_err(after)?;
+    let first = begun.first().map_err(|error| after(failure(error)))?;
+    // Before it goes on: it may wait for its start for ever, with nobody who knows of it.
+    if first.pid() != maker {
+        container.record_process(first.pid()).map_err(after)?;
     }
+    let created = first.finish().map_err(|error| after(failure(error)))?;
     container.record_complete().map_err(after)?;
     Ok(created)
 }

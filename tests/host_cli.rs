@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use evenkeel::model::record::RECORD_VERSION;
 use serde_json::Value;
 use support::shell::{Answer, Shell};
 use support::{eventually, run};
@@ -407,7 +408,9 @@ fn records_that_cannot_be_read_are_named_and_put_right_and_no_data_is_lost() {
 
         // A newer version's container is whole: it runs on, and nothing is done about it.
         let (pid, text) = (shell.pid("other"), fs::read_to_string(&other).unwrap());
-        fs::write(&other, text.replace("\"version\": 1", "\"version\": 999").replace("\"spec\"", "\"plan\"")).unwrap();
+        let now = format!("\"version\": {RECORD_VERSION}");
+        assert!(text.contains(&now), "{text}");
+        fs::write(&other, text.replace(&now, "\"version\": 999").replace("\"spec\"", "\"plan\"")).unwrap();
         let refused = shell.run(&["apply"]);
         assert_eq!((refused.code, refused.stderr.contains(other.to_str().unwrap())), (1, true), "{refused:?}");
         assert!(fs::exists(format!("/proc/{pid}/root/bin")).unwrap());

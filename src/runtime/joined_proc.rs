@@ -77,10 +77,15 @@ pub(super) fn begin(
     drop(theirs);
     let mut visitor = None;
     let begun = hear(&ours, parent, &mut visitor, path);
-    // The visitor first: who stopped it must not keep the maker from its end. Either may have ended by itself already.
-    for process in visitor.iter().chain([&maker]) {
-        let _ = pidfd_send_signal(process, Signal::KILL);
+    // The visitor first: who stopped it must not keep the maker from its end, which reaps it. Either may have ended by
+    // itself already.
+    if let Some(visitor) = &visitor {
+        let _ = pidfd_send_signal(visitor, Signal::KILL);
+        let a_moment = Timespec { tv_sec: 1, tv_nsec: 0 };
+        // Should it not end, it is killed below.
+        let _ = poll(&mut [PollFd::new(&maker, PollFlags::IN)], Some(&a_moment));
     }
+    let _ = pidfd_send_signal(&maker, Signal::KILL);
     waitid(WaitId::PidFd(maker.as_fd()), WaitIdOptions::EXITED).during("wait for", "the process for /proc")?;
     begun
 }

@@ -1,6 +1,6 @@
 //! A container under the names that `docker inspect` has for what it shows, for templates and scripts written for that.
-//! Only names of which the meaning is the same; what has no counterpart here is not there, and a template that names it
-//! is told so.
+//! Only names of which the meaning is the same, and of these the ones that are asked for most: a template that names
+//! another is told so, and `inspect` without one shows all there is, in our own words.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -92,15 +92,17 @@ fn state(liveness: &Liveness) -> Value {
             })).collect::<Vec<_>>(),
         })
     });
+    // How it ended before it was started again is no more of interest.
+    let exit = status.and_then(|status| status.exit).filter(|_| !matches!(word, "running" | "paused"));
     json!({
         "Status": word,
         "Running": matches!(word, "running" | "paused" | "restarting"),
         "Paused": word == "paused",
         "Restarting": word == "restarting",
         "Dead": word == "dead",
-        "OOMKilled": status.is_some_and(|status| status.exit == Some(Exit::OutOfMemory)),
+        "OOMKilled": exit == Some(Exit::OutOfMemory),
         "Pid": status.and_then(|status| status.pid).filter(|_| matches!(liveness, Liveness::Monitored(_))).unwrap_or(0),
-        "ExitCode": status.and_then(|status| status.exit).map_or(0, Exit::code),
+        "ExitCode": exit.map_or(0, Exit::code),
         "Error": status.and_then(|status| status.error.clone()).unwrap_or_default(),
         "StartedAt": time(|status| status.started_at),
         "FinishedAt": time(|status| status.finished_at),

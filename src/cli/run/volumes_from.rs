@@ -71,7 +71,9 @@ fn shared(mount: &Mount, access: Option<Access>, lender: &ContainerRecord, conte
 
 /// A VOLUME of an image that nothing is mounted at is a directory of the container's own.
 fn ensure_all_can_be_shared(lender: &ContainerRecord, context: &Context) -> Result<(), Failure> {
-    let image = Store::new(&context.paths.root).find(&lender.spec.image)?;
+    let store = Store::new(&context.paths.root);
+    // What it was made of, not what the tag stands for by now.
+    let image = lender.image.as_ref().map(|id| store.known(id)).transpose()?.flatten();
     let declared = image.iter().flat_map(|image| &image.config.volumes);
     match declared.into_iter().find(|target| !lender.spec.mounts.contains_key(target.trim_end_matches('/'))) {
         None => Ok(()),

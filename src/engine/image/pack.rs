@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use tar::{EntryType, Header};
 
 use super::error::ImageError;
+use super::unpack::xattrs;
 use crate::model::security::IdRange;
 
 /// Something in the directory.
@@ -104,8 +105,6 @@ pub fn within<T: Send>(
     let done = std::thread::scope(|scope| scope.spawn(confined).join());
     done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
-
-const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// What the stream is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,7 +287,7 @@ fn whiteout_name(path: &[u8]) -> Vec<u8> {
 
 fn is_opaque(path: &Path) -> Result<bool, ImageError> {
     let mut value = [0; 1];
-    match rustix::fs::lgetxattr(path, OPAQUE, &mut value) {
+    match rustix::fs::lgetxattr(path, xattrs::OPAQUE.0, &mut value) {
         Ok(length) => Ok(length == 1 && value == *b"y"),
         Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
         Err(errno) => Err(ImageError::file("read the attributes of", path)(errno.into())),

@@ -27,6 +27,8 @@ use std::fs::File;
 
 use rustix::io::Errno;
 
+use super::unpack::xattrs;
+
 pub use inode::Look;
 pub use writer::{Body, Contents, Kind, Listed, Placed, Refused, Shape, Writer, is_whole};
 
@@ -38,7 +40,7 @@ const SLOT: u64 = 32;
 /// The attributes of the directory of [`write_sample`], of every kind that a layer has: some kernels are built without one
 /// or the other, and say nothing of what they pass over.
 pub const SAMPLE: [(&str, &[u8]); 4] = [
-    ("trusted.overlay.opaque", b"y"),
+    xattrs::OPAQUE,
     ("user.sample", b"value"),
     // cap_net_raw=ep, as ping(8) has it.
     ("security.capability", &[1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),

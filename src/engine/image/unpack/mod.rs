@@ -51,7 +51,7 @@ pub mod parent;
 pub mod report;
 mod sparse;
 mod tree;
-mod xattrs;
+pub(super) mod xattrs;
 
 pub use child::child_main;
 pub use parent::{Destination, Unpacking};

@@ -1,6 +1,8 @@
 //! `evenkeel image` and `evenkeel container` as somebody at a shell has them: names, removal, and what goes in and out,
 //! judged by what is on disk and by what skopeo, umoci and Docker make of it.
 
+#[path = "host_images/build.rs"]
+mod build;
 #[path = "host_images/commit.rs"]
 mod commit;
 #[path = "host_images/gc.rs"]

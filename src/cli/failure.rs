@@ -95,6 +95,11 @@ impl Failure {
         Failure::problems_in("the manifest", problems)
     }
 
+    /// A Dockerfile that a command was given does not say something that can be done.
+    pub fn dockerfile_problems(problems: Problems) -> Failure {
+        Failure::problems_in("the Dockerfile", problems)
+    }
+
     /// Two files of which neither says something that can be done.
     pub fn and(mut self, other: Failure) -> Failure {
         self.account.message = format!("{}, {}", self.account.message, other.account.message);

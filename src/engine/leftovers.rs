@@ -93,12 +93,15 @@ impl Host {
         Ok(())
     }
 
-    /// Ends commands of builds that somebody left behind who was killed. Nobody else builds: the lock is ours.
+    /// Ends commands of builds that somebody left behind who was killed. Who builds holds the store, and needs no lock of
+    /// the root: while somebody adds to it, that is left to later.
     fn end_builds(&self) -> Result<(), EngineError> {
         let left = cgroup::open(&self.hierarchy, &image::build::sandbox::cgroup_parent(&self.tag));
         if !left.exists() {
             return Ok(());
         }
+        let alone = self.store.alone().map_err(|source| EngineError::Images { source: Box::new(source) })?;
+        let Some(_alone) = alone else { return Ok(()) };
         let ended = left.kill().and_then(|()| left.remove());
         ended.map_err(|source| EngineError::Cgroups { source: Box::new(source) })
     }

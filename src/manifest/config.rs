@@ -102,12 +102,13 @@ fn image(source: &ImageSource, pull: Option<Pull>, follow: Option<&Follow>) -> V
 }
 
 fn build(spec: &BuildSpec) -> Value {
-    let BuildSpec { context, dockerfile, target, args, network, no_cache, pull } = spec;
+    let BuildSpec { context, dockerfile, target, args, labels, network, no_cache, pull } = spec;
     let mut table = Table::new();
     put(&mut table, "context", text(&context.to_string_lossy()));
     put_unless(&mut table, "dockerfile", dockerfile, &context.join("Dockerfile"), |path| text(&path.to_string_lossy()));
     put_option(&mut table, "target", target.as_deref().map(text));
     put_texts(&mut table, "args", args);
+    put_texts(&mut table, "labels", labels);
     put_unless(&mut table, "network", network, &BuildNetwork::default(), word);
     put_flag(&mut table, "no_cache", *no_cache);
     put_flag(&mut table, "pull", *pull == Pull::Always);

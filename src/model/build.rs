@@ -19,6 +19,9 @@ pub struct BuildSpec {
     pub target: Option<String>,
     /// Values for `ARG`s.
     pub args: BTreeMap<String, String>,
+    /// Labels of the image, beside those of the Dockerfile, which give way.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     pub network: BuildNetwork,
     /// Run every instruction, whatever was built before.
     pub no_cache: bool,
@@ -46,6 +49,7 @@ impl BuildSpec {
             context,
             target: None,
             args: BTreeMap::new(),
+            labels: BTreeMap::new(),
             network: BuildNetwork::default(),
             no_cache: false,
             pull: Pull::Missing,

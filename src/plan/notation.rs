@@ -3,7 +3,7 @@
 //! One trait with one method; strings are quoted as TOML quotes them. Nothing here is read back: the parser is
 //! [`crate::manifest`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -49,6 +49,12 @@ pub(super) fn quoted(text: &str) -> String {
 /// `[a, b]`
 fn list(items: impl IntoIterator<Item = String>) -> String {
     format!("[{}]", items.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+/// A key, in quotes where it needs them.
+fn key(name: &str) -> String {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if !name.is_empty() && name.chars().all(is_bare) { name.to_owned() } else { quoted(name) }
 }
 
 /// `{ a = 1, b = 2 }`, entries without a value left out.
@@ -113,14 +119,19 @@ impl Notation for ImageSource {
 impl Notation for BuildSpec {
     fn notation(&self) -> String {
         // Exhaustive: two builds that differ must not read the same.
-        let BuildSpec { context, dockerfile: _, target, args, network, no_cache, pull } = self;
+        let BuildSpec { context, dockerfile: _, target, args, labels, network, no_cache, pull } = self;
         let file = self.dockerfile_in_context();
-        let pairs: Vec<String> = args.iter().map(|(name, value)| format!("{name} = {}", quoted(value))).collect();
+        let texts = |all: &BTreeMap<String, String>| {
+            let pair = |(name, value): (&String, &String)| format!("{} = {}", key(name), quoted(value));
+            let pairs: Vec<String> = all.iter().map(pair).collect();
+            (!pairs.is_empty()).then(|| format!("{{ {} }}", pairs.join(", ")))
+        };
         table([
             ("context", Some(quoted(&context.to_string_lossy()))),
             ("dockerfile", (file.as_os_str() != "Dockerfile").then(|| quoted(&file.to_string_lossy()))),
             ("target", target.as_deref().map(quoted)),
-            ("args", (!args.is_empty()).then(|| format!("{{ {} }}", pairs.join(", ")))),
+            ("args", texts(args)),
+            ("labels", texts(labels)),
             ("network", (*network == BuildNetwork::None).then(|| quoted("none"))),
             ("no_cache", no_cache.then(|| "true".to_owned())),
             ("pull", (*pull == Pull::Always).then(|| "true".to_owned())),

@@ -3,6 +3,7 @@
 //! `files` is where archives come from and go to, `find` what a word means and how a name is shown, `filter` what
 //! `--filter` chooses, `users` which containers keep an image, `told` how a transfer is told.
 
+mod build;
 mod files;
 mod filter;
 mod find;
@@ -28,6 +29,7 @@ use clap::{Args, Subcommand};
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output::Output;
+use build::BuildArguments;
 use history::HistoryArguments;
 use import::ImportArguments;
 use inspect::InspectArguments;
@@ -56,6 +58,8 @@ enum ImageCommand {
     /// List the images of this host
     #[command(visible_alias = "list")]
     Ls(LsArguments),
+    /// Build an image of a Dockerfile
+    Build(BuildArguments),
     /// Fetch images from their registries
     Pull(PullArguments),
     /// Give an image of this host to a registry
@@ -93,6 +97,7 @@ impl ImageArguments {
 pub fn run(arguments: &ImageArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     match &arguments.command {
         ImageCommand::Ls(arguments) => ls::run(arguments, context, output),
+        ImageCommand::Build(arguments) => build::run(arguments, context, output),
         ImageCommand::Pull(arguments) => pull::run(arguments, context, output),
         ImageCommand::Push(arguments) => push::run(arguments, context, output),
         ImageCommand::Tag(arguments) => tag::run(arguments, context, output),

@@ -104,7 +104,8 @@ fn source(image: &str, pull: &str) -> Value {
     Value::Table(Table::from_iter(source))
 }
 
-fn check_platform(wanted: Option<&str>) -> Result<(), Failure> {
+/// Whether this host can run images of that platform; it can where none was named.
+pub fn check_platform(wanted: Option<&str>) -> Result<(), Failure> {
     let own = crate::engine::image::Platform::host();
     let short = format!("{}/{}", own.os, own.architecture);
     match wanted {

@@ -9,8 +9,15 @@ use crate::cli::failure::Failure;
 use crate::manifest::{Located, Problems};
 
 /// Each key of a container's table, its section before it, and the option that becomes it.
-const OPTIONS: [(&str, &str); 54] = [
+const OPTIONS: [(&str, &str); 61] = [
     ("archive", "the image"),
+    ("build.args", "--build-arg"),
+    ("build.context", "the context"),
+    ("build.dockerfile", "--file"),
+    ("build.labels", "--label"),
+    ("build.network", "--network"),
+    ("build.pull", "--pull"),
+    ("build.target", "--target"),
     ("cap_add", "--cap-add"),
     ("cap_drop", "--cap-drop"),
     ("command", "the command"),
@@ -111,7 +118,9 @@ fn option_at(text: &str, line: usize) -> Option<&'static str> {
     let mut parts = section.splitn(3, '.').skip(2);
     let inside = parts.next().map_or_else(|| key.to_owned(), |section| format!("{section}.{key}"));
     let known = |key: &str| OPTIONS.iter().find(|(known, _)| *known == key).map(|(_, option)| *option);
-    known(&inside).or_else(|| known(inside.split('.').next().unwrap_or_default()))
+    // A key of a table within, such as one label, is the option that makes the table.
+    let longer = inside.match_indices('.').rev().map(|(end, _)| &inside[..end]);
+    std::iter::once(inside.as_str()).chain(longer).find_map(known)
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ pub(super) fn declared(written: &Placed<Build>, reading: &mut Reading<'_>) -> Op
         context: directory,
         target: value_of(&table.target),
         args: table.arguments().map(|(name, value)| (name.value.0.clone(), value.0.clone())).collect(),
+        labels: table.labels().map(|(name, value)| (name.value.0.clone(), value.0.clone())).collect(),
         network: value_of(&table.network).unwrap_or_default(),
         no_cache: value_of(&table.no_cache).unwrap_or_default(),
         pull: if value_of(&table.pull) == Some(true) { Pull::Always } else { Pull::Missing },

@@ -56,7 +56,6 @@ pub(super) const BUILD: &Advice = &[
     ("file", "write `dockerfile`"),
     ("dockerfile_inline", "write it into a file and name that in `dockerfile`"),
     ("build_args", "write `args`"),
-    ("labels", "write `LABEL` in the Dockerfile, or `labels` in the container"),
     ("platform", "images are built for this host's own platform"),
     ("platforms", "images are built for this host's own platform"),
     ("secrets", "builds have no secrets"),

@@ -36,6 +36,8 @@ table! {
         target: String,
         /// Values for the Dockerfile's `ARG`s.
         args: Texts,
+        /// Labels of the image; they win over those of the Dockerfile.
+        labels: Texts,
         /// What a `RUN` reaches: `host`, or `none`. Default: `host`.
         network: BuildNetwork,
         /// Run every instruction whenever something changed. Default: false.
@@ -55,5 +57,9 @@ impl BuildTable {
     /// Names and values of `args`.
     pub fn arguments(&self) -> impl Iterator<Item = (&Placed<super::name::LabelKey>, &Scalar)> {
         self.args.iter().flat_map(|table| table.whole())
+    }
+
+    pub fn labels(&self) -> impl Iterator<Item = (&Placed<super::name::LabelKey>, &Scalar)> {
+        self.labels.iter().flat_map(|table| table.whole())
     }
 }

@@ -43,6 +43,7 @@ use super::config as configuration;
 use super::ensure::{Parts, Tools, commit};
 use super::error::ImageError;
 use super::layer::Workshop;
+use super::store::Store;
 use super::store::record::sha256;
 use super::store::session::Session;
 use crate::model::build::BuildSpec;
@@ -72,17 +73,35 @@ pub(super) fn ensure_build(
     {
         return Ok(record.image);
     }
+    let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
+    commit(&workshop, Some(source), Vec::new(), make(&workshop, source, spec, &inputs)?)
+}
+
+/// Builds once and gives the image these names; without one it is there and nothing stands for it. Instructions that
+/// were run for the same before are not run again.
+pub fn build(store: &Store, spec: &BuildSpec, names: &[ImageSource], tools: Tools<'_>) -> Result<Image, ImageError> {
+    let source = ImageSource::Build(Box::new(spec.clone()));
+    let session = store.session(&source)?;
+    let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
+    let parts = make(&workshop, &source, spec, &Inputs::read(spec)?)?;
+    let image = commit(&workshop, None, Vec::new(), parts)?;
+    names.iter().try_for_each(|name| session.name(name, &image))?;
+    store.mark_used(&image.id)?;
+    Ok(image)
+}
+
+/// Runs the Dockerfile. What the inputs were when it began must be what they are when it has ended.
+fn make(workshop: &Workshop<'_>, source: &ImageSource, spec: &BuildSpec, inputs: &Inputs) -> Result<Parts, ImageError> {
     let parsed = parse(spec, &inputs.text)?;
-    if let Some(locks) = &tools.options.bases {
+    if let Some(locks) = &workshop.options.bases {
         // The Dockerfile may be another one than when the lock file was compared with it.
-        let bases = bases::of(&parsed, spec, &tools.options.platform)?;
+        let bases = bases::of(&parsed, spec, &workshop.options.platform)?;
         let mut names = bases.iter().filter_map(|base| lockable(base, Pull::Missing));
         if let Some(name) = names.find(|name| !locks.contains_key(name)) {
             return Err(ImageError::Unlocked { name });
         }
     }
-    let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
-    let builder = Builder::new(workshop, spec, &parsed, &inputs.context)?;
+    let builder = Builder::new(*workshop, spec, &parsed, &inputs.context)?;
     let config = builder.build()?;
     let stamp = inputs.stamp(spec, builder.into_bases())?;
     if let Some(changed) = Inputs::read(spec)?.difference(spec, &stamp)? {
@@ -91,8 +110,7 @@ pub(super) fn ensure_build(
     }
     let configuration = configuration::parse(&source.to_string(), &config)?;
     let id = sha256([config.as_slice()]);
-    let parts = Parts { id, manifest: None, configuration, blobs: vec![config], stamp: Some(stamp) };
-    commit(&workshop, Some(source), Vec::new(), parts)
+    Ok(Parts { id, manifest: None, configuration, blobs: vec![config], stamp: Some(stamp) })
 }
 
 fn parse(spec: &BuildSpec, text: &str) -> Result<Dockerfile, ImageError> {

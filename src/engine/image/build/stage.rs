@@ -144,6 +144,11 @@ impl<'a> Builder<'a> {
     /// Builds the wanted stage; its configuration.
     pub fn build(&self) -> Result<Vec<u8>, ImageError> {
         let mut config = self.stage(wanted_stage(self.spec, self.file)?)?.config.clone();
+        if !self.spec.labels.is_empty() {
+            let words: Vec<String> = self.spec.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            config.add("Labels", self.spec.labels.iter().map(|(name, value)| (name.clone(), json!(value))));
+            config.record(&format!("LABEL {}", words.join(" ")), &Made::Nothing);
+        }
         config.complete();
         Ok(config.to_bytes())
     }

@@ -129,11 +129,16 @@ impl Store {
         if !self.layers.exists() {
             return Ok(());
         }
-        let busy = lock::open(&self.images.join("busy"))?;
-        match busy.try_lock() {
-            Ok(()) => self.remove_leftovers(),
-            Err(_) => Ok(()),
+        match self.alone()? {
+            Some(_alone) => self.remove_leftovers(),
+            None => Ok(()),
         }
+    }
+
+    /// Keeps everybody from adding, for as long as what this gives is kept; `None` while somebody adds or removes.
+    pub fn alone(&self) -> Result<Option<File>, ImageError> {
+        let busy = lock::open(&self.images.join("busy"))?;
+        Ok(busy.try_lock().is_ok().then_some(busy))
     }
 
     fn remove_leftovers(&self) -> Result<(), ImageError> {

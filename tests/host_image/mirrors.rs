@@ -40,6 +40,22 @@ fn mirrors_are_asked_in_their_order_and_the_registry_last() {
     assert_eq!(full.count("GET /v2/cache/hub/a/blobs/"), 3);
 }
 
+/// One that is down must not cost every pull what a registry without another behind it is worth.
+#[test]
+fn a_mirror_is_not_waited_for() {
+    let made = small(LAYER_GZIP);
+    let origin = serving(&made, "/v2/a/");
+    let busy = HandMade::serve(|_| (503, vec![], vec![]));
+    let host = Host::new();
+    host.options.registries.replace([(origin.address.parse().unwrap(), with(&[&busy.address]))].into());
+    host.ensure(&reference(&origin.address, "a:latest")).unwrap();
+    assert_eq!(busy.asked().len(), 2, "an idle connection may just have ended: it is asked once more, and no more");
+    host.options.registries.replace([(origin.address.parse().unwrap(), RegistryConfig::default())].into());
+    let alone = host.ensure(&reference(&busy.address, "a:latest")).unwrap_err();
+    assert!(matches!(alone, ImageError::Refused { status: 503, .. }), "{alone}");
+    assert_eq!(busy.asked().len(), 2 + 5);
+}
+
 #[test]
 fn what_a_mirror_has_not_comes_from_the_next() {
     let made = small(LAYER_GZIP);

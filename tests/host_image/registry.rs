@@ -164,6 +164,25 @@ fn a_server_without_ranges_is_read_again_from_the_start() {
     assert!(fs::read_to_string(host.tree(&image.layers[0]).join("big")).unwrap() == body);
 }
 
+/// Registries, and what is before them, that send something else than the rest that was asked for.
+#[test]
+fn a_server_that_cannot_count_is_read_again_from_the_start() {
+    let body = noise(1 << 20);
+    let made = image(MANIFEST, "amd64", &[layer(LAYER, tar(&[file("big", &body)]))]);
+    for (status, range) in [(206, "bytes 0-99/1048576"), (206, ""), (416, "bytes */1048576")] {
+        let host = Host::new();
+        let all = answers(&all_of(&made));
+        let server = HandMade::serve(move |asked| match asked.headers.contains_key("range") {
+            true => (status, vec![("content-range".to_owned(), range.to_owned())], vec![b'x'; 100]),
+            false => answer(&all, asked),
+        });
+        let line = BreakingLine::to(&server.address, 500 << 10);
+        let image = host.ensure(&reference(&line.address, "a:latest")).unwrap();
+        assert!(line.has_broken());
+        assert!(fs::read_to_string(host.tree(&image.layers[0]).join("big")).unwrap() == body, "{status} {range}");
+    }
+}
+
 /// What a registry does wrong, and what becomes of it.
 #[test]
 fn wrong_answers_leave_nothing() {
@@ -307,9 +326,32 @@ fn whoever_a_registry_sends_us_to_gets_no_credentials_by_asking() {
     let entry = format!(r#"{{"auths":{{"{}":{{"username":"user","password":"secret"}}}}}}"#, server.address);
     fs::write(host.path("auth.json"), entry).unwrap();
     let error = host.ensure(&reference(&server.address, "a:latest")).unwrap_err();
-    assert!(matches!(error, ImageError::Unauthorized { .. }), "{error}");
+    // It is not the registry that says no, and no login helps.
+    assert!(error.to_string().contains(&format!("401 to `http://{}/blob`", thief.address)), "{error}");
+    assert_eq!(error.hint(), None);
     assert_eq!(thief.count("GET /token"), 0);
     assert!(thief.asked().iter().all(|asked| !asked.headers.contains_key("authorization")));
+}
+
+/// Where a registry keeps its blobs, and where it gives its tokens, may be down while it is not.
+#[test]
+fn whoever_does_not_answer_is_named() {
+    let made = small(LAYER_GZIP);
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for sends in [
+        (307, vec![("location".to_owned(), format!("http://{dead}/blob"))], vec![]),
+        (401, vec![("www-authenticate".to_owned(), format!(r#"Bearer realm="http://{dead}/token""#))], vec![]),
+    ] {
+        let all = answers(&all_of(&made));
+        let server = HandMade::serve(move |asked| match asked.line.contains("/blobs/") {
+            true => sends.clone(),
+            false => answer(&all, asked),
+        });
+        let error = Host::new().ensure(&reference(&server.address, "a:latest")).unwrap_err();
+        let told = format!("cannot reach `{dead}`, where the registry `{}` sends us", server.address);
+        assert_eq!(error.to_string(), told);
+        assert!(error.hint().unwrap().contains(&dead), "{:?}", error.hint());
+    }
 }
 
 #[test]

@@ -169,6 +169,12 @@ fn a_registry_that_wants_to_know_who_comes_is_told() {
     assert_eq!(why(&error), Insecurity::ClientCertificate, "{error:?}");
     assert!(error.hint().unwrap().contains("`client_certificate` and `client_key`"), "{:?}", error.hint());
     // Nothing was pushed there: whoever hears that was let in.
-    let error = pull(&host, &registry.address, known).unwrap_err();
+    let error = pull(&host, &registry.address, known.clone()).unwrap_err();
     assert!(matches!(error, ImageError::NotFound { .. }), "{error:?}");
+
+    let (_, other_key) = authority.sign("other", "DNS:other", 2);
+    let client = known.client.as_ref().map(|client| ClientCertificate { key: other_key.clone(), ..client.clone() });
+    let error = pull(&host, &registry.address, RegistryConfig { client, ..known }).unwrap_err();
+    let told = format!("`{}` is not valid: it is not the key of `client_certificate`", other_key.display());
+    assert_eq!(error.to_string(), told);
 }

@@ -143,6 +143,21 @@ fn nothing_secret_is_told() {
     assert_eq!((found.status.code(), found.stdout), (Some(1), vec![]));
 }
 
+/// Docker Hub says it with every answer.
+#[test]
+fn that_a_limit_is_near_is_told_once() {
+    let made = small(LAYER_GZIP);
+    let all = answers(&all_of(&made));
+    let server = HandMade::serve(move |asked| {
+        let (status, mut headers, body) = answer(&all, asked);
+        headers.push(("ratelimit-limit".to_owned(), "100;w=21600".to_owned()));
+        headers.push(("ratelimit-remaining".to_owned(), "7;w=21600".to_owned()));
+        (status, headers, body)
+    });
+    let pulled = run(evenkeel(&Host::new()).args(["image", "pull", &format!("{}/a", server.address)]));
+    assert_eq!(pulled.stderr.matches("7 of 100 pulls in 6h are left").count(), 1, "{}", pulled.stderr);
+}
+
 #[test]
 fn limits_are_told_and_long_pauses_are_not_waited_for() {
     let server = HandMade::serve(|_| {

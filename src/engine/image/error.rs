@@ -1,5 +1,6 @@
 //! What can go wrong with an image, naming the subject, with the next step where it is known.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -19,15 +20,15 @@ pub enum ImageError {
     #[error("an image is being fetched, built, saved or pushed")]
     Busy,
 
-    #[error("cannot reach the registry `{registry}`")]
+    #[error("cannot reach {peer}")]
     Unreachable {
-        registry: String,
+        peer: Peer,
         #[source]
         source: io::Error,
     },
-    #[error("the connection to `{registry}` cannot be made secure: {}", insecurity.reason())]
+    #[error("the connection to {peer} cannot be made secure: {}", insecurity.reason())]
     Insecure {
-        registry: String,
+        peer: Peer,
         insecurity: Insecurity,
         #[source]
         source: io::Error,
@@ -124,8 +125,36 @@ pub enum ImageError {
     Command { how: String, output: Vec<String> },
     #[error("cannot prepare the command")]
     Sandbox(#[source] Box<crate::engine::error::EngineError>),
-    #[error("cannot read the credentials in `{path}`: {problem}")]
+    #[error("cannot use the credentials in `{path}`: {problem}")]
     Credentials { path: PathBuf, problem: String },
+}
+
+/// Who was asked: a registry, or somebody to whom it has sent us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// As references name it.
+    pub registry: String,
+    /// Host and port of the other one: where it keeps its blobs, or gives its tokens.
+    pub elsewhere: Option<String>,
+}
+
+impl Peer {
+    pub fn registry(name: &str) -> Peer {
+        Peer { registry: name.to_owned(), elsewhere: None }
+    }
+
+    fn address(&self) -> &str {
+        self.elsewhere.as_ref().unwrap_or(&self.registry)
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.elsewhere {
+            None => write!(f, "the registry `{}`", self.registry),
+            Some(elsewhere) => write!(f, "`{elsewhere}`, where the registry `{}` sends us", self.registry),
+        }
+    }
 }
 
 /// Why there is no secure connection.
@@ -204,20 +233,38 @@ impl ImageError {
     /// What to do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            ImageError::Unreachable { registry, .. } => Some(format!(
-                "is `{registry}` spelt right, and can this host reach it? An image that is here already needs no registry \
-                 unless `pull = \"always\"`"
+            ImageError::Unreachable { peer: Peer { elsewhere: Some(elsewhere), .. }, .. } => Some(format!(
+                "can this host reach `{elsewhere}`? The registry answers, and this is where it has the rest"
             )),
-            ImageError::Insecure { registry, insecurity, .. } => Some(insecurity.hint(registry)),
+            ImageError::Unreachable { peer, .. } => Some(format!(
+                "is `{}` spelt right, and can this host reach it? An image that is here already needs no registry \
+                 unless `pull = \"always\"`",
+                peer.address()
+            )),
+            ImageError::Insecure { peer, insecurity, .. } => Some(insecurity.hint(&peer.registry)),
+            ImageError::Redirect { .. } => {
+                Some("whoever runs the registry has to mend that; a mirror of it may do until then".to_owned())
+            }
             ImageError::Blocked { registry } => Some(format!(
                 "take `blocked` out of `[registries.\"{registry}\"]` there, or give it mirrors: these are asked"
             )),
-            // RFC 9110 has no better answer for who does not begin with TLS.
-            ImageError::Refused { status: 400, url, .. } if url.starts_with("http://") => Some(
+            // RFC 9110 has no better answer for who does not begin with TLS; some say so in words.
+            ImageError::Refused { status: 400, url, detail }
+                if url.starts_with("http://") && (detail.is_empty() || detail.contains("HTTPS")) =>
+            {
+                Some(
                 "registries on loopback are spoken to without TLS; if this one has it, say so in its `[registries]` table of \
                  the host file: `plain_http = false`"
-                    .to_owned(),
-            ),
+                        .to_owned(),
+                )
+            }
+            // As nginx answers to whom it wants to know: within HTTP, not within TLS.
+            ImageError::Refused { status: 400, url, detail }
+                if url.starts_with("https://") && detail.contains("certificate") =>
+            {
+                let host = url.split('/').nth(2).unwrap_or_default();
+                Some(Insecurity::ClientCertificate.hint(host))
+            }
             ImageError::Unlocked { .. } => Some("`evenkeel lock` asks its registry and adds it".to_owned()),
             ImageError::TooMany { registry, .. } => Some(format!(
                 "known users often have more: `evenkeel login {registry}`; or give it a mirror, `mirrors` in \

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::Registry;
 use super::http::{Method, Pauses, Request, Response, broken};
 use super::sources::Sources;
-use crate::engine::image::error::ImageError;
+use crate::engine::image::error::{ImageError, Peer};
 use crate::engine::image::layer::Bytes;
 use crate::engine::image::progress::{Event, Progress};
 use crate::model::id::Digest;
@@ -101,27 +101,36 @@ impl Blob<'_> {
 
     /// And how many bytes come before those that are asked for.
     fn open_at(&self, registry: &Registry) -> Result<(Box<dyn Read + Send>, u64), ImageError> {
-        let url = registry.blob_url(&self.digest);
-        let range = (self.offset > 0).then(|| (self.offset, self.size - 1));
-        let response = registry.send(&Request { range, ..Request::new(Method::Get, &url) }, self.digest.as_str())?;
+        if self.offset > 0
+            && let Some(rest) = self.rest(registry)?
+        {
+            return Ok((Box::new(rest.into_reader()), 0));
+        }
+        let response = self.ask(registry, None)?;
         let length = response.header("content-length").and_then(|length| length.parse::<u64>().ok());
-        let already = match (range, response.status()) {
-            (None, _) => {
-                if let Some(actual) = length.filter(|length| *length != self.size) {
-                    let subject = self.name.to_owned();
-                    return Err(ImageError::WrongSize { subject, expected: self.size, actual });
-                }
-                0
+        if let Some(actual) = length.filter(|length| *length != self.size) {
+            let subject = self.name.to_owned();
+            return Err(ImageError::WrongSize { subject, expected: self.size, actual });
+        }
+        // The whole blob again: what is here already is passed over.
+        Ok((Box::new(response.into_reader()), self.offset))
+    }
+
+    /// What is still to come, and nothing else; `None` from a registry, or a proxy before it, that cannot count.
+    fn rest(&self, registry: &Registry) -> Result<Option<Response>, ImageError> {
+        match self.ask(registry, Some((self.offset, self.size - 1))) {
+            Ok(response) => {
+                let is_rest = response.status() == 206 && starts_at(&response, self.offset);
+                Ok(is_rest.then_some(response))
             }
-            (Some((first, _)), 206) if starts_at(&response, first) => 0,
-            // The whole blob again: what is here already is passed over.
-            (Some((first, _)), 200) => first,
-            (Some(_), status) => {
-                let detail = "it answers another range than was asked for".to_owned();
-                return Err(ImageError::Refused { url, status, detail });
-            }
-        };
-        Ok((Box::new(response.into_reader()), already))
+            Err(ImageError::Refused { status: 416, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn ask(&self, registry: &Registry, range: Option<(u64, u64)>) -> Result<Response, ImageError> {
+        let url = registry.blob_url(&self.digest);
+        registry.send(&Request { range, ..Request::new(Method::Get, &url) }, self.digest.as_str())
     }
 
     /// Reads once; bytes that are here already are passed over.
@@ -179,8 +188,8 @@ impl Bytes for Blob<'_> {
             let (at, failure) = match self.read_once(buffer)? {
                 Once::Read(count) => return Ok(count),
                 Once::Nothing if self.stopped.load(Ordering::Relaxed) => {
-                    let registry = self.sources.current().1.name.clone();
-                    return Err(ImageError::Unreachable { registry, source: std::io::ErrorKind::Interrupted.into() });
+                    let peer = Peer::registry(&self.sources.current().1.name);
+                    return Err(ImageError::Unreachable { peer, source: std::io::ErrorKind::Interrupted.into() });
                 }
                 Once::Nothing => continue,
                 Once::Broken(at, failure) => (at, failure),
@@ -192,8 +201,8 @@ impl Bytes for Blob<'_> {
                     std::thread::sleep(pause);
                 }
                 _ => {
-                    let registry = self.sources.current().1.name.clone();
-                    let error = ImageError::Unreachable { registry, source: failure };
+                    let peer = Peer::registry(&self.sources.current().1.name);
+                    let error = ImageError::Unreachable { peer, source: failure };
                     if self.stopped.load(Ordering::Relaxed) || !self.sources.pass_over(at, &error) {
                         return Err(error);
                     }

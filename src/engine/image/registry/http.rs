@@ -16,7 +16,7 @@ use ureq::tls::TlsConfig;
 use ureq::{Agent, Body, SendBody};
 
 use super::{date, tls};
-use crate::engine::image::error::ImageError;
+use crate::engine::image::error::{ImageError, Peer};
 use crate::model::host_config::RegistryConfig;
 
 const ATTEMPTS: u32 = 5;
@@ -24,6 +24,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A registry that asks for a longer pause is one that has no answer now.
 const LONGEST_ASKED: Duration = Duration::from_secs(120);
+/// Whoever looks on is told of a pause of this length.
+const WORTH_A_WORD: Duration = Duration::from_secs(2);
 const REDIRECTS: usize = 5;
 /// Silence of this length is a broken connection.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -40,6 +42,7 @@ pub struct Http {
     base: String,
     /// What errors call the other side.
     registry: String,
+    attempts: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,8 +103,8 @@ impl<'a> Request<'a> {
 pub struct Response {
     head: ureq::http::response::Parts,
     body: Body,
-    /// It came from another server than the one that was asked.
-    pub is_elsewhere: bool,
+    /// From where it came, if that is another server than the one that was asked; without what may be a key.
+    pub elsewhere: Option<String>,
 }
 
 impl Response {
@@ -155,29 +158,64 @@ impl Http {
             elsewhere: agent(base, tls::config(config, None)?),
             base: base.to_owned(),
             registry: registry.to_owned(),
+            attempts: ATTEMPTS,
         })
+    }
+
+    /// The same way to a registry with others behind it: what breaks is tried once more, since an idle connection may
+    /// just have ended, and who cannot be reached is left at once.
+    pub fn with_others_behind(self) -> Http {
+        Http { attempts: 2, ..self }
     }
 
     /// Sends until there is an answer that repeating would not change, whatever its status.
     pub fn send(&self, request: &Request<'_>) -> Result<Response, ImageError> {
-        let mut pauses = Pauses::default();
+        let mut pauses = Pauses::of(self.attempts);
         loop {
-            let (pause, failure) = match self.send_once(request) {
-                Ok(response) if is_passing(response.status()) => (pauses.next(response.retry_after()), Ok(response)),
+            let (asked, outcome) = match self.send_once(request) {
+                Ok(response) if is_passing(response.status()) => (response.retry_after(), Ok(response)),
                 Ok(response) => return Ok(response),
-                Err(error @ ImageError::Unreachable { .. }) => (pauses.next(None), Err(error)),
+                Err(ImageError::Unreachable { source, peer }) if self.attempts == ATTEMPTS || is_broken(&source) => {
+                    (None, Err(ImageError::Unreachable { source, peer }))
+                }
                 Err(error) => return Err(error),
             };
-            match pause {
-                Some(pause) => std::thread::sleep(pause),
-                None => return failure,
+            let Some(pause) = pauses.next(asked) else { return outcome };
+            if asked.is_some() && pause >= WORTH_A_WORD {
+                let pause = humantime::format_duration(Duration::from_secs(pause.as_secs()));
+                tracing::warn!("the registry `{}` asks for a pause of {pause}", self.registry);
             }
+            std::thread::sleep(pause);
         }
     }
 
     /// Sends once.
     pub fn send_once(&self, request: &Request<'_>) -> Result<Response, ImageError> {
-        self.follow(request).map_err(|error| self.failure(error))
+        let mut url = request.url.to_owned();
+        let mut authorization = request.authorization;
+        let mut is_elsewhere = false;
+        for _ in 0..=REDIRECTS {
+            let response = self.once(&Request { url: &url, authorization, ..*request });
+            let response = response.map_err(|error| self.failure(error, &url))?;
+            let leads_on = match response.status() {
+                307 | 308 => true,
+                // What changes something is not to be sent as something else to somewhere else.
+                301..=303 => matches!(request.method, Method::Get | Method::Head),
+                _ => false,
+            };
+            // A form with a secret in it goes where it was meant to go.
+            if !leads_on || (request.method == Method::Post && request.payload.is_some()) {
+                let elsewhere = is_elsewhere.then(|| bare(&url).to_owned());
+                return Ok(Response { elsewhere, ..response });
+            }
+            let next = self.location(&url, &response)?.ok_or_else(|| self.leads("to no address".to_owned()))?;
+            if origin(&url) != origin(&next) {
+                authorization = None;
+                is_elsewhere = true;
+            }
+            url = next;
+        }
+        Err(self.leads(format!("on and on, more than {REDIRECTS} times")))
     }
 
     /// Sends a body that is read while it is sent. A redirect is not followed.
@@ -193,9 +231,10 @@ impl Http {
         if let Some(authorization) = authorization {
             builder = builder.header("authorization", authorization);
         }
-        let body = builder.body(SendBody::from_reader(stream.reader)).map_err(|error| self.failure(error.into()))?;
-        let (head, body) = self.agent(url).run(body).map_err(|error| self.failure(error))?.into_parts();
-        Ok(Response { head, body, is_elsewhere: false })
+        let body =
+            builder.body(SendBody::from_reader(stream.reader)).map_err(|error| self.failure(error.into(), url))?;
+        let (head, body) = self.agent(url).run(body).map_err(|error| self.failure(error, url))?.into_parts();
+        Ok(Response { head, body, elsewhere: None })
     }
 
     /// Whether a URL leads to the registry itself, and not to another server.
@@ -206,60 +245,30 @@ impl Http {
     /// Where the answer to a request for `from` says that it goes on; nothing where it does not say so.
     pub fn location(&self, from: &str, response: &Response) -> Result<Option<String>, ImageError> {
         let Some(location) = response.header("location") else { return Ok(None) };
-        onward(from, location).map_err(|away| ImageError::Redirect {
-            registry: self.registry.clone(),
-            problem: format!("away from TLS, to `{}`", bare(&away)),
-        })
+        // The message shows no more of the address: the rest may be a key of its own.
+        onward(from, location).map_err(|away| self.leads(format!("away from TLS, to `{}`", bare(&away))))
+    }
+
+    fn leads(&self, problem: String) -> ImageError {
+        ImageError::Redirect { registry: self.registry.clone(), problem }
     }
 
     fn agent(&self, url: &str) -> &Agent {
         if self.is_home(url) { &self.home } else { &self.elsewhere }
     }
 
-    /// What a failure of the connection means.
-    pub fn failure(&self, error: ureq::Error) -> ImageError {
-        let registry = self.registry.clone();
-        let leads = |problem: String| ImageError::Redirect { registry: registry.clone(), problem };
+    /// What a failure of the connection for `url` means.
+    fn failure(&self, error: ureq::Error, url: &str) -> ImageError {
+        let elsewhere = Some(url).filter(|url| !self.is_home(url)).and_then(authority).map(str::to_owned);
+        let peer = Peer { registry: self.registry.clone(), elsewhere };
         let source = match error {
             ureq::Error::Rustls(error) => io::Error::other(error),
-            // The message would show the whole address, which may be a key of its own.
-            ureq::Error::RequireHttpsOnly(url) => return leads(format!("away from TLS, to `{}`", bare(&url))),
-            ureq::Error::TooManyRedirects => return leads(format!("on and on, more than {REDIRECTS} times")),
-            ureq::Error::RedirectFailed => return leads("to no address".to_owned()),
             error => error.into_io(),
         };
         match tls::insecurity(&source) {
-            Some(insecurity) => ImageError::Insecure { registry, insecurity, source },
-            None => ImageError::Unreachable { registry, source },
+            Some(insecurity) => ImageError::Insecure { peer, insecurity, source },
+            None => ImageError::Unreachable { peer, source },
         }
-    }
-
-    fn follow(&self, request: &Request<'_>) -> Result<Response, ureq::Error> {
-        let mut url = request.url.to_owned();
-        let mut authorization = request.authorization;
-        let mut is_elsewhere = false;
-        for _ in 0..=REDIRECTS {
-            let response = self.once(&Request { url: &url, authorization, ..*request })?;
-            let leads_on = match response.status() {
-                307 | 308 => true,
-                // What changes something is not to be sent as something else to somewhere else.
-                301..=303 => matches!(request.method, Method::Get | Method::Head),
-                _ => false,
-            };
-            // A form with a secret in it goes where it was meant to go.
-            if !leads_on || (request.method == Method::Post && request.payload.is_some()) {
-                return Ok(Response { is_elsewhere, ..response });
-            }
-            let location = response.header("location").ok_or(ureq::Error::RedirectFailed)?;
-            let next = onward(&url, location).map_err(ureq::Error::RequireHttpsOnly)?;
-            let next = next.ok_or(ureq::Error::RedirectFailed)?;
-            if origin(&url) != origin(&next) {
-                authorization = None;
-                is_elsewhere = true;
-            }
-            url = next;
-        }
-        Err(ureq::Error::TooManyRedirects)
     }
 
     fn once(&self, request: &Request<'_>) -> Result<Response, ureq::Error> {
@@ -288,7 +297,7 @@ impl Http {
             }
         };
         let (head, body) = response?.into_parts();
-        Ok(Response { head, body, is_elsewhere: false })
+        Ok(Response { head, body, elsewhere: None })
     }
 }
 
@@ -314,16 +323,27 @@ fn agent(base: &str, tls: TlsConfig) -> Agent {
 }
 
 /// How long to wait before each repetition.
-#[derive(Default)]
 pub struct Pauses {
     made: u32,
+    attempts: u32,
+}
+
+impl Default for Pauses {
+    fn default() -> Pauses {
+        Pauses::of(ATTEMPTS)
+    }
 }
 
 impl Pauses {
+    /// Those between so many attempts.
+    fn of(attempts: u32) -> Pauses {
+        Pauses { made: 0, attempts }
+    }
+
     /// The next pause, or none when it is time to give up: also when more patience is asked for than a person has.
     pub fn next(&mut self, asked: Option<Duration>) -> Option<Duration> {
         self.made += 1;
-        if self.made >= ATTEMPTS || asked.is_some_and(|asked| asked > LONGEST_ASKED) {
+        if self.made >= self.attempts || asked.is_some_and(|asked| asked > LONGEST_ASKED) {
             return None;
         }
         let doubled = FIRST_PAUSE * 2u32.pow(self.made - 1);
@@ -338,6 +358,12 @@ fn random() -> u32 {
     // Without randomness pauses do not vary, and that is all.
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     u32::from_ne_bytes(bytes)
+}
+
+/// Whether a connection that was there has ended, and not one that did not come about.
+fn is_broken(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 fn is_passing(status: u16) -> bool {
@@ -413,10 +439,20 @@ fn detail(bytes: &[u8]) -> String {
     let mut detail = found.unwrap_or_else(line);
     detail.retain(|c| !c.is_control());
     if detail.starts_with('<') {
-        // A page for browsers says less than the status.
-        detail.clear();
+        // A page for browsers; its title may say more than the status does.
+        detail = title(bytes).unwrap_or_default();
     }
     detail.chars().take(200).collect()
+}
+
+/// The title of a page, in a line.
+fn title(page: &[u8]) -> Option<String> {
+    let page = String::from_utf8_lossy(page);
+    // ASCII letters alone change, so that places stay the same.
+    let lower = page.to_ascii_lowercase();
+    let start = lower.find("<title>")? + "<title>".len();
+    let end = start + lower[start..].find("</title>")?;
+    Some(page[start..end].split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 /// Reads to the end, and no longer than `time`.
@@ -525,6 +561,8 @@ mod tests {
         assert_eq!(detail(br#"{"details":"incorrect password"}"#), "incorrect password");
         assert_eq!(detail(b"plain\nmore"), "plain");
         assert_eq!(detail(b"<html>"), "");
+        let page = b"<html>\r\n<head><TITLE>400 No required\r\nSSL certificate was sent</title></head>";
+        assert_eq!(detail(page), "400 No required SSL certificate was sent");
         assert_eq!(detail(b""), "");
     }
 }

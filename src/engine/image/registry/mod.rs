@@ -20,6 +20,7 @@ mod tls;
 mod token;
 pub mod upload;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use challenge::Challenge;
@@ -29,7 +30,7 @@ use scope::Scopes;
 use sha2::{Digest as _, Sha256};
 pub use token::Tokens;
 
-use super::error::ImageError;
+use super::error::{ImageError, Peer};
 use super::layer::check_digest;
 use super::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use super::options::Options;
@@ -55,6 +56,8 @@ pub struct Registry {
     verb: &'static str,
     /// How the registry lets us in: as it said the first time that it did not.
     entrance: Mutex<Option<Entrance>>,
+    /// Whether it was said how few pulls are left: once is enough.
+    is_limit_told: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -121,7 +124,13 @@ impl Registry {
             scopes,
             verb: "read",
             entrance: Mutex::new(None),
+            is_limit_told: AtomicBool::new(false),
         })
+    }
+
+    /// The same, with others behind it that have the same: not worth much patience.
+    fn with_others_behind(self) -> Registry {
+        Registry { http: self.http.with_others_behind(), ..self }
     }
 
     /// The digest of what `version`, a tag or a digest, stands for now.
@@ -168,7 +177,7 @@ impl Registry {
     }
 
     fn read_document(&self, response: Response, subject: &str, limit: u64) -> Result<Fetched, ImageError> {
-        let unreachable = |source| ImageError::Unreachable { registry: self.name.clone(), source };
+        let unreachable = |source| ImageError::Unreachable { peer: Peer::registry(&self.name), source };
         let bytes = response.into_bytes(limit + 1).map_err(unreachable)?;
         if bytes.len() as u64 > limit {
             return Err(ImageError::TooLarge { subject: subject.to_owned(), limit });
@@ -218,7 +227,7 @@ impl Registry {
         let known = known.map(|entrance| self.authorization(&entrance, None)).transpose()?;
         let response = send(&Request { authorization: known.as_deref(), ..*request })?;
         // Where the registry has sent us nobody is owed credentials, whatever he asks for.
-        if response.status() != 401 || response.is_elsewhere {
+        if response.status() != 401 || response.elsewhere.is_some() {
             return Ok(response);
         }
         let entrance = self.entrance(&response)?;
@@ -227,7 +236,7 @@ impl Registry {
             return Ok(response);
         }
         let mut response = send(&Request { authorization: Some(&fresh), ..*request })?;
-        if response.status() == 401 && !response.is_elsewhere && matches!(entrance, Entrance::Bearer(_)) {
+        if response.status() == 401 && response.elsewhere.is_none() && matches!(entrance, Entrance::Bearer(_)) {
             // One that was kept from earlier, and is refused before its time.
             let newer = self.authorization(&entrance, Some(&fresh))?;
             response = send(&Request { authorization: Some(&newer), ..*request })?;
@@ -239,17 +248,22 @@ impl Registry {
     }
 
     fn judge(&self, response: Response, request: &Request<'_>, subject: &str) -> Result<Response, ImageError> {
-        rate::warn(&self.name, &response);
+        if rate::is_near(&response) && !self.is_limit_told.swap(true, Ordering::Relaxed) {
+            rate::warn(&self.name, &response);
+        }
         match response.status() {
             200..=299 => Ok(response),
-            status @ (401 | 403) => Err(self.unauthorized(status, response.into_detail())),
+            // The storage to which we were sent says no, and not the registry: no login changes that.
+            status @ (401 | 403) if response.elsewhere.is_none() => {
+                Err(self.unauthorized(status, response.into_detail()))
+            }
             404 => Err(ImageError::NotFound { subject: subject.to_owned(), registry: self.name.clone() }),
             429 => Err(ImageError::TooMany {
                 registry: self.name.clone(),
                 detail: self.without_secrets(rate::refused(response)),
             }),
             status => {
-                let url = http::bare(request.url).to_owned();
+                let url = response.elsewhere.clone().unwrap_or_else(|| http::bare(request.url).to_owned());
                 Err(ImageError::Refused { url, status, detail: self.without_secrets(response.into_detail()) })
             }
         }

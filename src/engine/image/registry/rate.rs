@@ -34,15 +34,15 @@ impl Rate {
     }
 }
 
-/// A word in the log while there still is something left.
+/// Whether there still is something left, and not much.
+pub fn is_near(response: &Response) -> bool {
+    response.is_success() && of(response).is_some_and(|rate| rate.is_short())
+}
+
+/// A word in the log.
 pub fn warn(registry: &str, response: &Response) {
-    if let Some(rate) = of(response)
-        && response.is_success()
-    {
-        match rate.is_short() {
-            true => tracing::warn!("the registry `{registry}` limits pulls: {}", rate.text()),
-            false => tracing::debug!("the registry `{registry}` limits pulls: {}", rate.text()),
-        }
+    if let Some(rate) = of(response) {
+        tracing::warn!("the registry `{registry}` limits pulls: {}", rate.text());
     }
 }
 

@@ -1,7 +1,7 @@
 //! A registry and its mirrors: whoever has it first.
 //!
 //! The mirrors of the host file are asked in their order, then the registry itself. One that does not answer, or has not
-//! what is wanted, is passed over for as long as this lasts: what the next one answers is as good, since every byte is
+//! what is wanted, is passed over for as long as this lasts, and soon, since others are behind it: what the next one answers is as good, since every byte is
 //! verified against a digest. Which digest a tag stands for is the word of whoever answered.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,6 +37,9 @@ impl Sources {
             Err(ImageError::Blocked { .. }) if !all.is_empty() => {}
             Err(error) => return Err(error),
         }
+        let last = all.len() - 1;
+        let all = all.into_iter().enumerate();
+        let all = all.map(|(at, one)| if at < last { one.with_others_behind() } else { one }).collect();
         Ok(Sources { all, at: AtomicUsize::new(0) })
     }
 

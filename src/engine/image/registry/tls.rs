@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
@@ -40,7 +42,19 @@ fn client_certificate(client: &ClientCertificate) -> Result<ClientCert, ImageErr
         _ => None,
     });
     let key: PrivateKey<'static> = key.ok_or_else(|| malformed(&client.key, "it holds no private key in PEM"))?;
+    check_pair(&chain, &key).map_err(|problem| malformed(&client.key, &problem))?;
     Ok(ClientCert::new_with_certs(&chain, key))
+}
+
+/// Whether the key can be used, and is that of the first certificate.
+fn check_pair(chain: &[Certificate<'_>], key: &PrivateKey<'_>) -> Result<(), String> {
+    let chain = chain.iter().map(|certificate| CertificateDer::from(certificate.der().to_vec())).collect();
+    let key = PrivateKeyDer::try_from(key.der().to_vec()).map_err(str::to_owned)?;
+    match CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider()) {
+        Ok(_) => Ok(()),
+        Err(rustls::Error::InconsistentKeys(_)) => Err("it is not the key of `client_certificate`".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, ImageError> {

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Registry;
 use super::http::{self, Method, Pauses, Payload, Request, Response, Stream};
 use super::token::encode;
-use crate::engine::image::error::ImageError;
+use crate::engine::image::error::{ImageError, Peer};
 use crate::engine::image::progress::{Event, Progress};
 use crate::engine::image::store::record::sha256;
 use crate::model::id::Digest;
@@ -209,7 +209,7 @@ impl Registry {
     }
 
     fn broken(&self, source: io::Error) -> ImageError {
-        ImageError::Unreachable { registry: self.name.clone(), source }
+        ImageError::Unreachable { peer: Peer::registry(&self.name), source }
     }
 
     fn strange(&self, url: &str, response: &Response, detail: &str) -> ImageError {

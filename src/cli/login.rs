@@ -20,16 +20,21 @@ use crate::engine::image::ImageError;
 use crate::engine::image::registry::credentials::{self, Kept};
 use crate::engine::image::registry::login;
 use crate::model::host_config::RegistryName;
+use crate::model::reference::ReferenceError;
 
 #[derive(Debug, Args)]
 pub struct LoginArguments {
     /// The registry: `registry.example.org:5000`
-    #[arg(value_name = "HOST", default_value = "docker.io")]
+    #[arg(value_name = "HOST", default_value = "docker.io", value_parser = registry)]
     registry: RegistryName,
 
     /// Who logs in; asked for on a terminal
     #[arg(short, long, value_name = "NAME")]
     username: Option<String>,
+
+    /// What Docker's users know; refused with the reason
+    #[arg(short, long, value_name = "PASSWORD", hide = true)]
+    password: Option<String>,
 
     /// Read the password, or token, from standard input
     #[arg(long)]
@@ -42,7 +47,7 @@ pub struct LoginArguments {
 #[derive(Debug, Args)]
 pub struct LogoutArguments {
     /// The registry: `registry.example.org:5000`
-    #[arg(value_name = "HOST", default_value = "docker.io")]
+    #[arg(value_name = "HOST", default_value = "docker.io", value_parser = registry)]
     registry: RegistryName,
 
     #[command(flatten)]
@@ -74,6 +79,10 @@ struct LoggedIn<'a> {
 
 pub fn login(arguments: &LoginArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let registry = &arguments.registry;
+    if arguments.password.is_some() {
+        return Err(Failure::usage("a password among the arguments can be read by everybody on this host")
+            .hint("`--password-stdin` reads it from standard input, and on a terminal it is asked for"));
+    }
     let options = context.images(PathBuf::new())?;
     let username = match &arguments.username {
         Some(name) => name.clone(),
@@ -142,6 +151,15 @@ pub fn logout(arguments: &LogoutArguments, output: &Output) -> Result<Exit, Fail
     Ok(Exit::Done)
 }
 
+/// A registry as it is copied from a browser or from Docker's own documentation, too: `https://registry.example.org/`,
+/// `https://index.docker.io/v1/`. How it is reached is for the host file to say.
+fn registry(text: &str) -> Result<RegistryName, ReferenceError> {
+    let name = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
+    let name = name.trim_end_matches('/');
+    let name = name.strip_suffix("/v1").or_else(|| name.strip_suffix("/v2")).unwrap_or(name);
+    name.parse()
+}
+
 fn failure(error: ImageError) -> Failure {
     let hint = error.hint();
     hint.into_iter().fold(Failure::from(error), Failure::hint)
@@ -191,4 +209,25 @@ fn ask_secretly(question: &str) -> Result<String, Failure> {
     // The end of the line was not shown either; that nothing can be shown is no failure of the login.
     let _ = writeln!(anstream::stderr());
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_is_taken_as_people_copy_it() {
+        for (text, expected) in [
+            ("registry.example.org:5000", "registry.example.org:5000"),
+            ("https://registry.example.org", "registry.example.org"),
+            ("http://localhost:5000/", "localhost:5000"),
+            ("https://registry.example.org/v2/", "registry.example.org"),
+            ("https://index.docker.io/v1/", "docker.io"),
+        ] {
+            assert_eq!(registry(text).unwrap().as_str(), expected, "{text}");
+        }
+        for text in ["", "https://", "registry.example.org/shop", "ftp://registry.example.org"] {
+            assert!(registry(text).is_err(), "{text}");
+        }
+    }
 }

@@ -82,6 +82,20 @@ fn what_cannot_be_checked_is_not_kept() {
 
 /// Where tokens are wanted, the one for a login is for nothing in particular.
 #[test]
+fn a_password_among_the_arguments_is_refused_with_the_reason() {
+    let host = Host::new();
+    for option in [["-p", "s3cret"], ["--password", "s3cret"]] {
+        let refused = run(evenkeel(&host).args(["login", "-u", "me"]).args(option).arg("registry.example.org"));
+        assert_eq!(refused.code, Some(64), "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("--password-stdin") && !refused.stderr.contains("s3cret"),
+            "{}",
+            refused.stderr
+        );
+    }
+}
+
+#[test]
 fn a_server_of_tokens_decides_for_its_registry() {
     let tokens = HandMade::serve(|asked| match asked.headers.get("authorization").map(String::as_str) {
         // user:secret

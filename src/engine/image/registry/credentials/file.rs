@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -127,8 +127,7 @@ fn auths(contents: &mut Map<String, Value>) -> Option<&mut Map<String, Value>> {
 /// the old or the new one, and of two who write at once none undoes the other.
 fn change(path: &Path, edit: impl FnOnce(&mut Map<String, Value>) -> Option<bool>) -> Result<bool, ImageError> {
     let failed = |action| ImageError::file(action, path);
-    // Who keeps his settings elsewhere has a link here, which stays one.
-    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let path = &linked(path);
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(failed("make the directory of"))?;
     let lock = File::open(directory).map_err(failed("open the directory of"))?;
@@ -153,6 +152,12 @@ fn change(path: &Path, edit: impl FnOnce(&mut Map<String, Value>) -> Option<bool
     }
     let text = serde_json::to_string_pretty(&contents).map_err(|error| failed("write")(error.into()))?;
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).and_then(|mut file| {
+        // Root may write into the file of somebody, who is to read it afterwards.
+        match fs::metadata(path) {
+            Ok(before) => fchown(&file, Some(before.uid()), Some(before.gid()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
         file.write_all(text.as_bytes())?;
         file.write_all(b"\n")?;
         file.sync_all()
@@ -161,6 +166,18 @@ fn change(path: &Path, edit: impl FnOnce(&mut Map<String, Value>) -> Option<bool
     fs::rename(&temporary, path).map_err(failed("replace"))?;
     lock.sync_all().map_err(failed("sync the directory of"))?;
     Ok(true)
+}
+
+/// What a link leads to, also when that is not there yet: who keeps his settings elsewhere has a link here, which stays
+/// one.
+fn linked(path: &Path) -> PathBuf {
+    // More links than the kernel follows, path_resolution(7), lead nowhere.
+    let mut path = path.to_owned();
+    for _ in 0..40 {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    path
 }
 
 fn bytes(path: &Path) -> Result<Option<Vec<u8>>, ImageError> {
@@ -276,5 +293,20 @@ mod tests {
         std::os::unix::fs::symlink(&real, &path).unwrap();
         put(&path, "a.example", "YTox").unwrap();
         assert!(fs::symlink_metadata(&path).unwrap().is_symlink() && knows(&real, "a.example").unwrap());
+        fs::remove_file(&real).unwrap();
+        put(&path, "b.example", "YTox").unwrap();
+        assert!(fs::symlink_metadata(&path).unwrap().is_symlink() && knows(&real, "b.example").unwrap());
+    }
+
+    #[test]
+    fn whose_file_it_was_it_stays() {
+        assert!(rustix::process::geteuid().is_root(), "this test needs root");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
+        put(&path, "a.example", "YTox").unwrap();
+        std::os::unix::fs::chown(&path, Some(1234), Some(5678)).unwrap();
+        put(&path, "b.example", "YTox").unwrap();
+        let after = fs::metadata(&path).unwrap();
+        assert_eq!((after.uid(), after.gid(), after.permissions().mode() & 0o777), (1234, 5678, 0o600));
     }
 }

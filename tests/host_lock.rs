@@ -103,6 +103,15 @@ fn what_is_locked_runs_until_the_lock_is_updated() {
         site.shell.ok(&["apply"]);
         assert_eq!(site.mark("web"), "two");
         assert!(site.shell.plan_is_empty());
+        // What is pinned is none of the tag's names, and beside one of the tag it is no row of its own.
+        let tags = || site.shell.ok(&["image", "ls", "--format", "{{.Tag}} {{.Digest}}"]).stdout;
+        let sorted = |text: String| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(sorted(tags()), [format!("<none> {one}"), format!("<none> {two}")].into());
+        site.shell.ok(&["image", "pull", &site.name("shop/web:1")]);
+        assert_eq!(sorted(tags()), [format!("<none> {one}"), format!("1 {two}")].into());
+        let name = site.name("shop/web");
+        let names = site.shell.ok(&["image", "inspect", "-f", "{{.RepoTags}} {{.RepoDigests}}", &format!("{name}:1")]);
+        assert_eq!(names.stdout, format!("[{name}:1] [{name}@{two}]\n"));
         site.shell.ok(&["down"]);
     });
 }

@@ -17,10 +17,10 @@ use super::failure::{Exit, Failure};
 use super::inventory::Inventory;
 use super::log_printer::{Look, Printer};
 use super::output::Output;
+use super::past;
 use super::select;
 use crate::model::actual::Liveness;
 use crate::model::record::ContainerRecord;
-use crate::model::units::Timespan;
 use crate::monitor::logs::{Lost, Passage, Reader, Selection};
 
 #[derive(Debug, Args)]
@@ -38,11 +38,11 @@ pub struct LogsArguments {
     tail: Tail,
 
     /// Only what is younger: `10m`, or a moment such as 2026-11-21T04:05:06Z
-    #[arg(long, value_name = "TIME", value_parser = since)]
+    #[arg(long, value_name = "TIME", value_parser = past::moment)]
     since: Option<SystemTime>,
 
     /// Only what is older
-    #[arg(long, value_name = "TIME", value_parser = since, conflicts_with = "follow")]
+    #[arg(long, value_name = "TIME", value_parser = past::moment, conflicts_with = "follow")]
     until: Option<SystemTime>,
 
     /// Begin each line with its time
@@ -66,16 +66,6 @@ fn tail(text: &str) -> Result<Tail, String> {
         "all" => Ok(Tail::All),
         number => number.parse().map(Tail::Lines).map_err(|_| "expected a number of lines, or `all`".to_owned()),
     }
-}
-
-/// A moment, or how long ago it was.
-fn since(text: &str) -> Result<SystemTime, String> {
-    if let Ok(moment) = humantime::parse_rfc3339_weak(text) {
-        return Ok(moment);
-    }
-    let ago: Timespan =
-        text.parse().map_err(|_| "expected a time span such as `10m`, or 2026-11-21T04:05:06Z".to_owned())?;
-    Ok(SystemTime::now().checked_sub(ago.to_duration()).unwrap_or(SystemTime::UNIX_EPOCH))
 }
 
 /// The log of one container, with what is next in it.
@@ -246,11 +236,11 @@ mod tests {
     #[test]
     fn since_is_a_moment_or_how_long_ago() {
         let moment = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        assert_eq!(since("2001-09-09T01:46:40Z"), Ok(moment));
-        assert_eq!(since("2001-09-09 01:46:40"), Ok(moment));
-        let moment = since("10m").unwrap();
+        assert_eq!(past::moment("2001-09-09T01:46:40Z"), Ok(moment));
+        assert_eq!(past::moment("2001-09-09 01:46:40"), Ok(moment));
+        let moment = past::moment("10m").unwrap();
         let age = SystemTime::now().duration_since(moment).unwrap();
         assert!((590..610).contains(&age.as_secs()), "{age:?}");
-        assert!(since("yesterday").is_err());
+        assert!(past::moment("yesterday").is_err());
     }
 }

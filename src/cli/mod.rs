@@ -49,6 +49,7 @@ mod logs;
 mod man;
 mod network;
 mod output;
+mod past;
 mod pause;
 mod phrase;
 mod plan;

@@ -36,7 +36,11 @@ fn a_dockerfile_becomes_an_image_with_the_names_labels_and_arguments_that_are_gi
         // What was run for the same is not run again, and the image is the same.
         let again = shell.ok(&["image", "build", "context", "--build-arg", "VERSION=7", "--label", "replaced=a=b$"]);
         assert_eq!((again.stdout.trim(), again.stderr.contains("RUN")), (id.as_str(), true));
-        assert!(again.stderr.lines().all(|line| !line.contains("RUN") || line.contains("(built before)")), "{}", again.stderr);
+        assert!(
+            again.stderr.lines().all(|line| !line.contains("RUN") || line.contains("(built before)")),
+            "{}",
+            again.stderr
+        );
 
         // A name that moves leaves the other image dangling, and there to be pruned.
         let other = shell.ok(&["image", "build", "-t", "localhost/app:1", "--target", "base", "context"]).stdout;

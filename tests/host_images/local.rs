@@ -124,6 +124,48 @@ fn images_are_chosen_by_filters() {
 }
 
 #[test]
+fn what_dockers_users_type_is_answered() {
+    Shell::with(|shell| {
+        let id = make(shell, "one");
+        shell.ok(&["image", "tag", &id, "nginx:1.27"]);
+        let line = shell.ok(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}} {{.ID}} {{.Size}}", "nginx"]).stdout;
+        assert_eq!(line, format!("nginx:1.27 {} 8B\n", &id[..12]));
+        let table = shell.ok(&["image", "ls", "-f", "reference=nginx", "--format", "table {{.ID}}\\t{{.Tag}}"]).stdout;
+        assert_eq!(table, format!("IMAGE ID       TAG\n{}   1.27\n", &id[..12]));
+        shell.refused(&["image", "ls", "--format", "{{.Name}}"], "`{{.Name}}` is none of {{.Repository}}, {{.Tag}}");
+
+        let layers = shell.image("nginx:1.27")["layers"].take();
+        let newest_first: Vec<&str> =
+            layers.as_array().unwrap().iter().rev().map(|layer| layer["diff_id"].as_str().unwrap()).collect();
+        let history = |options: &[&str]| shell.ok(&[&["image", "history", "nginx:1.27"], options].concat()).stdout;
+        assert_eq!(history(&["-q", "--no-trunc"]).lines().collect::<Vec<_>>(), newest_first);
+        assert_eq!(history(&["--format", "{{.Size}}"]), "3B\n5B\n");
+        assert_eq!(history(&["-H=false", "--format", "{{.Size}}"]), "3\n5\n");
+
+        let other = shell.run(&["image", "pull", "--platform", "plan9/mips", "nginx"]);
+        assert!(other.code == 64 && other.stderr.contains("this host runs images of linux/"), "{other:#?}");
+        let url = shell.run(&["image", "import", "https://example.org/rootfs.tar"]);
+        assert!(url.code == 64 && url.stderr.contains("curl -fsSL https://example.org/rootfs.tar |"), "{url:#?}");
+        let forced = shell.ok(&["image", "rm", "-f", "nope"]);
+        assert!(forced.stderr.contains("there is no image `nope`"), "{forced:#?}");
+        shell.ok(&["image", "rm", "--no-prune", "-f", &id]);
+        assert_eq!(shell.ok(&["image", "ls", "-q", "-f", "dangling=true"]).stdout, format!("{}\n", &id[..12]));
+    });
+}
+
+#[test]
+fn in_which_form_a_layer_lies_is_told() {
+    Shell::with(|shell| {
+        let id = make(shell, "one");
+        for layer in shell.image(&id)["layers"].as_array().unwrap() {
+            let path = fs::metadata(layer["path"].as_str().unwrap()).unwrap();
+            let form = if path.is_dir() { "directory" } else { "EROFS file" };
+            assert_eq!(layer["form"], form, "{layer}");
+        }
+    });
+}
+
+#[test]
 fn who_removes_an_image_does_not_wait_for_its_files() {
     Shell::with(|shell| {
         let names: Vec<String> = (0..500).map(|number| format!("etc/{number}")).collect();

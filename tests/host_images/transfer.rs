@@ -168,6 +168,27 @@ fn an_image_becomes_a_plain_directory() {
 }
 
 #[test]
+fn a_root_filesystem_comes_out_as_it_goes_in() {
+    Shell::with(|shell| {
+        shell.ok(&["image", "load", "-q", "-i", packed(&odd(LAYER_GZIP), shell).to_str().unwrap()]);
+        let id = shell.ok(&["image", "ls", "-q", "--no-trunc"]).stdout;
+        shell.ok(&["image", "export", "-o", "out.tar", id.trim()]);
+        let listed = run(&["tar", "-tf", &shell.word("out.tar")]);
+        let mut names: Vec<&str> =
+            listed.lines().map(|name| name.trim_start_matches("./").trim_end_matches('/')).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["", "a", "b", "etc", "etc/link", "etc/new", "null"]);
+        assert_eq!(run(&["tar", "-xOf", &shell.word("out.tar"), "b"]), "first");
+
+        shell.ok(&["image", "import", "out.tar", "localhost/back:1"]);
+        shell.ok(&["image", "export", "-o", "again.tar", "localhost/back:1"]);
+        assert!(fs::read(shell.path("out.tar")).unwrap() == fs::read(shell.path("again.tar")).unwrap());
+        shell.refused(&["image", "export", "-o", "none.tar", "nope"], "there is no image `nope`");
+        assert!(!shell.path("none.tar").exists());
+    });
+}
+
+#[test]
 fn a_root_filesystem_is_imported_with_its_changes() {
     Shell::with(|shell| {
         let packed = gzip(&tar(&[directory("bin"), file("bin/serve", "#!").mode(0o755)]));

@@ -8,10 +8,10 @@ use std::time::SystemTime;
 
 use super::find;
 use crate::cli::failure::Failure;
+use crate::cli::past;
 use crate::engine::image::catalogue::Entry;
 use crate::model::dockerfile::pattern;
 use crate::model::image::ImageSource;
-use crate::model::units::Timespan;
 
 /// One `--filter`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +23,8 @@ pub enum Filter {
     /// Made before, or after, this image.
     Before(String),
     Since(String),
-    /// Made longer ago than this.
-    Until(Timespan),
+    /// Made before this moment.
+    Until(SystemTime),
 }
 
 impl FromStr for Filter {
@@ -48,7 +48,7 @@ impl FromStr for Filter {
             }),
             "before" => Ok(Filter::Before(value)),
             "since" => Ok(Filter::Since(value)),
-            "until" => value.parse().map(Filter::Until).map_err(|error| format!("{error}")),
+            "until" => past::moment(&value).map(Filter::Until),
             _ => Err(format!("there is no filter `{kind}`; expected {known}")),
         }
     }
@@ -59,11 +59,10 @@ pub struct Filters {
     all: Vec<Filter>,
     before: Option<SystemTime>,
     since: Option<SystemTime>,
-    now: SystemTime,
 }
 
 impl Filters {
-    pub fn new(all: &[Filter], entries: &[Entry], now: SystemTime) -> Result<Filters, Failure> {
+    pub fn new(all: &[Filter], entries: &[Entry]) -> Result<Filters, Failure> {
         let made = |word: &String| -> Result<SystemTime, Failure> {
             let entry = find::find(entries, word)?.entry();
             entry.description.created_at().ok_or_else(|| Failure::new(format!("when `{word}` was made is not known")))
@@ -79,7 +78,7 @@ impl Filters {
                 Filter::Dangling(_) | Filter::Reference(_) | Filter::Label(..) | Filter::Until(_) => {}
             }
         }
-        Ok(Filters { all: all.to_vec(), before, since, now })
+        Ok(Filters { all: all.to_vec(), before, since })
     }
 
     /// Whether the image is chosen, by what is not about one of its names.
@@ -102,9 +101,7 @@ impl Filters {
         is_dangling_as_wanted
             && self.all.iter().all(|filter| match filter {
                 Filter::Label(name, value) => has_label(name, value),
-                Filter::Until(age) => {
-                    created.is_some_and(|then| self.now.duration_since(then).is_ok_and(|old| old >= age.to_duration()))
-                }
+                Filter::Until(moment) => created.is_some_and(|then| then <= *moment),
                 Filter::Dangling(_) | Filter::Reference(_) | Filter::Before(_) | Filter::Since(_) => true,
             })
             && self.before.is_none_or(|limit| created.is_some_and(|created| created < limit))

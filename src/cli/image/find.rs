@@ -25,14 +25,18 @@ pub fn shown(source: &ImageSource) -> String {
     }
 }
 
-/// REPOSITORY and TAG of a name.
+/// What is shown in place of a name or a tag that is not there.
+pub const NONE: &str = "<none>";
+
+/// REPOSITORY and TAG of a name. What has a digest is not what its tag stands for.
 pub fn columns(source: &ImageSource) -> (String, String) {
-    let none = || "<none>".to_owned();
+    let none = || NONE.to_owned();
     match source.reference() {
         None => (source.to_string(), none()),
         Some(reference) => {
             let repository = format!("{}/{}", reference.registry, reference.repository);
-            (ps::familiar(&repository).to_owned(), reference.tag.unwrap_or_else(none))
+            let tag = reference.tag.filter(|_| reference.digest.is_none());
+            (ps::familiar(&repository).to_owned(), tag.unwrap_or_else(none))
         }
     }
 }

@@ -2,17 +2,18 @@
 
 use std::time::SystemTime;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use serde::Serialize;
 
-use super::find::{failure, find};
-use super::ls::age;
+use super::find::{NONE, failure, find};
+use super::ls::{age, created_at};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::foreign::tamed;
 use crate::cli::output::{Format, Output};
 use crate::cli::stats;
 use crate::cli::table::Table;
+use crate::cli::template::columns::{Columns, RowTemplate, heading};
 use crate::engine::image::Store;
 use crate::engine::image::catalogue::{Entry, HistoryStep};
 use crate::model::id::Digest;
@@ -23,9 +24,45 @@ pub struct HistoryArguments {
     #[arg(value_name = "IMAGE")]
     image: String,
 
-    /// Whole instructions
+    /// Whole instructions and ids
     #[arg(long)]
     no_trunc: bool,
+
+    /// Only the layers, one a line
+    #[arg(short, long, conflicts_with = "json")]
+    quiet: bool,
+
+    /// Sizes and times for people; `--human=false` for bytes and moments
+    #[arg(short = 'H', long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
+        require_equals = true, default_missing_value = "true")]
+    human: bool,
+
+    /// As a template says, in Docker's words: '{{.CreatedBy}}', or 'table {{.ID}}\t{{.Size}}' for columns. ID,
+    /// CreatedSince, CreatedAt, CreatedBy, Size and Comment are known
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
+    format: Option<RowTemplate<Field>>,
+}
+
+/// What a line shows of a step, under Docker's name for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Id,
+    CreatedSince,
+    CreatedAt,
+    CreatedBy,
+    Size,
+    Comment,
+}
+
+impl Columns for Field {
+    const ALL: &'static [(Field, &'static str, &'static str)] = &[
+        (Field::Id, "ID", "LAYER"),
+        (Field::CreatedSince, "CreatedSince", "CREATED"),
+        (Field::CreatedAt, "CreatedAt", "CREATED AT"),
+        (Field::CreatedBy, "CreatedBy", "CREATED BY"),
+        (Field::Size, "Size", "SIZE"),
+        (Field::Comment, "Comment", "COMMENT"),
+    ];
 }
 
 /// One instruction and what it wrote.
@@ -51,25 +88,44 @@ pub fn run(arguments: &HistoryArguments, context: &Context, output: &Output) -> 
         return Ok(Exit::Done);
     }
     let now = SystemTime::now();
-    let mut table = Table::new(&["LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"]);
-    for row in &rows {
-        let by = row.step.created_by.as_deref().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
-        let by = match by.char_indices().nth(INSTRUCTION) {
-            Some((end, _)) if !arguments.no_trunc => format!("{}..", &by[..end]),
-            _ => by,
-        };
-        let comment = row.step.comment.as_deref().unwrap_or_default();
-        let created = row.step.created.as_deref().and_then(|text| humantime::parse_rfc3339(text).ok());
-        table.row(vec![
-            row.layer.map_or("<none>", Digest::short).to_owned(),
-            age(created, now),
-            tamed(&by),
-            stats::bytes(row.size),
-            tamed(comment),
-        ]);
-    }
-    output.text(&table.render())?;
+    let cell = |row: &Row<'_>, field| cell(row, field, arguments, now);
+    let text = match &arguments.format {
+        _ if arguments.quiet => Ok(rows.iter().map(|row| cell(row, Field::Id) + "\n").collect()),
+        Some(template) => template.render(&rows, cell),
+        None => {
+            let created = if arguments.human { Field::CreatedSince } else { Field::CreatedAt };
+            let fields = [Field::Id, created, Field::CreatedBy, Field::Size, Field::Comment];
+            let mut table = Table::new(&fields.map(heading));
+            rows.iter().for_each(|row| table.row(fields.map(|field| cell(row, field)).into()));
+            Ok(table.render())
+        }
+    };
+    output.text(&text.map_err(Failure::usage)?)?;
     Ok(Exit::Done)
+}
+
+fn cell(row: &Row<'_>, field: Field, arguments: &HistoryArguments, now: SystemTime) -> String {
+    let created = || row.step.created.as_deref().and_then(|text| humantime::parse_rfc3339(text).ok());
+    match field {
+        Field::Id => match row.layer {
+            None => NONE.to_owned(),
+            Some(layer) if arguments.no_trunc => layer.to_string(),
+            Some(layer) => layer.short().to_owned(),
+        },
+        Field::CreatedSince => age(created(), now),
+        Field::CreatedAt => created().map_or_else(|| "N/A".to_owned(), created_at),
+        Field::CreatedBy => {
+            let words = row.step.created_by.as_deref().unwrap_or_default().split_whitespace();
+            let by = words.collect::<Vec<_>>().join(" ");
+            tamed(&match by.char_indices().nth(INSTRUCTION) {
+                Some((end, _)) if !arguments.no_trunc => format!("{}..", &by[..end]),
+                _ => by,
+            })
+        }
+        Field::Size if arguments.human => stats::bytes(row.size),
+        Field::Size => row.size.to_string(),
+        Field::Comment => tamed(row.step.comment.as_deref().unwrap_or_default()),
+    }
 }
 
 /// A step for each layer of an image that says nothing of how it was made.

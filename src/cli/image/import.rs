@@ -40,6 +40,12 @@ pub fn run(arguments: &ImportArguments, context: &Context, output: &Output) -> R
         return Err(Failure::usage(format!("`{}` is a directory, expected a tar file", arguments.file.display()))
             .hint("`tar -C DIRECTORY -c . | evenkeel image import -` makes one of it"));
     }
+    if let Some(url) =
+        arguments.file.to_str().filter(|text| ["http://", "https://"].iter().any(|of| text.starts_with(of)))
+    {
+        return Err(Failure::usage(format!("`{url}` is no file, and nothing is imported from elsewhere"))
+            .hint(format!("`curl -fsSL {url} | evenkeel image import -` does that")));
+    }
     let host = context.host()?.report_images_to(told::progress(output));
     let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
     let store = Store::new(&context.paths.root);

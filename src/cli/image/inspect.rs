@@ -13,9 +13,11 @@ use crate::cli::documents::{Inspected, Shape};
 use crate::cli::each::conclude;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::Output;
+use crate::cli::ps::familiar;
 use crate::engine::image::Store;
 use crate::engine::image::catalogue::{Entry, HistoryStep};
 use crate::engine::image::store::record::LayerRecord;
+use crate::engine::image::store::session::Form;
 use crate::model::id::Digest;
 use crate::model::image::ImageSource;
 
@@ -58,6 +60,8 @@ struct Layer {
     /// Absent for one that should be here and is not.
     #[serde(flatten)]
     record: Option<LayerRecord>,
+    /// What `path` is; absent as `record` is.
+    form: Option<&'static str>,
     path: std::path::PathBuf,
 }
 
@@ -82,11 +86,15 @@ pub fn run(arguments: &InspectArguments, context: &Context, output: &Output) -> 
 /// As far as `docker image inspect` means the same.
 fn in_dockers_words(entry: &Entry) -> Value {
     let description = &entry.description;
-    let names: Vec<String> = entry.sources.iter().map(shown).collect();
+    // What has a digest is no tag; it is among the digests.
+    let is_pinned = |name: &ImageSource| name.reference().is_some_and(|reference| reference.digest.is_some());
+    let names: Vec<String> = entry.sources.iter().filter(|name| !is_pinned(name)).map(shown).collect();
+    let digests = entry.repository_digests();
+    let digests: Vec<&str> = digests.iter().map(|digest| familiar(digest)).collect();
     json!({
         "Id": entry.image.id,
         "RepoTags": names,
-        "RepoDigests": entry.repository_digests().into_iter().collect::<Vec<_>>(),
+        "RepoDigests": digests,
         "Created": description.created,
         "Author": description.author.clone().unwrap_or_default(),
         "Architecture": description.architecture,
@@ -101,7 +109,11 @@ fn in_dockers_words(entry: &Entry) -> Value {
 fn document<'a>(store: &Store, entry: &'a Entry, users: &Users) -> Result<Document<'a>, Failure> {
     let layer = |diff_id: &Digest| -> Result<Layer, Failure> {
         let record = store.layer_record(diff_id).map_err(failure)?;
-        Ok(Layer { diff_id: diff_id.clone(), record, path: store.layer_path(diff_id) })
+        let form = store.layer_form(diff_id).map(|form| match form {
+            Form::Image => "EROFS file",
+            Form::Directory => "directory",
+        });
+        Ok(Layer { diff_id: diff_id.clone(), record, form, path: store.layer_path(diff_id) })
     };
     let description = &entry.description;
     Ok(Document {

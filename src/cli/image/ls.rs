@@ -1,17 +1,19 @@
 //! `evenkeel image ls`: the images of this host, a line for each name.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use clap::Args;
 use serde::Serialize;
 
 use super::filter::{Filter, Filters};
-use super::find::{columns, failure};
+use super::find::{NONE, columns, failure};
 use super::users::Users;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output};
 use crate::cli::table::Table;
+use crate::cli::template::columns::{Columns, RowTemplate, heading};
 use crate::cli::{phrase, stats};
 use crate::engine::image::Store;
 use crate::engine::image::catalogue::{BuildStep, Entry};
@@ -41,8 +43,47 @@ pub struct LsArguments {
     no_trunc: bool,
 
     /// dangling=true|false, reference=PATTERN, label=NAME[=VALUE], before=IMAGE, since=IMAGE or until=TIME; repeatable
-    #[arg(long = "filter", value_name = "FILTER")]
+    #[arg(short, long = "filter", value_name = "FILTER")]
     filters: Vec<Filter>,
+
+    /// As a template says, in Docker's words: '{{.Repository}}:{{.Tag}}', or 'table {{.ID}}\t{{.Size}}' for columns. ID,
+    /// Repository, Tag, Digest, CreatedSince, CreatedAt and Size are known
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
+    format: Option<RowTemplate<Field>>,
+}
+
+/// What a line shows of a name and its image, under Docker's name for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Repository,
+    Tag,
+    Digest,
+    Id,
+    CreatedSince,
+    CreatedAt,
+    Size,
+}
+
+impl Columns for Field {
+    const ALL: &'static [(Field, &'static str, &'static str)] = &[
+        (Field::Repository, "Repository", "REPOSITORY"),
+        (Field::Tag, "Tag", "TAG"),
+        (Field::Digest, "Digest", "DIGEST"),
+        (Field::Id, "ID", "IMAGE ID"),
+        (Field::CreatedSince, "CreatedSince", "CREATED"),
+        (Field::CreatedAt, "CreatedAt", "CREATED AT"),
+        (Field::Size, "Size", "SIZE"),
+    ];
+}
+
+/// One line: a name and its image, or a layer that builds keep.
+struct Line {
+    repository: String,
+    tag: String,
+    digest: Option<String>,
+    id: String,
+    created: Option<SystemTime>,
+    size: String,
 }
 
 /// One image as `--json` shows it.
@@ -67,7 +108,7 @@ pub fn run(arguments: &LsArguments, context: &Context, output: &Output) -> Resul
     let now = SystemTime::now();
     let mut wanted = arguments.filters.clone();
     wanted.extend(arguments.pattern.clone().map(Filter::Reference));
-    let filters = Filters::new(&wanted, &entries, now)?;
+    let filters = Filters::new(&wanted, &entries)?;
     let chosen: Vec<(&Entry, Vec<Option<&ImageSource>>)> = entries
         .iter()
         .filter(|entry| filters.takes(entry))
@@ -91,47 +132,82 @@ pub fn run(arguments: &LsArguments, context: &Context, output: &Output) -> Resul
             output.document(&chosen.iter().map(|(entry, names)| row(entry, names, &users)).collect::<Vec<_>>())?;
         }
         (Format::Text, false) => {
-            let header: &[&str] = match arguments.digests {
-                true => &["REPOSITORY", "TAG", "DIGEST", "IMAGE ID", "CREATED", "SIZE"],
-                false => &["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"],
+            let names = chosen.iter().flat_map(|(entry, names)| names.iter().map(move |name| (*entry, *name)));
+            let names = names.map(|(entry, name)| of_name(entry, name, short(&entry.image.id)));
+            let steps = steps.iter().map(|step| of_step(step, short(&step.layer)));
+            let lines: Vec<Line> = names.chain(steps).collect();
+            let text = match &arguments.format {
+                Some(template) => template.render(&lines, |line, field| cell(line, field, now)),
+                None => Ok(table(&lines, arguments.digests, now)),
             };
-            let mut table = Table::new(header);
-            for (entry, names) in &chosen {
-                for name in names {
-                    table.row(cells(entry, *name, arguments.digests, &short(&entry.image.id), now));
-                }
-            }
-            for BuildStep { layer, created, size } in &steps {
-                let created = humantime::parse_rfc3339(created).ok();
-                let digest = arguments.digests.then(|| "<none>".to_owned());
-                let start = ["<build step>".to_owned(), "<none>".to_owned()].into_iter().chain(digest);
-                let end = [short(layer), age(created, now), stats::bytes(*size)];
-                table.row(start.chain(end).collect());
-            }
-            output.text(&table.render())?;
+            output.text(&text.map_err(Failure::usage)?)?;
         }
     }
     Ok(Exit::Done)
 }
 
-/// The names that are shown; a dangling image has one line without a name.
+/// The names that are shown, one for each repository and tag: one that is pinned to a digest, as a lock file leaves it, is
+/// none of its tag, which may stand for something else by now. A dangling image has one line without a name.
 fn names<'a>(entry: &'a Entry, filters: &Filters) -> Vec<Option<&'a ImageSource>> {
-    match entry.is_dangling() {
-        true => Some(None).into_iter().filter(|name| filters.takes_name(*name)).collect(),
-        false => entry.sources.iter().map(Some).filter(|name| filters.takes_name(*name)).collect(),
+    if entry.is_dangling() {
+        return Some(None).into_iter().filter(|name| filters.takes_name(*name)).collect();
     }
+    let mut shown: Vec<((String, String), &ImageSource)> =
+        entry.sources.iter().filter(|name| filters.takes_name(Some(name))).map(|name| (columns(name), name)).collect();
+    let tagged: BTreeSet<String> =
+        shown.iter().filter(|((_, tag), _)| tag != NONE).map(|((repository, _), _)| repository.clone()).collect();
+    let is_pinned = |name: &ImageSource| name.reference().is_some_and(|reference| reference.digest.is_some());
+    shown.retain(|((repository, _), name)| !is_pinned(name) || !tagged.contains(repository));
+    shown.dedup_by(|(a, _), (b, _)| a == b);
+    shown.into_iter().map(|(_, name)| Some(name)).collect()
 }
 
-fn cells(entry: &Entry, name: Option<&ImageSource>, digests: bool, id: &str, now: SystemTime) -> Vec<String> {
-    let none = || "<none>".to_owned();
+fn of_name(entry: &Entry, name: Option<&ImageSource>, id: String) -> Line {
+    let none = || NONE.to_owned();
     let (repository, tag) = name.map_or_else(|| (none(), none()), columns);
-    let digest = name.and_then(|name| entry.manifests.get(name)).map_or_else(none, Digest::to_string);
+    let digest = name.and_then(|name| entry.manifests.get(name)).map(Digest::to_string);
     let size = match entry.missing.len() {
         0 => stats::bytes(entry.size),
         missing => format!("{} missing", phrase::counted(missing as u64, "layer")),
     };
-    let start = [repository, tag].into_iter().chain(digests.then_some(digest));
-    start.chain([id.to_owned(), age(entry.description.created_at(), now), size]).collect()
+    Line { repository, tag, digest, id, created: entry.description.created_at(), size }
+}
+
+fn of_step(step: &BuildStep, id: String) -> Line {
+    let BuildStep { layer: _, created, size } = step;
+    let (repository, tag) = ("<build step>".to_owned(), NONE.to_owned());
+    let created = humantime::parse_rfc3339(created).ok();
+    Line { repository, tag, digest: None, id, created, size: stats::bytes(*size) }
+}
+
+fn table(lines: &[Line], with_digests: bool, now: SystemTime) -> String {
+    let digest = with_digests.then_some(Field::Digest);
+    let fields: Vec<Field> = [Field::Repository, Field::Tag]
+        .into_iter()
+        .chain(digest)
+        .chain([Field::Id, Field::CreatedSince, Field::Size])
+        .collect();
+    let mut table = Table::new(&fields.iter().map(|field| heading(*field)).collect::<Vec<_>>());
+    for line in lines {
+        table.row(fields.iter().map(|field| cell(line, *field, now)).collect());
+    }
+    table.render()
+}
+
+fn cell(line: &Line, field: Field, now: SystemTime) -> String {
+    match field {
+        Field::Repository => line.repository.clone(),
+        Field::Tag => line.tag.clone(),
+        Field::Digest => line.digest.clone().unwrap_or_else(|| NONE.to_owned()),
+        Field::Id => line.id.clone(),
+        Field::CreatedSince => age(line.created, now),
+        Field::CreatedAt => line.created.map_or_else(|| "N/A".to_owned(), created_at),
+        Field::Size => line.size.clone(),
+    }
+}
+
+pub fn created_at(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 /// `3 weeks ago`; images that are the same for the same contents say no time.

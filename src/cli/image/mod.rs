@@ -4,6 +4,7 @@
 //! `--filter` chooses, `users` which containers keep an image, `told` how a transfer is told.
 
 mod build;
+mod export;
 mod files;
 mod filter;
 mod find;
@@ -30,6 +31,7 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use build::BuildArguments;
+use export::ExportArguments;
 use history::HistoryArguments;
 use import::ImportArguments;
 use inspect::InspectArguments;
@@ -78,6 +80,8 @@ enum ImageCommand {
     Load(LoadArguments),
     /// Make an image of a root filesystem in a tar file
     Import(ImportArguments),
+    /// Write the root filesystem of an image as a tar file
+    Export(ExportArguments),
     /// Write the root filesystem of an image into a directory
     Unpack(UnpackArguments),
     /// Remove images that nothing needs
@@ -107,6 +111,7 @@ pub fn run(arguments: &ImageArguments, context: &Context, output: &Output) -> Re
         ImageCommand::Save(arguments) => save::run(arguments, context, output),
         ImageCommand::Load(arguments) => load::run(arguments, context, output),
         ImageCommand::Import(arguments) => import::run(arguments, context, output),
+        ImageCommand::Export(arguments) => export::run(arguments, context),
         ImageCommand::Unpack(arguments) => unpack::run(arguments, context, output),
         ImageCommand::Prune(arguments) => prune::run(arguments, context, output),
     }

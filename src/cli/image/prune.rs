@@ -88,7 +88,7 @@ fn by_hand(arguments: &PruneArguments, entries: &[Entry], now: SystemTime) -> Re
     let extent = if arguments.all { Extent::All } else { Extent::Dangling };
     let mut only = None;
     if !arguments.filters.is_empty() {
-        let filters = Filters::new(&arguments.filters, entries, now)?;
+        let filters = Filters::new(&arguments.filters, entries)?;
         let taken = entries.iter().filter(|entry| filters.takes(entry) && takes_a_name(entry, &filters));
         only = Some(taken.map(|entry| entry.image.id.clone()).collect());
     }

@@ -9,6 +9,7 @@ use super::told;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output};
+use crate::engine::image::Platform;
 use crate::model::id::Digest;
 use crate::model::image::{ImageSource, Pull, normalize_reference};
 use crate::model::lock::pinned;
@@ -22,6 +23,14 @@ pub struct PullArguments {
     /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay [default: ./evenkeel.toml, else /etc/evenkeel]
     #[arg(short, long = "file", value_name = "PATH", conflicts_with = "references")]
     pub files: Vec<PathBuf>,
+
+    /// Only say what was fetched
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// The platform of this host, which is the one whose images are taken
+    #[arg(long, value_name = "OS/ARCHITECTURE", value_parser = own_platform)]
+    platform: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -37,12 +46,15 @@ pub fn run(arguments: &PullArguments, context: &Context, output: &Output) -> Res
         true => declared(context)?,
         false => named(&arguments.references)?,
     };
-    let host = context.host()?.report_images_to(told::progress(output));
+    let host = context.host()?;
+    let host = if arguments.quiet { host } else { host.report_images_to(told::progress(output)) };
     let mut pulled = Vec::new();
     for reference in references {
         let source = ImageSource::Reference(reference.clone());
         let image = host.ensure_image(&source, None).map_err(Failure::engine)?;
-        if output.format() == Format::Text {
+        if output.format() == Format::Text && arguments.quiet {
+            output.text(&format!("{reference}\n"))?;
+        } else if output.format() == Format::Text {
             let digest = image.manifest.as_ref().map(|digest| format!("  {digest}")).unwrap_or_default();
             output.text(&format!("{reference}  {}{digest}\n", image.id.short()))?;
         }
@@ -52,6 +64,15 @@ pub fn run(arguments: &PullArguments, context: &Context, output: &Output) -> Res
         output.document(&pulled)?;
     }
     Ok(Exit::Done)
+}
+
+/// Another would be fetched in vain: nothing here runs it.
+fn own_platform(text: &str) -> Result<String, String> {
+    let own = Platform::host();
+    match text == own.to_string() || text == format!("{}/{}", own.os, own.architecture) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("this host runs images of {own}; leave the option out, and its variant is chosen")),
+    }
 }
 
 fn named(words: &[String]) -> Result<Vec<String>, Failure> {

@@ -12,15 +12,15 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use serde_json::json;
 
-use super::find::{failure, find, shown};
+use super::find::{failure, shown};
 use super::users::Users;
 use crate::cli::by_hand::PATIENCE;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output};
-use crate::engine::image::catalogue::{Entry, Meaning};
+use crate::engine::image::catalogue::{self, Entry, Meaning};
 use crate::engine::image::store::gc::{Patience, Removed};
-use crate::engine::image::{Store, store::trash};
+use crate::engine::image::{ImageError, Store, store::trash};
 use crate::model::garbage::{Extent, Policy, Thing};
 use crate::model::image::ImageSource;
 
@@ -30,9 +30,13 @@ pub struct RmArguments {
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
 
-    /// Take all names of an image, also those that containers are declared with
+    /// Take all names of an image, also those that containers are declared with; what is not there is no error
     #[arg(short, long)]
     force: bool,
+
+    /// Keep the image when its last name goes: it is dangling then, and `image prune` takes it
+    #[arg(long)]
+    no_prune: bool,
 }
 
 pub fn run(arguments: &RmArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
@@ -42,8 +46,16 @@ pub fn run(arguments: &RmArguments, context: &Context, output: &Output) -> Resul
     let store = Store::new(&context.paths.root);
     let mut failures = Vec::new();
     for word in &arguments.images {
-        if let Err(failure) = remove(&store, word, arguments.force, context, output) {
-            failures.push(failure.context(format!("cannot remove `{word}`")));
+        let entries = store.catalogue().map_err(failure)?;
+        match catalogue::find(&entries, word) {
+            Err(ImageError::NoImage { .. }) if arguments.force => {
+                output.remark(&format!("note: there is no image `{word}`"));
+            }
+            meant => {
+                let removed =
+                    meant.map_err(failure).and_then(|meant| remove(&store, meant, arguments, context, output));
+                failures.extend(removed.err().map(|failure| failure.context(format!("cannot remove `{word}`"))));
+            }
         }
     }
     let last = failures.pop();
@@ -54,23 +66,28 @@ pub fn run(arguments: &RmArguments, context: &Context, output: &Output) -> Resul
     last.map_or(Ok(Exit::Done), Err)
 }
 
-fn remove(store: &Store, word: &str, force: bool, context: &Context, output: &Output) -> Result<(), Failure> {
-    let entries = store.catalogue().map_err(failure)?;
+fn remove(
+    store: &Store,
+    meant: Meaning<'_>,
+    arguments: &RmArguments,
+    context: &Context,
+    output: &Output,
+) -> Result<(), Failure> {
     let users = Users::read(&context.paths)?;
-    let (entry, names) = match find(&entries, word)? {
+    let (entry, names) = match meant {
         Meaning::Named(entry, name) => (entry, vec![name.clone()]),
         Meaning::Image(entry) => (entry, entry.sources.clone()),
     };
-    if !force {
+    if !arguments.force {
         refuse(entry, &names, &users)?;
     }
     let in_use = users.of_image(entry);
-    if names.len() < entry.sources.len() || !in_use.is_empty() {
+    if names.len() < entry.sources.len() || !in_use.is_empty() || arguments.no_prune {
         for name in &names {
             store.remove(name).map_err(failure)?;
             untagged(name, output)?;
         }
-        if names.len() == entry.sources.len() {
+        if names.len() == entry.sources.len() && !in_use.is_empty() {
             output.remark(&format!("note: the image stays while {} uses it", in_use.join(", ")));
         }
         return Ok(());

@@ -1,11 +1,18 @@
-//! `ps --format`: a line for each container, `{{.Names}}: {{.Status}}`, or columns, `table {{.ID}}\t{{.Names}}`.
+//! `ps --format` and its like: a line for each row, `{{.Names}}: {{.Status}}`, or columns, `table {{.ID}}\t{{.Names}}`.
 
+use std::marker::PhantomData;
 use std::str::FromStr;
 
 use serde_json::Value;
 
 use super::Template;
 use crate::cli::table::Table;
+
+/// What rows of one kind have to show.
+pub trait Columns: Copy + Eq + 'static {
+    /// Each field, its word in a template, which is Docker's, and its heading in a table.
+    const ALL: &'static [(Self, &'static str, &'static str)];
+}
 
 /// A field of a container, under Docker's name for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,22 +32,23 @@ pub enum Field {
     Size,
 }
 
-/// Each field, in their order, its word in a template, and its heading in a table.
-const FIELDS: [(Field, &str, &str); 13] = [
-    (Field::Id, "ID", "CONTAINER ID"),
-    (Field::Names, "Names", "NAMES"),
-    (Field::Image, "Image", "IMAGE"),
-    (Field::State, "State", "STATE"),
-    (Field::Status, "Status", "STATUS"),
-    (Field::Ports, "Ports", "PORTS"),
-    (Field::Labels, "Labels", "LABELS"),
-    (Field::CreatedAt, "CreatedAt", "CREATED AT"),
-    (Field::RunningFor, "RunningFor", "CREATED"),
-    (Field::Command, "Command", "COMMAND"),
-    (Field::Mounts, "Mounts", "MOUNTS"),
-    (Field::Networks, "Networks", "NETWORKS"),
-    (Field::Size, "Size", "SIZE"),
-];
+impl Columns for Field {
+    const ALL: &'static [(Field, &'static str, &'static str)] = &[
+        (Field::Id, "ID", "CONTAINER ID"),
+        (Field::Names, "Names", "NAMES"),
+        (Field::Image, "Image", "IMAGE"),
+        (Field::State, "State", "STATE"),
+        (Field::Status, "Status", "STATUS"),
+        (Field::Ports, "Ports", "PORTS"),
+        (Field::Labels, "Labels", "LABELS"),
+        (Field::CreatedAt, "CreatedAt", "CREATED AT"),
+        (Field::RunningFor, "RunningFor", "CREATED"),
+        (Field::Command, "Command", "COMMAND"),
+        (Field::Mounts, "Mounts", "MOUNTS"),
+        (Field::Networks, "Networks", "NETWORKS"),
+        (Field::Size, "Size", "SIZE"),
+    ];
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
@@ -52,44 +60,47 @@ enum Layout {
 
 /// What every row is written as.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RowTemplate {
+pub struct RowTemplate<F = Field> {
     layout: Layout,
     template: Template,
+    fields: PhantomData<F>,
 }
 
-impl FromStr for RowTemplate {
+impl<F: Columns> FromStr for RowTemplate<F> {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<RowTemplate, String> {
+    fn from_str(text: &str) -> Result<RowTemplate<F>, String> {
         let (layout, text) = match text.strip_prefix("table ") {
             Some(rest) => (Layout::Table, rest.trim_start()),
             None => (Layout::Lines, text),
         };
         let template: Template = text.parse()?;
         let fields = template.fields();
-        if let Some(field) = fields.iter().find(|field| !FIELDS.iter().any(|(_, word, _)| word == *field)) {
-            return Err(format!("`{{{{.{field}}}}}` is none of {}", words()));
+        if let Some(field) = fields.iter().find(|field| !F::ALL.iter().any(|(_, word, _)| word == *field)) {
+            return Err(format!("`{{{{.{field}}}}}` is none of {}", words::<F>()));
         }
         // `json .` shows all of them.
         if fields.is_empty() && !text.contains("{{") {
-            return Err(format!("it names no field: write such as `{{{{.Names}}}}` ({})", words()));
+            let first = F::ALL.first().map_or("", |(_, word, _)| word);
+            return Err(format!("it names no field: write such as `{{{{.{first}}}}}` ({})", words::<F>()));
         }
-        Ok(RowTemplate { layout, template })
+        Ok(RowTemplate { layout, template, fields: PhantomData })
     }
 }
 
-fn words() -> String {
-    FIELDS.map(|(_, word, _)| format!("{{{{.{word}}}}}")).join(", ")
+fn words<F: Columns>() -> String {
+    F::ALL.iter().map(|(_, word, _)| format!("{{{{.{word}}}}}")).collect::<Vec<_>>().join(", ")
 }
 
-impl RowTemplate {
+impl<F: Columns> RowTemplate<F> {
     /// Whether a field is written: some cost more to find out than others.
-    pub fn has(&self, field: Field) -> bool {
-        self.template.fields().contains(&FIELDS[field as usize].1)
+    pub fn has(&self, field: F) -> bool {
+        let named = self.template.fields();
+        F::ALL.iter().any(|(known, word, _)| *known == field && named.contains(word))
     }
 
     /// All rows; `cell` says what a field of a row is.
-    pub fn render<R>(&self, rows: &[R], cell: impl Fn(&R, Field) -> String) -> Result<String, String> {
+    pub fn render<R>(&self, rows: &[R], cell: impl Fn(&R, F) -> String) -> Result<String, String> {
         let line = |row: &R| self.line(|field| cell(row, field));
         let lines = rows.iter().map(line).collect::<Result<Vec<_>, String>>()?;
         Ok(match self.layout {
@@ -103,14 +114,15 @@ impl RowTemplate {
         })
     }
 
-    fn line(&self, cell: impl Fn(Field) -> String) -> Result<String, String> {
-        let row = FIELDS.map(|(field, word, _)| (word.to_owned(), Value::String(cell(field))));
-        self.template.render(&Value::Object(row.into_iter().collect()))
+    fn line(&self, cell: impl Fn(F) -> String) -> Result<String, String> {
+        let row = F::ALL.iter().map(|(field, word, _)| ((*word).to_owned(), Value::String(cell(*field))));
+        self.template.render(&Value::Object(row.collect()))
     }
 }
 
-fn heading(field: Field) -> &'static str {
-    FIELDS[field as usize].2
+/// What stands above it.
+pub fn heading<F: Columns>(field: F) -> &'static str {
+    F::ALL.iter().find(|(known, ..)| *known == field).map_or("", |(.., heading)| heading)
 }
 
 #[cfg(test)]

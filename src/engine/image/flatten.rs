@@ -1,12 +1,13 @@
-//! The root filesystem of an image as a plain directory: hard links, owners, modes, times, attributes and devices as a
+//! The root filesystem of an image as a plain directory, or as an archive: hard links, owners, modes, times, attributes and devices as a
 //! container would see them.
 //!
 //! ```text
-//! layers ── overlay, for this process alone ── pack ──> tar ──> child confined to the directory
+//! layers ── overlay, for this process alone ── pack ──> tar ─┬─> child confined to the directory
+//!                                                           └─> whoever takes the archive
 //! ```
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -24,10 +25,26 @@ use crate::model::image::ImageSource;
 /// Fills an empty directory with what an image of this host has.
 pub fn flatten_image(store: &Store, entry: &Entry, directory: &Path, tools: Tools<'_>) -> Result<(), ImageError> {
     let _held = store.hold()?;
-    if let Some(missing) = entry.missing.first() {
-        return Err(ImageError::NoLayer { diff_id: missing.clone() });
+    into_directory(&layers(store, entry)?, directory, tools)
+}
+
+/// Writes the same as a tar stream.
+pub fn export_image(store: &Store, entry: &Entry, to: &mut (dyn Write + Send)) -> Result<(), ImageError> {
+    let _held = store.hold()?;
+    let layers = layers(store, entry)?;
+    // Two blocks of zeros: an archive without members (pax(1), "ustar Interchange Format").
+    let Some(top) = layers.last() else { return to.write_all(&[0; 1024]).map_err(ImageError::Output) };
+    // Where the view is put is seen by nobody; it only has to be a directory.
+    let place = top.parent().unwrap_or(top);
+    let root = view::open(&layers, None, place).map_err(ImageError::file("look at the layers in", place))?;
+    export(root.as_fd(), place, None, to)
+}
+
+fn layers(store: &Store, entry: &Entry) -> Result<Vec<PathBuf>, ImageError> {
+    match entry.missing.first() {
+        Some(missing) => Err(ImageError::NoLayer { diff_id: missing.clone() }),
+        None => Ok(store.layer_paths(&entry.image)),
     }
-    into_directory(&store.layer_paths(&entry.image), directory, tools)
 }
 
 /// The same with the one image of an archive, which does not become an image of this host.

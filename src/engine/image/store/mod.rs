@@ -48,6 +48,7 @@ use crate::model::image::{Image, ImageSource};
 use crate::model::reference::Reference;
 use crate::runtime::layer;
 use record::{LayerRecord, SourceRecord, source_key};
+use session::Form;
 
 /// The name of a layer that is a directory, in its own.
 const TREE: &str = "tree";
@@ -85,6 +86,15 @@ impl Store {
     /// The files of a layer: a directory, or an image. [`crate::runtime::layer`] opens either.
     pub fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         files_in(&self.layers.join(diff_id.hex()))
+    }
+
+    /// As what the layer is kept, if it is here.
+    pub fn layer_form(&self, diff_id: &Digest) -> Option<Form> {
+        let path = self.layer_path(diff_id);
+        match path.ends_with(layer::IMAGE) {
+            true => Some(Form::Image),
+            false => path.is_dir().then_some(Form::Directory),
+        }
     }
 
     /// The files of an image's layers, lowest first.

@@ -210,6 +210,7 @@ fn image_name(diff_id: &Digest) -> [u8; 16] {
 fn broken(error: &io::Error) -> Problem {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => Problem::new("the compressed stream ends early"),
+        io::ErrorKind::Unsupported => Problem::new(error.to_string()),
         _ => Problem::new(format!("the compressed stream is damaged: {error}")),
     }
 }

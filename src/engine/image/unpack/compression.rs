@@ -45,7 +45,9 @@ pub fn decoder<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
         Compression::Zstd => Box::new(zstd::Decoder::with_buffer(input)?),
         Compression::Other(name) => {
-            let problem = format!("it is compressed with {name}; only gzip, zstd and no compression are read");
+            let problem = format!(
+                "it is compressed with {name}; only gzip, zstd and no compression are read: `{name} -dc` makes it plain"
+            );
             return Err(io::Error::new(io::ErrorKind::Unsupported, problem));
         }
     })

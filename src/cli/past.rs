@@ -1,0 +1,38 @@
+//! A moment that has passed, as `logs --since` and `image ls --filter until=` take it.
+
+use std::time::SystemTime;
+
+use crate::model::units::Timespan;
+
+/// How long ago it was, `10m`; or when, `2026-11-21T04:05:06Z`, `2026-11-21 04:05:06` or `2026-11-21`, all in UTC.
+pub fn moment(text: &str) -> Result<SystemTime, String> {
+    // A day is its beginning.
+    for moment in [text, &format!("{text}T00:00:00Z")] {
+        if let Ok(moment) = humantime::parse_rfc3339_weak(moment) {
+            return Ok(moment);
+        }
+    }
+    let ago: Timespan =
+        text.parse().map_err(|_| "expected a time span such as `10m`, or 2026-11-21T04:05:06Z".to_owned())?;
+    Ok(SystemTime::now().checked_sub(ago.to_duration()).unwrap_or(SystemTime::UNIX_EPOCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_day_a_time_or_a_span() {
+        let at = |text: &str| moment(text).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(at("1970-01-02"), Duration::from_secs(86400));
+        assert_eq!(at("1970-01-02T00:00:01Z"), Duration::from_secs(86401));
+        assert_eq!(at("1970-01-02 00:00:01"), Duration::from_secs(86401));
+        let ago = SystemTime::now().duration_since(moment("10m").unwrap()).unwrap().as_secs();
+        assert!((599..660).contains(&ago), "{ago}");
+        for text in ["", "soon", "2026-13-01"] {
+            assert!(moment(text).is_err(), "{text}");
+        }
+    }
+}

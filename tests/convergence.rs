@@ -21,7 +21,7 @@ use evenkeel::model::record::Refused;
 use evenkeel::model::status::Phase;
 use evenkeel::model::units::Timespan;
 use evenkeel::plan::{Plan, Policy, Step, plan};
-use evenkeel::reconcile::execute::{Silent, advance};
+use evenkeel::reconcile::execute::{Before, Silent, advance};
 use evenkeel::reconcile::report::StepOutcome;
 use evenkeel::reconcile::waits::Waits;
 use proptest::prelude::*;
@@ -199,6 +199,7 @@ proptest! {
             *looked < 3
         };
         let (fake, waits) = (Fake::new(actual).taking_time(is_open), Waits::lingering(Duration::ZERO));
+        let before = Before { waits: &waits, unfetched: &Default::default() };
         let mut history = String::new();
         for round in 0..60 {
             let plan = planned(&desired, &fake.actual(), round);
@@ -206,7 +207,7 @@ proptest! {
             if plan.is_empty() {
                 break;
             }
-            let report = advance(&fake, &plan, &waits, &Silent, &AtomicBool::new(false));
+            let report = advance(&fake, &plan, before, &Silent, &AtomicBool::new(false));
             let failed = report.outcomes.iter().find(|outcome| matches!(outcome, StepOutcome::Failed { .. }));
             prop_assert!(failed.is_none(), "{failed:?}\n{history}");
         }
@@ -246,11 +247,12 @@ proptest! {
         };
         let before = actual.containers.clone();
         let (fake, waits) = (Fake::failing(actual, script).taking_time(is_open), Waits::lingering(Duration::ZERO));
+        let beforehand = Before { waits: &waits, unfetched: &Default::default() };
         let mut history = String::new();
         for round in 0..12 {
             let plan = watched(&desired, &fake.actual(), round);
             history += &told(&plan);
-            let report = advance(&fake, &plan, &waits, &Silent, &AtomicBool::new(false));
+            let report = advance(&fake, &plan, beforehand, &Silent, &AtomicBool::new(false));
             for outcome in &report.outcomes {
                 if let StepOutcome::Failed { causes, .. } = outcome {
                     prop_assert_eq!(causes, &["it is unhealthy".to_owned()], "{}", history);

@@ -220,6 +220,62 @@ fn what_speaks_against_one_container_does_not_keep_down_the_rest() {
     assert!(images.iter().all(|image| !image.contains(":18")), "{images:?}");
 }
 
+/// The lock of a state root that tells whether somebody has it.
+struct Held(Arc<AtomicBool>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+/// A registry may take an hour; whoever wants to start a container meanwhile needs the lock.
+#[test]
+fn images_are_fetched_without_the_lock_and_asked_for_once() {
+    let held = Arc::new(AtomicBool::new(false));
+    let (seen, collected) = (held.clone(), AtomicUsize::new(0));
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = asked.clone();
+    let script = move |action: &Action| {
+        let is_held = seen.load(Ordering::SeqCst);
+        match action {
+            Action::FetchImage { source, .. } => {
+                log.lock().unwrap().push((source.to_string(), is_held));
+                source.to_string().contains("nginx").then(|| "the registry is down".to_owned())
+            }
+            other => (!is_held).then(|| format!("{other:?} without the lock")),
+        }
+    };
+    let fake = Fake::failing(worlds::host(), script);
+    let surroundings = Surroundings {
+        load: &|| Ok(declared(SHOP)),
+        recall: &|_| None,
+        remember: &|_| {},
+        ask_again: &|| {},
+        collect: &|_| {
+            assert!(held.load(Ordering::SeqCst));
+            collected.fetch_add(1, Ordering::SeqCst);
+        },
+        lock: &|_| {
+            assert!(!held.swap(true, Ordering::SeqCst), "it is let go of before it is taken again");
+            Ok(Some(Box::new(Held(held.clone())) as Box<dyn Send>))
+        },
+        seed: &|| 7,
+        leave: &|| {},
+    };
+    let mut rounds = Rounds::new(&fake, surroundings).lingering(Duration::ZERO);
+    let outcome = round(&mut rounds);
+    let Outcome::Degraded { failed: 1, first } = &outcome else { panic!("{outcome}") };
+    assert!(first.contains("nginx:1.27: the registry is down"), "{first}");
+    let mut all = asked.lock().unwrap().clone();
+    all.sort();
+    let expected = ["docker.io/library/nginx:1.27", "docker.io/library/postgres:17"];
+    assert_eq!(all, expected.map(|name| (name.to_owned(), false)));
+    assert_eq!(up(&fake), ["db".to_owned()].into(), "what has its image runs");
+    assert_eq!(collected.load(Ordering::SeqCst), 1);
+    assert!(!held.load(Ordering::SeqCst));
+}
+
 /// A rule that somebody flushes just after a round has looked.
 #[test]
 fn what_happens_during_a_round_begins_another_one() {

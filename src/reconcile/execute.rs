@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::fetch::Unfetched;
 use super::report::{Report, StepOutcome, causes};
 use super::waits::{Left, Waits};
 use crate::engine::Engine;
@@ -48,16 +49,30 @@ pub fn execute<E: Engine>(engine: &E, plan: &Plan, observer: &dyn Observer, canc
     run(plan, observer, cancel, |_, action| timed(engine, || engine.perform(action).map(|()| Left::Over)))
 }
 
-/// Executes `plan` as far as it goes without a long wait. What is left open another plan takes up, with the same `waits`.
+/// What was done before a plan is executed.
+#[derive(Clone, Copy)]
+pub struct Before<'a> {
+    pub waits: &'a Waits,
+    /// Not tried again.
+    pub unfetched: &'a Unfetched,
+}
+
+/// Executes `plan` as far as it goes without a long wait. What is left open another plan takes up, with the same waits.
 pub fn advance<E: Engine>(
     engine: &E,
     plan: &Plan,
-    waits: &Waits,
+    before: Before<'_>,
     observer: &dyn Observer,
     cancel: &AtomicBool,
 ) -> Report {
+    let Before { waits, unfetched } = before;
     waits.turn_to(plan);
     run(plan, observer, cancel, |step, action| {
+        if let Action::FetchImage { source, .. } = action
+            && let Some(failed) = unfetched.get(source)
+        {
+            return failed.clone();
+        }
         timed(engine, || {
             if let Some(awaited) = Awaited::of(action) {
                 return waits.attend(engine, &awaited);

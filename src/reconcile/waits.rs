@@ -3,7 +3,8 @@
 //! A plan waits for containers to be healthy or to complete, for an hour if need be. A round does not sit there with the lock
 //! of the state root: what no longer runs of other projects would stay down, and a rule that somebody flushed would stay
 //! gone. It leaves a wait that is not over soon, and with it the steps behind it; the word of the container's monitor begins
-//! another round, whose plan waits for the same again, or has it behind it.
+//! another round, whose plan waits for the same again, or has it behind it. Images are fetched before it takes the lock for
+//! good ([`fetch`](mod@super::fetch)).
 //!
 //! ```text
 //! round 1   start db ─> await db ┄┄ left ┄┄> start web (deferred)          lock released

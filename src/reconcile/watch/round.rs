@@ -1,4 +1,4 @@
-//! One round of the loop: the manifest where it may have changed, then observe, plan, execute.
+//! One round of the loop: the manifest where it may have changed, then observe, plan, fetch, execute.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,8 @@ use crate::model::desired::Desired;
 use crate::model::id::{Ids, Whose};
 use crate::plan::{HeldBack, Plan, Policy, RefusedUpdates, Step, StepId};
 use crate::reconcile::converge::plan_now;
-use crate::reconcile::execute::{Observer, advance};
+use crate::reconcile::execute::{Before, Observer, advance};
+use crate::reconcile::fetch::{Unfetched, fetch, fetches};
 use crate::reconcile::report::{StepOutcome, causes};
 use crate::reconcile::waits::Waits;
 
@@ -50,6 +51,25 @@ pub struct Rounds<'a, E: Engine> {
     said: BTreeMap<String, Instant>,
     waits: Waits,
 }
+
+/// What a round does.
+enum Decision {
+    /// All that the manifest declares.
+    Whole(Plan),
+    /// What nothing speaks against of the last good manifest, since this speaks against the one that there is.
+    Rest { rest: Plan, first: String },
+}
+
+impl Decision {
+    fn plan(&self) -> &Plan {
+        match self {
+            Decision::Whole(plan) | Decision::Rest { rest: plan, .. } => plan,
+        }
+    }
+}
+
+/// With the lock, and what could not be fetched before it was taken.
+type Decided = (Box<dyn Send>, Decision, Unfetched);
 
 /// How a round went, for the loop and for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,34 +189,60 @@ impl<'a, E: Engine> Rounds<'a, E> {
             self.reread();
         }
         let Some(desired) = self.desired.clone() else { return Outcome::Broken };
-        let lock = match (self.on.lock)(LOCK_PATIENCE) {
-            Ok(Some(lock)) => lock,
-            Ok(None) => return Outcome::Busy,
-            Err(reason) => return failed(reason),
-        };
-        let mut ids = Ids::from_seed((self.on.seed)());
-        let outcome = match plan_now(self.engine, &desired, &policy(), &mut ids) {
-            Ok(plan) => {
-                self.say(&plan);
-                match plan.refusals.is_empty() {
-                    true => {
-                        self.keep(&desired);
-                        self.carry_out(&plan, cancel)
-                    }
-                    false => self.fall_back(&plan, &mut ids, cancel),
+        let outcome = match self.decide(&desired, cancel) {
+            Ok(Some((lock, decision, unfetched))) => {
+                if let Decision::Whole(_) = decision {
+                    self.keep(&desired);
                 }
+                let outcome = self.carry_out(&decision, &unfetched, cancel);
+                // Also where a step failed: that may be for want of space.
+                (self.on.collect)(&desired);
+                drop(lock);
+                outcome
             }
-            Err(error) => failed(causes(&error).join(": ")),
+            Ok(None) => return Outcome::Busy,
+            Err(reason) => failed(reason),
         };
-        // Also where a step failed: that may be for want of space.
-        if !matches!(outcome, Outcome::Failed { .. }) {
-            (self.on.collect)(&desired);
-        }
-        drop(lock);
         match (&self.complaint, outcome) {
             (Some(_), Outcome::Converged) => Outcome::Broken,
             (_, outcome) => outcome,
         }
+    }
+
+    /// What is to be done, with the lock. Images that it needs are fetched before, without: a registry takes its time.
+    /// `None` when somebody else has the lock.
+    fn decide(&mut self, desired: &Desired, cancel: &AtomicBool) -> Result<Option<Decided>, String> {
+        let mut unfetched = None;
+        loop {
+            let Some(lock) = (self.on.lock)(LOCK_PATIENCE)? else { return Ok(None) };
+            let decision = self.plan(desired)?;
+            let fetches = fetches(decision.plan());
+            match unfetched {
+                Some(unfetched) => return Ok(Some((lock, decision, unfetched))),
+                None if fetches.is_empty() => return Ok(Some((lock, decision, Unfetched::new()))),
+                None => {
+                    drop(lock);
+                    unfetched = Some(fetch(self.engine, &fetches, &Fetching(Log { plan: &fetches }), cancel));
+                }
+            }
+        }
+    }
+
+    fn plan(&mut self, desired: &Desired) -> Result<Decision, String> {
+        let why = |error: E::Error| causes(&error).join(": ");
+        let mut ids = Ids::from_seed((self.on.seed)());
+        let plan = plan_now(self.engine, desired, &policy(), &mut ids).map_err(why)?;
+        self.say(&plan);
+        let Some(refusal) = plan.refusals.first() else { return Ok(Decision::Whole(plan)) };
+        // What is refused must not keep down what has nothing to do with it: after a boot nothing runs.
+        if self.good.is_none() {
+            self.good = (self.on.recall)(Some(&plan.project));
+        }
+        let rest = match &self.good {
+            Some(good) => plan_what_may_be(self.engine, good, &policy(), &mut ids).map_err(why)?,
+            None => Plan::nothing(plan.project.clone()),
+        };
+        Ok(Decision::Rest { rest, first: format!("{}: {}", refusal.subject, refusal.reason) })
     }
 
     fn keep(&mut self, desired: &Desired) {
@@ -207,26 +253,19 @@ impl<'a, E: Engine> Rounds<'a, E> {
         }
     }
 
-    /// What is refused must not keep down what has nothing to do with it: after a boot nothing runs.
-    fn fall_back(&mut self, refused: &Plan, ids: &mut Ids, cancel: &AtomicBool) -> Outcome {
-        if self.good.is_none() {
-            self.good = (self.on.recall)(Some(&refused.project));
+    /// As far as it goes without a long wait. What waits goes on without the lock.
+    fn carry_out(&self, decision: &Decision, unfetched: &Unfetched, cancel: &AtomicBool) -> Outcome {
+        let done = self.advance(decision.plan(), unfetched, cancel);
+        match decision {
+            Decision::Whole(_) => done,
+            // What failed is in the log; that the manifest is refused is what there is to say.
+            Decision::Rest { first, .. } => Outcome::Refused { first: first.clone(), rest: done.standing() },
         }
-        let rest = match &self.good {
-            // Its failures are in the log; that the manifest is refused is what there is to say.
-            Some(good) => match plan_what_may_be(self.engine, good, &policy(), ids) {
-                Ok(plan) => self.carry_out(&plan, cancel).standing(),
-                Err(error) => return failed(causes(&error).join(": ")),
-            },
-            None => Standing::Settled,
-        };
-        let first = refused.refusals.first().map(|refusal| format!("{}: {}", refusal.subject, refusal.reason));
-        Outcome::Refused { first: first.unwrap_or_default(), rest }
     }
 
-    /// As far as it goes without a long wait. What waits goes on without the lock.
-    fn carry_out(&self, plan: &Plan, cancel: &AtomicBool) -> Outcome {
-        let report = advance(self.engine, plan, &self.waits, &Log { plan }, cancel);
+    fn advance(&self, plan: &Plan, unfetched: &Unfetched, cancel: &AtomicBool) -> Outcome {
+        let before = Before { waits: &self.waits, unfetched };
+        let report = advance(self.engine, plan, before, &Log { plan }, cancel);
         let steps = || report.outcomes.iter().zip(&plan.steps);
         let failures = steps().filter_map(|(outcome, step)| match outcome {
             StepOutcome::Failed { causes, .. } => Some(format!("{}: {}", step.subject, causes.join(": "))),
@@ -298,6 +337,21 @@ fn policy() -> Policy {
 fn failed(reason: String) -> Outcome {
     tracing::error!("{reason}");
     Outcome::Failed { reason }
+}
+
+/// Writes what was fetched into the log. What was not is said where its step fails.
+struct Fetching<'a>(Log<'a>);
+
+impl Observer for Fetching<'_> {
+    fn step_started(&self, step: StepId) {
+        self.0.step_started(step);
+    }
+
+    fn step_ended(&self, step: StepId, outcome: &StepOutcome) {
+        if !matches!(outcome, StepOutcome::Failed { .. }) {
+            self.0.step_ended(step, outcome);
+        }
+    }
 }
 
 /// Writes every step into the service's log.

@@ -482,6 +482,7 @@ fn named(action: &Action) -> Option<&ContainerId> {
         | Action::StopContainer { id }
         | Action::RemoveContainer { id } => Some(id),
         Action::FetchImage { .. }
+        | Action::RestoreImage { .. }
         | Action::EnsureVolume { .. }
         | Action::RemoveVolume { .. }
         | Action::EnsureNetwork { .. }

@@ -9,7 +9,7 @@
 //! apply before.toml [first N steps]  through the fake engine
 //! apply after.toml while NAME fails  it cannot be started once it is new or changed
 //! reboot                             also: stop NAME, exit NAME CODE, lose-monitor NAME, age-monitor NAME, cut-link NAME,
-//!                                    damage-files NAME, limit-memory NAME SIZE, forget NAME, give-up NAME RESTARTS,
+//!                                    damage-files NAME, damage-image NAME, limit-memory NAME SIZE, forget NAME, give-up NAME RESTARTS,
 //!                                    change-contexts, move-image IMAGE, lose-image IMAGE, silence-registry-of IMAGE, drop-firewall, break-network NAME,
 //!                                    remove-record NAME, remove-network-record NAME, damage-record NAME [wholly], damage-volume-record NAME
 //! image IMAGE keeps PATH             the image, once it is fetched, declares a volume there
@@ -221,6 +221,7 @@ impl Case<'_> {
                 other => panic!("{name} has no monitor: {other:?}"),
             },
             ["cut-link", name] => self.happen_to(name, &Event::DamageLinks(0)),
+            ["damage-image", name] => self.happen_to(name, &Event::DamageImage(0)),
             ["damage-files", name] => self.happen_to(name, &Event::DamageFiles(0)),
             ["remove-record", name] => self.happen_to(name, &Event::RemoveRecord(0, false)),
             ["forget", name] => self.happen_to(name, &Event::Forget(0)),

@@ -230,6 +230,7 @@ struct Words {
 fn words(action: &Action) -> Words {
     let (doing, done) = match action {
         Action::FetchImage { source, bases: _ } => (source.how_made().doing, source.how_made().done),
+        Action::RestoreImage { .. } => ("restoring", "restored"),
         Action::EnsureVolume { .. } | Action::EnsureNetwork { .. } => ("making ready", "ready"),
         Action::RemoveVolume { .. }
         | Action::RemoveNetwork { .. }

@@ -1,13 +1,15 @@
 //! What can go wrong in the engine, by operation and subject.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::image::error::told;
 use super::removal;
 
-use crate::model::id::{ContainerId, NetworkId, VolumeKey};
+use crate::model::id::{ContainerId, Digest, NetworkId, VolumeKey};
 use crate::model::unreadable::Object;
 use crate::monitor::error::MonitorError;
 use crate::runtime::{RuntimeError, layer};
@@ -83,6 +85,8 @@ pub enum EngineError {
         #[source]
         source: Box<RuntimeError>,
     },
+    #[error("of image `{image}` {} damaged or gone", are(layers))]
+    DamagedImage { image: String, layers: BTreeSet<Digest> },
     #[error("container `{name}` cannot be configured: {problem}")]
     Configuration { name: String, problem: String },
     #[error("it is not known who uses it, since the record of {object} cannot be read")]
@@ -138,6 +142,11 @@ impl EngineError {
             EngineError::UsersUnknown { hint, .. } => Some((*hint).into()),
             EngineError::Locked { .. } => Some("wait for it, or give --lock-timeout".into()),
             EngineError::NoImage(_) => Some("apply fetches it; with pull = \"never\" load it first".into()),
+            EngineError::DamagedImage { .. } => Some(
+                "`evenkeel apply` takes them anew for what is declared, `evenkeel image check --repair` for all; containers \
+                 keep what they wrote"
+                    .into(),
+            ),
             EngineError::File { source, .. } if removal::mounted(source).is_some() => {
                 let point = removal::mounted(source).unwrap_or(Path::new("")).display();
                 Some(format!("`umount {point}` first: what is on it stays there"))
@@ -170,6 +179,10 @@ impl EngineError {
     }
 }
 
+fn are(layers: &BTreeSet<Digest>) -> String {
+    format!("{} {}", told(layers), if layers.len() == 1 { "is" } else { "are" })
+}
+
 /// What to do about a layer that is not mounted, by what the kernel says.
 fn layer_hint(image: &Path, error: &io::Error) -> Option<String> {
     match error.raw_os_error()? {
@@ -178,7 +191,8 @@ fn layer_hint(image: &Path, error: &io::Error) -> Option<String> {
         }
         libc::ENOTBLK => Some("this kernel mounts images from devices only: `modprobe loop`".into()),
         libc::EUCLEAN | libc::EINVAL | libc::EIO | libc::EBADMSG => Some(format!(
-            "if the file is damaged, `rm {}` and apply: the layer is fetched anew, and containers keep what they wrote",
+            "if the file is damaged, `rm {}` and apply, or `evenkeel image check --repair`: the layer is taken anew from what \
+             the image came from, and containers keep what they wrote",
             image.display()
         )),
         _ => None,

@@ -165,6 +165,16 @@ impl Host {
         fetched.map_err(|error| EngineError::Image { source_name: source.to_string(), source: Box::new(error) })
     }
 
+    fn restore_image(&self, id: &Digest) -> Result<(), EngineError> {
+        let records = records::read_all(&self.paths)?;
+        let names = records.names_of(id);
+        let name = names.first().map_or_else(|| id.short().to_owned(), ToString::to_string);
+        let failed = |error| EngineError::Image { source_name: name.clone(), source: Box::new(error) };
+        let image = self.store.known(id).map_err(failed)?.ok_or_else(|| EngineError::NoImage(name.clone()))?;
+        let tools = image::Tools { options: &self.images, progress: &*self.progress };
+        image::restore::restore(&self.store, &image, &BTreeSet::new(), &names, tools).map_err(failed)
+    }
+
     /// How registries are reached, for whoever reads the host file again.
     pub fn registries(&self) -> &Registries {
         &self.images.registries
@@ -307,6 +317,7 @@ impl Engine for Host {
     fn perform(&self, action: &Action) -> Result<(), EngineError> {
         match action {
             Action::FetchImage { source, bases } => self.ensure_image(source, bases.as_ref()).map(drop),
+            Action::RestoreImage { id } => self.restore_image(id),
             Action::EnsureVolume { record } => volume::ensure(&self.paths, record),
             Action::RemoveVolume { key } => self.remove_volume(key),
             Action::EnsureNetwork { record } => self.ensure_network(record),

@@ -31,13 +31,13 @@ use super::network::observe::{Connected, Inside, Outside};
 use super::records::{self, Records};
 use super::shares::share;
 use super::storage::volume;
-use super::{Scope, connect, network, orphans, sources};
+use super::{Scope, connect, image, network, orphans, sources};
 use crate::model::actual::{
     Actual, ActualContainer, ActualImage, ActualNetwork, ActualVolume, Broken, HostFacts, Liveness,
 };
 use crate::model::firewall::Ruleset;
 use crate::model::id::{ContainerId, Digest, VolumeKey};
-use crate::model::image::{ImageConfig, ImageSource};
+use crate::model::image::{Image, ImageConfig, ImageSource};
 use crate::model::orphan::Orphan;
 use crate::model::paths;
 use crate::model::record::ContainerRecord;
@@ -93,7 +93,7 @@ struct Around {
 
 pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError> {
     let records = records::read_all(&host.paths)?;
-    let made = made(host, &records);
+    let mut made = made(host, &records);
     let all: Vec<&ContainerRecord> = records.containers.values().collect();
     // For all of them together: be there forty whose starts hang, a look takes no longer than for one.
     let deadline = Instant::now() + lifecycle::SETTLING;
@@ -105,7 +105,8 @@ pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError>
         let looked = visits.into_iter().map(|visit| visit.join().unwrap_or_else(|panic| resume_unwind(panic)));
         (around, looked.collect::<Result<Vec<_>, _>>())
     });
-    let Around { outside, facts, images, volumes, firewall, orphans } = around?;
+    let Around { outside, facts, mut images, volumes, firewall, orphans } = around?;
+    made.look_at_sources(host, &records, &mut images);
 
     let (mut containers, mut insides, mut unreadable) = (BTreeMap::new(), Vec::new(), records.unreadable);
     for looked in looked?.into_iter().flatten() {
@@ -128,8 +129,8 @@ pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError>
         let drift = drift.networks.remove(&id).unwrap_or_default();
         networks.insert(id, ActualNetwork { record, drift, names });
     }
-    let made_of = made.configs;
-    Ok(Actual { host: facts, images, made_of, networks, volumes, containers, firewall, orphans, unreadable })
+    let Made { configs: made_of, damaged, missing: _ } = made;
+    Ok(Actual { host: facts, images, made_of, damaged, networks, volumes, containers, firewall, orphans, unreadable })
 }
 
 fn look_around(host: &Host, scope: &Scope, records: &Records) -> Result<Around, EngineError> {
@@ -167,8 +168,38 @@ fn volumes(host: &Host, records: &Records) -> BTreeMap<VolumeKey, ActualVolume> 
 #[derive(Default)]
 struct Made {
     configs: BTreeMap<Digest, ImageConfig>,
-    /// Not whole any more.
+    /// Not whole any more, and nothing is here to make them so.
     missing: BTreeSet<Digest>,
+    /// Not whole, but to be made so: what they lack.
+    damaged: BTreeMap<Digest, BTreeSet<Digest>>,
+}
+
+impl Made {
+    /// Whether it is whole.
+    fn look_at(&mut self, host: &Host, records: &Records, image: &Image) {
+        let lacking = host.store.lacking(image);
+        if lacking.is_empty() {
+            return;
+        }
+        match image::restore::is_restorable(&host.store, image, &records.names_of(&image.id)) {
+            Ok(true) => drop(self.damaged.insert(image.id.clone(), lacking)),
+            Ok(false) => drop(self.missing.insert(image.id.clone())),
+            Err(error) => tracing::warn!("image {}: {}", image.id.short(), chain(&error)),
+        }
+    }
+
+    /// The same of what sources stand for. Of those that are missing only the names are left.
+    fn look_at_sources(&mut self, host: &Host, records: &Records, images: &mut BTreeMap<ImageSource, ActualImage>) {
+        for known in images.values_mut() {
+            let Some(image) = &known.image else { continue };
+            if !self.configs.contains_key(&image.id) && !self.damaged.contains_key(&image.id) {
+                self.look_at(host, records, image);
+            }
+            if self.missing.contains(&image.id) {
+                *known = ActualImage { image: None, moved: None, ..std::mem::take(known) };
+            }
+        }
+    }
 }
 
 /// What cannot be read is not gone: its containers are left as they are, and starting one tells the error.
@@ -178,9 +209,7 @@ fn made(host: &Host, records: &Records) -> Made {
     for id in used {
         match host.store.known(id) {
             Ok(Some(image)) => {
-                if !host.store.is_whole(&image) {
-                    made.missing.insert(id.clone());
-                }
+                made.look_at(host, records, &image);
                 made.configs.insert(id.clone(), image.config);
             }
             Ok(None) => drop(made.missing.insert(id.clone())),

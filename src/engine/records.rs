@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::error::{At, EngineError};
 use super::{files, shares};
-use crate::model::id::{ContainerId, NetworkId, VolumeKey};
+use crate::model::id::{ContainerId, Digest, NetworkId, VolumeKey};
+use crate::model::image::ImageSource;
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, NetworkRecord, RECORD_VERSION, VolumeRecord};
 use crate::model::unreadable::{Cause, Object, Unreadable};
@@ -23,6 +24,14 @@ pub(super) struct Records {
     pub volumes: BTreeMap<VolumeKey, VolumeRecord>,
     pub containers: BTreeMap<ContainerId, ContainerRecord>,
     pub unreadable: BTreeSet<Unreadable>,
+}
+
+impl Records {
+    /// What containers that are made of this image call it.
+    pub fn names_of(&self, image: &Digest) -> BTreeSet<ImageSource> {
+        let made_of_it = self.containers.values().filter(|record| record.image.as_ref() == Some(image));
+        made_of_it.map(|record| record.spec.image.clone()).collect()
+    }
 }
 
 /// The records of one kind of object. One that cannot be read keeps nobody from the others.

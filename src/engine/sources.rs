@@ -95,7 +95,7 @@ fn is_asked(source: &ImageSource, pull: Pull) -> bool {
 
 /// Where its record cannot be read either, that is the error which is told.
 fn unasked(host: &Host, source: &ImageSource, why: String) -> ActualImage {
-    ActualImage { image: host.store.find(source).unwrap_or_default(), moved: None, unasked: Some(why), tag: None }
+    ActualImage { image: host.store.known_as(source).unwrap_or_default(), moved: None, unasked: Some(why), tag: None }
 }
 
 type Answer<T> = mpsc::Receiver<Result<T, String>>;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::container::Condition;
 use super::firewall::Ruleset;
-use super::id::{ContainerId, NetworkId, VolumeKey};
+use super::id::{ContainerId, Digest, NetworkId, VolumeKey};
 use super::image::ImageSource;
 use super::lock::Locks;
 use super::names::NameTable;
@@ -22,6 +22,8 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bases: Option<Locks>,
     },
+    /// The layers of this image are whole again, taken from what it came from. It stays the same image.
+    RestoreImage { id: Digest },
     /// Directory and record are there, owner and mode as declared.
     EnsureVolume { record: VolumeRecord },
     /// The volume's data went to the trash. Refused while a container's record names it.
@@ -73,6 +75,7 @@ impl Action {
     pub fn verb(&self) -> &'static str {
         match self {
             Action::FetchImage { source, bases: _ } => source.how_made().verb,
+            Action::RestoreImage { .. } => "restore",
             Action::EnsureVolume { .. } | Action::EnsureNetwork { .. } => "set up",
             Action::RemoveVolume { .. }
             | Action::RemoveNetwork { .. }

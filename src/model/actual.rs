@@ -140,6 +140,10 @@ pub struct Actual {
     /// be gone.
     #[serde(default)]
     pub made_of: BTreeMap<Digest, ImageConfig>,
+    /// Images, in use or declared, that are not whole and can be made so from what they came from: their layers that are
+    /// damaged or gone.
+    #[serde(default)]
+    pub damaged: BTreeMap<Digest, BTreeSet<Digest>>,
     pub networks: BTreeMap<NetworkId, ActualNetwork>,
     pub volumes: BTreeMap<VolumeKey, ActualVolume>,
     pub containers: BTreeMap<ContainerId, ActualContainer>,

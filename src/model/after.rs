@@ -36,6 +36,8 @@ pub enum Unmet {
     Running(ContainerId),
     #[error("container `{0}` does not run")]
     NotRunning(ContainerId),
+    #[error("the image `{0}` is damaged")]
+    Damaged(Digest),
 }
 
 impl Actual {
@@ -52,6 +54,7 @@ impl Actual {
                 let known = self.images.entry(source.clone()).or_default();
                 *known = fetched(source, known);
             }
+            Action::RestoreImage { id } => drop(self.damaged.remove(id)),
             Action::EnsureVolume { record } => {
                 let before = self.volumes.get(&record.key);
                 let data = before.map(|volume| volume.data.clone()).unwrap_or_default();
@@ -167,6 +170,7 @@ impl Actual {
                 return Err(Unmet::Missing(format!("volume `{name}`")));
             }
         }
+        self.is_whole(&image.id)?;
         self.has_networks(record)?;
         let record = ContainerRecord { image: Some(image.id.clone()), ..record.clone() };
         self.containers.entry(record.id.clone()).or_insert(ActualContainer {
@@ -177,6 +181,13 @@ impl Actual {
             broken: None,
         });
         Ok(())
+    }
+
+    fn is_whole(&self, image: &Digest) -> Result<(), Unmet> {
+        match self.damaged.contains_key(image) {
+            true => Err(Unmet::Damaged(image.clone())),
+            false => Ok(()),
+        }
     }
 
     fn is_orphan(&self, orphan: &Orphan) -> Result<(), Unmet> {
@@ -227,7 +238,8 @@ impl Actual {
     }
 
     fn start(&mut self, id: &ContainerId) -> Result<(), Unmet> {
-        let record = &self.container(id)?.record;
+        let record = self.container(id)?.record.clone();
+        record.image.iter().try_for_each(|image| self.is_whole(image))?;
         if let Some(owner) = record.network_of.clone() {
             let has_namespace = self.containers.get(&owner).is_some_and(|c| c.liveness != Liveness::Absent);
             if !has_namespace {

@@ -81,12 +81,27 @@ pub(super) fn decide<'a>(
     wake_dependencies(&mut containers.declared);
     clear_the_way(networks, &mut containers.declared);
     fallback::choose(world, &mut containers.declared, findings);
+    restore_images(world, &mut containers, findings);
     // Whoever ran a container by hand was there, or did not want to be; other commands are no place to come back to it.
     if world.desired.project != Whose::Nobody {
         let kept = containers.declared.iter().filter(|d| d.start.is_none()).filter_map(|d| d.kept);
         findings.warnings.extend(kept.filter_map(remark));
     }
     containers
+}
+
+/// What is started, now or when an update fails, has an image that is whole.
+fn restore_images(world: &World<'_>, containers: &mut Containers<'_>, findings: &mut Findings) {
+    let Containers { declared, images, .. } = containers;
+    let fallbacks = declared.iter().filter_map(|d| Some(&d.fallback.as_ref()?.container.record));
+    images.restore(world, declared.iter().map(|d| &d.record).chain(fallbacks), findings);
+    let goes_on = |d: &&Decision<'_>| d.kept.is_some_and(|kept| is_up(&kept.liveness)) && d.stop.is_none();
+    for record in declared.iter().filter(goes_on).map(|d| &d.record) {
+        if record.image.as_ref().is_some_and(|id| images.restored.contains_key(id)) {
+            findings
+                .warn(format!("container {} goes on with the damaged files until it is restarted", record.instance));
+        }
+    }
 }
 
 fn removed<'a>(world: &World<'a>) -> Vec<&'a ActualContainer> {

@@ -28,6 +28,10 @@ impl Graph {
         Node(self.steps.len() - 1)
     }
 
+    pub fn all(&self) -> impl Iterator<Item = (Node, &Step)> {
+        self.steps.iter().enumerate().map(|(at, step)| (Node(at), step))
+    }
+
     pub fn step(&mut self, node: Node) -> &mut Step {
         &mut self.steps[node.0]
     }

@@ -2,7 +2,8 @@
 //!
 //! A source that moved (a tag at its registry, an archive that was edited) is fetched again, and its containers are
 //! replaced. A source that this host does not have is fetched when something is to be made of it; containers that run
-//! are not replaced just because the name of their image is gone.
+//! are not replaced just because the name of their image is gone. An image whose layers are damaged is made whole again
+//! where there is something to take them from, and what is made of it stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,14 @@ use crate::model::record::ContainerRecord;
 #[derive(Default)]
 pub(super) struct Images {
     pub fetched: BTreeMap<ImageSource, Work>,
+    /// Images that stay what they are and are made whole again, by their identifiers.
+    pub restored: BTreeMap<Digest, Restored>,
+}
+
+pub(super) struct Restored {
+    /// As people name it.
+    pub subject: String,
+    pub work: Work,
 }
 
 /// What is known, while planning, of the image behind a source.
@@ -57,6 +66,39 @@ impl Images {
         };
         let work = Work { mark: Mark::Create, reason: reason.to_owned(), changes: Vec::new() };
         self.fetched.entry(source.clone()).or_insert(work);
+    }
+
+    /// Makes whole again what this project declares, and what its containers are made of. One that is replaced gives its
+    /// image up.
+    pub fn restore<'r>(
+        &mut self,
+        world: &World<'_>,
+        kept: impl Iterator<Item = &'r ContainerRecord>,
+        findings: &mut Findings,
+    ) {
+        let declared = world.desired.images.keys().filter(|source| in_scope(world, source));
+        let declared = declared.filter(|source| !self.fetched.contains_key(source)).filter_map(|source| {
+            let image = world.actual.images.get(source)?.image.as_ref()?;
+            Some((source, &image.id))
+        });
+        let made_of = kept.filter_map(|record| Some((&record.spec.image, record.image.as_ref()?)));
+        let mut restored = BTreeMap::new();
+        for (source, id) in declared.chain(made_of) {
+            let Some(layers) = world.actual.damaged.get(id).filter(|_| !restored.contains_key(id)) else { continue };
+            let layers: Vec<&str> = layers.iter().map(Digest::short).collect();
+            let (layer, is) = if layers.len() == 1 { ("layer", "is") } else { ("layers", "are") };
+            let reason = format!("its {layer} {} {is} damaged or gone", layers.join(", "));
+            let is_reference = matches!(source, ImageSource::Reference(_));
+            if is_reference && world.desired.images.get(source) == Some(&Pull::Never) {
+                findings.warn(format!(
+                    "image {source}: {reason}, and `pull = \"never\"` forbids fetching it: `evenkeel image load` it again"
+                ));
+                continue;
+            }
+            let work = Work { mark: Mark::Change, reason, changes: Vec::new() };
+            restored.insert(id.clone(), Restored { subject: format!("image {source}"), work });
+        }
+        self.restored = restored;
     }
 
     pub fn knowledge(&self, world: &World<'_>, source: &ImageSource) -> Knowledge {

@@ -32,6 +32,7 @@ use super::addresses::collide;
 use super::containers::{Containers, lost_data};
 use super::decision::{Decision, Turnover};
 use super::graph::{Graph, Node};
+use super::images::Restored;
 use super::liveness::is_up;
 use super::networks::Networks;
 use super::orphans;
@@ -42,7 +43,7 @@ use crate::model::action::Action;
 use crate::model::actual::{ActualContainer, Liveness};
 use crate::model::container::Condition;
 use crate::model::firewall::Ruleset;
-use crate::model::id::{ContainerId, NetworkId, ResourceName};
+use crate::model::id::{ContainerId, Digest, NetworkId, ResourceName};
 use crate::model::image::ImageSource;
 use crate::model::record::{ContainerRecord, NetworkRecord};
 
@@ -79,6 +80,7 @@ pub(super) fn sequence(
     sequence.link_replicas();
     sequence.link_traffic(&traffic);
     sequence.link_orphans();
+    sequence.link_images();
     sequence.graph.finish()
 }
 
@@ -99,6 +101,7 @@ fn subject(record: &ContainerRecord) -> String {
 #[derive(Default)]
 struct Nodes<'a> {
     fetch: BTreeMap<&'a ImageSource, Node>,
+    restore: BTreeMap<&'a Digest, Node>,
     volume: BTreeMap<&'a ResourceName, Node>,
     network: BTreeMap<NetworkId, Node>,
     network_gone: Vec<(&'a NetworkRecord, Node)>,
@@ -165,6 +168,10 @@ impl<'w, 'a> Sequence<'w, 'a> {
             let action = Action::FetchImage { source: source.clone(), bases: self.world.desired.lock.bases_of(source) };
             let node = self.add_work(action, format!("image {source}"), work);
             self.nodes.fetch.insert(source, node);
+        }
+        for (id, Restored { subject, work }) in &self.containers.images.restored {
+            let node = self.add_work(Action::RestoreImage { id: id.clone() }, subject.clone(), work);
+            self.nodes.restore.insert(id, node);
         }
         for (name, (record, work)) in &volumes.declared {
             let action = Action::EnsureVolume { record: record.clone() };
@@ -375,7 +382,8 @@ impl<'w, 'a> Sequence<'w, 'a> {
         let record = &decision.record;
         let networks = record.addresses.keys().filter_map(|id| self.nodes.network.get(id));
         let volumes = record.spec.volumes().filter_map(|name| self.nodes.volume.get(name));
-        let objects: Vec<Node> = networks.chain(volumes).copied().collect();
+        let image = record.image.iter().filter_map(|id| self.nodes.restore.get(id));
+        let objects: Vec<Node> = networks.chain(volumes).chain(image).copied().collect();
         let fetch = self.nodes.fetch.get(&record.spec.image).copied();
         let create = self.nodes.create.get(&record.id).copied();
         if let Some(create) = create {
@@ -413,6 +421,17 @@ impl<'w, 'a> Sequence<'w, 'a> {
                 self.graph.require(*start, old.freed());
             }
         }
+    }
+
+    /// What starts, also where an update goes back, has an image that is whole.
+    fn link_images(&mut self) {
+        let starts = self.graph.all().filter_map(|(node, step)| match &step.action {
+            Action::StartContainer { id } => Some((node, self.world.actual.containers.get(id)?.record.image.as_ref()?)),
+            _ => None,
+        });
+        let waits: Vec<(Node, Node)> =
+            starts.filter_map(|(node, id)| Some((node, *self.nodes.restore.get(id)?))).collect();
+        waits.into_iter().for_each(|(start, restore)| self.graph.require(start, [restore]));
     }
 
     /// What no record names may hold addresses, ports and subnets that nothing knows of: what comes waits for its end.

@@ -556,10 +556,10 @@ fn what_is_unused_goes_and_what_is_used_stays() {
     assert!(refused.contains(record.to_str().unwrap()), "{refused}");
     fs::write(&record, whole).unwrap();
     assert!(old.exists() && new.exists(), "nothing went");
-    assert_eq!(host.store.find_by_id(&old_image.id).unwrap().unwrap(), old_image);
+    assert_eq!(host.store.known(&old_image.id).unwrap().unwrap(), old_image);
     host.keep_only(&[&new_image]).unwrap();
     assert!(!old.exists() && new.exists());
-    assert_eq!(host.store.find_by_id(&old_image.id).unwrap(), None);
+    assert_eq!(host.store.known(&old_image.id).unwrap(), None);
     assert_eq!(host.store.find(&source).unwrap().unwrap(), new_image);
     host.store.remove(&source).unwrap();
     assert_eq!(host.store.find(&source).unwrap(), None);

@@ -422,6 +422,8 @@ pub enum Event {
     RemoveNetworkRecord(u8),
     MoveImage(u8),
     LoseImage(u8),
+    /// A layer of the image that this container is made of; its source may stand for another by now.
+    DamageImage(u8),
 }
 
 pub fn event() -> impl Strategy<Value = Event> {
@@ -442,6 +444,7 @@ pub fn event() -> impl Strategy<Value = Event> {
         n().prop_map(Event::RemoveNetworkRecord),
         (0..2u8).prop_map(Event::MoveImage),
         (0..2u8).prop_map(Event::LoseImage),
+        n().prop_map(Event::DamageImage),
     ]
 }
 
@@ -504,6 +507,7 @@ pub fn happen(actual: &mut Actual, event: &Event) {
         | Event::LoseMonitor(n)
         | Event::DamageLinks(n)
         | Event::DamageFiles(n)
+        | Event::DamageImage(n)
         | Event::ChangeLimits(n)
         | Event::Forget(n)
         | Event::RemoveRecord(n, _) => {
@@ -515,6 +519,9 @@ pub fn happen(actual: &mut Actual, event: &Event) {
 }
 
 pub fn happen_to(actual: &mut Actual, id: &ContainerId, event: &Event) {
+    if let (Event::DamageImage(_), Some(image)) = (event, &actual.containers[id].record.image) {
+        actual.damaged.insert(image.clone(), [image.clone()].into());
+    }
     let container = actual.containers.get_mut(id).unwrap();
     let ran = matches!(container.liveness, Liveness::Monitored(_));
     match event {

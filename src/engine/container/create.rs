@@ -24,11 +24,16 @@ use crate::runtime::layer;
 pub fn image(store: &Store, record: &ContainerRecord) -> Result<Image, EngineError> {
     let source = &record.spec.image;
     let found = match &record.image {
-        Some(id) => store.find_by_id(id),
-        None => store.find(source),
+        Some(id) => store.known(id),
+        None => store.known_as(source),
     };
     let failed = |source_error| EngineError::Image { source_name: source.to_string(), source: Box::new(source_error) };
-    found.map_err(failed)?.ok_or_else(|| EngineError::NoImage(source.to_string()))
+    let image = found.map_err(failed)?.ok_or_else(|| EngineError::NoImage(source.to_string()))?;
+    let layers = store.lacking(&image);
+    match layers.is_empty() {
+        true => Ok(image),
+        false => Err(EngineError::DamagedImage { image: source.to_string(), layers }),
+    }
 }
 
 /// Makes the container's directory, and fills its volumes that are still empty.

@@ -61,7 +61,7 @@ pub(super) struct Parts {
 pub(super) fn missing_layers(session: &Session<'_>, progress: &dyn Progress, all: Vec<Expected>) -> Vec<Expected> {
     let mut missing: Vec<Expected> = Vec::new();
     for layer in all {
-        if layer.diff_id.as_ref().is_some_and(|diff_id| session.store().has_layer(diff_id)) {
+        if layer.diff_id.as_ref().is_some_and(|diff_id| session.has_layer(diff_id)) {
             progress.report(Event::Present { layer: &layer.name });
         } else if missing.iter().all(|known| known.diff_id != layer.diff_id) {
             missing.push(layer);
@@ -137,17 +137,31 @@ fn ensure_rootfs(
     {
         return Ok(record.image);
     }
-    let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
+    read_rootfs(&session, source, path, Some(stamp), tools)
+}
+
+/// Makes an image of a root filesystem that has this stamp; without one nothing stands for it.
+pub(super) fn read_rootfs(
+    session: &Session<'_>,
+    source: &ImageSource,
+    path: &Path,
+    stamp: Option<Stamp>,
+    tools: Tools<'_>,
+) -> Result<Image, ImageError> {
+    let workshop = Workshop { session, options: tools.options, progress: tools.progress };
     let layer = match path.is_dir() {
         true => rootfs::unpack_directory(&workshop, path)?,
         false => rootfs::unpack_file(&workshop, path)?,
     };
-    check_unchanged(path, &stamp)?;
+    if let Some(stamp) = &stamp {
+        check_unchanged(path, stamp)?;
+    }
     let bytes = config::synthesize(&tools.options.platform, &layer.diff_id);
     let configuration = config::parse(&source.to_string(), &bytes)?;
     let id = sha256([bytes.as_slice()]);
-    let parts = Parts { id, manifest: None, configuration, blobs: vec![bytes], stamp: Some(stamp) };
-    commit(&workshop, Some(source), vec![layer], parts)
+    let named = stamp.as_ref().map(|_| source);
+    let parts = Parts { id, manifest: None, configuration, blobs: vec![bytes], stamp };
+    commit(&workshop, named, vec![layer], parts)
 }
 
 /// A file that changes while it is read is neither what it was nor what it will be.

@@ -92,6 +92,13 @@ pub enum ImageError {
     LayerMemory { layer: String },
     #[error("the layer `{layer}` cannot be made again as it was")]
     Unrepeatable { layer: String },
+    #[error("of the image {} cannot be made again", told(layers))]
+    NotRestored {
+        layers: std::collections::BTreeSet<Digest>,
+        /// `None`: there is nothing to take them from.
+        #[source]
+        reason: Option<Box<ImageError>>,
+    },
     #[error("the file system of `{path}` is full")]
     DiskFull { path: PathBuf },
     #[error("cannot start the unpacking process `{path}`")]
@@ -287,6 +294,11 @@ impl ImageError {
             }
             ImageError::WrongPlatform { .. } => Some("use an image that was built for this host".to_owned()),
             ImageError::NotEmpty { .. } => Some("name a directory that is empty or not there".to_owned()),
+            ImageError::NotRestored { .. } => Some(
+                "nothing was changed; `evenkeel image load` takes them from an archive, `evenkeel image pull` what the \
+                 name stands for now"
+                    .to_owned(),
+            ),
             ImageError::NoLayer { .. } => Some("pull or load the image again".to_owned()),
             ImageError::Busy => Some("try again when that is done".to_owned()),
             ImageError::UnknownImage(_) => Some(
@@ -304,6 +316,12 @@ impl ImageError {
             _ => None,
         }
     }
+}
+
+/// Layers in words.
+pub fn told(layers: &std::collections::BTreeSet<Digest>) -> String {
+    let short: Vec<&str> = layers.iter().map(Digest::short).collect();
+    format!("{} {}", if short.len() == 1 { "the layer" } else { "the layers" }, short.join(", "))
 }
 
 /// What a command said last, a line each.

@@ -11,7 +11,7 @@
 //! * [`push`]: the way back to a registry. `recipe`: the stream of a layer, made again from its tree.
 //! * [`catalogue`]: every image here with its names, and what a word on a command line means.
 //! * [`build`]: images made here, as a Dockerfile says; [`commit`]: of a container; [`load`]: of what somebody hands over.
-//! * [`save`] and [`flatten`]: images as archives and as directories.
+//! * [`save`] and [`flatten`]: images as archives and as directories. [`restore`]: layers that are damaged, made again.
 //! * `layer`: from bytes to an unpacked layer. `side_by_side`: several at once. `digesting`: what passes, digested.
 //!   `writeback`: on the disk while the rest is unpacked.
 //! * [`unpack`]: the child that turns a layer into an image or a directory and can reach nothing else. `erofs`: the images.
@@ -42,6 +42,7 @@ mod pull;
 pub mod push;
 mod recipe;
 pub mod registry;
+pub mod restore;
 mod rootfs;
 pub mod save;
 mod side_by_side;

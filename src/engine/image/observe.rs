@@ -25,13 +25,13 @@ pub fn tag_digest(source: &ImageSource, options: &Options) -> Result<Digest, Ima
 
 /// What this host knows of `source`, and whether the source has moved on since. Files are compared with the stamp of
 /// their import; the registry is asked only for [`Pull::Always`]; for [`Pull::Never`] nothing but the store is looked at.
-/// A file that is gone is no reason to do anything: the image is here.
+/// A file that is gone is no reason to do anything: the image is here. Whether its layers are whole is not looked at.
 ///
 /// # Errors
 /// When the source cannot be looked at, above all when the registry does not answer. The caller decides whether the rest
 /// of the host waits for that.
 pub fn observe(store: &Store, source: &ImageSource, pull: Pull, options: &Options) -> Result<ActualImage, ImageError> {
-    let Some(record) = store.find_record(source)? else { return Ok(ActualImage::default()) };
+    let Some(record) = store.known_record(source)? else { return Ok(ActualImage::default()) };
     let moved = match source {
         _ if pull == Pull::Never => None,
         ImageSource::Archive(Archived { path, .. }) | ImageSource::Rootfs(path) => {

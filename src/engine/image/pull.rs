@@ -34,8 +34,29 @@ pub(super) fn ensure_reference(
     {
         return Ok(image);
     }
+    take(&session, (text, &reference), &registry, Some(source), tools)
+}
+
+/// Makes the image of a reference whole as its registry has it. Without a `source` nothing stands for it.
+pub(super) fn fetch(
+    session: &Session<'_>,
+    text: &str,
+    source: Option<&ImageSource>,
+    tools: Tools<'_>,
+) -> Result<Image, ImageError> {
+    let reference: Reference = text.parse()?;
+    take(session, (text, &reference), &Sources::of(&reference, tools.options)?, source, tools)
+}
+
+fn take(
+    session: &Session<'_>,
+    (text, reference): (&str, &Reference),
+    registry: &Sources,
+    source: Option<&ImageSource>,
+    tools: Tools<'_>,
+) -> Result<Image, ImageError> {
     let top = registry.manifest(reference.version())?;
-    let (manifest, further) = resolve(&registry, text, &top, tools.options)?;
+    let (manifest, further) = resolve(registry, text, &top, tools.options)?;
     let config = registry.config(&manifest.config.digest)?;
     let configuration = config::parse(&format!("the configuration of {text}"), &config.bytes)?;
     check_platform(text, &configuration, tools.options)?;
@@ -48,8 +69,8 @@ pub(super) fn ensure_reference(
     };
     let all = manifest.layers.iter().zip(&configuration.diff_ids).map(expect).collect();
     let claimed = session.claim_layers(&configuration.diff_ids)?;
-    let missing = missing_layers(&session, tools.progress, all);
-    let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
+    let missing = missing_layers(session, tools.progress, all);
+    let workshop = Workshop { session, options: tools.options, progress: tools.progress };
     let failed = AtomicBool::new(false);
     let unpacked = workshop.unpack_all(&missing, &failed, &|layer| {
         // Both are always there: they were put in above.
@@ -62,7 +83,7 @@ pub(super) fn ensure_reference(
     let mut blobs = vec![config.bytes, top.bytes];
     blobs.extend(further.map(|further| further.bytes));
     let parts = Parts { id: config.digest, manifest: Some(top.digest), configuration, blobs, stamp: None };
-    let image = commit(&workshop, Some(source), unpacked, parts)?;
+    let image = commit(&workshop, source, unpacked, parts)?;
     drop(claimed);
     Ok(image)
 }

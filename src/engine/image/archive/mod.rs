@@ -41,17 +41,27 @@ pub(super) fn ensure_archive(
     archived: &Archived,
     tools: Tools<'_>,
 ) -> Result<Image, ImageError> {
-    let Archived { path, image: wanted } = archived;
-    let stamp = rootfs::stamp(path)?;
+    let stamp = rootfs::stamp(&archived.path)?;
     if let Some(record) = session.store().find_record(source)?
         && record.stamp.as_ref() == Some(&stamp)
     {
         return Ok(record.image);
     }
+    read(&session, archived, Some((source, Some(stamp))), tools)
+}
+
+/// Makes the image of an archive whole: see [`Archive::import`].
+pub(super) fn read(
+    session: &Session<'_>,
+    archived: &Archived,
+    named: Option<(&ImageSource, Option<Stamp>)>,
+    tools: Tools<'_>,
+) -> Result<Image, ImageError> {
+    let Archived { path, image: wanted } = archived;
     let file = File::open(path).map_err(ImageError::file("open", path))?;
-    let archive = Archive::open(&session, file, path, tools.options)?;
+    let archive = Archive::open(session, file, path, tools.options)?;
     let found = archive.one(wanted.as_deref(), tools.options)?;
-    archive.import(&session, found, Some((source, Some(stamp))), tools)
+    archive.import(session, found, named, tools)
 }
 
 /// An archive whose files can be read.

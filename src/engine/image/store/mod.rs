@@ -72,9 +72,9 @@ impl Store {
         Ok(self.find_record(source)?.map(|record| record.image))
     }
 
-    /// The image with this identifier, also when no source stands for it any more.
-    pub fn find_by_id(&self, id: &Digest) -> Result<Option<Image>, ImageError> {
-        Ok(self.known(id)?.filter(|image| self.is_whole(image)))
+    /// What `source` was last known to stand for, whole or not.
+    pub fn known_as(&self, source: &ImageSource) -> Result<Option<Image>, ImageError> {
+        Ok(self.known_record(source)?.map(|record| record.image))
     }
 
     /// What is known of the image with this identifier, whether its layers are still there or not. What cannot be understood
@@ -160,23 +160,43 @@ impl Store {
     }
 
     pub(super) fn find_record(&self, source: &ImageSource) -> Result<Option<SourceRecord>, ImageError> {
-        let record: Option<SourceRecord> = read_if_understood(&self.source_path(source))?;
-        match record.filter(|record| record.source == *source && self.is_whole(&record.image)) {
+        self.find_record_that(source, |image| self.is_whole(image))
+    }
+
+    /// What the source was last known to stand for, also where its layers are not whole any more.
+    pub(super) fn known_record(&self, source: &ImageSource) -> Result<Option<SourceRecord>, ImageError> {
+        match self.find_record(source)? {
             Some(record) => Ok(Some(record)),
-            None => self.find_by_manifest(source),
+            None => self.find_record_that(source, |_| true),
+        }
+    }
+
+    fn find_record_that(
+        &self,
+        source: &ImageSource,
+        is_fit: impl Fn(&Image) -> bool,
+    ) -> Result<Option<SourceRecord>, ImageError> {
+        let record: Option<SourceRecord> = read_if_understood(&self.source_path(source))?;
+        match record.filter(|record| record.source == *source && is_fit(&record.image)) {
+            Some(record) => Ok(Some(record)),
+            None => self.find_by_manifest(source, is_fit),
         }
     }
 
     /// For a reference with a digest: an image that was pulled by just this manifest under another name. What a digest
     /// stands for is the same wherever it is asked. That other name is likely the bare tag, so that is looked at first.
-    fn find_by_manifest(&self, source: &ImageSource) -> Result<Option<SourceRecord>, ImageError> {
+    fn find_by_manifest(
+        &self,
+        source: &ImageSource,
+        is_fit: impl Fn(&Image) -> bool,
+    ) -> Result<Option<SourceRecord>, ImageError> {
         let Some((wanted, tag)) = source.reference().and_then(|reference| {
             let digest = reference.digest.clone()?;
             Some((digest, Reference { digest: None, ..reference }))
         }) else {
             return Ok(None);
         };
-        let is_it = |image: &Image| image.manifest.as_ref() == Some(&wanted) && self.is_whole(image);
+        let is_it = |image: &Image| image.manifest.as_ref() == Some(&wanted) && is_fit(image);
         let found = |image: Image| SourceRecord { source: source.clone(), image, stamp: None };
         let tagged: Option<SourceRecord> =
             read_if_understood(&self.source_path(&ImageSource::Reference(tag.to_string())))?;
@@ -233,6 +253,11 @@ impl Store {
     pub(super) fn state_root(&self) -> &Path {
         // It was made by joining a name to it.
         self.images.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// The layers of it that are not there, or that are damaged as far as can be seen at once.
+    pub fn lacking(&self, image: &Image) -> BTreeSet<Digest> {
+        image.layers.iter().filter(|layer| !self.has_layer(layer)).cloned().collect()
     }
 
     /// Whether every layer of it is there.

@@ -1,5 +1,6 @@
 //! Adding to the store: layers are staged under temporary names, and become visible together with the record.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -31,6 +32,8 @@ pub struct Session<'a> {
     store: &'a Store,
     /// As what layers are unpacked; known when the first is.
     best_form: OnceLock<Form>,
+    /// Layers that are made anew although they look whole.
+    doubted: BTreeSet<Digest>,
     _busy: File,
     _source: Claims,
 }
@@ -121,7 +124,7 @@ impl Store {
         let path = self.images.join("busy");
         let busy = lock::open(&path)?;
         busy.lock_shared().map_err(ImageError::file("lock", &path))?;
-        Ok(Session { store: self, best_form: OnceLock::new(), _busy: busy, _source: claimed })
+        Ok(Session { store: self, best_form: OnceLock::new(), doubted: BTreeSet::new(), _busy: busy, _source: claimed })
     }
 
     /// Removes what is unfinished and belongs to somebody who died. While somebody adds or removes, that is left to later.
@@ -183,6 +186,16 @@ impl Session<'_> {
         self.store
     }
 
+    /// Takes these layers for damaged, however they look.
+    pub fn doubting(self, layers: BTreeSet<Digest>) -> Self {
+        Session { doubted: layers, ..self }
+    }
+
+    /// Whether the layer is there and can be used.
+    pub fn has_layer(&self, diff_id: &Digest) -> bool {
+        !self.doubted.contains(diff_id) && self.store.has_layer(diff_id)
+    }
+
     /// Where layers are staged and stay.
     pub fn layers(&self) -> &Path {
         &self.store.layers
@@ -232,7 +245,7 @@ impl Session<'_> {
         let root = File::open(&store.layers).map_err(ImageError::file("open", &store.layers))?;
         rustix::fs::syncfs(&root).map_err(|e| ImageError::file("sync", &store.layers)(e.into()))?;
         let place = store.layers.join(layer.diff_id.hex());
-        put_layer(&layer.staged.path, &place, || store.has_layer(&layer.diff_id))?;
+        put_layer(&layer.staged.path, &place, || self.has_layer(&layer.diff_id))?;
         root.sync_all().map_err(ImageError::file("sync", &store.layers))?;
         replace_json(&store.built_path(key), built)
     }
@@ -258,7 +271,7 @@ impl Session<'_> {
         }
         for layer in commit.layers {
             let place = store.layers.join(layer.diff_id.hex());
-            put_layer(&layer.staged.path, &place, || store.has_layer(&layer.diff_id))?;
+            put_layer(&layer.staged.path, &place, || self.has_layer(&layer.diff_id))?;
         }
         for (temporary, path) in blobs {
             rename(&temporary, &path)?;

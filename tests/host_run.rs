@@ -986,3 +986,40 @@ fn a_container_by_hand_is_as_locked_in_as_its_options_say() {
         assert!(missing.code == 125 && missing.stderr.contains("nowhere.json"), "{missing:?}");
     });
 }
+
+#[test]
+fn namespaces_of_the_host_are_shared_when_asked_for_and_nothing_in_them_outlives_the_container() {
+    let own = |kind: &str| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().to_str().unwrap().to_owned();
+    Shell::with(|shell| {
+        let ask = "for kind in pid ipc; do readlink /proc/self/ns/$kind; done";
+        let answer = |options: &[&str]| {
+            let all = [&["run", "--rm"], options, &[BOX, "sh", "-c", ask]].concat();
+            shell.ok(&all).stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let alone = answer(&[]);
+        assert!(alone[0] != own("pid") && alone[1] != own("ipc"), "{alone:?}");
+        let shared = answer(&["--pid", "host", "--ipc", "host"]);
+        assert_eq!(shared, [own("pid"), own("ipc")]);
+        let one = answer(&["--pid", "host"]);
+        assert!(one[0] == own("pid") && one[1] != own("ipc"), "{one:?}");
+
+        // The host's shared memory is there, and it sees our process.
+        let memory = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        let ours = std::process::id().to_string();
+        let (file, process) = (memory.path().to_str().unwrap(), format!("/proc/{ours}/stat"));
+        shell.ok(&["run", "--rm", "--pid", "host", "--ipc", "host", BOX, "ls", file, &process]);
+        assert_ne!(shell.run(&["run", "--rm", BOX, "ls", file]).code, 0);
+
+        // No process 1 takes what it left with it: the cgroup does.
+        sleeper(shell, "look", &["--pid", "host", "--init"]);
+        let pid = shell.ok(&["exec", "look", "sh", "-c", "setsid sleep 900 >/dev/null 2>&1 & echo $!"]).stdout;
+        let left = format!("/proc/{}/comm", pid.trim());
+        eventually("it is there", || fs::read_to_string(&left).is_ok_and(|name| name.trim() == "sleep"));
+        shell.ok(&["stop", "look"]);
+        assert!(!Path::new(&left).exists());
+        let word = shell.run(&["run", "--rm", "--ipc", "shareable", BOX, "true"]);
+        assert!(word.code == 125 && word.stderr.contains("--ipc: "), "{word:?}");
+        let apart = shell.run(&["run", "--rm", "--pid", "host", "--userns", "auto", BOX, "true"]);
+        assert!(apart.code == 125 && apart.stderr.contains("--pid: "), "{apart:?}");
+    });
+}

@@ -6,7 +6,8 @@ use std::path::Path;
 use evenkeel::manifest::{self, FileKind, Loaded, Problems, Source, Surroundings};
 use evenkeel::model::build::{BuildNetwork, BuildSpec};
 use evenkeel::model::container::{
-    AfterEnd, Capabilities, CapabilitySet, ContainerSpec, FailureAction, Logging, RunState, Update, UpdateOrder,
+    AfterEnd, Capabilities, CapabilitySet, ContainerSpec, FailureAction, Logging, Namespace, RunState, Update,
+    UpdateOrder,
 };
 use evenkeel::model::desired::{Desired, DesiredContainer};
 use evenkeel::model::extra_host::ExtraHost;
@@ -374,6 +375,7 @@ fn spec() -> impl Strategy<Value = ContainerSpec> {
                 (true, true) => Users::Auto,
                 (true, false) => Users::Range(IdRange { start: 5, size: 7 }),
             },
+            pid: if privileged { Namespace::Host } else { Namespace::Private },
             seccomp: if tty { Seccomp::Unconfined } else { Seccomp::Default },
             sysctls: BTreeMap::from([("kernel.shmmax".to_owned(), "1".to_owned())]),
             shm_size: size,

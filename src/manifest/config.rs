@@ -10,7 +10,7 @@ use toml::{Table, Value};
 
 use super::Loaded;
 use crate::model::build::{BuildNetwork, BuildSpec};
-use crate::model::container::{CapabilitySet, Condition, ContainerSpec, Logging, RunState, Update};
+use crate::model::container::{CapabilitySet, Condition, ContainerSpec, Logging, Namespace, RunState, Update};
 use crate::model::container::{DEFAULT_SHM_SIZE, DEFAULT_STOP_GRACE_PERIOD};
 use crate::model::desired::{Desired, DesiredContainer};
 use crate::model::follow::Follow;
@@ -159,6 +159,8 @@ fn container(container: &DesiredContainer, names: &BTreeMap<ImageSource, String>
         read_only,
         privileged,
         users,
+        pid,
+        ipc,
         seccomp,
         capabilities,
         devices,
@@ -207,6 +209,8 @@ fn container(container: &DesiredContainer, names: &BTreeMap<ImageSource, String>
             put(&mut table, "userns", Table::from_iter(range));
         }
     }
+    put_unless(&mut table, "pid", pid, &Namespace::default(), word);
+    put_unless(&mut table, "ipc", ipc, &Namespace::default(), word);
     let seccomp = match seccomp {
         Seccomp::Default => None,
         Seccomp::Unconfined => Some("unconfined"),

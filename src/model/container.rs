@@ -102,6 +102,17 @@ impl Default for CapabilitySet {
     }
 }
 
+/// Whose namespace of a kind a container is in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Namespace {
+    /// One of its own.
+    #[default]
+    Private,
+    /// The host's.
+    Host,
+}
+
 /// How a container's output is kept.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Logging {
@@ -136,6 +147,12 @@ pub struct ContainerSpec {
     pub privileged: bool,
     #[serde(default)]
     pub users: Users,
+    /// Whose processes it sees.
+    #[serde(default)]
+    pub pid: Namespace,
+    /// Whose shared memory, semaphores and message queues (ipc_namespaces(7)) it has, /dev/shm and /dev/mqueue among them.
+    #[serde(default)]
+    pub ipc: Namespace,
     #[serde(default)]
     pub seccomp: Seccomp,
     pub capabilities: Capabilities,
@@ -187,6 +204,8 @@ impl ContainerSpec {
             read_only: false,
             privileged: false,
             users: Users::default(),
+            pid: Namespace::default(),
+            ipc: Namespace::default(),
             seccomp: Seccomp::default(),
             capabilities: Capabilities::default(),
             devices: BTreeSet::new(),

@@ -21,7 +21,8 @@ use super::volume::VolumeSpec;
 ///
 /// 2 has what 1 does not understand, or would leave out of what it writes back: `extra_hosts` by name, options of a tmpfs,
 /// volumes that are not filled, images of an archive of several, and what an update in place goes back to.
-pub const RECORD_VERSION: u32 = 2;
+/// 3 has namespaces of the host.
+pub const RECORD_VERSION: u32 = 3;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRecord {

@@ -99,6 +99,8 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<FieldChange> {
         read_only,
         privileged,
         users,
+        pid,
+        ipc,
         seccomp,
         capabilities: Capabilities { add, drop },
         devices,
@@ -138,6 +140,8 @@ pub fn container(old: &ContainerSpec, new: &ContainerSpec) -> Vec<FieldChange> {
     changes.value(Replace, "read_only", &old.read_only, read_only);
     changes.value(Replace, "privileged", &old.privileged, privileged);
     changes.value(Replace, "userns", &old.users, users);
+    changes.value(Replace, "pid", &old.pid, pid);
+    changes.value(Replace, "ipc", &old.ipc, ipc);
     changes.value(Restart, "security.seccomp", &old.seccomp, seccomp);
     changes.value(Replace, "cap_add", &old.capabilities.add, add);
     changes.value(Replace, "cap_drop", &old.capabilities.drop, drop);

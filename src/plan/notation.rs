@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::build::{BuildNetwork, BuildSpec};
-use crate::model::container::{CapabilitySet, Condition, FailureAction, RunState, UpdateOrder};
+use crate::model::container::{CapabilitySet, Condition, FailureAction, Namespace, RunState, UpdateOrder};
 use crate::model::extra_host::ExtraHost;
 use crate::model::health::Probe;
 use crate::model::image::{Archived, ImageSource, Pull};
@@ -145,6 +145,15 @@ impl Notation for CapabilitySet {
             CapabilitySet::All => list([quoted("ALL")]),
             CapabilitySet::Some(names) => list(names.iter().map(|name| quoted(&name.to_string()))),
         }
+    }
+}
+
+impl Notation for Namespace {
+    fn notation(&self) -> String {
+        quoted(match self {
+            Namespace::Private => "private",
+            Namespace::Host => "host",
+        })
     }
 }
 

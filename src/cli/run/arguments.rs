@@ -267,6 +267,14 @@ pub struct SecurityArguments {
     /// Whose users it has: host, or auto for a range of its own
     #[arg(long, value_name = "MODE")]
     pub userns: Option<String>,
+
+    /// Whose processes it sees: private, its own alone, or host
+    #[arg(long, value_name = "MODE")]
+    pub pid: Option<String>,
+
+    /// Whose shared memory and message queues it has: private or host
+    #[arg(long, value_name = "MODE")]
+    pub ipc: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -276,7 +276,8 @@ fn declare_resources(arguments: &ResourceArguments, container: &mut Table) {
 }
 
 fn declare_security(arguments: &SecurityArguments, container: &mut Table) -> Result<(), Failure> {
-    let SecurityArguments { cap_add, cap_drop, security_options, devices, privileged, sysctls, userns } = arguments;
+    let SecurityArguments { cap_add, cap_drop, security_options, devices, privileged, sysctls, userns, pid, ipc } =
+        arguments;
     listed(container, "cap_add", cap_add);
     listed(container, "cap_drop", cap_drop);
     listed(container, "devices", devices);
@@ -303,6 +304,8 @@ fn declare_security(arguments: &SecurityArguments, container: &mut Table) -> Res
     }
     table(container, "security", security);
     option(container, "userns", userns);
+    option(container, "pid", pid);
+    option(container, "ipc", ipc);
     Ok(())
 }
 

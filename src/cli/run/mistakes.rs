@@ -9,7 +9,7 @@ use crate::cli::failure::Failure;
 use crate::manifest::{Located, Problems};
 
 /// Each key of a container's table, its section before it, and the option that becomes it.
-const OPTIONS: [(&str, &str); 61] = [
+const OPTIONS: [(&str, &str); 63] = [
     ("archive", "the image"),
     ("build.args", "--build-arg"),
     ("build.context", "the context"),
@@ -40,6 +40,7 @@ const OPTIONS: [(&str, &str); 61] = [
     ("image", "the image"),
     ("init", "--init"),
     ("labels", "--label"),
+    ("ipc", "--ipc"),
     ("logging", "--log-opt"),
     ("mounts", "--volume, --mount or --tmpfs"),
     ("network_mode", "--network"),
@@ -48,6 +49,7 @@ const OPTIONS: [(&str, &str); 61] = [
     ("networks.default.address6", "--ip6"),
     ("networks.default.aliases", "--network-alias"),
     ("oom_score_adj", "--oom-score-adj"),
+    ("pid", "--pid"),
     ("ports", "--publish"),
     ("privileged", "--privileged"),
     ("pull", "--pull"),

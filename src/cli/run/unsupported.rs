@@ -26,7 +26,7 @@ const BLOCK_IO: &str = "limits of block devices are not there yet; `--cpus`, `--
 const PROCESSOR: &str = "`--cpus` is the quota divided by the period, such as 1.5; `--cpu-shares` is the weight";
 const WINDOWS: &str = "it is for containers of Windows";
 const NAMESPACE: &str =
-    "every container has a namespace of its own of that kind; only `--network` and `--userns` choose";
+    "every container has a namespace of its own of that kind; `--network`, `--pid`, `--ipc` and `--userns` choose";
 
 const ADVICE: &[(&[&str], &str)] = &[
     (&["--annotation"], "`--label KEY=VALUE` says it, and `evenkeel inspect` shows it"),
@@ -43,7 +43,7 @@ const ADVICE: &[(&[&str], &str)] = &[
         BLOCK_IO,
     ),
     (&["--cgroup-parent"], "every container is below the cgroup of its state root; limit the service or the container"),
-    (&["--cgroupns", "--ipc", "--pid", "--uts"], NAMESPACE),
+    (&["--cgroupns", "--uts"], NAMESPACE),
     (&["--cpu-count", "--cpu-percent", "--io-maxbandwidth", "--io-maxiops", "--isolation"], WINDOWS),
     (&["--cpu-period", "--cpu-quota", "--cpu-rt-period", "--cpu-rt-runtime"], PROCESSOR),
     (&["--cpuset-mems"], "`--cpuset-cpus` chooses processors; memory comes from their nodes first"),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Mount as OciMount;
 
 use super::etc;
-use crate::model::container::ContainerSpec;
+use crate::model::container::{ContainerSpec, Namespace};
 use crate::model::id::VolumeKey;
 use crate::model::paths::Paths;
 use crate::model::record::ContainerRecord;
@@ -50,9 +50,15 @@ fn fixed(spec: &ContainerSpec) -> Vec<OciMount> {
     table
         .into_iter()
         .filter(|(target, ..)| !declared(target))
-        .map(|(target, typ, source, options)| {
-            let options = options.iter().map(|option| (*option).to_owned()).collect();
-            mount(target, typ, Path::new(source), options)
+        .map(|(target, typ, source, options)| match (target, spec.ipc) {
+            // Shared memory of POSIX is files, and which they are is the mount's affair; queues are the namespace's.
+            ("/dev/shm", Namespace::Host) => {
+                bind(target, Path::new(target), ["rbind", "rprivate"].map(str::to_owned).to_vec())
+            }
+            _ => {
+                let options = options.iter().map(|option| (*option).to_owned()).collect();
+                mount(target, typ, Path::new(source), options)
+            }
         })
         .collect()
 }

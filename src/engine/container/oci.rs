@@ -24,7 +24,7 @@ use super::effective::Effective;
 use super::{etc, mounts};
 use crate::engine::error::EngineError;
 use crate::model::actual::HostFacts;
-use crate::model::container::{CapabilitySet, ContainerSpec};
+use crate::model::container::{CapabilitySet, ContainerSpec, Namespace};
 use crate::model::id::{ContainerId, RootTag};
 use crate::model::network::NetworkMode;
 use crate::model::paths::Paths;
@@ -204,7 +204,10 @@ fn namespaces(inputs: &Inputs<'_>) -> Vec<LinuxNamespace> {
         namespace.set_typ(typ).set_path(path);
         namespace
     };
-    let mut all: Vec<_> = [Mount, Pid, Ipc, Cgroup].map(|typ| namespace(typ, None)).to_vec();
+    let mut all: Vec<_> = [Mount, Cgroup].map(|typ| namespace(typ, None)).to_vec();
+    let ContainerSpec { pid, ipc, .. } = &inputs.record.spec;
+    let own = [(Pid, pid), (Ipc, ipc)].into_iter().filter(|(_, whose)| **whose == Namespace::Private);
+    all.extend(own.map(|(typ, _)| namespace(typ, None)));
     if inputs.record.spec.network != NetworkMode::Host || inputs.record.spec.hostname.is_some() {
         all.push(namespace(Uts, None));
     }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::container::{
-    AfterEnd, Capabilities, CapabilitySet, ContainerSpec, DEFAULT_SHM_SIZE, DEFAULT_STOP_GRACE_PERIOD, Logging, Update,
+    AfterEnd, Capabilities, CapabilitySet, ContainerSpec, DEFAULT_SHM_SIZE, DEFAULT_STOP_GRACE_PERIOD, Logging,
+    Namespace, Update,
 };
 use crate::model::desired::DesiredContainer;
 use crate::model::extra_host::ExtraHost;
@@ -35,7 +36,8 @@ pub(super) fn resolve(
     let network = network::of_container(name, written, declared, reading);
     network::check_ports(name, written, declared, reading);
     let declared_capabilities = capabilities(written, reading);
-    let Security { read_only, users, seccomp, capabilities } = security(written, declared_capabilities, reading);
+    let Security { read_only, users, pid, ipc, seccomp, capabilities } =
+        security(written, declared_capabilities, reading);
     let spec = ContainerSpec {
         entrypoint: written.entrypoint.as_ref().map(|line| line.0.clone()),
         command: written.command.as_ref().map(|line| line.0.clone()),
@@ -51,12 +53,14 @@ pub(super) fn resolve(
         read_only,
         privileged: value_of(&written.privileged).unwrap_or_default(),
         users,
+        pid,
+        ipc,
         seccomp,
         capabilities,
         devices: devices(written, reading),
         ulimits: limit::ulimits(written, reading),
         sysctls: sysctls(written, reading),
-        shm_size: above_zero(&written.shm_size, reading).unwrap_or(DEFAULT_SHM_SIZE),
+        shm_size: shm_size(written, reading).unwrap_or(DEFAULT_SHM_SIZE),
         oom_score_adj: written.oom_score_adj.as_ref().map(|number| number.0 as i32),
         network,
         ports: entries(&written.ports).map(|(host, port)| (host.value, port.0 as u16)).collect(),
@@ -170,6 +174,24 @@ fn sysctls(written: &Container, reading: &mut Reading<'_>) -> BTreeMap<String, S
             );
         }
     }
+    // Without a name of its own it has the host's names with the host's network.
+    let names = written.network_mode.as_ref().filter(|mode| matches!(mode.value, NetworkWord::Host));
+    if let (Some(mode), None) = (names, &written.hostname) {
+        for (name, _) in entries(&written.sysctls).filter(|(name, _)| name.0 == "kernel.domainname") {
+            let problem = Problem::at(&name.place, "`kernel.domainname` would change the host's");
+            reading
+                .report(problem.related(&mode.place, "its name is the host's").help("give it a `hostname` of its own"));
+        }
+    }
+    if let Some(ipc) = written.ipc.as_ref().filter(|ipc| ipc.value == Namespace::Host) {
+        let is_of_another_kind = |name: &str| name.starts_with("net.") || name == "kernel.domainname";
+        for (name, _) in entries(&written.sysctls).filter(|(name, _)| !is_of_another_kind(&name.0)) {
+            reading.report(
+                Problem::at(&name.place, format!("`{}` would change the host", name.0))
+                    .related(&ipc.place, "the namespace comes from here"),
+            );
+        }
+    }
     entries(&written.sysctls).map(|(name, value)| (name.0.clone(), value.0.clone())).collect()
 }
 
@@ -183,6 +205,15 @@ fn extra_hosts(written: &Container, reading: &mut Reading<'_>) -> BTreeMap<Strin
         }
     }
     entries(&written.extra_hosts).map(|(name, host)| (name.0.clone(), *host)).collect()
+}
+
+fn shm_size(written: &Container, reading: &mut Reading<'_>) -> Option<ByteSize> {
+    let of_the_host = written.ipc.as_ref().filter(|ipc| ipc.value == Namespace::Host);
+    if let (Some(size), Some(ipc)) = (&written.shm_size, of_the_host) {
+        let problem = Problem::at(&size.place, "the size of the host's /dev/shm is the host's to say");
+        reading.report(problem.label("take this out").related(&ipc.place, "it is the host's here"));
+    }
+    above_zero(&written.shm_size, reading)
 }
 
 fn above_zero(size: &Option<Placed<ByteSize>>, reading: &mut Reading<'_>) -> Option<ByteSize> {

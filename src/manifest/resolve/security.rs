@@ -1,6 +1,6 @@
 //! How far a container is locked in: the profile is a word for several keys, which may say more but nothing else.
 
-use crate::model::container::{Capabilities, CapabilitySet};
+use crate::model::container::{Capabilities, CapabilitySet, Namespace};
 use crate::model::seccomp::Seccomp;
 use crate::model::security::{Capability, IdRange, Users};
 
@@ -14,6 +14,8 @@ use crate::manifest::shape::security::{Profile, UsersWord};
 pub(super) struct Security {
     pub read_only: bool,
     pub users: Users,
+    pub pid: Namespace,
+    pub ipc: Namespace,
     pub seccomp: Seccomp,
     pub capabilities: Capabilities,
 }
@@ -49,10 +51,13 @@ pub(super) fn security(written: &Container, capabilities: Capabilities, reading:
         None => Users::Host,
     };
     check_users(written, users, &capabilities, reading);
+    check_namespaces(written, users, reading);
     let seccomp = table.and_then(|table| table.seccomp.as_ref());
     Security {
         read_only: value_of(&written.read_only).unwrap_or(hardened.is_some()),
         users,
+        pid: value_of(&written.pid).unwrap_or_default(),
+        ipc: value_of(&written.ipc).unwrap_or_default(),
         seccomp: seccomp.map(|word| filter(word, reading)).unwrap_or_default(),
         capabilities: match hardened {
             Some(_) => Capabilities { drop: CapabilitySet::All, ..capabilities },
@@ -93,6 +98,21 @@ fn check_hardened(written: &Container, profile: &Place, reading: &mut Reading<'_
     }
     if let Some(key) = written.userns.as_ref().filter(|key| matches!(key.value, UsersWord::Host)) {
         refuse(&key.place, "has users of its own");
+    }
+}
+
+/// The host's namespaces belong to its own users: who has others can neither mount their /proc nor their queues.
+fn check_namespaces(written: &Container, users: Users, reading: &mut Reading<'_>) {
+    let all = [("pid", &written.pid), ("ipc", &written.ipc)];
+    let shared = all.into_iter().filter_map(|(key, word)| Some((key, word.as_ref()?)));
+    for (key, word) in shared.filter(|(_, word)| word.value == Namespace::Host && users != Users::Host) {
+        let problem = Problem::at(&word.place, format!("`{key}` of the host needs the host's users"));
+        let problem = problem.label("the container has users of its own");
+        reading.report(match (&written.userns, &written.security) {
+            (Some(own), _) => problem.related(&own.place, "declared here"),
+            (None, Some(security)) => problem.related(&security.place, "hardened here"),
+            (None, None) => problem,
+        });
     }
 }
 

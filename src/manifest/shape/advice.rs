@@ -161,8 +161,6 @@ pub(super) const CONTAINER: &Advice = &[
     ("seccomp", "leave it out: there always is a filter, unless `privileged` is set"),
     ("apparmor", "no profile can be named; `cap_drop`, `read_only` and `user` confine a container"),
     ("selinux", "no label can be named; `cap_drop`, `read_only` and `user` confine a container"),
-    ("pid", "a container always has process numbers of its own"),
-    ("ipc", "a container always has an IPC namespace of its own"),
     ("uts", "a container always has a host name of its own"),
     ("cgroup", "a container always has a cgroup namespace of its own"),
     ("isolation", "leave it out: isolation is by namespaces"),

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::model::container::{FailureAction, RunState, UpdateOrder};
+use crate::model::container::{FailureAction, Namespace, RunState, UpdateOrder};
 use crate::model::extra_host::ExtraHost;
 use crate::model::port::HostPort;
 use crate::model::units::{ByteSize, Cpus, Signal, Timespan};
@@ -54,6 +54,10 @@ table! {
         privileged: bool,
         /// Whose users and groups it has: `host`, `auto` for a range of numbers of its own, or a table. Default: `host`.
         userns: UsersWord,
+        /// Whose processes it sees: `private`, its own alone, or `host`. Default: `private`.
+        pid: Namespace,
+        /// Whose shared memory, semaphores and message queues it has: `private` or `host`. Default: `private`.
+        ipc: Namespace,
         /// How far it is locked in: `{ profile = "hardened" }`.
         security: Security,
         /// Capabilities beside the default set, or `ALL`: `["NET_ADMIN"]`.
@@ -109,6 +113,11 @@ table! {
         state: RunState,
     }
 }
+
+choice!(Namespace, "a namespace to be in", [
+    "private" => Namespace::Private,
+    "host" => Namespace::Host,
+]);
 
 choice!(RunState, "a state", [
     "running" => RunState::Running,

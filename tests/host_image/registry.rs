@@ -128,7 +128,9 @@ fn a_registry_with_passwords_wants_the_right_one() {
     host.options.credentials = vec![host.path("absent.json"), file.clone()];
     // `user:wrong`, then `user:secret`.
     fs::write(&file, format!(r#"{{"auths":{{"{}":{{"auth":"dXNlcjp3cm9uZw=="}}}}}}"#, registry.address)).unwrap();
-    assert!(matches!(host.ensure(&source).unwrap_err(), ImageError::Unauthorized { .. }));
+    let error = host.ensure(&source).unwrap_err();
+    assert!(matches!(error, ImageError::Unauthorized { .. }));
+    assert!(error.hint().unwrap().contains("auth.json` has the credentials that were shown"), "{:?}", error.hint());
     fs::write(&file, format!(r#"{{"auths":{{"{}":{{"auth":"dXNlcjpzZWNyZXQ="}}}}}}"#, registry.address)).unwrap();
     assert_eq!(host.ensure(&source).unwrap().id, made.config.digest());
     fs::write(&file, "{").unwrap();
@@ -352,6 +354,26 @@ fn whoever_does_not_answer_is_named() {
         assert_eq!(error.to_string(), told);
         assert!(error.hint().unwrap().contains(&dead), "{:?}", error.hint());
     }
+}
+
+#[test]
+fn tags_are_listed_page_by_page() {
+    let server = HandMade::serve(|asked| {
+        let (tags, next) = match asked.line.contains("last=b") {
+            false => (r#"["a","b"]"#, Some("</v2/shop/web/tags/list?last=b>; rel=\"next\"")),
+            true => (r#"["c"]"#, None),
+        };
+        let next = next.map(|next| ("link".to_owned(), next.to_owned())).into_iter().collect();
+        (200, next, format!(r#"{{"name":"shop/web","tags":{tags}}}"#).into_bytes())
+    });
+    let tags = |name: &str| image::tags(&format!("{}/{name}", server.address).parse().unwrap(), &Host::new().options);
+    assert_eq!(tags("shop/web").unwrap(), ["a", "b", "c"]);
+    let endless = HandMade::serve(|asked| {
+        let next = format!("<{}>; rel=next", asked.line.split(' ').nth(1).unwrap());
+        (200, vec![("link".to_owned(), next)], br#"{"tags":null}"#.to_vec())
+    });
+    let error = image::tags(&format!("{}/a", endless.address).parse().unwrap(), &Host::new().options).unwrap_err();
+    assert!(error.to_string().contains("it has no end"), "{error}");
 }
 
 #[test]

@@ -154,6 +154,23 @@ fn what_dockers_users_type_is_answered() {
 }
 
 #[test]
+fn by_the_digest_in_a_repository_only_its_names_go() {
+    Shell::with(|shell| {
+        let id = make(shell, "one");
+        for name in ["nginx:1", "nginx:2", "localhost/web:1"] {
+            shell.ok(&["image", "tag", &id, name]);
+        }
+        let digests = shell.ok(&["image", "inspect", "-f", "{{json .RepoDigests}}", &id]).stdout;
+        let digests: Vec<String> = serde_json::from_str(&digests).unwrap();
+        let nginx = digests.iter().find(|digest| digest.starts_with("nginx@")).unwrap();
+        shell.ok(&["image", "rm", nginx]);
+        let names = shell.ok(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "-f", "reference=*"]).stdout;
+        assert_eq!(names, "");
+        assert_eq!(shell.id("localhost/web:1"), id);
+    });
+}
+
+#[test]
 fn in_which_form_a_layer_lies_is_told() {
     Shell::with(|shell| {
         let id = make(shell, "one");

@@ -5,6 +5,7 @@ use crate::cli::ps;
 use crate::engine::image::ImageError;
 use crate::engine::image::catalogue::{self, Entry, Meaning};
 use crate::model::image::ImageSource;
+use crate::model::reference::{Reference, ReferenceError};
 
 /// The image that `word` means.
 pub fn find<'a>(entries: &'a [Entry], word: &str) -> Result<Meaning<'a>, Failure> {
@@ -22,6 +23,17 @@ pub fn shown(source: &ImageSource) -> String {
     match source {
         ImageSource::Reference(text) => ps::familiar(text).to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// The repository that `word` names for `--all-tags`, with a tag that means nothing.
+pub fn repository(word: &str) -> Result<Reference, Failure> {
+    let reference: Reference = word.parse().map_err(|error: ReferenceError| Failure::usage(error.to_string()))?;
+    // What is written without a tag has the tag `latest`.
+    match reference.digest.is_some() || word.rsplit('/').next().is_some_and(|name| name.contains(':')) {
+        false => Ok(reference),
+        true => Err(Failure::usage(format!("`{word}` has a tag or a digest, and `--all-tags` means every tag"))
+            .hint("name the repository alone")),
     }
 }
 

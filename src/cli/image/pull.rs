@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use super::find::{self, failure};
 use super::told;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output};
-use crate::engine::image::Platform;
+use crate::engine::host::Host;
+use crate::engine::image::{Platform, tags};
 use crate::model::id::Digest;
 use crate::model::image::{ImageSource, Pull, normalize_reference};
 use crate::model::lock::pinned;
+use crate::model::reference::Reference;
 
 #[derive(Debug, Args)]
 pub struct PullArguments {
@@ -23,6 +26,10 @@ pub struct PullArguments {
     /// A manifest, a directory of manifests, or `-` for standard input; repeat it to overlay [default: ./evenkeel.toml, else /etc/evenkeel]
     #[arg(short, long = "file", value_name = "PATH", conflicts_with = "references")]
     pub files: Vec<PathBuf>,
+
+    /// Every tag of the repositories, which are named without one
+    #[arg(short, long, requires = "references")]
+    all_tags: bool,
 
     /// Only say what was fetched
     #[arg(short, long)]
@@ -42,12 +49,13 @@ struct Pulled {
 }
 
 pub fn run(arguments: &PullArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let references = match arguments.references.is_empty() {
-        true => declared(context)?,
-        false => named(&arguments.references)?,
-    };
     let host = context.host()?;
     let host = if arguments.quiet { host } else { host.report_images_to(told::progress(output)) };
+    let references = match arguments.references.is_empty() {
+        true => declared(context)?,
+        false if arguments.all_tags => every_tag(&arguments.references, &host)?,
+        false => named(&arguments.references)?,
+    };
     let mut pulled = Vec::new();
     for reference in references {
         let source = ImageSource::Reference(reference.clone());
@@ -77,6 +85,18 @@ fn own_platform(text: &str) -> Result<String, String> {
 
 fn named(words: &[String]) -> Result<Vec<String>, Failure> {
     words.iter().map(|text| normalize_reference(text).map_err(|error| Failure::usage(error.to_string()))).collect()
+}
+
+fn every_tag(words: &[String], host: &Host) -> Result<Vec<String>, Failure> {
+    let mut all = Vec::new();
+    for word in words {
+        let repository = find::repository(word)?;
+        let mut tags = tags(&repository, host.image_tools().options).map_err(failure)?;
+        tags.sort();
+        let tagged = |tag| Reference { tag: Some(tag), ..repository.clone() }.to_string();
+        all.extend(tags.into_iter().map(tagged));
+    }
+    Ok(all)
 }
 
 /// What may be pulled of what the manifests declare, and what their builds begin with.

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::find::{failure, find};
+use super::find::{self, failure, find};
 use super::told;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
@@ -13,7 +13,7 @@ use crate::engine::image::ImageError;
 use crate::engine::image::catalogue::{Entry, Meaning};
 use crate::engine::image::push::Push;
 use crate::model::id::Digest;
-use crate::model::reference::{Reference, ReferenceError};
+use crate::model::reference::Reference;
 
 #[derive(Debug, Args)]
 pub struct PushArguments {
@@ -78,12 +78,7 @@ fn destination(arguments: &PushArguments) -> Result<Reference, Failure> {
 
 /// The names of a repository that have a tag, each with where it goes.
 fn every_tag(entries: &[Entry], repository: &str) -> Result<Vec<(String, Reference)>, Failure> {
-    let wanted: Reference = repository.parse().map_err(|error: ReferenceError| Failure::usage(error.to_string()))?;
-    // What is written without a tag has the tag `latest`.
-    if wanted.digest.is_some() || repository.rsplit('/').next().is_some_and(|name| name.contains(':')) {
-        return Err(Failure::usage(format!("`{repository}` has a tag or a digest, and `--all-tags` means every tag"))
-            .hint("name the repository alone"));
-    }
+    let wanted = find::repository(repository)?;
     let is_of_it = |reference: &Reference| {
         reference.registry == wanted.registry && reference.repository == wanted.repository && reference.digest.is_none()
     };

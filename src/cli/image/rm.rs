@@ -23,6 +23,7 @@ use crate::engine::image::store::gc::{Patience, Removed};
 use crate::engine::image::{ImageError, Store, store::trash};
 use crate::model::garbage::{Extent, Policy, Thing};
 use crate::model::image::ImageSource;
+use crate::model::reference::Reference;
 
 #[derive(Debug, Args)]
 pub struct RmArguments {
@@ -53,7 +54,7 @@ pub fn run(arguments: &RmArguments, context: &Context, output: &Output) -> Resul
             }
             meant => {
                 let removed =
-                    meant.map_err(failure).and_then(|meant| remove(&store, meant, arguments, context, output));
+                    meant.map_err(failure).and_then(|meant| remove(&store, (word, meant), arguments, context, output));
                 failures.extend(removed.err().map(|failure| failure.context(format!("cannot remove `{word}`"))));
             }
         }
@@ -68,7 +69,7 @@ pub fn run(arguments: &RmArguments, context: &Context, output: &Output) -> Resul
 
 fn remove(
     store: &Store,
-    meant: Meaning<'_>,
+    (word, meant): (&str, Meaning<'_>),
     arguments: &RmArguments,
     context: &Context,
     output: &Output,
@@ -76,7 +77,7 @@ fn remove(
     let users = Users::read(&context.paths)?;
     let (entry, names) = match meant {
         Meaning::Named(entry, name) => (entry, vec![name.clone()]),
-        Meaning::Image(entry) => (entry, entry.sources.clone()),
+        Meaning::Image(entry) => (entry, names(entry, word)),
     };
     if !arguments.force {
         refuse(entry, &names, &users)?;
@@ -102,6 +103,14 @@ fn remove(
     let removed = store.collect(&users.needs(), &policy, Patience::Wait).map_err(failure)?.unwrap_or_default();
     trash::remove_behind(&std::env::current_exe()?, &store.removing(), &removed.trash).map_err(failure)?;
     told(&removed, output)
+}
+
+/// The names that go with an image: all of them, or those in its repository where it is named as REPOSITORY@DIGEST.
+fn names(entry: &Entry, word: &str) -> Vec<ImageSource> {
+    let meant = word.parse::<Reference>().ok().filter(|reference| reference.digest.is_some());
+    let Some(meant) = meant else { return entry.sources.clone() };
+    let is_of_it = |name: &Reference| name.registry == meant.registry && name.repository == meant.repository;
+    entry.references().filter(|(_, name)| is_of_it(name)).map(|(source, _)| source.clone()).collect()
 }
 
 /// All that is against it, before anything is changed.

@@ -61,6 +61,8 @@ pub enum ImageError {
         /// 401 for a question that was not answered well enough, 403 for a no.
         status: u16,
         detail: String,
+        /// The file with the credentials that were shown.
+        told_by: Option<PathBuf>,
     },
     #[error("the registry answered {status} to `{url}`{}", with_detail(detail))]
     Refused { url: String, status: u16, detail: String },
@@ -285,6 +287,11 @@ impl ImageError {
             ),
             ImageError::Login { .. } => Some("nothing was kept".to_owned()),
             ImageError::NotFound { .. } => Some("is the name spelt right, and was this tag pushed?".to_owned()),
+            ImageError::Unauthorized { registry, told_by: Some(file), .. } => Some(format!(
+                "`{}` has the credentials that were shown; are they good, and may they do that? `evenkeel login {registry}` \
+                 keeps others. Registries also answer so when the repository does not exist",
+                file.display()
+            )),
             ImageError::Unauthorized { registry, .. } => Some(format!(
                 "`evenkeel login {registry}` keeps credentials for it; `docker login` and `podman login` do, too. Registries \
                  also answer so when the repository does not exist"

@@ -55,4 +55,5 @@ pub use error::ImageError;
 pub use observe::{observe, tag_digest};
 pub use options::{Options, Platform};
 pub use progress::{Progress, Silent};
+pub use pull::tags;
 pub use store::Store;

@@ -94,6 +94,11 @@ pub fn current_digest(text: &str, options: &Options) -> Result<Digest, ImageErro
     Sources::of(&reference, options)?.manifest_digest(reference.version())
 }
 
+/// The tags that the registry has of a reference's repository.
+pub fn tags(reference: &Reference, options: &Options) -> Result<Vec<String>, ImageError> {
+    Sources::of(reference, options)?.tags()
+}
+
 /// The manifest for this host, and its document if it is not the top one.
 fn resolve(
     registry: &Sources,

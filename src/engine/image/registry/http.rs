@@ -244,7 +244,11 @@ impl Http {
 
     /// Where the answer to a request for `from` says that it goes on; nothing where it does not say so.
     pub fn location(&self, from: &str, response: &Response) -> Result<Option<String>, ImageError> {
-        let Some(location) = response.header("location") else { return Ok(None) };
+        response.header("location").map_or(Ok(None), |location| self.onward(from, location))
+    }
+
+    /// Where a link in an answer to a request for `from` leads; nothing where it leads to no address.
+    pub fn onward(&self, from: &str, location: &str) -> Result<Option<String>, ImageError> {
         // The message shows no more of the address: the rest may be a key of its own.
         onward(from, location).map_err(|away| self.leads(format!("away from TLS, to `{}`", bare(&away))))
     }

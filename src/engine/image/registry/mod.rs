@@ -2,7 +2,7 @@
 //!
 //! * `http`: one request: redirects, pauses and repeats, what a failure means. `tls`: whom to trust.
 //! * `challenge`, [`credentials`], `scope` and `token`: how to be let in. `rate`: how often.
-//! * [`login`]: whether credentials are good. [`sources`]: a registry and its mirrors, one after the other.
+//! * [`login`]: whether credentials are good. `tags`: what a repository has. [`sources`]: a registry and its mirrors, one after the other.
 //! * `blob`: a layer's bytes, across broken connections. [`upload`]: the other way.
 //!
 //! Blocking, one connection a thread: a pull is bound by inflating and by the disk.
@@ -16,10 +16,12 @@ pub mod login;
 mod rate;
 mod scope;
 pub mod sources;
+mod tags;
 mod tls;
 mod token;
 pub mod upload;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -50,6 +52,8 @@ pub struct Registry {
     pub name: String,
     repository: String,
     credential: Option<Credential>,
+    /// The file that led to the credential.
+    told_by: Option<PathBuf>,
     tokens: Arc<Tokens>,
     scopes: Scopes,
     /// What it is opened for, for errors: `read` or `write`.
@@ -75,8 +79,9 @@ pub struct Fetched {
 impl Registry {
     /// A repository of the registry that references call `name`, for what `scopes` say. Asks nobody yet.
     fn open(name: &str, repository: &str, scopes: Scopes, options: &Options) -> Result<Registry, ImageError> {
-        let credential = credentials::find(&options.credentials, name, repository)?;
-        Registry::with_credential(name, repository, scopes, credential, options)
+        let found = credentials::find(&options.credentials, name, repository)?;
+        let (credential, told_by) = found.unzip();
+        Ok(Registry { told_by, ..Registry::with_credential(name, repository, scopes, credential, options)? })
     }
 
     /// The repository of `destination`, to write to it.
@@ -120,6 +125,7 @@ impl Registry {
             name: name.to_owned(),
             repository: repository.to_owned(),
             credential,
+            told_by: None,
             tokens: options.tokens.clone(),
             scopes,
             verb: "read",
@@ -312,8 +318,8 @@ impl Registry {
 
     fn unauthorized(&self, status: u16, detail: String) -> ImageError {
         let detail = self.without_secrets(detail);
-        let (registry, repository) = (self.name.clone(), self.repository.clone());
-        ImageError::Unauthorized { registry, repository, verb: self.verb, status, detail }
+        let (registry, repository, told_by) = (self.name.clone(), self.repository.clone(), self.told_by.clone());
+        ImageError::Unauthorized { registry, repository, verb: self.verb, status, detail, told_by }
     }
 
     fn without_secrets(&self, text: String) -> String {

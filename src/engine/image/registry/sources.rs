@@ -53,6 +53,11 @@ impl Sources {
         self.ask(|registry| registry.manifest(version))
     }
 
+    /// The tags of the repository.
+    pub fn tags(&self) -> Result<Vec<String>, ImageError> {
+        self.ask(Registry::tags)
+    }
+
     /// A configuration, verified.
     pub fn config(&self, digest: &Digest) -> Result<Fetched, ImageError> {
         self.ask(|registry| registry.config(digest))

@@ -82,17 +82,17 @@ pub fn files(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     files
 }
 
-/// The credentials for a repository, from the first of `files` that knows some.
-pub fn find(files: &[PathBuf], registry: &str, repository: &str) -> Result<Option<Credential>, ImageError> {
+/// The credentials for a repository, from the first of `files` that knows some, and that file.
+pub fn find(files: &[PathBuf], registry: &str, repository: &str) -> Result<Option<(Credential, PathBuf)>, ImageError> {
     for path in files {
         let Some(file) = file::read(path)? else { continue };
         if let Some(name) = file.helper(registry)
             && let Some(found) = helper::get(path, name, key(registry))?
         {
-            return Ok(Some(found));
+            return Ok(Some((found, path.clone())));
         }
         if let Some(found) = file.entry(registry, repository).map_err(|problem| malformed(path, problem))? {
-            return Ok(Some(found));
+            return Ok(Some((found, path.clone())));
         }
     }
     Ok(None)

@@ -1,13 +1,15 @@
 //! Names and removal.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use evenkeel::engine::image::store::session::Form;
 use evenkeel::engine::image::{Options, Silent, ensure};
 use evenkeel::model::image::ImageSource;
 
+use crate::hosts::eventually;
 use crate::made::{LAYER, MANIFEST, image, layer, layout};
 use crate::shell::Shell;
 use crate::support::{directory, file, symlink, tar};
@@ -178,6 +180,32 @@ fn in_which_form_a_layer_lies_is_told() {
             let path = fs::metadata(layer["path"].as_str().unwrap()).unwrap();
             let form = if path.is_dir() { "directory" } else { "EROFS file" };
             assert_eq!(layer["form"], form, "{layer}");
+        }
+    });
+}
+
+/// A registry that takes the question and never answers.
+#[test]
+fn who_waits_for_a_registry_holds_nobody_up() {
+    Shell::with(|shell| {
+        shell.ok(&["image", "tag", &make(shell, "one"), "localhost/one:1"]);
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        silent.set_nonblocking(true).unwrap();
+        let image = format!("{}/a:1", silent.local_addr().unwrap());
+        let manifest = format!("project = \"shop\"\n[containers.web]\nimage = \"{image}\"\nnetwork_mode = \"none\"\n");
+        fs::write(shell.path("shop.toml"), manifest).unwrap();
+        let commands = [("run", vec!["run", "--network", "none", &image]), ("watch", vec!["watch", "-f", "shop.toml"])];
+        for (name, arguments) in commands {
+            let mut waiting = shell.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let mut line = None;
+            eventually("it asks the registry", || {
+                line = line.take().or_else(|| silent.accept().ok());
+                line.is_some()
+            });
+            shell.ok(&["create", "--name", name, "--network", "none", "localhost/one:1", "/bin/serve"]);
+            assert!(waiting.try_wait().unwrap().is_none(), "{name} still waits");
+            waiting.kill().unwrap();
+            waiting.wait().unwrap();
         }
     });
 }

@@ -37,6 +37,7 @@ use super::failure::{Exit, Failure};
 use super::output::{Format, Output};
 use super::{by_hand, planning};
 use crate::engine::image::store::Store;
+use crate::engine::lock::Lock;
 use crate::manifest::{self, Source};
 use crate::model::action::Action;
 use crate::model::actual::Actual;
@@ -45,6 +46,7 @@ use crate::model::desired::Desired;
 use crate::model::id::{ContainerId, Ids, Instance, ResourceName, VolumeKey, Whose};
 use crate::model::image::Pull;
 use crate::plan::{self, Policy};
+use crate::reconcile::fetch::fetches;
 use arguments::ContainerArguments;
 use cidfile::CidFile;
 use foreground::{Foreground, Streams};
@@ -81,8 +83,7 @@ pub fn run(arguments: &RunArguments, context: &Context, output: &Output) -> Resu
     }
     let cidfile = CidFile::take(cidfile.as_deref())?;
     let session = Session::open(context)?;
-    let lock = by_hand::lock(&session, output)?;
-    let proposal = Proposal::of(&arguments.container, RunState::Running, &session, context)?;
+    let (lock, proposal) = propose(&arguments.container, RunState::Running, &session, context, output)?;
     let id = &proposal.id;
     if arguments.detach {
         proposal.execute(&session, cidfile, output)?;
@@ -102,8 +103,7 @@ pub fn run(arguments: &RunArguments, context: &Context, output: &Output) -> Resu
 pub fn create(arguments: &CreateArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let cidfile = CidFile::take(arguments.container.cidfile.as_deref())?;
     let session = Session::open(context)?;
-    let lock = by_hand::lock(&session, output)?;
-    let proposal = Proposal::of(&arguments.container, RunState::Stopped, &session, context)?;
+    let (lock, proposal) = propose(&arguments.container, RunState::Stopped, &session, context, output)?;
     proposal.execute(&session, cidfile, output)?;
     drop(lock);
     announce(&proposal.id, output)
@@ -115,6 +115,27 @@ fn announce(id: &ContainerId, output: &Output) -> Result<Exit, Failure> {
         Format::Text => output.text(&format!("{id}\n"))?,
     }
     Ok(Exit::Done)
+}
+
+/// A plan, and the lock under which it holds. An image that is not here is fetched before, without the lock: a registry
+/// takes its time, and others have containers to start.
+fn propose(
+    arguments: &ContainerArguments,
+    state: RunState,
+    session: &Session,
+    context: &Context,
+    output: &Output,
+) -> Result<(Lock, Proposal), Failure> {
+    let lock = by_hand::lock(session, output)?;
+    let proposal = Proposal::of(arguments, state, session, context)?;
+    let fetches = fetches(&proposal.plan);
+    if fetches.is_empty() {
+        return Ok((lock, proposal));
+    }
+    drop(lock);
+    by_hand::execute_plan(session, &fetches, output)?;
+    let lock = by_hand::lock(session, output)?;
+    Ok((lock, Proposal::of(arguments, state, session, context)?))
 }
 
 /// A plan for one new container.

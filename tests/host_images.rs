@@ -5,6 +5,8 @@
 mod build;
 #[path = "host_images/commit.rs"]
 mod commit;
+#[path = "host_images/damage.rs"]
+mod damage;
 #[path = "host_images/gc.rs"]
 mod gc;
 #[path = "support/mod.rs"]

@@ -190,7 +190,7 @@ fn layer_hint(image: &Path, error: &io::Error) -> Option<String> {
             Some("this kernel has no EROFS: load its module, `modprobe erofs`, or boot one that has it".into())
         }
         libc::ENOTBLK => Some("this kernel mounts images from devices only: `modprobe loop`".into()),
-        libc::EUCLEAN | libc::EINVAL | libc::EIO | libc::EBADMSG => Some(format!(
+        libc::EUCLEAN | libc::EINVAL | libc::EIO | libc::EBADMSG | libc::EOPNOTSUPP => Some(format!(
             "if the file is damaged, `rm {}` and apply, or `evenkeel image check --repair`: the layer is taken anew from what \
              the image came from, and containers keep what they wrote",
             image.display()

@@ -19,6 +19,7 @@ use super::container::oci::cgroup_parent;
 use super::container::{await_condition, create, inside, lifecycle};
 use super::error::{At, EngineError};
 use super::files::{self, Durability};
+use super::image::check::Mending;
 use super::image::commit::Committing;
 use super::image::options::Registries;
 use super::image::push::{Push, Pushed};
@@ -165,14 +166,19 @@ impl Host {
         fetched.map_err(|error| EngineError::Image { source_name: source.to_string(), source: Box::new(error) })
     }
 
-    fn restore_image(&self, id: &Digest) -> Result<(), EngineError> {
-        let records = records::read_all(&self.paths)?;
-        let names = records.names_of(id);
+    /// Makes the layers of an image whole again, those too that only a check has found `damaged`, from what it came from.
+    pub fn restore_image(&self, id: &Digest, damaged: &BTreeSet<Digest>) -> Result<(), EngineError> {
+        let names = records::read_all(&self.paths)?.names_of(id);
         let name = names.first().map_or_else(|| id.short().to_owned(), ToString::to_string);
         let failed = |error| EngineError::Image { source_name: name.clone(), source: Box::new(error) };
         let image = self.store.known(id).map_err(failed)?.ok_or_else(|| EngineError::NoImage(name.clone()))?;
-        let tools = image::Tools { options: &self.images, progress: &*self.progress };
-        image::restore::restore(&self.store, &image, &BTreeSet::new(), &names, tools).map_err(failed)
+        image::restore::restore(&self.store, &image, damaged, &names, self.image_tools()).map_err(failed)
+    }
+
+    /// Looks at every byte of a layer: see [`image::check`].
+    pub fn check_layer(&self, diff_id: &Digest, mending: Mending) -> Result<image::check::Found, EngineError> {
+        let found = self.store.check_layer(diff_id, mending, self.image_tools());
+        found.map_err(|error| EngineError::Images { source: Box::new(error) })
     }
 
     /// How registries are reached, for whoever reads the host file again.
@@ -317,7 +323,7 @@ impl Engine for Host {
     fn perform(&self, action: &Action) -> Result<(), EngineError> {
         match action {
             Action::FetchImage { source, bases } => self.ensure_image(source, bases.as_ref()).map(drop),
-            Action::RestoreImage { id } => self.restore_image(id),
+            Action::RestoreImage { id } => self.restore_image(id, &BTreeSet::new()),
             Action::EnsureVolume { record } => volume::ensure(&self.paths, record),
             Action::RemoveVolume { key } => self.remove_volume(key),
             Action::EnsureNetwork { record } => self.ensure_network(record),

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 
 use evenkeel::engine::image::store::session::Form;
@@ -12,7 +11,7 @@ use evenkeel::model::image::ImageSource;
 use crate::hosts::eventually;
 use crate::made::{LAYER, MANIFEST, image, layer, layout};
 use crate::shell::Shell;
-use crate::support::{directory, file, symlink, tar};
+use crate::support::{directory, file, tar};
 
 /// An image of two layers, the lower one the same for each; its identifier.
 pub fn make(shell: &Shell, top: &str) -> String {
@@ -241,38 +240,5 @@ fn who_removes_an_image_does_not_wait_for_its_files() {
             trace.lines().filter(|line| line.contains("unlink")).partition(|line| process(line) == command);
         assert!(own.len() < 50, "{own:#?}");
         assert!(others.len() >= 500, "{}", others.len());
-    });
-}
-
-/// One that was cut short or overwritten is made again without a word; of one that only the kernel finds fault with
-/// the user is told what to do, and that helps.
-#[test]
-fn a_damaged_layer_is_made_again() {
-    Shell::with(|shell| {
-        let mut serve = file("bin/serve", "").mode(0o755);
-        serve.body = fs::read("/bin/busybox").expect("the package busybox-static is installed");
-        serve.header.set_size(serve.body.len() as u64);
-        fs::write(shell.path("one.tar"), tar(&[serve, symlink("bin/true", "serve")])).unwrap();
-        let image = shell.host.ensure(&ImageSource::Rootfs(shell.path("one.tar"))).unwrap();
-        for files in shell.host.store.layer_paths(&image) {
-            let image = fs::OpenOptions::new().write(true).open(&files).unwrap();
-            // What the image needs of the kernel (erofs_fs.h, `feature_incompat`).
-            image.write_all_at(&[0xff; 4], 1024 + 80).unwrap();
-        }
-        let source = format!("rootfs:{}", shell.path("one.tar").display());
-        let run = || shell.run(&["run", "--rm", "--network", "none", &source, "/bin/true"]);
-        let refused = run();
-        assert_ne!(refused.code, 0);
-        let advice = refused.stderr.split_once("hint: if the file is damaged, `rm ").map(|(_, rest)| rest);
-        let path = advice.and_then(|rest| rest.split_once('`')).expect(&refused.stderr).0;
-        fs::remove_file(path).unwrap();
-        let helped = run();
-        assert_eq!(helped.code, 0, "{}", helped.stderr);
-        for files in shell.host.store.layer_paths(&image) {
-            let length = fs::metadata(&files).unwrap().len();
-            fs::OpenOptions::new().write(true).open(&files).unwrap().set_len(length / 2).unwrap();
-        }
-        let repaired = run();
-        assert_eq!(repaired.code, 0, "{}", repaired.stderr);
     });
 }

@@ -4,6 +4,7 @@
 //! `--filter` chooses, `users` which containers keep an image, `told` how a transfer is told.
 
 mod build;
+mod check;
 mod export;
 mod files;
 mod filter;
@@ -31,6 +32,7 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use build::BuildArguments;
+use check::CheckArguments;
 use export::ExportArguments;
 use history::HistoryArguments;
 use import::ImportArguments;
@@ -84,6 +86,8 @@ enum ImageCommand {
     Export(ExportArguments),
     /// Write the root filesystem of an image into a directory
     Unpack(UnpackArguments),
+    /// Look whether the layers of images are what they were, byte by byte
+    Check(CheckArguments),
     /// Remove images that nothing needs
     Prune(PruneArguments),
 }
@@ -113,6 +117,7 @@ pub fn run(arguments: &ImageArguments, context: &Context, output: &Output) -> Re
         ImageCommand::Import(arguments) => import::run(arguments, context, output),
         ImageCommand::Export(arguments) => export::run(arguments, context),
         ImageCommand::Unpack(arguments) => unpack::run(arguments, context, output),
+        ImageCommand::Check(arguments) => check::run(arguments, context, output),
         ImageCommand::Prune(arguments) => prune::run(arguments, context, output),
     }
 }

@@ -11,7 +11,8 @@
 //! * [`push`]: the way back to a registry. `recipe`: the stream of a layer, made again from its tree.
 //! * [`catalogue`]: every image here with its names, and what a word on a command line means.
 //! * [`build`]: images made here, as a Dockerfile says; [`commit`]: of a container; [`load`]: of what somebody hands over.
-//! * [`save`] and [`flatten`]: images as archives and as directories. [`restore`]: layers that are damaged, made again.
+//! * [`save`] and [`flatten`]: images as archives and as directories. [`check`]: whether
+//!   layers are what they were. [`restore`]: those that are not, made again.
 //! * `layer`: from bytes to an unpacked layer. `side_by_side`: several at once. `digesting`: what passes, digested.
 //!   `writeback`: on the disk while the rest is unpacked.
 //! * [`unpack`]: the child that turns a layer into an image or a directory and can reach nothing else. `erofs`: the images.
@@ -21,6 +22,7 @@
 mod archive;
 pub mod build;
 pub mod catalogue;
+pub mod check;
 pub mod commit;
 mod config;
 mod digesting;

@@ -1,7 +1,7 @@
 //! Writing EROFS: a read-only filesystem in one file, uncompressed.
 //!
 //! * [`inode`]: inodes and their extended attributes, as bytes. [`directory`]: the entries of a directory, as bytes.
-//! * [`space`]: where in the image what goes. [`writer`]: an image that grows while a stream passes.
+//! * [`superblock`]: where all begins. [`space`]: where in the image what goes. [`writer`]: an image that grows while a stream passes.
 //!
 //! Whoever writes gives contents as they come; nothing of them is kept. A file's inode is written right behind its
 //! contents, so that in memory remain a number and a name for each entry, and directories are written last.
@@ -15,11 +15,12 @@
 //!
 //! The format: Documentation/filesystems/erofs.rst and fs/erofs/erofs_fs.h of Linux. Used of it is what every kernel reads
 //! that mounts an image from its file (Linux 6.12): extended inodes, flat and chunked contents, attributes beside their
-//! inode. Not written are compression, shared attributes and the checksum of the superblock.
+//! inode, and the checksum of the superblock. Not written are compression and shared attributes.
 
 mod directory;
 mod inode;
 mod space;
+mod superblock;
 mod writer;
 
 use std::borrow::Cow;
@@ -30,7 +31,11 @@ use rustix::io::Errno;
 use super::unpack::xattrs;
 
 pub use inode::Look;
-pub use writer::{Body, Contents, Kind, Listed, Placed, Refused, Shape, Writer, is_whole};
+pub use superblock::{is_whole, name};
+pub use writer::{Body, Contents, Kind, Listed, Placed, Refused, Shape, Writer};
+
+/// Where the superblock, which has a checksum, is passed.
+pub const BEHIND_SUPERBLOCK: u64 = BLOCK;
 
 /// Of a block, the unit of contents.
 const BLOCK: u64 = 4096;

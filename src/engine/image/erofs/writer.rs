@@ -2,27 +2,20 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 
 use rustix::io::Errno;
 
 use super::directory::{self, Named};
 use super::inode::{self, Inode, LINKS_AT, Layout, Look, SIZE};
 use super::space::Space;
+use super::superblock::{self, ROOT_AT, SUPERBLOCK_AT};
 use super::{BLOCK, SLOT};
 use crate::engine::image::unpack::Segment;
 
-/// Where the inode of `/` is: the superblock has but 16 bits for its number.
-const ROOT_AT: u64 = BLOCK;
 /// Room for it and for all the attributes that an inode can have; what is not needed of it is a hole in the file.
 const ROOT_MAX: u64 = 65 * BLOCK;
 const FIRST_FREE: u64 = (ROOT_AT + ROOT_MAX) / BLOCK;
-const SUPERBLOCK_AT: u64 = 1024;
-const MAGIC: u32 = 0xe0f5_e1e2;
-/// Where in the superblock the number of blocks is.
-const BLOCKS_AT: usize = 36;
 /// The file is made longer by so much at once: a write beyond its end would be an update of its size each time.
 const GROWTH: u64 = 64 << 20;
 /// Chunks in a list of them: some for each file, and more for one whose parts are many.
@@ -44,7 +37,7 @@ pub enum Kind {
 
 impl Kind {
     /// `S_IFMT` bits (inode(7)).
-    fn bits(self) -> u32 {
+    pub fn bits(self) -> u32 {
         match self {
             Kind::File => 0o100_000,
             Kind::Directory => 0o040_000,
@@ -303,19 +296,7 @@ impl Writer {
         let end = self.space.end();
         rustix::fs::ftruncate(&self.file, end)?;
         self.length = end;
-        // Fields at their places (erofs_fs.h, struct erofs_super_block); the rest is zero.
-        let mut superblock = [0; 128];
-        let mut field = |at: usize, bytes: &[u8]| superblock[at..at + bytes.len()].copy_from_slice(bytes);
-        field(0, &MAGIC.to_le_bytes());
-        // Times are those of the contents' last change.
-        field(8, &2_u32.to_le_bytes());
-        field(12, &[BLOCK.trailing_zeros() as u8]);
-        field(14, &((ROOT_AT / SLOT) as u16).to_le_bytes());
-        field(16, &self.inodes.to_le_bytes());
-        field(BLOCKS_AT, &((end / BLOCK) as u32).to_le_bytes());
-        field(48, &name);
-        // Files in chunks.
-        field(80, &4_u32.to_le_bytes());
+        let superblock = superblock::encode(self.inodes, (end / BLOCK) as u32, name);
         self.put(&superblock, SUPERBLOCK_AT)
     }
 
@@ -399,21 +380,6 @@ impl Writer {
 
 fn attributes(look: &Look<'_>) -> Result<Vec<u8>, Refused> {
     inode::attributes(&look.attributes).map_err(|(key, errno)| Refused::Attribute(key.to_vec(), errno))
-}
-
-/// Whether this file begins like an image that was finished, and is as long. What its blocks hold is not looked at.
-pub fn is_whole(file: &File) -> io::Result<bool> {
-    let mut superblock = [0; 128];
-    let mut root = [0; SIZE];
-    match file.read_exact_at(&mut superblock, SUPERBLOCK_AT).and_then(|()| file.read_exact_at(&mut root, ROOT_AT)) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
-        read => read?,
-    }
-    let word =
-        |at: usize| u32::from_le_bytes([superblock[at], superblock[at + 1], superblock[at + 2], superblock[at + 3]]);
-    let (kind, ..) = inode::decode(&root);
-    let is_long_enough = file.metadata()?.len() >= u64::from(word(BLOCKS_AT)) * BLOCK;
-    Ok(word(0) == MAGIC && is_long_enough && kind == Kind::Directory.bits())
 }
 
 /// What is in a file of an image that is being written.

@@ -220,6 +220,21 @@ impl Store {
         }
     }
 
+    /// Whether it is written down how the layer's stream is made again; layers of builds need that not.
+    pub(super) fn has_recipe(&self, diff_id: &Digest) -> bool {
+        self.layers.join(diff_id.hex()).join(super::recipe::NAME).exists()
+    }
+
+    /// What is said to be the digests of the documents that are here.
+    pub(super) fn documents(&self) -> Result<Vec<Digest>, ImageError> {
+        digests_in(&self.images.join("blobs/sha256"))
+    }
+
+    /// Every layer that is here, whoever has it.
+    pub fn layers(&self) -> Result<Vec<Digest>, ImageError> {
+        digests_in(&self.layers)
+    }
+
     /// Takes the layers but these off the places where containers share them.
     pub fn detach_layers_but(&self, used: &BTreeSet<Digest>) -> Result<(), ImageError> {
         let used: BTreeSet<PathBuf> = used.iter().map(|diff_id| self.layers.join(diff_id.hex())).collect();
@@ -295,6 +310,11 @@ impl Store {
 fn files_in(directory: &Path) -> PathBuf {
     let image = directory.join(layer::IMAGE);
     if image.is_file() { image } else { directory.join(TREE) }
+}
+
+fn digests_in(directory: &Path) -> Result<Vec<Digest>, ImageError> {
+    let name = |path: &PathBuf| format!("sha256:{}", path.file_name()?.to_str()?).parse().ok();
+    Ok(entries(directory)?.iter().filter_map(name).collect())
 }
 
 /// The paths in a directory, without temporary ones. A directory that is not there is empty.

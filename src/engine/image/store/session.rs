@@ -219,7 +219,7 @@ impl Session<'_> {
         self.stage_as(form)
     }
 
-    fn stage_as(&self, form: Form) -> Result<StagedLayer, ImageError> {
+    pub(in crate::engine::image) fn stage_as(&self, form: Form) -> Result<StagedLayer, ImageError> {
         let staged = StagedLayer { path: self.store.layers.join(temporary_name()), form };
         let inside = if form == Form::Image { staged.path.join(layer::MOUNTED) } else { staged.tree() };
         for path in [staged.path.clone(), inside] {
@@ -241,13 +241,18 @@ impl Session<'_> {
     /// Makes a layer visible before its image is: what a build has done so far, for the next one.
     pub fn publish(&self, layer: FinishedLayer, key: &Digest, built: &Built) -> Result<(), ImageError> {
         let store = self.store;
-        write_json(&layer.staged.path.join("layer.json"), &layer.record)?;
-        let root = File::open(&store.layers).map_err(ImageError::file("open", &store.layers))?;
-        rustix::fs::syncfs(&root).map_err(|e| ImageError::file("sync", &store.layers)(e.into()))?;
-        let place = store.layers.join(layer.diff_id.hex());
-        put_layer(&layer.staged.path, &place, || self.has_layer(&layer.diff_id))?;
-        root.sync_all().map_err(ImageError::file("sync", &store.layers))?;
+        self.replace(layer)?;
         replace_json(&store.built_path(key), built)
+    }
+
+    /// Makes a layer visible, in place of one that is there and not whole.
+    pub fn replace(&self, layer: FinishedLayer) -> Result<(), ImageError> {
+        let layers = self.layers();
+        write_json(&layer.staged.path.join("layer.json"), &layer.record)?;
+        let root = File::open(layers).map_err(ImageError::file("open", layers))?;
+        rustix::fs::syncfs(&root).map_err(|e| ImageError::file("sync", layers)(e.into()))?;
+        put_layer(&layer.staged.path, &layers.join(layer.diff_id.hex()), || self.has_layer(&layer.diff_id))?;
+        root.sync_all().map_err(ImageError::file("sync", layers))
     }
 
     /// Makes the source whole: everything reaches the disk, then its place, and the record comes last.

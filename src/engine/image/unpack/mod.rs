@@ -31,8 +31,8 @@
 //! * Names in memory until the end of the layer: some hundred bytes for each entry, 102 MiB for a million. A layer of so
 //!   many that this is more than the limit is unpacked once more, as a directory, of which only directories are remembered.
 //!
-//! What is not done: the image's file is not sealed (fs-verity), and the superblock has no checksum, so that who may write
-//! to the state root may change what containers execute, as with directories. Whether the kernel mounts images is tried anew
+//! What is not done: the image's file is not sealed (fs-verity), so that who may write to the state root may change what
+//! containers execute, as with directories; see `check` for what is seen of that. Whether the kernel mounts images is tried anew
 //! in each session of the store.
 //!
 //! Layers of builds stay directories, since they are what overlayfs has written. Both kinds are stacked on each other.

@@ -98,6 +98,24 @@ fn a_container_sees_what_umoci_unpacks() {
             "made again one above",
             vec![full(), vec![file(".wh.d", "")], vec![directory("d").owner(3, 4), file("d/z", "z")]],
         ),
+        (
+            "nothing goes from a directory that is new",
+            vec![full(), vec![directory("n"), file("n/.wh.x", ""), file("n/y", "y"), file("d/e/.wh.z", "")]],
+        ),
+        ("nothing goes from the lowest", vec![vec![directory("d"), file("d/.wh.x", ""), file("d/y", "y")]]),
+        ("opaque, and something goes", vec![full(), vec![file("d/.wh.x", ""), file(opaque, ""), file("d/z", "z")]]),
+        (
+            "opaque, and as it was",
+            vec![
+                vec![directory("d").mode(0o1777).owner(5, 6), file("d/x", "x")],
+                vec![file(opaque, ""), file("d/z", "z")],
+                vec![file("d/y", "y")],
+            ],
+        ),
+        (
+            "made again without a word",
+            vec![vec![directory("d").mode(0o1777).owner(5, 6)], vec![file(".wh.d", ""), file("d/z", "z")]],
+        ),
         ("gone and back", vec![full(), vec![file(".wh.f", "")], vec![file("f", "again")], vec![file(".wh.f", "")]]),
         ("file to directory", vec![full(), vec![directory("f"), file("f/in", "in")]]),
         ("directory to file", vec![full(), vec![file("d", "file")]]),

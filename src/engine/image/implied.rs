@@ -103,7 +103,7 @@ fn look(layers: &[Layer], path: &[u8]) -> Result<Option<Found>, ImageError> {
         match at(layer, path)? {
             Place::Nothing { hidden: false } => {}
             Place::Nothing { hidden: true } => break,
-            Place::Directory { metadata, opaque } => {
+            Place::Directory { metadata, is_within_opaque } => {
                 let is_implied = layer.implied.contains(path);
                 let look = Look {
                     mode: metadata.mode() & 0o7777,
@@ -115,7 +115,7 @@ fn look(layers: &[Layer], path: &[u8]) -> Result<Option<Found>, ImageError> {
                     None => found = Some(Found { look, is_implied }),
                     Some(found) => found.look = look,
                 }
-                if !is_implied || opaque {
+                if !is_implied || is_within_opaque {
                     break;
                 }
             }
@@ -126,12 +126,12 @@ fn look(layers: &[Layer], path: &[u8]) -> Result<Option<Found>, ImageError> {
 
 enum Place {
     /// Not in this layer; `hidden` if the layer also hides what lower ones have there.
-    Nothing {
-        hidden: bool,
-    },
+    Nothing { hidden: bool },
     Directory {
         metadata: Metadata,
-        opaque: bool,
+        /// Nothing of lower layers is there. A directory that is opaque itself is still the one that they have, emptied; one
+        /// that was removed and made anew is not implied.
+        is_within_opaque: bool,
     },
 }
 
@@ -141,7 +141,7 @@ fn at(layer: &Layer, path: &[u8]) -> Result<Place, ImageError> {
     let failed = |errno: Errno| ImageError::file("look at", &shown())(errno.into());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut directory: OwnedFd = rustix::fs::openat(layer.root()?, ".", flags, Mode::empty()).map_err(failed)?;
-    let mut opaque = false;
+    let (mut opaque, mut is_within_opaque) = (false, false);
     for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
         let found = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(Place::Nothing { hidden: opaque }),
@@ -154,11 +154,12 @@ fn at(layer: &Layer, path: &[u8]) -> Result<Place, ImageError> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         directory = crate::sys::path::openat2(&directory, name, flags, Mode::empty(), resolve).map_err(failed)?;
         let mut value = [0; 1];
+        is_within_opaque = opaque;
         opaque |=
             rustix::fs::fgetxattr(&directory, c"trusted.overlay.opaque", &mut value).is_ok_and(|_| value == *b"y");
     }
     let metadata = File::from(directory).metadata().map_err(ImageError::file("look at", &shown()))?;
-    Ok(Place::Directory { metadata, opaque })
+    Ok(Place::Directory { metadata, is_within_opaque })
 }
 
 /// The directories above a path; the root is the uppermost.

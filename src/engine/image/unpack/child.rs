@@ -49,7 +49,7 @@ const BUFFER: usize = 256 << 10;
 /// Buffers on their way from the inflating thread to the one that makes files.
 const BUFFERS: usize = 8;
 /// Which of the ways to lay out an image this is: one more whenever a layer's inodes come to lie elsewhere.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 /// Files in an archive of images; each image has a handful.
 const LISTED_MAX: usize = 100_000;
 /// What making files of a stranger's owners, modes and attributes takes. Who writes into a file that is open needs none.

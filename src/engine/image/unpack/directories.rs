@@ -177,8 +177,7 @@ impl Ground for Directories {
                 rustix::fs::fsetxattr(&directory, key, value, XattrFlags::empty())
                     .map_err(|errno| xattrs::problem(real, key, errno))?;
             }
-            if attributes.opaque {
-                let (key, value) = xattrs::OPAQUE;
+            for (key, value) in attributes.marks() {
                 rustix::fs::fsetxattr(&directory, key, value, XattrFlags::empty()).map_err(failed)?;
             }
             rustix::fs::fchmod(&directory, Mode::from_raw_mode(attributes.mode)).map_err(failed)?;

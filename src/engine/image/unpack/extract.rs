@@ -78,6 +78,9 @@ impl<G: Ground> Extractor<G> {
             Kind::File => self.make_file(members, &parent, name, &member),
             Kind::HardLink => self.make_hard_link(&parent, name, &member),
             Kind::SymbolicLink | Kind::Character | Kind::Block | Kind::Fifo => {
+                if (member.kind, member.device) == (Kind::Character, (0, 0)) {
+                    self.tree.attributes_of(&parent.real).has_whiteouts = true;
+                }
                 self.replacing(&At { directory: &parent, name }, |ground, at| ground.make_special(at, &member))
             }
         }
@@ -102,11 +105,14 @@ impl<G: Ground> Extractor<G> {
             Err(Errno::EXIST) => {
                 // What this layer has there stays. A directory of it must hide the lower one's contents.
                 if self.tree.attributes.contains_key(&real) {
-                    self.tree.attributes_of(&real).opaque = true;
+                    self.tree.attributes_of(&real).is_made_anew();
                 }
                 Ok(())
             }
-            other => other.map_err(|errno| Problem::on("mark as removed", &real, errno)),
+            other => {
+                self.tree.attributes_of(&parent.real).has_whiteouts = true;
+                other.map_err(|errno| Problem::on("mark as removed", &real, errno))
+            }
         }
     }
 
@@ -136,6 +142,7 @@ impl<G: Ground> Extractor<G> {
             modified: member.modified,
             xattrs: member.xattrs,
             opaque: known.opaque,
+            has_whiteouts: known.has_whiteouts,
             implied: false,
         };
     }

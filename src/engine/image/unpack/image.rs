@@ -282,13 +282,10 @@ fn with_dots<'n, T>(
 
 /// How a directory will look.
 fn dressed<'a>(real: &[u8], attributes: &'a Attributes) -> Result<Look<'a>, Problem> {
-    let Attributes { mode, uid, gid, modified, xattrs, opaque, implied: _ } = attributes;
-    let attributes = kept(xattrs).map(|(key, value)| (key, Cow::Borrowed(value))).collect();
+    let Attributes { mode, uid, gid, modified, xattrs, opaque: _, has_whiteouts: _, implied: _ } = attributes;
+    let marks = attributes.marks().map(|(key, value)| (key.as_bytes(), value));
+    let attributes = kept(xattrs).chain(marks).map(|(key, value)| (key, Cow::Borrowed(value))).collect();
     let mut look = Look { mode: *mode, uid: *uid, gid: *gid, modified: *modified, attributes };
-    if *opaque {
-        let (key, value) = xattrs::OPAQUE;
-        look.attributes.push((key.as_bytes(), Cow::Borrowed(value)));
-    }
     acl::settle(&mut look, Wearer::Directory).map_err(|(key, errno)| xattrs::problem(real, key, errno))?;
     Ok(look)
 }

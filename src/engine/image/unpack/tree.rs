@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::fields::Pair;
 use super::ground::{Ground, Sort};
 use super::report::Problem;
+use super::xattrs;
 
 /// More than images have and few enough that whoever removes the tree again has the descriptors for it.
 const DEPTH_MAX: usize = 256;
@@ -48,13 +49,27 @@ pub struct Attributes {
     pub xattrs: Vec<Pair>,
     /// Hides what lower layers have in it.
     pub opaque: bool,
+    pub has_whiteouts: bool,
     /// The archive only mentions it as a parent.
     pub implied: bool,
 }
 
 impl Attributes {
     fn implied() -> Attributes {
-        Attributes { mode: 0o755, uid: 0, gid: 0, modified: (0, 0), xattrs: Vec::new(), opaque: false, implied: true }
+        let (opaque, has_whiteouts, implied) = (false, false, true);
+        Attributes { mode: 0o755, uid: 0, gid: 0, modified: (0, 0), xattrs: Vec::new(), opaque, has_whiteouts, implied }
+    }
+
+    /// Whatever lower layers have there is gone, with how it looked.
+    pub fn is_made_anew(&mut self) {
+        self.opaque = true;
+        self.implied = false;
+    }
+
+    /// What overlayfs is told of it.
+    pub fn marks(&self) -> impl Iterator<Item = (&'static str, &'static [u8])> {
+        let opaque = self.opaque.then_some(xattrs::OPAQUE);
+        opaque.into_iter().chain(self.has_whiteouts.then_some(xattrs::LISTED_WITH_CARE))
     }
 }
 
@@ -175,7 +190,7 @@ impl<G: Ground> Tree<G> {
             Sort::Whiteout => {
                 self.remove(parent, name)?;
                 self.make(parent, name).map_err(failed)?;
-                self.attributes_of(&real).opaque = true;
+                self.attributes_of(&real).is_made_anew();
                 self.enter(parent, name, links)
             }
             _ => Err(failed(Errno::NOTDIR)),

@@ -10,6 +10,10 @@ use super::report::{Problem, show};
 /// What overlayfs reads on a directory that hides what lower layers have in it.
 pub const OPAQUE: (&str, &[u8]) = ("trusted.overlay.opaque", b"y");
 
+/// What makes overlayfs look for whiteouts when it lists a directory that only one layer has: it says that the directory was
+/// copied from somewhere. Without it a name that hides nothing, since no lower layer has it, is listed and cannot be opened.
+pub const LISTED_WITH_CARE: (&str, &[u8]) = ("trusted.overlay.origin", b"");
+
 /// Of a name with its prefix, and of a value (limits.h: XATTR_NAME_MAX, XATTR_SIZE_MAX).
 const NAME_MAX: usize = 255;
 const VALUE_MAX: usize = 64 << 10;

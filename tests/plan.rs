@@ -19,6 +19,7 @@
 //! tag-is IMAGE DIGEST                what the registry says of the tag of a locked image; tag-unknown IMAGE: it is silent
 //! hide-files-of IMAGE                it is not here, and what it is made of cannot be read
 //! volume NAME is-at PATH             where its data is
+//! hide-status NAME                   the file is there and no status; hide-record NAME: the disk does not give the record
 //! upgrade-records-of PROJECT         a newer version wrote them
 //! plan after.toml [--target NAME] [--remove-volume NAME] [--discard-data NAME] [--allow-mass-removal]
 //!                 [--as-watch]       what was rolled back is not tried again
@@ -45,9 +46,10 @@ use evenkeel::model::id::{ContainerId, Ids, Whose};
 use evenkeel::model::image::ImageSource;
 use evenkeel::model::lock::{Locks, pinned};
 use evenkeel::model::orphan::{Orphan, Remains};
+use evenkeel::model::record::ContainerRecord;
 use evenkeel::model::resources::Resources;
 use evenkeel::model::status::{Exit, Phase};
-use evenkeel::model::unreadable::{Cause, Object, Unreadable};
+use evenkeel::model::unreadable::{Cause, Name, Object, Unreadable};
 use evenkeel::plan::render::render;
 use evenkeel::plan::{MassRemoval, Plan, Policy, RefusedUpdates, plan};
 use evenkeel::reconcile::execute::Silent;
@@ -141,6 +143,7 @@ impl Case<'_> {
     fn damage(&mut self, object: Object) {
         self.host.unreadable.insert(Unreadable {
             project: Some("shop".parse().unwrap()),
+            name: None,
             path: "/root/record.json".into(),
             cause: Cause::Damaged,
             problem: format!("`/root/record.json` of {object} is not a record of Evenkeel: expected value"),
@@ -299,6 +302,35 @@ impl Case<'_> {
                     .map(|record| Unreadable { project: None, ..record })
                     .collect();
             }
+            ["hide-status", name] => {
+                let ContainerRecord { id, project, instance, users, addresses, .. } =
+                    self.container(name).record.clone();
+                self.host.containers.remove(&id);
+                self.host.unreadable.insert(Unreadable {
+                    project: Some(project),
+                    name: Some(Name::Container(instance)),
+                    path: "/run/status.json".into(),
+                    cause: Cause::Unreachable,
+                    problem: "`/run/status.json` is no status of a container: expected value".to_owned(),
+                    object: Object::Container(id),
+                    users,
+                    addresses,
+                });
+            }
+            ["hide-record", name] => {
+                let id = self.container(name).record.id.clone();
+                self.host.containers.remove(&id);
+                self.host.unreadable.insert(Unreadable {
+                    project: None,
+                    name: None,
+                    path: "/root/record.json".into(),
+                    cause: Cause::Unreachable,
+                    problem: "cannot read `/root/record.json`: Input/output error".to_owned(),
+                    object: Object::Container(id),
+                    users: None,
+                    addresses: BTreeMap::new(),
+                });
+            }
             ["remove-network-record", name] => {
                 let at = self.host.networks.values().position(|n| n.record.name.as_str() == *name).unwrap();
                 happen(&mut self.host, &Event::RemoveNetworkRecord(at as u8));
@@ -320,11 +352,16 @@ impl Case<'_> {
     fn outdate(&mut self, project: &Whose) {
         let containers = self.host.containers.values().filter(|c| c.record.project == *project);
         let networks = self.host.networks.values().filter(|n| n.record.project == *project);
-        let containers =
-            containers.map(|c| (Object::Container(c.record.id.clone()), c.record.users, c.record.addresses.clone()));
-        let networks = networks.map(|n| (Object::Network(n.record.id.clone()), None, BTreeMap::new()));
-        let unreadable = containers.chain(networks).map(|(object, users, addresses)| Unreadable {
+        let containers = containers.map(|c| {
+            let name = Name::Container(c.record.instance.clone());
+            (Object::Container(c.record.id.clone()), name, c.record.users, c.record.addresses.clone())
+        });
+        let networks = networks.map(|n| {
+            (Object::Network(n.record.id.clone()), Name::Network(n.record.name.clone()), None, BTreeMap::new())
+        });
+        let unreadable = containers.chain(networks).map(|(object, name, users, addresses)| Unreadable {
             project: Some(project.clone()),
+            name: Some(name),
             path: "/root/record.json".into(),
             cause: Cause::Newer,
             problem: format!("`/root/record.json` of {object} has version 2"),

@@ -43,7 +43,7 @@ use crate::model::paths;
 use crate::model::record::ContainerRecord;
 use crate::model::resources::Resources;
 use crate::model::status::Phase;
-use crate::model::unreadable::{Cause, Object, Unreadable};
+use crate::model::unreadable::{Cause, Name, Object, Unreadable};
 use crate::monitor::error::MonitorError;
 use crate::monitor::protocol::chain;
 use crate::runtime::cgroup::{self, Hierarchy};
@@ -256,6 +256,7 @@ fn without_status(host: &Host, record: &ContainerRecord, error: &EngineError) ->
     Unreadable {
         object: Object::Container(record.id.clone()),
         project: Some(record.project.clone()),
+        name: Some(Name::Container(record.instance.clone())),
         path: host.paths.container_run(&record.id).join(paths::run::STATUS),
         cause: match monitor {
             Some(MonitorError::Version { .. }) => Cause::Newer,

@@ -14,7 +14,7 @@ use crate::model::id::{ContainerId, Digest, NetworkId, VolumeKey};
 use crate::model::image::ImageSource;
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, NetworkRecord, RECORD_VERSION, VolumeRecord};
-use crate::model::unreadable::{Cause, Object, Unreadable};
+use crate::model::unreadable::{Cause, Name, Object, Unreadable};
 use crate::monitor::protocol::chain;
 
 /// Every record of a state root.
@@ -113,13 +113,15 @@ fn unreadable(object: Object, path: PathBuf, error: &EngineError) -> Unreadable 
         _ => Cause::Unreachable,
     };
     let content: Option<Value> = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let project = match &object {
-        Object::Volume(key) => Some(key.project.clone()),
-        Object::Container(_) | Object::Network(_) => part(content.as_ref(), "project"),
+    let content = content.as_ref();
+    let (project, name) = match &object {
+        Object::Container(_) => (part(content, "project"), part(content, "instance").map(Name::Container)),
+        Object::Network(_) => (part(content, "project"), part(content, "name").map(Name::Network)),
+        Object::Volume(key) => (Some(key.project.clone()), Some(Name::Volume(key.name.clone()))),
     };
-    let (users, addresses) = (part(content.as_ref(), "users"), part(content.as_ref(), "addresses"));
+    let (users, addresses) = (part(content, "users"), part(content, "addresses"));
     let addresses = addresses.unwrap_or_default();
-    Unreadable { object, project, path, cause, problem: chain(error), users, addresses }
+    Unreadable { object, project, name, path, cause, problem: chain(error), users, addresses }
 }
 
 /// What every version has said in the same way, whatever else is new.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{ContainerId, NetworkId, VolumeKey, Whose};
+use super::id::{ContainerId, Instance, NetworkId, ResourceName, VolumeKey, Whose};
 use super::record::Addresses;
 use super::security::IdRange;
 
@@ -20,6 +20,8 @@ pub struct Unreadable {
     pub object: Object,
     /// Whose it is, where that is known.
     pub project: Option<Whose>,
+    /// Which declared object it is of, where that is known.
+    pub name: Option<Name>,
     pub path: PathBuf,
     pub cause: Cause,
     /// The error and its causes; it names the path.
@@ -27,6 +29,15 @@ pub struct Unreadable {
     /// What of the rest could be read, so that nobody else is given it.
     pub users: Option<IdRange>,
     pub addresses: BTreeMap<NetworkId, Addresses>,
+}
+
+/// As the manifest and the plan call it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Name {
+    Container(Instance),
+    Network(ResourceName),
+    Volume(ResourceName),
 }
 
 /// As the name of the record's directory says.
@@ -71,6 +82,16 @@ impl Unreadable {
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.problem, self.next_step())
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Name::Container(instance) => write!(f, "container {instance}"),
+            Name::Network(name) => write!(f, "network {name}"),
+            Name::Volume(name) => write!(f, "volume {name}"),
+        }
     }
 }
 

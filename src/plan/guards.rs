@@ -20,7 +20,7 @@ use crate::model::port::{HostAddress, HostPort};
 use crate::model::record::ContainerRecord;
 use crate::model::resources::{Resources, Ulimit};
 use crate::model::security::Users;
-use crate::model::unreadable::Cause;
+use crate::model::unreadable::{Cause, Name, Object, Unreadable};
 
 /// From how many containers on removing more than half of them asks for consent.
 const MASS: usize = 4;
@@ -29,7 +29,7 @@ pub(super) fn check(world: &World<'_>, networks: &Networks<'_>, containers: &Con
     targets(world, findings);
     mass_removal(world, containers, findings);
     without_record(world, findings);
-    unreadable(world, findings);
+    unreadable(world, networks, containers, findings);
     subnets(world, networks, containers, findings);
     forwarding(world, networks, findings);
     lent_networks(world, networks, findings);
@@ -115,16 +115,52 @@ fn without_record(world: &World<'_>, findings: &mut Findings) {
 }
 
 /// What is damaged is put right. What another version wrote, or the disk does not give, is not taken for gone: whoever
-/// it may be of has to look first.
-fn unreadable(world: &World<'_>, findings: &mut Findings) {
+/// it may be of has to look first. The others go on: after a boot nothing else starts them.
+fn unreadable(world: &World<'_>, networks: &Networks<'_>, containers: &Containers<'_>, findings: &mut Findings) {
     for record in &world.actual.unreadable {
         let may_be_ours = record.project.as_ref().is_none_or(|project| *project == world.desired.project);
-        if record.cause == Cause::Damaged || !may_be_ours {
+        let subjects = match record.cause {
+            Cause::Newer | Cause::Unreachable if may_be_ours => in_question(world, networks, containers, record),
+            Cause::Damaged | Cause::Newer | Cause::Unreachable => Vec::new(),
+        };
+        if subjects.is_empty() {
             findings.warn(record.to_string());
-        } else {
-            findings.impossible(record.object.to_string(), &record.problem, record.next_step());
+        }
+        for subject in subjects {
+            findings.impossible(subject, &record.problem, record.next_step());
         }
     }
+}
+
+/// What this plan says nothing true of as long as `record` cannot be read: the object itself, and where nothing tells which
+/// one that is, each that would be made because no record names it.
+fn in_question(
+    world: &World<'_>,
+    networks: &Networks<'_>,
+    containers: &Containers<'_>,
+    record: &Unreadable,
+) -> Vec<String> {
+    let Some(name) = &record.name else {
+        let new_containers = || {
+            let new = containers.declared.iter().filter(|decision| decision.is_new() && decision.leaving.is_empty());
+            new.map(|decision| format!("container {}", decision.record.instance)).collect()
+        };
+        let new_networks = || {
+            let new = networks.declared.iter().filter(|(_, network)| network.is_new());
+            new.map(|(name, _)| format!("network {name}")).collect()
+        };
+        return match &record.object {
+            Object::Container(_) => new_containers(),
+            Object::Network(_) => new_networks(),
+            Object::Volume(_) => Vec::new(),
+        };
+    };
+    let is_in_scope = match name {
+        Name::Container(instance) => world.scope.holds(&instance.container),
+        Name::Network(name) => networks.declared.contains_key(name) || world.scope.lets_go(name),
+        Name::Volume(name) => world.scope.is_whole() || world.scope.volumes(world.desired).contains(name),
+    };
+    if is_in_scope { vec![name.to_string()] } else { Vec::new() }
 }
 
 /// A new network must not cover addresses that the host reaches elsewhere, or another network has.

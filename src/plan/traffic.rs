@@ -24,10 +24,10 @@
 //! networks of this one. A container that nobody declares has traffic while it is up: what is not declared cannot be
 //! expected back.
 //!
-//! Rules of a container or a network whose record this version cannot read stay as they are in the kernel.
+//! Rules and names of a container or a network whose record this version cannot read stay as they are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::World;
 use super::containers::Containers;
@@ -40,8 +40,8 @@ use crate::model::container::RunState;
 use crate::model::firewall::{PortTargets, Ruleset};
 use crate::model::id::{ContainerId, NetworkId, Whose};
 use crate::model::names::NameTable;
-use crate::model::record::{ContainerRecord, NetworkRecord};
-use crate::model::unreadable::{Cause, Object, Unreadable};
+use crate::model::record::{Addresses, ContainerRecord, NetworkRecord};
+use crate::model::unreadable::{Cause, Object};
 
 /// What has to be set at one moment; nothing where it is so already.
 pub(super) struct Moment {
@@ -76,6 +76,7 @@ pub(super) fn compute(
 ) -> Traffic {
     let mut now = Now {
         foreign: unaccounted(world),
+        foreign_names: unaccounted_names(world),
         firewall: world.actual.firewall.clone(),
         names: world.actual.networks.iter().map(|(id, network)| (id.clone(), network.names.clone())).collect(),
     };
@@ -172,17 +173,12 @@ impl<'a> Serving<'a> {
 /// Rules in the kernel that follow from no record that can be read, where some cannot be read: they are of containers and
 /// networks that go on.
 pub(super) fn unaccounted(world: &World<'_>) -> Ruleset {
-    let holds_traffic = |record: &Unreadable| match record.object {
-        Object::Container(_) | Object::Network(_) => record.cause != Cause::Damaged || is_left(world, record),
-        Object::Volume(_) => false,
-    };
     let Some(set) = &world.actual.firewall else { return Ruleset::default() };
-    if !world.actual.unreadable.iter().any(holds_traffic) {
+    if !is_unaccounted_for(world) {
         return Ruleset::default();
     }
-    let addresses = || world.actual.containers.values().flat_map(|container| container.record.addresses.values());
-    let known4: BTreeSet<Ipv4Addr> = addresses().map(|addresses| addresses.v4).collect();
-    let known6: BTreeSet<Ipv6Addr> = addresses().filter_map(|addresses| addresses.v6).collect();
+    let known4: BTreeSet<Ipv4Addr> = addresses(world).map(|addresses| addresses.v4).collect();
+    let known6: BTreeSet<Ipv6Addr> = addresses(world).filter_map(|addresses| addresses.v6).collect();
     let mut foreign = set.clone();
     foreign.networks.retain(|id, _| !world.actual.networks.contains_key(id));
     for targets in foreign.ports.values_mut() {
@@ -191,6 +187,34 @@ pub(super) fn unaccounted(world: &World<'_>) -> Ruleset {
     }
     foreign.ports.retain(|_, targets| *targets != PortTargets::default());
     foreign
+}
+
+/// The same of names: those of addresses that no record has which can be read.
+fn unaccounted_names(world: &World<'_>) -> BTreeMap<NetworkId, NameTable> {
+    if !is_unaccounted_for(world) {
+        return BTreeMap::new();
+    }
+    let both = |addresses: &Addresses| [Some(addresses.v4.into()), addresses.v6.map(IpAddr::from)];
+    let known: BTreeSet<IpAddr> = addresses(world).flat_map(both).flatten().collect();
+    let tables = world.actual.networks.iter().map(|(id, network)| {
+        let mut table = network.names.clone();
+        table.names.values_mut().for_each(|addresses| addresses.retain(|address| !known.contains(address)));
+        table.names.retain(|_, addresses| !addresses.is_empty());
+        (id.clone(), table)
+    });
+    tables.collect()
+}
+
+/// Whether there may be traffic of which no record tells that can be read.
+fn is_unaccounted_for(world: &World<'_>) -> bool {
+    world.actual.unreadable.iter().any(|record| match record.object {
+        Object::Container(_) | Object::Network(_) => record.cause != Cause::Damaged || is_left(world, record),
+        Object::Volume(_) => false,
+    })
+}
+
+fn addresses<'a>(world: &World<'a>) -> impl Iterator<Item = &'a Addresses> {
+    world.actual.containers.values().flat_map(|container| container.record.addresses.values())
 }
 
 /// What is declared holds its addresses and ports whether it is up or not; what is not, while it is up.
@@ -202,6 +226,7 @@ pub(super) fn may_serve(container: &ActualContainer) -> bool {
 #[derive(Clone)]
 struct Now {
     foreign: Ruleset,
+    foreign_names: BTreeMap<NetworkId, NameTable>,
     firewall: Option<Ruleset>,
     names: BTreeMap<NetworkId, NameTable>,
 }
@@ -226,7 +251,10 @@ impl Now {
         let mut names = BTreeMap::new();
         for network in networks.declared.values() {
             let NetworkRecord { id, name, .. } = &network.record;
-            let wanted = NameTable::of(id, name.as_str(), serving.containers());
+            let mut wanted = NameTable::of(id, name.as_str(), serving.containers());
+            for (name, addresses) in self.foreign_names.get(id).into_iter().flat_map(|table| &table.names) {
+                wanted.names.entry(name.clone()).or_default().extend(addresses);
+            }
             if self.names.get(id).unwrap_or(&NameTable::default()) != &wanted {
                 self.names.insert(id.clone(), wanted.clone());
                 names.insert(id.clone(), wanted);

@@ -182,7 +182,10 @@ fn what_speaks_against_one_container_does_not_keep_down_the_rest() {
     let surroundings = Surroundings {
         load: &|| Ok(manifest.lock().unwrap().clone()),
         recall: &|_| Some(declared(SHOP)),
-        remember: &|desired| remembered.lock().unwrap().push(desired.clone()),
+        remember: &|desired| {
+            remembered.lock().unwrap().push(desired.clone());
+            false
+        },
         ask_again: &|| {},
         collect: &|_| {
             tidied.fetch_add(1, Ordering::Relaxed);
@@ -250,7 +253,7 @@ fn images_are_fetched_without_the_lock_and_asked_for_once() {
     let surroundings = Surroundings {
         load: &|| Ok(declared(SHOP)),
         recall: &|_| None,
-        remember: &|_| {},
+        remember: &|_| true,
         ask_again: &|| {},
         collect: &|_| {
             assert!(held.load(Ordering::SeqCst));
@@ -276,6 +279,42 @@ fn images_are_fetched_without_the_lock_and_asked_for_once() {
     assert!(!held.load(Ordering::SeqCst));
 }
 
+/// What `apply` brings into force while the manifest of the service is refused.
+#[test]
+fn what_came_by_hand_while_the_manifest_is_refused_stays() {
+    let fake = Fake::new(worlds::host());
+    let (manifest, in_force) = (Mutex::new(declared(SHOP)), Mutex::new(None));
+    let surroundings = Surroundings {
+        load: &|| Ok(manifest.lock().unwrap().clone()),
+        recall: &|_| in_force.lock().unwrap().clone(),
+        remember: &|desired| {
+            *in_force.lock().unwrap() = Some(desired.clone());
+            true
+        },
+        ask_again: &|| {},
+        collect: &|_| {},
+        lock: &|_| Ok(Some(Box::new(()) as Box<dyn Send>)),
+        seed: &|| 7,
+        leave: &|| {},
+    };
+    let mut rounds = Rounds::new(&fake, surroundings);
+    assert_eq!(round(&mut rounds), Outcome::Converged);
+    let newer = SHOP.replace("postgres:17", "postgres:18");
+    fake.edit(|actual| {
+        actual.host.listening.insert("127.0.0.1:9090".parse().unwrap());
+    });
+    *manifest.lock().unwrap() = declared(&newer.replace(":8080", ":9090"));
+    assert!(matches!(rounds.run(Wake::Manifest, &AtomicBool::new(false)), Outcome::Refused { .. }));
+
+    // `apply --target db`.
+    let plan = worlds::planned(&declared(&newer), &fake.actual(), 3);
+    fake.edit(|actual| *actual = worlds::applied(actual, &plan));
+    *in_force.lock().unwrap() = Some(declared(&newer));
+    assert!(matches!(round(&mut rounds), Outcome::Refused { .. }));
+    let images: BTreeSet<String> = fake.actual().containers.values().map(|c| c.record.spec.image.to_string()).collect();
+    assert!(images.iter().any(|image| image.contains(":18")), "{images:?}");
+}
+
 /// A rule that somebody flushes just after a round has looked.
 #[test]
 fn what_happens_during_a_round_begins_another_one() {
@@ -285,7 +324,7 @@ fn what_happens_during_a_round_begins_another_one() {
     let surroundings = Surroundings {
         load: &|| Ok(declared("project = \"shop\"")),
         recall: &|_| None,
-        remember: &|_| {},
+        remember: &|_| false,
         ask_again: &|| {},
         collect: &|_| {},
         lock: &|_| {
@@ -333,7 +372,7 @@ fn rounds<'a>(fake: &'a Fake, load: &'a (dyn Fn() -> Result<Desired, String> + S
     let surroundings = Surroundings {
         load,
         recall: &|_| None,
-        remember: &|_| {},
+        remember: &|_| false,
         ask_again: &|| {},
         collect: &|_| {},
         lock: &|_| Ok(Some(Box::new(()) as Box<dyn Send>)),
@@ -658,7 +697,7 @@ fn a_reload_asks_what_was_left_alone() {
     let surroundings = Surroundings {
         load: &|| Ok(declared("project = \"shop\"")),
         recall: &|_| None,
-        remember: &|_| {},
+        remember: &|_| false,
         ask_again: &|| {
             asked.fetch_add(1, Ordering::Relaxed);
         },
@@ -681,7 +720,7 @@ fn who_finds_the_lock_taken_waits_without_a_complaint() {
     let surroundings = Surroundings {
         load: &|| Ok(declared(CHAIN)),
         recall: &|_| None,
-        remember: &|_| {},
+        remember: &|_| false,
         ask_again: &|| {},
         collect: &|_| {},
         lock: &|_| Ok(is_free.load(Ordering::Relaxed).then(|| Box::new(()) as Box<dyn Send>)),

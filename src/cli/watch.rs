@@ -166,10 +166,12 @@ fn recall(host: &Host, inputs: &[PathBuf], project: Option<&Whose>) -> Option<De
     })
 }
 
-fn remember(host: &Host, inputs: &[PathBuf], desired: &Desired) {
-    if let Err(error) = host.remember(inputs, desired) {
-        tracing::warn!("{}", causes(&error).join(": "));
+fn remember(host: &Host, inputs: &[PathBuf], desired: &Desired) -> bool {
+    let remembered = host.remember(inputs, desired);
+    if let Err(error) = &remembered {
+        tracing::warn!("{}", causes(error).join(": "));
     }
+    remembered.is_ok()
 }
 
 /// What is watched: it follows what manifests name, such as files of variables, and where links lead.

@@ -25,7 +25,8 @@ pub struct Surroundings<'a, G> {
     /// What was in force before this run: of a project, or where the manifest does not tell which, of the one that it
     /// declared last.
     pub recall: &'a (dyn Fn(Option<&Whose>) -> Option<Desired> + Sync),
-    pub remember: &'a (dyn Fn(&Desired) + Sync),
+    /// Keeps what is in force, for this run and others: whether that is so now.
+    pub remember: &'a (dyn Fn(&Desired) -> bool + Sync),
     /// Lets everything be asked anew that is left alone for a while: somebody says that now is the time.
     pub ask_again: &'a (dyn Fn() + Sync),
     /// Removes images that nothing needs; the lock of the state root is held.
@@ -44,8 +45,9 @@ pub struct Rounds<'a, E: Engine> {
     engine: &'a E,
     on: Surroundings<'a, Box<dyn Send>>,
     desired: Option<Desired>,
-    /// The last that nothing spoke against: what a manifest falls back on that is refused.
-    good: Option<Desired>,
+    /// The last that nothing spoke against, where it could not be remembered. What is remembered is asked for when it is
+    /// needed: an `apply` may have brought something else into force meanwhile.
+    unkept: Option<Desired>,
     complaint: Option<String>,
     /// Warnings and refusals that are in the log already, and which plan had them last.
     said: BTreeMap<String, Instant>,
@@ -161,7 +163,7 @@ const LOCK_AGAIN: Duration = Duration::from_millis(500);
 impl<'a, E: Engine> Rounds<'a, E> {
     pub fn new(engine: &'a E, on: Surroundings<'a, Box<dyn Send>>) -> Rounds<'a, E> {
         let (said, waits) = (BTreeMap::new(), Waits::default());
-        Rounds { engine, on, desired: None, good: None, complaint: None, said, waits }
+        Rounds { engine, on, desired: None, unkept: None, complaint: None, said, waits }
     }
 
     /// Sits out the beginnings of waits for so long.
@@ -235,10 +237,8 @@ impl<'a, E: Engine> Rounds<'a, E> {
         self.say(&plan);
         let Some(refusal) = plan.refusals.first() else { return Ok(Decision::Whole(plan)) };
         // What is refused must not keep down what has nothing to do with it: after a boot nothing runs.
-        if self.good.is_none() {
-            self.good = (self.on.recall)(Some(&plan.project));
-        }
-        let rest = match &self.good {
+        let good = self.unkept.clone().or_else(|| (self.on.recall)(Some(&plan.project)));
+        let rest = match &good {
             Some(good) => plan_what_may_be(self.engine, good, &policy(), &mut ids).map_err(why)?,
             None => Plan::nothing(plan.project.clone()),
         };
@@ -247,10 +247,8 @@ impl<'a, E: Engine> Rounds<'a, E> {
 
     fn keep(&mut self, desired: &Desired) {
         // Others may have changed what is remembered: `down`, or an `apply` of something else.
-        (self.on.remember)(desired);
-        if self.good.as_ref() != Some(desired) {
-            self.good = Some(desired.clone());
-        }
+        let is_kept = (self.on.remember)(desired);
+        self.unkept = (!is_kept).then(|| desired.clone());
     }
 
     /// As far as it goes without a long wait. What waits goes on without the lock.

@@ -8,7 +8,7 @@
 //!   [`security`], [`seccomp`], [`container`]: the nouns of the manifest, resolved.
 //! * [`desired`]: a whole project as manifests declare it. [`actual`]: a whole host as the engine sees it.
 //! * [`record`]: what the engine stores of each object; [`unreadable`]: those that cannot be read. [`status`]: what a monitor writes about its container.
-//! * [`firewall`], [`names`]: kernel and resolver state that follows from records, by pure functions.
+//! * [`firewall`], [`names`], [`way_out`]: kernel and resolver state that follows from records, by pure functions.
 //! * [`subnets`]: the subnets and addresses that planning chooses.
 //! * [`lock`], [`follow`]: what image references stand for, once and for all, or as their tags move.
 //! * [`host_config`]: what is true of a host and of no project.
@@ -50,3 +50,4 @@ pub mod tmpfs;
 pub mod units;
 pub mod unreadable;
 pub mod volume;
+pub mod way_out;

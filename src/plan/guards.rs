@@ -21,6 +21,7 @@ use crate::model::record::ContainerRecord;
 use crate::model::resources::{Resources, Ulimit};
 use crate::model::security::Users;
 use crate::model::unreadable::{Cause, Name, Object, Unreadable};
+use crate::model::way_out::WayOut;
 
 /// From how many containers on removing more than half of them asks for consent.
 const MASS: usize = 4;
@@ -35,7 +36,7 @@ pub(super) fn check(world: &World<'_>, networks: &Networks<'_>, containers: &Con
     lent_networks(world, networks, findings);
     data_of_removed(world, containers, findings);
     for decision in &containers.declared {
-        ports(world, containers, decision, findings);
+        ports(world, networks, containers, decision, findings);
         if decision.is_new() || decision.start.is_some() || !decision.changes.is_empty() {
             limits(world, decision, findings);
         }
@@ -211,7 +212,13 @@ fn forwarding(world: &World<'_>, networks: &Networks<'_>, findings: &mut Finding
 }
 
 /// A port that this plan publishes must be free: of other projects, and of other processes.
-fn ports(world: &World<'_>, containers: &Containers<'_>, decision: &Decision<'_>, findings: &mut Findings) {
+fn ports(
+    world: &World<'_>,
+    networks: &Networks<'_>,
+    containers: &Containers<'_>,
+    decision: &Decision<'_>,
+    findings: &mut Findings,
+) {
     if decision.spec().state == RunState::Stopped {
         return;
     }
@@ -222,16 +229,21 @@ fn ports(world: &World<'_>, containers: &Containers<'_>, decision: &Decision<'_>
         .collect();
     let subject = format!("container {}", decision.record.instance);
     let others = || world.actual.containers.values().filter(|c| may_serve(c)).map(|c| &c.record);
+    let own = networks.declared.values().map(|network| &network.record);
+    let has_ipv6 = WayOut::of(&decision.record, own).v6.is_some();
     for port in decision.spec().ports.keys().filter(|port| !held.contains(port)) {
-        let has_ipv6 = decision.record.addresses.values().any(|addresses| addresses.v6.is_some());
         match port.address {
             HostAddress::Any => {
-                let but = if has_ipv6 { "" } else { ", but for IPv6: none of its networks has a `subnet6`" };
+                let but = if has_ipv6 { "" } else { ", but for IPv6: no network that leads it out has a `subnet6`" };
                 findings.warn(format!("{subject} publishes port {port} on every address of this host{but}"));
             }
             HostAddress::One(address) if address.is_ipv6() && !has_ipv6 => {
-                let reason = format!("port {port} is one of IPv6, and none of its networks has a `subnet6`");
-                findings.impossible(&subject, reason, "declare a `subnet6`, or publish on an address of IPv4");
+                let reason = format!("port {port} is one of IPv6, and no network that leads it out has a `subnet6`");
+                findings.impossible(
+                    &subject,
+                    reason,
+                    "declare a `subnet6` of one that is not internal, or publish on an address of IPv4",
+                );
             }
             HostAddress::One(_) => {}
         }

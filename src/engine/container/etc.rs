@@ -15,6 +15,7 @@ use crate::model::extra_host::ExtraHost;
 use crate::model::network::NetworkMode;
 use crate::model::paths::Paths;
 use crate::model::record::ContainerRecord;
+use crate::model::way_out::WayOut;
 
 /// Where the monitor answers inside a network namespace. Docker's address, so that software which knows it
 /// (nginx's `resolver 127.0.0.11`) works unchanged.
@@ -53,14 +54,17 @@ fn gateways(record: &ContainerRecord, paths: &Paths) -> Result<Vec<IpAddr>, Engi
     if record.spec.network == NetworkMode::Host {
         return Ok(vec![IpAddr::from([127, 0, 0, 1])]);
     }
-    // One is enough, and of an internal network nobody knows whether the host is to be seen there.
     let mut networks = Vec::new();
     for id in record.addresses.keys() {
         networks.extend(records::network(paths, id)?);
     }
-    networks.sort_by_key(|network| (network.spec.internal, network.name.clone()));
-    let subnets = networks.first().map(|network| [Some(network.subnet), network.subnet6]);
-    Ok(subnets.into_iter().flatten().flatten().map(|subnet| subnet.gateway()).collect())
+    // Of internal networks one is enough: nobody knows whether the host is to be seen there.
+    let way_out = WayOut::of(record, &networks);
+    let first = || networks.iter().min_by_key(|network| &network.name);
+    let v4 = way_out.v4.or_else(first);
+    let v6 = way_out.v6.or(v4);
+    let subnets = [v4.map(|network| network.subnet), v6.and_then(|network| network.subnet6)];
+    Ok(subnets.into_iter().flatten().map(|subnet| subnet.gateway()).collect())
 }
 
 /// The declared hostname, else the instance's name with the dot made a hyphen.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The interfaces of a container are eth0, eth1, .. in the order of their networks' identifiers, and the default
-//! route leads through the first network that is not internal; so both follow from the record alone.
+//! routes lead through its [`WayOut`]; so both follow from the records alone.
 //!
 //! Like a bridge, an attachment is compared first and repaired then, thing by thing: an address that someone took away
 //! is put back without touching the process or its connections.
@@ -16,6 +16,7 @@ use crate::model::actual::Drift;
 use crate::model::id::RootTag;
 use crate::model::network::{bridge_name, mac_address, veth_name};
 use crate::model::record::{ContainerRecord, NetworkRecord};
+use crate::model::way_out::WayOut;
 
 use super::bridge::DEFAULT_MTU;
 use super::snapshot::{Families, Link, Snapshot};
@@ -32,7 +33,7 @@ pub struct Attachment {
     pub mtu: u32,
     /// Each with the length of its subnet's prefix.
     pub addresses: Vec<(IpAddr, u8)>,
-    /// Where the default route leads, per family; none on internal networks and on all but the first other.
+    /// Where the default routes lead, if they lead by this network.
     pub gateways: Vec<IpAddr>,
 }
 
@@ -71,18 +72,12 @@ impl Attachment {
         let mut attached: Vec<_> =
             networks.into_iter().filter_map(|network| Some((network, container.addresses.get(&network.id)?))).collect();
         attached.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
-        let (mut routed4, mut routed6) = (false, false);
+        let way_out = WayOut::of(container, attached.iter().map(|(network, _)| *network));
         let mut attachments = Vec::new();
         for (number, (network, own)) in attached.into_iter().enumerate() {
             let v6 = network.subnet6.zip(own.v6);
             let mut addresses = vec![(IpAddr::V4(own.v4), network.subnet.prefix())];
             addresses.extend(v6.map(|(subnet, address)| (IpAddr::V6(address), subnet.prefix())));
-            let mut gateways = Vec::new();
-            if !network.spec.internal {
-                gateways.extend((!routed4).then(|| network.subnet.gateway()));
-                gateways.extend(v6.filter(|_| !routed6).map(|(subnet, _)| subnet.gateway()));
-                (routed4, routed6) = (true, routed6 || v6.is_some());
-            }
             attachments.push(Attachment {
                 link: veth_name(tag, &container.id, &network.id),
                 bridge: bridge_name(tag, &network.id),
@@ -90,7 +85,7 @@ impl Attachment {
                 hardware: mac_address(own.v4),
                 mtu: network.spec.mtu.unwrap_or(DEFAULT_MTU),
                 addresses,
-                gateways,
+                gateways: way_out.subnets_of(network).map(|subnet| subnet.gateway()).collect(),
             });
         }
         attachments
@@ -192,13 +187,13 @@ mod tests {
     use crate::model::network::NetworkSpec;
     use crate::model::record::Addresses;
 
-    /// Network `n` is 10.0.n.0/24, with IPv6 where it is even.
+    /// Network `n` is 10.0.n.0/24, with IPv6 where it is even. Their names are in the other order.
     fn network(n: u8, internal: bool) -> NetworkRecord {
         NetworkRecord {
             version: 1,
             id: format!("{n:08x}").parse().unwrap(),
             project: "shop".parse().unwrap(),
-            name: "front".parse().unwrap(),
+            name: format!("net{}", 9 - n).parse().unwrap(),
             spec: NetworkSpec { internal, ..NetworkSpec::default() },
             subnet: format!("10.0.{n}.0/24").parse().unwrap(),
             subnet6: n.is_multiple_of(2).then(|| format!("fd00:{n}::/64").parse().unwrap()),
@@ -253,17 +248,17 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_are_numbered_by_network_and_the_first_open_one_of_each_family_leads_out() {
-        let found = attachments(&[network(3, false), network(1, true), network(4, false), network(6, false)]);
+    fn interfaces_are_numbered_by_identifier_and_the_first_open_one_of_each_family_by_name_leads_out() {
+        let found = attachments(&[network(3, false), network(1, true), network(2, false), network(5, false)]);
         let told: Vec<(&str, &str, Vec<String>)> = found
             .iter()
             .map(|a| (a.interface.as_str(), a.bridge.as_str(), a.gateways.iter().map(IpAddr::to_string).collect()))
             .collect();
         let expected = [
             ("eth0", "ekab12b00000001", vec![]),
-            ("eth1", "ekab12b00000003", vec!["10.0.3.1".to_owned()]),
-            ("eth2", "ekab12b00000004", vec!["fd00:4::1".to_owned()]),
-            ("eth3", "ekab12b00000006", vec![]),
+            ("eth1", "ekab12b00000002", vec!["fd00:2::1".to_owned()]),
+            ("eth2", "ekab12b00000003", vec![]),
+            ("eth3", "ekab12b00000005", vec!["10.0.5.1".to_owned()]),
         ];
         assert_eq!(told, expected);
     }

@@ -1,11 +1,13 @@
 //! `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container.
 //!
 //! They are files in the container's own directory, mounted over the image's. They are written in place, so
-//! that a mount made earlier shows the new content.
+//! that a mount made earlier shows the new content, and so that whoever reads one meanwhile finds something whole.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::net::IpAddr;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::engine::error::{At, EngineError};
@@ -42,9 +44,28 @@ pub fn write(container: &Path, record: &ContainerRecord, paths: &Paths) -> Resul
     ];
     for (name, content) in contents {
         let path = directory.join(name);
-        fs::write(&path, content).at("write", path)?;
+        rewrite(&path, content).at("write", path)?;
     }
     Ok(())
+}
+
+/// The file holds this text. One that holds it is left alone. Of another the old text is never cut off before the new one
+/// is there: a program that finds resolv.conf empty asks the local machine (resolv.conf(5)), and on a full disk it would
+/// stay so. What the new text is shorter by are empty lines until the file is cut.
+fn rewrite(path: &Path, text: String) -> io::Result<()> {
+    let found = match fs::read(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    if found == text.as_bytes() {
+        return Ok(());
+    }
+    let (length, mut bytes) = (text.len(), text.into_bytes());
+    bytes.resize(length.max(found.len()), b'\n');
+    let file = File::options().write(true).create(true).truncate(false).open(path)?;
+    file.write_all_at(&bytes, 0)?;
+    file.set_len(length as u64)
 }
 
 /// The host, as the container reaches it.
@@ -180,6 +201,34 @@ mod tests {
         assert!(hosts.ends_with("10.89.0.1\thost.internal\nfd00::1\thost.internal\n"), "{hosts}");
         assert!(hosts.contains("10.89.0.2\tweb-2\n"), "{hosts}");
         assert!(hosts.contains("192.0.2.1\tdb.example\n"), "{hosts}");
+    }
+
+    #[test]
+    fn a_file_that_is_read_while_it_is_rewritten_is_never_found_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("resolv.conf");
+        let texts = ["nameserver 127.0.0.11\n", "nameserver 192.0.2.53\nsearch example.org\n"];
+        rewrite(&path, texts[0].to_owned()).unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                (0..4000).for_each(|turn| rewrite(&path, texts[turn % 2].to_owned()).unwrap());
+            });
+            while !writer.is_finished() {
+                let found = fs::read_to_string(&path).unwrap();
+                assert!(found.contains("nameserver "), "{found:?}");
+            }
+        });
+        assert_eq!(fs::read_to_string(&path).unwrap(), texts[1]);
+    }
+
+    #[test]
+    fn a_file_that_is_as_it_should_be_is_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hosts");
+        rewrite(&path, "127.0.0.1\tlocalhost\n".to_owned()).unwrap();
+        File::open(&path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        rewrite(&path, "127.0.0.1\tlocalhost\n".to_owned()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), std::time::SystemTime::UNIX_EPOCH);
     }
 
     #[test]

@@ -1,14 +1,12 @@
 //! A container's network: its namespace, and a pair of links for each network that its record names.
 
-use std::collections::BTreeMap;
-
 use super::error::EngineError;
 use super::host::{Host, network_error};
 use super::network::attachment::Attachment;
 use super::{network, records};
 use crate::model::id::NetworkId;
 use crate::model::network::{NetworkMode, veth_name};
-use crate::model::record::{ContainerRecord, NetworkRecord};
+use crate::model::record::ContainerRecord;
 
 /// Whether the container has a network namespace of its own.
 pub(super) fn has_namespace(record: &ContainerRecord) -> bool {
@@ -25,9 +23,13 @@ pub(super) fn connect(host: &Host, record: &ContainerRecord) -> Result<(), Engin
     }
     let failed = || network_error("connect", format!("container `{}`", record.full_name()));
     let namespace = host.paths.netns(&record.id);
-    let networks = networks(host, record)?;
+    let networks = records::networks_of(&host.paths, record)?;
+    let is_there = |id: &&NetworkId| networks.iter().any(|network| network.id == **id);
+    if let Some(id) = record.addresses.keys().find(|id| !is_there(id)) {
+        return Err(EngineError::NoNetwork(id.clone()));
+    }
     network::netns::ensure(&namespace).map_err(failed())?;
-    for attachment in Attachment::all_of(&host.tag, record, networks.values()) {
+    for attachment in Attachment::all_of(&host.tag, record, &networks) {
         host.links.ensure_attachment(&attachment, &namespace).map_err(failed())?;
     }
     Ok(())
@@ -62,13 +64,4 @@ fn leave<'a>(
         let link = veth_name(&host.tag, &record.id, network);
         host.links.remove(&link).map_err(network_error("disconnect", subject))
     })
-}
-
-fn networks(host: &Host, record: &ContainerRecord) -> Result<BTreeMap<NetworkId, NetworkRecord>, EngineError> {
-    let mut networks = BTreeMap::new();
-    for id in record.addresses.keys() {
-        let network = records::network(&host.paths, id)?.ok_or_else(|| EngineError::NoNetwork(id.clone()))?;
-        networks.insert(id.clone(), network);
-    }
-    Ok(networks)
 }

@@ -253,6 +253,13 @@ impl Host {
         records::container(&self.paths, id)?.ok_or_else(|| EngineError::NoContainer(id.clone()))
     }
 
+    /// The routes come last: as long as they are not as they should be, the next look finds that, and all of it is done
+    /// again.
+    fn reconnect(&self, record: &ContainerRecord) -> Result<(), EngineError> {
+        lifecycle::follow_networks(&self.surroundings(), &self.hierarchy, record)?;
+        connect::connect(self, record)
+    }
+
     fn start(&self, id: &ContainerId) -> Result<(), EngineError> {
         let record = self.record(id)?;
         connect::connect(self, &record)?;
@@ -335,7 +342,7 @@ impl Engine for Host {
                 .map_err(network_error("write", format!("the names of network `{network}`"))),
             Action::CreateContainer { record } => create::create(&self.paths, &self.store, record),
             Action::UpdateContainer { record } => self.update(record),
-            Action::ConnectContainer { id } => connect::connect(self, &self.record(id)?),
+            Action::ConnectContainer { id } => self.reconnect(&self.record(id)?),
             Action::StartContainer { id } => self.start(id),
             Action::ResumeContainer { id } => lifecycle::resume(&self.paths, &self.record(id)?),
             Action::StopContainer { id } => self.stop(id),

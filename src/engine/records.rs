@@ -73,6 +73,11 @@ pub fn network(paths: &Paths, id: &NetworkId) -> Result<Option<NetworkRecord>, E
     read(&paths::record(&paths.network(id)))
 }
 
+/// The networks of a container, as far as they have records.
+pub(super) fn networks_of(paths: &Paths, record: &ContainerRecord) -> Result<Vec<NetworkRecord>, EngineError> {
+    record.addresses.keys().filter_map(|id| network(paths, id).transpose()).collect()
+}
+
 pub(super) fn volume(paths: &Paths, key: &VolumeKey) -> Result<Option<VolumeRecord>, EngineError> {
     read(&paths::record(&paths.volume(key)))
 }

@@ -41,7 +41,8 @@ pub enum Action {
     /// The record is this one, and a running container has its live fields: limits, restart policy, health check,
     /// log settings, stop settings.
     UpdateContainer { record: Box<ContainerRecord> },
-    /// Network namespace, links, addresses and routes are there. Does not touch processes.
+    /// Network namespace, links, addresses and routes are there, and names of the outside are asked if a network leads
+    /// there. Does not touch processes.
     ConnectContainer { id: ContainerId },
     /// A monitor runs it. Includes `ConnectContainer`. Done when the first process runs, or when it could not
     /// be started and the restart policy has nothing more to say (then an error).

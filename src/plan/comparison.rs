@@ -20,7 +20,6 @@ use crate::model::id::{ContainerId, Instance, ResourceName, Whose};
 use crate::model::launch::LAUNCH_VERSION;
 use crate::model::lock::are_one_tag;
 use crate::model::network::NetworkMode;
-use crate::model::record::ContainerRecord;
 
 /// What records are compared with, beside their specs.
 pub(super) struct Standard<'w, 'a> {
@@ -115,7 +114,7 @@ impl<'a> Standard<'_, 'a> {
             }
             Knowledge::Here(_) | Knowledge::Missing => {}
         }
-        self.compare_networks(record, spec, &mut changes, &mut causes);
+        self.compare_networks(container, spec, &mut changes, &mut causes);
         if let NetworkMode::Container(owner) = &spec.network {
             let owner_id = self.owner_of_namespace(owner);
             if record.network_of.as_ref() != owner_id && record.spec.network == spec.network {
@@ -139,11 +138,12 @@ impl<'a> Standard<'_, 'a> {
     /// open again, stays what it is.
     fn compare_networks(
         &self,
-        record: &ContainerRecord,
+        container: &ActualContainer,
         spec: &ContainerSpec,
         changes: &mut Vec<FieldChange>,
         causes: &mut Vec<String>,
     ) {
+        let record = &container.record;
         for name in attached(spec) {
             let Some(network) = self.networks.declared.get(name) else { continue };
             let was_attached = attached(&record.spec).any(|old| old == name);
@@ -157,6 +157,14 @@ impl<'a> Standard<'_, 'a> {
                         if (field == Some("address") && is_kept(&v4)) || (field == Some("address6") && is_kept(&v6)) {
                             change.class = ChangeClass::None;
                         }
+                    }
+                    // Whether names of the outside are asked is told to the monitor.
+                    let mut settings = network.work.iter().flat_map(|work| &work.changes);
+                    if let Some(internal) = settings.find(|change| change.field == "internal")
+                        && speaks_otherwise(container)
+                    {
+                        let field = format!("networks.{name}.internal");
+                        changes.push(FieldChange { field, class: ChangeClass::Restart, ..internal.clone() });
                     }
                 }
                 None if was_attached => {

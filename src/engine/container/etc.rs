@@ -75,10 +75,7 @@ fn gateways(record: &ContainerRecord, paths: &Paths) -> Result<Vec<IpAddr>, Engi
     if record.spec.network == NetworkMode::Host {
         return Ok(vec![IpAddr::from([127, 0, 0, 1])]);
     }
-    let mut networks = Vec::new();
-    for id in record.addresses.keys() {
-        networks.extend(records::network(paths, id)?);
-    }
+    let networks = records::networks_of(paths, record)?;
     // Of internal networks one is enough: nobody knows whether the host is to be seen there.
     let way_out = WayOut::of(record, &networks);
     let first = || networks.iter().min_by_key(|network| &network.name);

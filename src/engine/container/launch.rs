@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::effective::{Effective, effective};
-use super::{etc, oci};
+use super::{create, etc, oci};
 use crate::engine::error::{At, EngineError};
 use crate::engine::files::{self, Durability};
 use crate::engine::image::Store;
@@ -18,6 +18,7 @@ use crate::model::launch::{Identity, LAUNCH_VERSION, Launch, Resolver, RootFiles
 use crate::model::network::NetworkMode;
 use crate::model::paths::{Paths, run};
 use crate::model::record::ContainerRecord;
+use crate::model::way_out::WayOut;
 
 /// The parts of a host that a launch follows from.
 pub struct Surroundings<'a> {
@@ -109,6 +110,19 @@ impl Prepared {
     }
 }
 
+/// What a running monitor will read is as the container's networks are now: where names of the outside are asked, if
+/// they are. All else stays what it is told.
+pub fn follow_networks(on: &Surroundings<'_>, record: &ContainerRecord) -> Result<(), EngineError> {
+    let path = on.paths.container_run(&record.id).join(run::LAUNCH);
+    let resolver = resolver(on, record)?;
+    let launch = match files::read_json::<Launch>(&path)? {
+        Some(launch) if launch.resolver == resolver => return Ok(()),
+        Some(launch) => Launch { resolver, ..launch },
+        None => prepare(on, record, &create::image(on.store, record)?)?.launch,
+    };
+    files::write_json_of_object(&path, &launch, Durability::Volatile)
+}
+
 /// Nobody plans for what nobody declares: that its ports and names are free again when it is over, and that it goes if
 /// it should, is seen to by a command that its monitor executes.
 fn after_end(on: &Surroundings<'_>, record: &ContainerRecord) -> Vec<OsString> {
@@ -144,12 +158,10 @@ fn resolver(on: &Surroundings<'_>, record: &ContainerRecord) -> Result<Option<Re
     if !matches!(record.spec.network, NetworkMode::Networks(_)) {
         return Ok(None);
     }
-    let mut way_out = false;
-    for id in record.addresses.keys() {
-        way_out |= records::network(on.paths, id)?.is_some_and(|network| !network.spec.internal);
-    }
+    let networks = records::networks_of(on.paths, record)?;
+    let has_way_out = WayOut::of(record, &networks).v4.is_some();
     Ok(Some(Resolver {
         tables: record.addresses.keys().map(|id| on.paths.names(id)).collect(),
-        upstreams: if way_out { etc::upstreams(record) } else { Vec::new() },
+        upstreams: if has_way_out { etc::upstreams(record) } else { Vec::new() },
     }))
 }

@@ -14,8 +14,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::launch::{Surroundings, prepare};
-use super::{alive, create, oci, stray};
+use super::launch::{self, Surroundings, prepare};
+use super::{alive, create, etc, oci, stray};
 use crate::engine::error::{At, EngineError};
 use crate::engine::files::{self, Durability};
 use crate::engine::image::Store;
@@ -99,6 +99,29 @@ pub fn stop(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerReco
     }
 }
 
+/// What follows from a container's networks beside its links is as they are now, also while it runs.
+pub fn follow_networks(
+    on: &Surroundings<'_>,
+    hierarchy: &Hierarchy,
+    record: &ContainerRecord,
+) -> Result<(), EngineError> {
+    etc::write(&on.paths.container(&record.id), record, on.paths)?;
+    match liveness(on, hierarchy, record)? {
+        // To a monitor of another version it cannot be told: a restart is planned.
+        Liveness::Monitored(status) if status.launch_version == LAUNCH_VERSION => {
+            launch::follow_networks(on, record)?;
+            reload(on, record)
+        }
+        Liveness::Absent | Liveness::Monitored(_) | Liveness::Lost(_) | Liveness::Ended(_) => Ok(()),
+    }
+}
+
+fn reload(on: &Surroundings<'_>, record: &ContainerRecord) -> Result<(), EngineError> {
+    let directory = on.paths.container_run(&record.id);
+    let reloaded = monitor::client::Client::connect(&directory).and_then(|client| client.reload());
+    reloaded.map_err(failed("update", record))
+}
+
 /// Hands the live part of the record to a running container and then stores it: cut short anywhere, the stored record
 /// still differs from the manifest, and the next plan does it again.
 pub fn update(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
@@ -117,8 +140,7 @@ pub fn update(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRe
         // from this one was planned as a restart.
         if status.launch_version == LAUNCH_VERSION {
             prepared.write_launch()?;
-            let reloaded = monitor::client::Client::connect(&prepared.directory).and_then(|client| client.reload());
-            reloaded.map_err(failed("update", record))?;
+            reload(on, record)?;
         }
     }
     files::write_json_of_object(&paths::record(&directory), record, Durability::Durable)

@@ -108,7 +108,8 @@ impl Links {
                 | Fault::Mtu { .. }
                 | Fault::Down
                 | Fault::Address(..)
-                | Fault::Gateway(_) => continue,
+                | Fault::Gateway(_)
+                | Fault::Closed(_) => continue,
             };
             self.change(&attachment.link, message)?;
         }
@@ -170,6 +171,7 @@ impl Attachment {
                 Some((RouteNetlinkMessage::NewAddress(address_message(index, (*address, *prefix))), PUT))
             }
             Fault::Gateway(gateway) => Some((RouteNetlinkMessage::NewRoute(default_route(index, *gateway)), PUT)),
+            Fault::Closed(gateway) => Some((RouteNetlinkMessage::DelRoute(default_route(index, *gateway)), 0)),
             Fault::Pair { .. } | Fault::Detached | Fault::Hairpin | Fault::HostDown | Fault::HostMtu { .. } => None,
         };
         faults.iter().filter_map(repair).collect()

@@ -35,6 +35,9 @@ pub struct Attachment {
     pub addresses: Vec<(IpAddr, u8)>,
     /// Where the default routes lead, if they lead by this network.
     pub gateways: Vec<IpAddr>,
+    /// The network's other gateways. A default route by one is of the time when it led out: one that the container made
+    /// itself leads elsewhere, or by something else.
+    closed: Vec<IpAddr>,
 }
 
 /// One thing about an attachment that is not as wanted.
@@ -59,6 +62,8 @@ pub(super) enum Fault {
     Down,
     Address(IpAddr, u8),
     Gateway(IpAddr),
+    /// A default route that leads out where nothing should.
+    Closed(IpAddr),
 }
 
 impl Attachment {
@@ -78,6 +83,9 @@ impl Attachment {
             let v6 = network.subnet6.zip(own.v6);
             let mut addresses = vec![(IpAddr::V4(own.v4), network.subnet.prefix())];
             addresses.extend(v6.map(|(subnet, address)| (IpAddr::V6(address), subnet.prefix())));
+            let gateways: Vec<IpAddr> = way_out.subnets_of(network).map(|subnet| subnet.gateway()).collect();
+            let all = [Some(network.subnet), network.subnet6].into_iter().flatten().map(|subnet| subnet.gateway());
+            let closed = all.filter(|gateway| !gateways.contains(gateway)).collect();
             attachments.push(Attachment {
                 link: veth_name(tag, &container.id, &network.id),
                 bridge: bridge_name(tag, &network.id),
@@ -85,7 +93,8 @@ impl Attachment {
                 hardware: mac_address(own.v4),
                 mtu: network.spec.mtu.unwrap_or(DEFAULT_MTU),
                 addresses,
-                gateways: way_out.subnets_of(network).map(|subnet| subnet.gateway()).collect(),
+                gateways,
+                closed,
             });
         }
         attachments
@@ -120,7 +129,8 @@ impl Attachment {
     }
 
     /// What of the container's end is not as wanted, in the order in which it must be repaired: raising a link loses
-    /// its routes, and an address brings the route to its gateway. Nothing where the host's end is missing.
+    /// its routes, and an address brings the route to its gateway. A default route is the last: by it is seen whether
+    /// whoever connected the container was cut short. Nothing where the host's end is missing.
     pub(super) fn faults_inside(&self, host: &Snapshot, inside: &Snapshot) -> Vec<Fault> {
         let Some(outer) = host.links.get(&self.link) else { return Vec::new() };
         let inner = match inside.links.get(&self.interface) {
@@ -140,6 +150,8 @@ impl Attachment {
         }
         let addresses = self.addresses.iter().filter(|(at, prefix)| !inside.has_address(inner.index, *at, *prefix));
         faults.extend(addresses.map(|(address, prefix)| Fault::Address(*address, *prefix)));
+        let closed = self.closed.iter().filter(|gateway| inside.has_gateway(inner.index, **gateway));
+        faults.extend(closed.map(|gateway| Fault::Closed(*gateway)));
         let gateways = self.gateways.iter().filter(|gateway| !inside.has_gateway(inner.index, **gateway));
         faults.extend(gateways.map(|gateway| Fault::Gateway(*gateway)));
         faults
@@ -165,6 +177,9 @@ impl Attachment {
             Fault::Hardware { found } => (format!("mac address of {interface}"), colons(&found), colons(hardware)),
             Fault::Address(address, prefix) => missing(format!("address {address}/{prefix} of {interface}")),
             Fault::Gateway(gateway) => missing(format!("default route by {gateway} of {interface}")),
+            Fault::Closed(gateway) => {
+                (format!("default route by {gateway} of {interface}"), "present".to_owned(), "missing".to_owned())
+            }
         };
         Drift { object, found, wanted }
     }
@@ -268,6 +283,15 @@ mod tests {
         let attachment = &attachments(&[network(2, false)])[0];
         let (host, inside) = whole(attachment);
         assert_eq!(attachment.drift(&host, &inside), []);
+    }
+
+    #[test]
+    fn a_default_route_by_a_network_that_leads_out_no_more_is_a_fault_and_one_by_another_gateway_is_not() {
+        let was = &attachments(&[network(2, false)])[0];
+        let (host, mut inside) = whole(was);
+        inside.routes[0].gateway = Some("10.0.2.77".parse().unwrap());
+        let is = &attachments(&[network(2, true)])[0];
+        assert_eq!(is.faults_inside(&host, &inside), [Fault::Closed("fd00:2::1".parse().unwrap())]);
     }
 
     #[test]

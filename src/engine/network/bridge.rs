@@ -11,6 +11,11 @@
 //! between its other links says so in its own firewall; one whose firewall drops what is forwarded by default (Docker
 //! does that in the chain FORWARD of iptables) must accept what comes from and goes to links called `ek*`, because no
 //! table of nftables can overrule another's drop.
+//!
+//! # Decisions
+//! `forwarding` of an internal network's bridge is left as the kernel has it: turning it on for the host turns it on for
+//! every link, and what keeps these packets in is the firewall. Of what no other setting touches both values are wanted, so
+//! that a network that becomes internal is as one that was made so.
 
 use std::net::IpAddr;
 
@@ -67,10 +72,10 @@ impl Bridge {
         if !spec.internal {
             settings.push(("ipv4/ip_forward".to_owned(), "1"));
             settings.push((format!("ipv4/conf/{name}/forwarding"), "1"));
-            // Lets the host's own packets from 127.0.0.1 leave to a container whose port is published there. The
-            // firewall drops what a container sends to 127.0.0.0/8 in return for the favour (CVE-2020-8558).
-            settings.push((format!("ipv4/conf/{name}/route_localnet"), "1"));
         }
+        // Lets the host's own packets from 127.0.0.1 leave to a container whose port is published there. The firewall
+        // drops what a container sends to 127.0.0.0/8 in return for the favour (CVE-2020-8558).
+        settings.push((format!("ipv4/conf/{name}/route_localnet"), if spec.internal { "0" } else { "1" }));
         // The host is the router here: no container tells it where to send its packets, or gives it an address. A network
         // without IPv6 is no exception, since its bridge has IPv6 as every link has (CVE-2020-13401).
         settings.push((format!("ipv6/conf/{name}/accept_ra"), "0"));

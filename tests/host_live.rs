@@ -3,9 +3,11 @@
 mod support;
 
 use std::net::UdpSocket;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use support::shell::Shell;
-use support::run;
+use support::{eventually, run};
 
 /// A DNS server on the host that answers every A question with 192.0.2.1, and others with nothing.
 fn serve_names(at: &'static str) {
@@ -84,6 +86,48 @@ stop_grace_period = "0s"
         declare(false);
         assert_eq!(WaysOut::of(shell, pid), open);
         assert_eq!(shell.pid("web"), pid);
+        shell.ok(&["down"]);
+    });
+}
+
+/// Kills the monitor of a running container.
+fn lose_monitor(pid: u64) {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+    kill_process(Pid::from_raw(monitor).unwrap(), Signal::KILL).unwrap();
+    let state = || std::fs::read_to_string(format!("/proc/{monitor}/stat")).unwrap_or_default();
+    eventually("the monitor has ended", || state().is_empty() || state().contains(") Z "));
+}
+
+#[test]
+fn a_container_whose_monitor_is_gone_gets_its_stop_signal_and_its_grace_period() {
+    Shell::with(|shell| {
+        shell.manifest(
+            r#"
+[containers.db]
+image = "box"
+command = ["sh", "-c", "trap 'sleep 1; echo written > /state; exit' USR1; while :; do sleep 0.1; done"]
+stop_signal = "SIGUSR1"
+stop_grace_period = "20s"
+[containers.deaf]
+image = "box"
+command = ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"]
+stop_grace_period = "2s"
+"#,
+        );
+        shell.ok(&["apply"]);
+        let [db, deaf] = ["db", "deaf"].map(|name| shell.inspect(name));
+        let pids = [&db, &deaf].map(|found| found["pid"].as_u64().unwrap());
+        pids.into_iter().for_each(lose_monitor);
+        let begun = Instant::now();
+        shell.ok(&["apply"]);
+        let time = begun.elapsed();
+        let state = shell.path("root/containers").join(db["id"].as_str().unwrap()).join("upper/state");
+        assert_eq!(std::fs::read_to_string(state).unwrap(), "written\n");
+        assert!(time >= Duration::from_secs(2), "the deaf one has its grace period: {time:?}");
+        for (name, old) in ["db", "deaf"].into_iter().zip(pids) {
+            assert_ne!(shell.pid(name), old, "{name} is stopped and started");
+        }
         shell.ok(&["down"]);
     });
 }

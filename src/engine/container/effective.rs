@@ -34,9 +34,14 @@ pub fn effective(spec: &ContainerSpec, image: &ImageConfig, hostname: &str) -> O
         environment: environment(spec, image, hostname),
         working_dir: spec.working_dir.clone().or(image.working_dir.clone()).unwrap_or_else(|| "/".into()),
         user: spec.user.clone().or(image.user.clone()).unwrap_or_default(),
-        stop_signal: spec.stop_signal.or(image.stop_signal).unwrap_or(Signal::TERM),
+        stop_signal: stop_signal(spec, Some(image)),
         healthcheck: healthcheck(spec, image),
     })
+}
+
+/// The declared one, else the image's, where that is known.
+pub fn stop_signal(spec: &ContainerSpec, image: Option<&ImageConfig>) -> Signal {
+    spec.stop_signal.or(image.and_then(|image| image.stop_signal)).unwrap_or(Signal::TERM)
 }
 
 /// The check that is in force: the declared one, else the image's; none where either says so.

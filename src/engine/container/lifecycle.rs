@@ -14,8 +14,11 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::process::Pid;
+
+use super::effective::stop_signal;
 use super::launch::{self, Surroundings, prepare};
-use super::{alive, create, etc, oci, stray};
+use super::{abandoned, alive, create, etc, oci, stray};
 use crate::engine::error::{At, EngineError};
 use crate::engine::files::{self, Durability};
 use crate::engine::image::Store;
@@ -27,7 +30,7 @@ use crate::model::id::ContainerId;
 use crate::model::launch::LAUNCH_VERSION;
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, Refused};
-use crate::model::status::Phase;
+use crate::model::status::{Phase, Status};
 use crate::monitor::client::{KILL_PATIENCE, START_PATIENCE};
 use crate::monitor::logs::{Reader, Selection};
 use crate::monitor::protocol::FailureKind;
@@ -54,7 +57,7 @@ pub fn start(
     let deadline = Instant::now() + SETTLING;
     match settled(on, hierarchy, record, deadline)? {
         Liveness::Monitored(_) => return Ok(()),
-        Liveness::Lost(_) => clean_up(on, hierarchy, record)?,
+        Liveness::Lost(last) => clean_up(on, hierarchy, record, last.as_ref())?,
         Liveness::Absent | Liveness::Ended(_) => {}
     }
     let image = create::image(on.store, record)?;
@@ -95,7 +98,7 @@ pub fn stop(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerReco
         Liveness::Monitored(_) => {
             monitor::client::stop_if_running(&directory, None, None).map(drop).map_err(failed("stop", record))
         }
-        Liveness::Lost(_) => clean_up(on, hierarchy, record),
+        Liveness::Lost(last) => clean_up(on, hierarchy, record, last.as_ref()),
     }
 }
 
@@ -251,10 +254,27 @@ pub fn remove_run_directory(paths: &Paths, id: &ContainerId) -> Result<(), Engin
     removal::remove(&run).at("remove", run)
 }
 
-/// After a monitor died, or lost its run directory: ends what it left running and forgets its status.
-fn clean_up(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerRecord) -> Result<(), EngineError> {
-    let patience = record.spec.stop_grace_period.to_duration() + KILL_PATIENCE;
-    stray::end(&on.paths.container_run(&record.id), patience)?;
+/// After a monitor died, or lost its run directory: ends what it left running, as it would have done, and forgets the last
+/// that it said.
+fn clean_up(
+    on: &Surroundings<'_>,
+    hierarchy: &Hierarchy,
+    record: &ContainerRecord,
+    last: Option<&Status>,
+) -> Result<(), EngineError> {
+    let grace = record.spec.stop_grace_period.to_duration();
+    stray::end(&on.paths.container_run(&record.id), grace + KILL_PATIENCE)?;
+    let first = last.and_then(|status| status.pid).and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    if let Some(first) = first {
+        let image = record.image.as_ref().and_then(|id| on.store.known(id).ok().flatten());
+        let signal = stop_signal(&record.spec, image.as_ref().map(|image| &image.config));
+        let group = cgroup::open(hierarchy, &oci::cgroup_path(on.tag, &record.id));
+        abandoned::stop(&group, first, signal, grace).map_err(|source| EngineError::Monitor {
+            operation: "stop",
+            name: record.full_name(),
+            source: Box::new(source),
+        })?;
+    }
     remove_cgroup(on, hierarchy, &record.id, &record.full_name())?;
     files::remove_file(&on.paths.container_run(&record.id).join(paths::run::STATUS))
 }

@@ -1,5 +1,6 @@
 //! Containers: from a stored record and an image to a supervised process, and back to nothing.
 
+mod abandoned;
 pub mod alive;
 pub(super) mod await_condition;
 pub(super) mod changes;

@@ -181,6 +181,12 @@ impl Cgroup {
     }
 }
 
+/// What pids.max is to say; `None` for no limit. 0 is a limit, by which nobody can fork (config-linux.md, "PIDs"): 1 says
+/// the same of a cgroup whose first process is about to come, and lets it be born there.
+fn pids_max(limit: i64) -> Option<String> {
+    (limit >= 0).then(|| limit.max(1).to_string())
+}
+
 fn refuse_unsupported(resources: &LinuxResources) -> Result<(), RuntimeError> {
     let memory = resources.memory();
     // 0 is what Docker writes for "not set", -1 asks for none.

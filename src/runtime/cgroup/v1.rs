@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::hierarchy::inherited;
-use super::{Cgroup, Controller, Layout, files, settings};
+use super::{Cgroup, Controller, Layout, files, pids_max, settings};
 use crate::runtime::error::{RuntimeError, invalid};
 
 /// Joined wherever they exist; see the module's head.
 const ALWAYS: [Controller; 5] =
     [Controller::Freezer, Controller::Memory, Controller::Devices, Controller::Cpuacct, Controller::Pids];
+
+/// What cpu.cfs_period_us says where nothing was said, microseconds.
+const DEFAULT_PERIOD: u64 = 100_000;
 
 /// What cpu.shares says where nothing was said.
 const DEFAULT_SHARES: u64 = 1024;
@@ -65,8 +68,8 @@ fn limit(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), RuntimeError
         limit_cpuset(cgroup, cpu)?;
     }
     if let Some(pids) = resources.pids() {
-        let value = if pids.limit() > 0 { pids.limit().to_string() } else { "max".to_owned() };
-        let need = need(pids.limit() > 0, "linux.resources.pids");
+        let value = pids_max(pids.limit()).unwrap_or_else(|| "max".to_owned());
+        let need = need(pids.limit() >= 0, "linux.resources.pids");
         if let Some(directory) = join(cgroup, Controller::Pids, need)? {
             files::write(&directory, "pids.max", &value)?;
         }
@@ -94,7 +97,9 @@ fn limit_memory(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), RuntimeErro
     if is_limit(memory.swap()) && !has_swap {
         return Err(missing("memory (swap accounting)", "linux.resources.memory.swap"));
     }
-    let swap = memory.swap().filter(|_| has_swap);
+    // No limit of memory is above every limit of memory and swap.
+    let lifted = memory.limit().filter(|limit| *limit < 0);
+    let swap = memory.swap().filter(|swap| *swap != 0).or(lifted).filter(|_| has_swap);
     // The limit of memory must never be above that of memory and swap together, in between neither: going up, the sum
     // goes first, going down, last.
     match set(LIMIT_FILE, memory.limit()) {
@@ -129,30 +134,52 @@ const SWAP_FILE: &str = "memory.memsw.limit_in_bytes";
 fn limit_cpu(cgroup: &Cgroup, cpu: &LinuxCpu) -> Result<(), RuntimeError> {
     let shares = cpu.shares().filter(|shares| *shares != 0);
     let limits = cpu.quota().is_some_and(|quota| quota > 0)
+        || cpu.period().is_some_and(|period| period != 0 && period != DEFAULT_PERIOD)
         || shares.is_some_and(|shares| shares != DEFAULT_SHARES)
         || cpu.burst().is_some_and(|burst| burst > 0)
         || cpu.realtime_runtime().is_some_and(|runtime| runtime > 0)
         || cpu.idle().is_some_and(|idle| idle != 0);
     let Some(directory) = join(cgroup, Controller::Cpu, need(limits, "linux.resources.cpu"))? else { return Ok(()) };
+    let set = |file: &str, value: Option<String>| match value {
+        Some(value) => files::write(&directory, file, &value),
+        None => Ok(()),
+    };
+    let period = cpu.period().filter(|period| *period != 0).map(|period| period.to_string());
     let quota = cpu.quota().filter(|quota| *quota != 0).map(|quota| quota.to_string());
-    let burst = cpu.burst().map(|burst| burst.to_string());
-    let (quota, burst) = (("cpu.cfs_quota_us", quota), ("cpu.cfs_burst_us", burst));
+    let burst = || set("cpu.cfs_burst_us", cpu.burst().map(|burst| burst.to_string()));
+    set("cpu.shares", shares.map(|shares| shares.to_string()))?;
     // The burst must never be above the quota, in between neither: what is saved up of a quota that goes down goes
     // first.
-    let [first, second] = if is_below(cpu.quota(), &directory)? { [burst, quota] } else { [quota, burst] };
-    let values = [
-        ("cpu.shares", shares.map(|shares| shares.to_string())),
-        ("cpu.cfs_period_us", cpu.period().filter(|period| *period != 0).map(|period| period.to_string())),
-        first,
-        second,
-        ("cpu.rt_period_us", cpu.realtime_period().map(|period| period.to_string())),
-        ("cpu.rt_runtime_us", cpu.realtime_runtime().map(|runtime| runtime.to_string())),
-        ("cpu.idle", cpu.idle().map(|idle| idle.to_string())),
-    ];
-    values
-        .into_iter()
-        .filter_map(|(file, value)| value.map(|value| (file, value)))
-        .try_for_each(|(file, value)| files::write(&directory, file, &value))
+    let is_below = is_below(cpu.quota(), &directory)?;
+    if is_below {
+        burst()?;
+    }
+    share_of_time(&directory, ("cpu.cfs_period_us", period), ("cpu.cfs_quota_us", quota))?;
+    if !is_below {
+        burst()?;
+    }
+    let period = cpu.realtime_period().map(|period| period.to_string());
+    let runtime = cpu.realtime_runtime().map(|runtime| runtime.to_string());
+    share_of_time(&directory, ("cpu.rt_period_us", period), ("cpu.rt_runtime_us", runtime))?;
+    set("cpu.idle", cpu.idle().map(|idle| idle.to_string()))
+}
+
+/// The kernel takes no share above that of the cgroup above, in between neither: where the period cannot go first, the
+/// time in it does.
+fn share_of_time(
+    directory: &Path,
+    (period_file, period): (&str, Option<String>),
+    (time_file, time): (&str, Option<String>),
+) -> Result<(), RuntimeError> {
+    let set =
+        |file, value: &Option<String>| value.as_ref().map_or(Ok(()), |value| files::write(directory, file, value));
+    match set(period_file, &period) {
+        Err(RuntimeError::Cgroup { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) && time.is_some() => {
+            set(time_file, &time)?;
+            set(period_file, &period)
+        }
+        other => other.and_then(|()| set(time_file, &time)),
+    }
 }
 
 /// Whether `quota` is less than what may be saved up now.

@@ -11,7 +11,7 @@ use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::hierarchy::inherited;
 use super::settings::Setting;
-use super::{Cgroup, Controller, Layout, files, settings};
+use super::{Cgroup, Controller, Layout, files, pids_max, settings};
 use crate::runtime::error::{RuntimeError, invalid};
 
 /// Enabled where there are any: limits may come later, and statistics are always wanted.
@@ -48,8 +48,7 @@ fn set_all(
         limit_cpu(&controllers, cpu)?;
     }
     if let Some(pids) = resources.pids() {
-        let value = (pids.limit() > 0).then(|| pids.limit().to_string());
-        controllers.set(Controller::Pids, "pids.max", &Value::of_limit(value))?;
+        controllers.set(Controller::Pids, "pids.max", &Value::of_limit(pids_max(pids.limit())))?;
     }
     for setting in settings {
         match controllers.names.contains(setting.controller.unified_name().unwrap_or_default()) {
@@ -239,12 +238,15 @@ fn limit_cpu(controllers: &Enabled<'_>, cpu: &LinuxCpu) -> Result<(), RuntimeErr
     }
     let period = cpu.period().filter(|period| *period != 0);
     if let Some(quota) = cpu.quota().filter(|quota| *quota != 0) {
-        let period = period.unwrap_or(DEFAULT_PERIOD);
-        let value = Value::of_limit((quota > 0).then(|| format!("{quota} {period}")));
+        // A quota alone leaves the period as it is (cgroup-v2, "cpu.max").
+        let text = period.map_or_else(|| quota.to_string(), |period| format!("{quota} {period}"));
+        let value = Value::of_limit((quota > 0).then_some(text));
         controllers.set(Controller::Cpu, "cpu.max", &value)?;
     } else if let Some(period) = period {
-        // It is written with its quota, which stays. Where there can be none, a period limits nothing.
-        if let Some(quota) = current_quota(controllers)? {
+        // It is written with its quota, which stays. Alone it limits nothing, and counts for a quota that comes later.
+        let quota = current_quota(controllers)?;
+        if quota.is_some() || period != DEFAULT_PERIOD {
+            let quota = quota.unwrap_or_else(|| "max".to_owned());
             controllers.set(Controller::Cpu, "cpu.max", &Value::Limit(format!("{quota} {period}")))?;
         }
     }

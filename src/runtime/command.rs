@@ -73,6 +73,11 @@ fn check(path: &str) -> Result<(), RuntimeError> {
 }
 
 impl Command {
+    /// Its environment, as `NAME=VALUE`.
+    pub(super) fn environment(&self) -> Vec<String> {
+        self.environment.iter().map(|variable| variable.to_string_lossy().into_owned()).collect()
+    }
+
     /// Becomes the command. Returns only the reason why not.
     pub(super) fn execute(&self) -> Result<Infallible, RuntimeError> {
         let arguments: Vec<&CStr> = self.arguments.iter().map(CString::as_c_str).collect();

@@ -10,7 +10,8 @@
 //! | poststop | the caller's namespaces | the host | all is removed | stopped |
 //!
 //! A hook reads the state from its standard input. It has the environment that the configuration gives it and no
-//! other, and a process group of its own, so that all of it ends when its time is over.
+//! other (startContainer hooks for which it has no word that of the container's command, as with runc and youki), and a
+//! process group of its own, so that all of it ends when its time is over.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -122,6 +123,17 @@ pub(super) fn check(spec: &Spec, state: Option<&State>) -> Result<(), RuntimeErr
 /// and annotations; `pid` is its first process as the hooks see it.
 pub fn run(hooks: Option<&Hooks>, moment: Moment, state: &State, pid: Option<Pid>) -> Result<(), RuntimeError> {
     of(hooks, moment).iter().try_for_each(|hook| run_one(hook, moment, state, pid))
+}
+
+/// The same, with an environment for the startContainer hooks that have none.
+pub fn within(mut hooks: Hooks, environment: &[String]) -> Hooks {
+    if let Some(mut list) = hooks.start_container().clone() {
+        for hook in list.iter_mut().filter(|hook| hook.env().is_none()) {
+            hook.set_env(Some(environment.to_owned()));
+        }
+        hooks.set_start_container(Some(list));
+    }
+    hooks
 }
 
 /// Runs all hooks of that moment, and says which failed.

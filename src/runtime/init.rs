@@ -33,6 +33,7 @@
 //! Nothing below the container's /proc is opened, and nothing of its /dev by name (CVE-2025-31133, CVE-2025-52565,
 //! CVE-2025-52881). An error at any step goes to the parent as data; then the child ends.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -53,6 +54,7 @@ use super::identity::{self, Numbers};
 use super::label::Attributes;
 use super::launch::{FirstProcess, Inheritance, Keyring, Stdio};
 use super::outside::{self, Outside, Users};
+use super::placement;
 use super::prepare::Setup;
 use super::program::{Privileges, Program};
 use super::reaper::{self, Role};
@@ -160,7 +162,8 @@ fn execute(
     one_thread: &OneThread,
 ) -> Result<Infallible, RuntimeError> {
     if let Some(state) = setup.caller.state {
-        hooks::run(setup.spec.hooks().as_ref(), Moment::StartContainer, state, Some(getpid()))?;
+        let hooks = setup.spec.hooks().clone().map(|hooks| hooks::within(hooks, &command.environment()));
+        hooks::run(hooks.as_ref(), Moment::StartContainer, state, Some(getpid()))?;
     }
     let role = match setup.first {
         FirstProcess::Command => Role::Command,
@@ -308,6 +311,7 @@ fn open_terminal(setup: &Setup<'_>, root: BorrowedFd<'_>, devpts: Option<OwnedFd
 /// Steps 14 and 15.
 fn join_cgroups(setup: &Setup<'_>, entrance: Entrance, one_thread: &OneThread) -> Result<(), RuntimeError> {
     entrance.enter(one_thread)?;
+    placement::spread()?;
     if setup.namespaces.fresh_cgroup {
         sys::namespace::unshare(libc::CLONE_NEWCGROUP).during("make", "a cgroup namespace")?;
     }
@@ -427,9 +431,14 @@ pub(super) fn replace_stdio(descriptors: [BorrowedFd<'_>; 3]) -> Result<(), Runt
     rustix::stdio::dup2_stderr(&high[2]).during(step, "standard error")
 }
 
-/// Programs expect a HOME; the user's entry knows it (as login does, and Docker).
+/// Each variable once, as it is set last: of two, getenv(3) would find the first and a shell the second. Programs expect
+/// a HOME that says something; the user's entry knows it (as login does, and Docker).
 fn environment(program: &Program, user: &Numbers) -> Vec<String> {
-    let mut environment = program.environment.clone();
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let mut seen = HashSet::new();
+    let mut environment: Vec<String> = program.environment.iter().rev().cloned().collect();
+    environment.retain(|variable| seen.insert(name(variable)) && variable != "HOME=");
+    environment.reverse();
     if !environment.iter().any(|variable| variable.starts_with("HOME=")) {
         let home = user.home.as_deref().filter(|home| !home.is_empty()).unwrap_or("/");
         environment.push(format!("HOME={home}"));

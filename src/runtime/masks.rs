@@ -24,7 +24,10 @@ use crate::sys::mount::{Attributes, Reach, mount_setattr};
 /// Covers files with the null device and directories with an empty one. Paths that do not exist need no mask.
 pub(super) fn mask(root: BorrowedFd<'_>, masked: &[PathBuf]) -> Result<(), RuntimeError> {
     let mut empty: Option<OwnedFd> = None;
-    for path in masked {
+    for (at, path) in masked.iter().enumerate() {
+        if masked[..at].contains(path) {
+            continue;
+        }
         let Some(target) = find(root, path).during("mask", path.display())? else { continue };
         let kind = paths::file_type(target.as_fd()).during("mask", path.display())?;
         let step = || path.display();

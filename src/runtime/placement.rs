@@ -117,13 +117,14 @@ impl Placement {
         Ok(Some(Elsewhere { own }))
     }
 
-    /// In that process, once it is there.
+    /// In that process, once it is there. Of what it has from the caller nothing stays (see [`spread`]).
     pub(super) fn end(&self) -> Result<(), RuntimeError> {
-        match &self.last {
-            Some(last) => {
+        match (&self.last, &self.initial) {
+            (Some(last), _) => {
                 sched_setaffinity(None, last).during("move to the processors of", "process.execCPUAffinity.final")
             }
-            None => Ok(()),
+            (None, Some(_)) => Ok(()),
+            (None, None) => spread(),
         }
     }
 
@@ -136,6 +137,15 @@ impl Placement {
             None => Ok(()),
         }
     }
+}
+
+/// Lets this process run wherever its cgroup lets it: on which processors the caller runs, by taskset(1) or by systemd's
+/// `CPUAffinity=`, is no limit of the container's.
+pub(super) fn spread() -> Result<(), RuntimeError> {
+    let mut everywhere = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|number| everywhere.set(number));
+    // The kernel takes what there is of it (sched_setaffinity(2)).
+    sched_setaffinity(None, &everywhere).during("run on", "all processors")
 }
 
 impl Drop for Elsewhere {

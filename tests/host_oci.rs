@@ -431,13 +431,18 @@ fn exec_has_its_own_status_user_directory_and_capabilities() {
     let namespaces = bundle.ok(&["exec", "box", "readlink", "/proc/self/ns/mnt"]);
     assert_eq!(namespaces.trim(), namespace(&first, "mnt"));
 
-    let process = json!({"user": {"uid": 8, "gid": 9}, "args": ["id", "-u"], "env": ["PATH=/bin"], "cwd": "/"});
-    fs::write(bundle.path("process.json"), process.to_string()).unwrap();
-    assert_eq!(bundle.ok(&["exec", "--process", "process.json", "box"]), "8\n");
+    for (user, id) in [(json!({"uid": 8, "gid": 9}), "8\n"), (Value::Null, "0\n")] {
+        let mut process = json!({"args": ["id", "-u"], "env": ["PATH=/bin"], "cwd": "/"});
+        if !user.is_null() {
+            process["user"] = user;
+        }
+        fs::write(bundle.path("process.json"), process.to_string()).unwrap();
+        assert_eq!(bundle.ok(&["exec", "--process", "process.json", "box"]), id);
+    }
     assert_eq!(bundle.call(&["exec", "--process", "process.json", "--cwd", "/", "box"]).code, 64);
     for (command, words) in [("nope", "executable file not found in $PATH"), ("/nope", "no such file or directory")] {
         let said = bundle.call(&["--log", "log", "--log-format", "json", "exec", "box", command]);
-        assert_eq!(said.code, 1);
+        assert_eq!(said.code, 255);
         assert!(said.err.contains(words) && bundle.text("log").contains(words), "{said:?}");
     }
     bundle.ok(&["kill", "box", "KILL"]);
@@ -486,6 +491,8 @@ fn a_container_is_paused_listed_and_limited() {
     .unwrap();
     bundle.ok(&["update", "--resources", "resources.json", "box"]);
     assert_eq!((limits().memory.unwrap().0, limits().pids), (48 << 20, Some(50)));
+    bundle.ok(&["update", "box", "--memory", "-1", "--pids-limit", "-1"]);
+    assert_eq!((limits().memory, limits().pids), (None, None));
     // SIGKILL ends a frozen container.
     bundle.ok(&["pause", "box"]);
     bundle.ok(&["kill", "box", "KILL"]);
@@ -840,4 +847,105 @@ fn an_exec_that_waits_for_a_paused_container_can_be_ended() {
     // What it has begun ends with it.
     bundle.ok(&["resume", "box"]);
     until("one process", || processes().len() == 1);
+}
+
+#[test]
+fn a_kill_ends_everything_where_the_container_has_no_pid_namespace_of_its_own() {
+    let mut bundle = Bundle::of(&["sleep", "600"]);
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|kind| kind["type"] != "pid");
+    let processes = || cgroup::open(&cgroup::detect().unwrap(), Path::new(&bundle.cgroup)).processes().unwrap();
+    for ends_first in [false, true] {
+        bundle.ok(&["run", "--detach", "box"]);
+        bundle.ok(&["exec", "--detach", "box", "sleep", "600"]);
+        assert_eq!(processes().len(), 2);
+        if ends_first {
+            let first = rustix::process::Pid::from_raw(bundle.pid() as i32).unwrap();
+            rustix::process::kill_process(first, rustix::process::Signal::KILL).unwrap();
+            until("the end of the first", || bundle.status() == "stopped");
+            assert_eq!(processes().len(), 1, "nothing ends the other");
+        } else {
+            bundle.ok(&["kill", "box", "0"]);
+        }
+        bundle.ok(&["kill", "box", "KILL"]);
+        until("the end of all", || processes().is_empty());
+        assert!(bundle.error(&["kill", "box", "0"]).contains("container not running"));
+        bundle.ok(&["delete", "box"]);
+    }
+}
+
+#[test]
+fn a_variable_is_there_once_and_hooks_inside_have_what_the_command_has() {
+    let mut bundle = Bundle::of(&["sh", "-c", "env | sort; cat /tmp/hook"]);
+    bundle.config["process"]["env"] = json!(["PATH=/bin", "A=1", "B=x=y", "HOME=", "A=2"]);
+    bundle.hook("startContainer", json!({"path": "/bin/sh", "args": ["sh", "-c", "echo hook $A > /tmp/hook"]}));
+    let own = json!({"path": "/bin/sh", "args": ["sh", "-c", "echo own $A >> /tmp/hook"], "env": ["A=3"]});
+    bundle.hook("startContainer", own);
+    let said = bundle.ok(&["run", "box"]);
+    let lines: Vec<&str> =
+        said.lines().filter(|line| !line.starts_with("SHLVL=") && !line.starts_with("PWD=")).collect();
+    assert_eq!(lines, ["A=2", "B=x=y", "HOME=/root", "PATH=/bin", "hook 2", "own 3"]);
+    // A shell would hide that there are two.
+    bundle.config["process"]["args"] = json!(["cat", "/proc/self/environ"]);
+    assert_eq!(bundle.ok(&["run", "box"]).split('\0').filter(|variable| variable.starts_with("A=")).count(), 1);
+}
+
+#[test]
+fn on_which_processors_the_caller_runs_does_not_limit_the_container() {
+    let allowed = |status: &str| status.lines().find(|line| line.starts_with("Cpus_allowed_list")).map(str::to_owned);
+    let everything = allowed(&fs::read_to_string("/proc/self/status").unwrap());
+    let bundle = Bundle::of(&["sh", "-c", "cat /proc/self/status > /tmp/status; exec sleep 600"]);
+    let pinned = |arguments: &[&str]| {
+        let command = bundle.command(arguments);
+        let mut pinned = Command::new("taskset");
+        pinned.args(["-c", "0"]).arg(command.get_program()).args(command.get_args());
+        let said = bundle.finish({
+            pinned.current_dir(bundle.directory.path()).stdin(Stdio::null());
+            pinned
+        });
+        assert_eq!(said.code, 0, "{said:?}");
+        said.out
+    };
+    pinned(&["run", "--detach", "box"]);
+    until("the status", || allowed(&bundle.text("rootfs/tmp/status")).is_some());
+    assert_eq!(allowed(&bundle.text("rootfs/tmp/status")), everything);
+    assert_eq!(allowed(&pinned(&["exec", "box", "cat", "/proc/self/status"])), everything);
+}
+
+#[test]
+fn a_descriptor_of_the_process_goes_to_the_pidfd_socket() {
+    let bundle = Bundle::of(&["sleep", "600"]);
+    let listener = UnixListener::bind(bundle.path("pidfd.sock")).unwrap();
+    let of = |pidfd: OwnedFd| {
+        let number = std::os::fd::AsRawFd::as_raw_fd(&pidfd);
+        let text = fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("Pid:")).map(|pid| pid.trim().to_owned()).unwrap()
+    };
+    bundle.ok(&["run", "--detach", "--pidfd-socket", "pidfd.sock", "box"]);
+    assert_eq!(of(receive(&listener)), bundle.pid().to_string());
+    bundle.ok(&["exec", "--detach", "--pidfd-socket", "pidfd.sock", "--pid-file", "pid", "box", "sleep", "600"]);
+    assert_eq!(of(receive(&listener)), bundle.text("pid"));
+}
+
+#[test]
+fn a_bind_mount_is_found_in_the_bundle_and_a_path_is_masked_once() {
+    let mut bundle = Bundle::of(&["sh", "-c", "cat /data/word; grep -c ' /masked ' /proc/self/mountinfo"]);
+    fs::create_dir(bundle.path("data")).unwrap();
+    fs::write(bundle.path("data/word"), "found\n").unwrap();
+    fs::create_dir(bundle.path("rootfs/masked")).unwrap();
+    let mount = json!({"destination": "/data", "source": "data", "options": ["rbind", "ro"]});
+    bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+    bundle.config["linux"]["maskedPaths"] = json!(["/masked", "/masked"]);
+    assert_eq!(bundle.ok(&["run", "box"]), "found\n1\n");
+}
+
+#[test]
+fn a_limit_of_no_processes_is_one_and_a_period_counts_for_the_quota_that_comes_after_it() {
+    let mut bundle = Bundle::of(&["sleep", "600"]);
+    bundle.config["linux"]["resources"]["cpu"] = json!({"period": 50_000});
+    bundle.config["linux"]["resources"]["pids"] = json!({"limit": 0});
+    bundle.ok(&["run", "--detach", "box"]);
+    let limits = || cgroup::open(&cgroup::detect().unwrap(), Path::new(&bundle.cgroup)).observe().unwrap();
+    assert_eq!((limits().cpus, limits().pids), (None, Some(1)));
+    bundle.ok(&["update", "box", "--cpu-quota", "25000"]);
+    assert_eq!(limits().cpus.map(|cpus| cpus.to_string()).as_deref(), Some("0.5"));
 }

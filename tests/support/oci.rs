@@ -103,7 +103,9 @@ impl Bundle {
     /// What went to standard error of a command that fails.
     pub fn error(&self, arguments: &[&str]) -> String {
         let said = self.call(arguments);
-        assert_eq!(said.code, 1, "{arguments:?}: {said:?}");
+        // `exec` tells its own failures from those of the command.
+        let code = if arguments.contains(&"exec") { 255 } else { 1 };
+        assert_eq!(said.code, code, "{arguments:?}: {said:?}");
         said.err
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxBuilder, Process, Spec};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::cli::failure::Failure;
 use crate::model::security::Capability;
@@ -30,7 +30,9 @@ pub fn read(path: &Path, id: &str) -> Result<Bundle, Failure> {
     let config = path.join("config.json");
     let text = fs::read_to_string(&config)
         .map_err(|error| within(Failure::from(error).context(format!("cannot read `{}`", config.display()))))?;
-    let (spec, warnings) = parse(&text, id).map_err(|failure| within(failure.context("config.json is not valid")))?;
+    let (mut spec, warnings) =
+        parse(&text, id).map_err(|failure| within(failure.context("config.json is not valid")))?;
+    resolve_sources(&mut spec, &path);
     let Some(root) = spec.root() else { return Err(within(Failure::new("`root` is missing in config.json"))) };
     let root = path.join(root.path());
     let root = root.canonicalize().map_err(|error| {
@@ -39,11 +41,27 @@ pub fn read(path: &Path, id: &str) -> Result<Bundle, Failure> {
     Ok(Bundle { path, text, spec, root, warnings })
 }
 
+/// The source of a bind mount may be "relative to the bundle" (config.md, "Mounts", `source`).
+fn resolve_sources(spec: &mut Spec, bundle: &Path) {
+    let Some(mut mounts) = spec.mounts().clone() else { return };
+    for mount in &mut mounts {
+        let is_bind = |options: &Vec<String>| options.iter().any(|option| option == "bind" || option == "rbind");
+        if let Some(source) = mount.source().as_ref().filter(|source| !source.as_os_str().is_empty())
+            && mount.options().as_ref().is_some_and(is_bind)
+        {
+            let source = bundle.join(source);
+            mount.set_source(Some(source));
+        }
+    }
+    spec.set_mounts(Some(mounts));
+}
+
 /// The configuration, and a warning for each thing in it that has no effect.
 pub fn parse(text: &str, id: &str) -> Result<(Spec, Vec<String>), Failure> {
     let Unique(mut value) = serde_json::from_str(text)?;
     let mut warnings = Vec::new();
     if let Some(process) = value.get_mut("process") {
+        rename_flags(process);
         drop_unknown_capabilities(process, &mut warnings);
     }
     let mut spec = Spec::deserialize(&value)?;
@@ -59,8 +77,21 @@ pub fn parse(text: &str, id: &str) -> Result<(Spec, Vec<String>), Failure> {
 pub fn parse_process(text: &str) -> Result<(Process, Vec<String>), Failure> {
     let Unique(mut value) = serde_json::from_str(text)?;
     let mut warnings = Vec::new();
+    if let Some(process) = value.as_object_mut() {
+        // Root, as with runc: files that callers write for it leave it out.
+        process.entry("user").or_insert_with(|| json!({"uid": 0, "gid": 0}));
+    }
+    rename_flags(&mut value);
     drop_unknown_capabilities(&mut value, &mut warnings);
     Ok((serde_json::from_value(value)?, warnings))
+}
+
+/// The specification's name of this flag changed between its versions 1.1 and 1.2; the library knows the first.
+fn rename_flags(process: &mut Value) {
+    let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten().filter(|flag| *flag == "SCHED_FLAG_RESET_ON_FORK") {
+        *flag = "SCHED_RESET_ON_FORK".into();
+    }
 }
 
 /// "Any value which cannot be mapped to a relevant kernel interface" is to be warned of, and not to fail (config.md,
@@ -257,6 +288,28 @@ mod tests {
             let Err(failure) = parse(text, "a") else { panic!("{text}") };
             assert!(failure.line().contains("twice"), "{}", failure.line());
         }
+    }
+
+    #[test]
+    fn the_flag_of_a_scheduler_is_known_by_both_its_names() {
+        for flag in ["SCHED_RESET_ON_FORK", "SCHED_FLAG_RESET_ON_FORK"] {
+            let scheduler = format!(r#"{{"cwd": "/", "scheduler": {{"policy": "SCHED_BATCH", "flags": ["{flag}"]}}}}"#);
+            let (process, _) = parse_process(&scheduler).unwrap();
+            assert_eq!(process.scheduler().as_ref().unwrap().flags().as_ref().unwrap().len(), 1);
+            assert_eq!((process.user().uid(), process.user().gid()), (0, 0), "nobody is named");
+        }
+    }
+
+    #[test]
+    fn the_source_of_a_bind_mount_may_be_relative_to_the_bundle() {
+        let text = r#"{"ociVersion": "1.2.0", "mounts": [
+            {"destination": "/a", "source": "data", "options": ["rbind"]},
+            {"destination": "/b", "source": "/data", "options": ["bind"]},
+            {"destination": "/c", "source": "tmpfs", "type": "tmpfs"}]}"#;
+        let (mut spec, _) = parse(text, "a").unwrap();
+        resolve_sources(&mut spec, Path::new("/bundle"));
+        let sources = spec.mounts().iter().flatten().map(|mount| mount.source().clone().unwrap());
+        assert_eq!(sources.collect::<Vec<_>>(), ["/bundle/data", "/data", "tmpfs"].map(PathBuf::from));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `exec ID COMMAND..`: a further process in a container, from options or from a file with OCI's `process`.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -87,7 +88,14 @@ pub struct ExecArguments {
     no_subreaper: bool,
 }
 
+/// Of our own failures, so that they are not taken for the command's (runc-exec(8), "EXIT STATUS").
+const FAILED: Exit = Exit::Status(255);
+
 pub fn run(arguments: &ExecArguments, store: &Store, log: &Log) -> Result<Exit, Failure> {
+    execute(arguments, store, log).map_err(|failure| failure.exit(FAILED))
+}
+
+fn execute(arguments: &ExecArguments, store: &Store, log: &Log) -> Result<Exit, Failure> {
     handover::get_ready()?;
     let container = store.look(&arguments.id)?;
     let id = &container.record.id;
@@ -199,21 +207,27 @@ fn become_user(process: &mut ProcessSpec, arguments: &ExecArguments) -> Result<O
     }
 }
 
-/// In the sets that a command can use at once; in the ambient one only where others are inherited already, since a
-/// capability must be inheritable to be ambient (capabilities(7)).
+/// In the sets that a command can use at once; in the ambient one only where it is inheritable already, since a
+/// capability must be that to be ambient (capabilities(7)).
 fn with_capabilities(sets: Option<LinuxCapabilities>, names: &[String]) -> Result<LinuxCapabilities, Failure> {
     let mut sets = sets.unwrap_or_default();
     for name in names {
         let unknown = |_| Failure::usage(format!("`{name}` is not a capability such as CAP_NET_ADMIN"));
         let known: crate::model::security::Capability = name.parse().map_err(unknown)?;
         let capability: Capability = serde_json::from_value(format!("CAP_{known}").into())?;
-        let with = |set: &Option<std::collections::HashSet<Capability>>| {
+        let with = |set: &Option<HashSet<Capability>>| {
             let mut set = set.clone().unwrap_or_default();
             set.insert(capability);
             Some(set)
         };
         let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
         sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+        let is_inherited =
+            |set: &Option<HashSet<Capability>>| set.as_ref().is_some_and(|set| set.contains(&capability));
+        if is_inherited(sets.inheritable()) {
+            let ambient = with(sets.ambient());
+            sets.set_ambient(ambient);
+        }
     }
     Ok(sets)
 }

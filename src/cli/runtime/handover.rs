@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,7 +19,7 @@ use super::log::failure;
 use crate::cli::failure::Failure;
 use crate::cli::terminal::window;
 use crate::runtime::binary;
-use crate::runtime::launch::{Inheritance, Keyring, Stdio};
+use crate::runtime::launch::{Inheritance, Keyring, Stdio, open_process};
 use crate::sys::descriptors::close_on_exec_from;
 
 // What `create`, `run` and `exec` have in common.
@@ -28,6 +28,10 @@ pub struct HandoverArguments {
     /// Send the terminal's master side to this socket (AF_UNIX)
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
+
+    /// Send a descriptor of the process (pidfd_open(2)) to this socket (AF_UNIX)
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
 
     /// Write the process's number, as the host sees it, to this file
     #[arg(long, value_name = "FILE")]
@@ -140,19 +144,19 @@ pub fn size_terminal(process: &mut ProcessSpec, attendance: Attendance) -> Resul
     Ok(())
 }
 
-/// Sends the master side of a terminal to a console socket, with the name of its device as the message.
-fn send_terminal(master: &OwnedFd, path: &Path) -> Result<(), Failure> {
+/// Sends a descriptor to a socket, with a message that says what it is.
+fn send(descriptor: BorrowedFd<'_>, message: &str, path: &Path) -> Result<(), Failure> {
     let send = || -> io::Result<()> {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         connect(&socket, &SocketAddrUnix::new(path)?)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let descriptors = [master.as_fd()];
+        let descriptors = [descriptor];
         ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
-        sendmsg(&socket, &[IoSlice::new(b"/dev/ptmx")], &mut ancillary, SendFlags::NOSIGNAL)?;
+        sendmsg(&socket, &[IoSlice::new(message.as_bytes())], &mut ancillary, SendFlags::NOSIGNAL)?;
         Ok(())
     };
-    send().map_err(|error| Failure::from(error).context(format!("cannot send the terminal to `{}`", path.display())))
+    send().map_err(|error| Failure::from(error).context(format!("cannot send `{message}` to `{}`", path.display())))
 }
 
 /// Writes the number whole: a reader sees it or nothing.
@@ -166,10 +170,14 @@ fn write_pid(path: &Path, pid: Pid) -> Result<(), Failure> {
     write().map_err(|error| Failure::from(error).context(format!("cannot write the pid file `{}`", path.display())))
 }
 
-/// Tells the caller of a process: its terminal and its number, where they are asked for.
+/// Tells the caller of a process, a child of ours that nobody has waited for: its terminal, a descriptor of it and its
+/// number, where they are asked for.
 pub fn tell(terminal: Option<&OwnedFd>, pid: Pid, arguments: &HandoverArguments) -> Result<(), Failure> {
     if let (Some(terminal), Some(path)) = (terminal, &arguments.console_socket) {
-        send_terminal(terminal, path)?;
+        send(terminal.as_fd(), "/dev/ptmx", path)?;
+    }
+    if let Some(path) = &arguments.pidfd_socket {
+        send(open_process(pid).map_err(failure)?.as_fd(), "pidfd", path)?;
     }
     arguments.pid_file.as_ref().map_or(Ok(()), |path| write_pid(path, pid))
 }

@@ -1,14 +1,20 @@
 //! `kill ID [SIGNAL]`: a signal to the first process, or to all.
 //!
+//! SIGKILL goes to all by itself where the container has no pid namespace of its own: nothing ends the others with the
+//! first there, and they may have outlived it (runc-kill(8)).
+//!
 //! It takes no lock: a container whose hooks hang can be ended.
 
+use std::str::FromStr;
+
 use clap::Args;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 use rustix::process::{Pid, Signal as RustixSignal};
 
 use super::log::failure;
 use super::store::{Container, Status, Store};
 use crate::cli::failure::{Exit, Failure};
-use crate::model::units::Signal;
+use crate::model::units::{Signal, UnitError};
 use crate::sys;
 
 #[derive(Debug, Args)]
@@ -17,22 +23,43 @@ pub struct KillArguments {
     #[arg(value_name = "ID")]
     id: String,
 
-    /// A signal by name or number
+    /// A signal by name or number; 0 asks only whether there is somebody to get one
     #[arg(value_name = "SIGNAL", default_value = "SIGTERM")]
-    signal: Signal,
+    signal: Sent,
 
     /// Send it to every process of the container
     #[arg(short, long)]
     all: bool,
 }
 
+/// What kill(2) may be asked to send.
+#[derive(Debug, Clone, Copy)]
+enum Sent {
+    Signal(Signal),
+    /// 0: "no signal is sent, but existence and permission checks are still performed".
+    Nothing,
+}
+
+impl FromStr for Sent {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Sent, UnitError> {
+        if text == "0" { Ok(Sent::Nothing) } else { text.parse().map(Sent::Signal) }
+    }
+}
+
 pub fn run(arguments: &KillArguments, store: &Store) -> Result<Exit, Failure> {
     let container = store.look(&arguments.id)?;
     let status = container.status()?;
-    match (arguments.all, container.live_process()) {
+    let kills = matches!(arguments.signal, Sent::Signal(Signal::KILL));
+    match (arguments.signal, container.live_process()) {
         // Processes may have outlived the first.
-        (true, _) => send_to_all(&container, arguments.signal)?,
-        (false, Some(pid)) if status != Status::Creating => send(pid, arguments.signal, &container)?,
+        (Sent::Signal(signal), _) if arguments.all => send_to_all(&container, signal)?,
+        (Sent::Signal(signal), _) if kills && status != Status::Creating && has_outlivers(&container)? => {
+            send_to_all(&container, signal)?;
+        }
+        (Sent::Signal(signal), Some(pid)) if status != Status::Creating => send(pid, signal, &container)?,
+        (Sent::Nothing, Some(_)) if status != Status::Creating => {}
         _ => {
             // containerd looks for these words.
             let failure = Failure::new("container not running");
@@ -40,10 +67,24 @@ pub fn run(arguments: &KillArguments, store: &Store) -> Result<Exit, Failure> {
         }
     }
     // What is frozen takes no notice of a signal, in version 1 not even of this one.
-    if arguments.signal == Signal::KILL && status == Status::Paused {
+    if kills && status == Status::Paused {
         container.cgroup()?.map_or(Ok(()), |cgroup| cgroup.thaw()).map_err(failure)?;
     }
     Ok(Exit::Done)
+}
+
+/// Whether there are processes that the end of the first does not end.
+fn has_outlivers(container: &Container) -> Result<bool, Failure> {
+    let spec = container.spec()?;
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let is_own = |namespace: &LinuxNamespace| {
+        let path = namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty());
+        namespace.typ() == LinuxNamespaceType::Pid && path.is_none()
+    };
+    let Some(cgroup) = container.cgroup()?.filter(|_| !namespaces.into_iter().flatten().any(is_own)) else {
+        return Ok(false);
+    };
+    Ok(!cgroup.processes().map_err(failure)?.is_empty())
 }
 
 fn send(pid: Pid, signal: Signal, container: &Container) -> Result<(), Failure> {

@@ -3,10 +3,13 @@
 //! Every reference is looked up, every path absolute, every variable replaced; what is as by default is left out.
 //! Reading the result gives the same project.
 
+mod keys;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
 use toml::{Table, Value};
+
+use keys::{put, put_flag, put_list, put_option, put_table, put_texts, put_unless, text, texts, word};
 
 use super::Loaded;
 use crate::model::build::{BuildNetwork, BuildSpec};
@@ -383,62 +386,4 @@ fn health(check: &Healthcheck) -> Value {
     put_unless(&mut table, "start_period", start_period, &defaults.start_period, ToString::to_string);
     put_unless(&mut table, "start_interval", start_interval, &defaults.start_interval, ToString::to_string);
     Value::Table(table)
-}
-
-/// A text in which no dollar is read as a variable.
-fn text(text: &str) -> Value {
-    Value::String(text.replace('$', "$$"))
-}
-
-fn texts<'t>(list: impl IntoIterator<Item = &'t String>) -> Vec<Value> {
-    list.into_iter().map(|item| text(item)).collect()
-}
-
-/// The word of an enum: what serde calls it.
-fn word<T: Serialize>(value: &T) -> Value {
-    Value::try_from(value).unwrap_or_else(|_| Value::String(String::new()))
-}
-
-fn put(table: &mut Table, key: &str, value: impl Into<Value>) {
-    table.insert(key.to_owned(), value.into());
-}
-
-fn put_option<T: Into<Value>>(table: &mut Table, key: &str, value: Option<T>) {
-    if let Some(value) = value {
-        put(table, key, value);
-    }
-}
-
-fn put_flag(table: &mut Table, key: &str, flag: bool) {
-    if flag {
-        put(table, key, true);
-    }
-}
-
-fn put_list(table: &mut Table, key: &str, list: Vec<Value>) {
-    if !list.is_empty() {
-        put(table, key, list);
-    }
-}
-
-fn put_table(table: &mut Table, key: &str, value: Table) {
-    if !value.is_empty() {
-        put(table, key, value);
-    }
-}
-
-fn put_texts(table: &mut Table, key: &str, values: &BTreeMap<String, String>) {
-    put_table(table, key, values.iter().map(|(key, value)| (key.clone(), text(value))).collect());
-}
-
-fn put_unless<T: PartialEq, V: Into<Value>>(
-    table: &mut Table,
-    key: &str,
-    value: &T,
-    default: &T,
-    written: impl FnOnce(&T) -> V,
-) {
-    if value != default {
-        put(table, key, written(value));
-    }
 }

@@ -109,6 +109,8 @@ fn what_is_locked_runs_until_the_lock_is_updated() {
         assert_eq!(sorted(tags()), [format!("<none> {one}"), format!("<none> {two}")].into());
         site.shell.ok(&["image", "pull", &site.name("shop/web:1")]);
         assert_eq!(sorted(tags()), [format!("<none> {one}"), format!("1 {two}")].into());
+        let all = site.shell.ok(&["image", "ls", "--json"]).stdout;
+        assert!(all.contains(&format!("{}@{two}", site.name("shop/web:1"))), "every name there is: {all}");
         let name = site.name("shop/web");
         let names = site.shell.ok(&["image", "inspect", "-f", "{{.RepoTags}} {{.RepoDigests}}", &format!("{name}:1")]);
         assert_eq!(names.stdout, format!("[{name}:1] [{name}@{two}]\n"));

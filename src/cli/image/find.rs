@@ -37,6 +37,11 @@ pub fn repository(word: &str) -> Result<Reference, Failure> {
     }
 }
 
+/// Whether a name stands for one digest, as a lock file leaves it, and not for what its tag stands for.
+pub fn is_pinned(name: &ImageSource) -> bool {
+    name.reference().is_some_and(|reference| reference.digest.is_some())
+}
+
 /// What is shown in place of a name or a tag that is not there.
 pub const NONE: &str = "<none>";
 

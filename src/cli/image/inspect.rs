@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::find::{failure, find, shown};
+use super::find::{failure, find, is_pinned, shown};
 use super::users::Users;
 use crate::cli::context::Context;
 use crate::cli::documents::{Inspected, Shape};
@@ -87,7 +87,6 @@ pub fn run(arguments: &InspectArguments, context: &Context, output: &Output) -> 
 fn in_dockers_words(entry: &Entry) -> Value {
     let description = &entry.description;
     // What has a digest is no tag; it is among the digests.
-    let is_pinned = |name: &ImageSource| name.reference().is_some_and(|reference| reference.digest.is_some());
     let names: Vec<String> = entry.sources.iter().filter(|name| !is_pinned(name)).map(shown).collect();
     let digests = entry.repository_digests();
     let digests: Vec<&str> = digests.iter().map(|digest| familiar(digest)).collect();

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::filter::{Filter, Filters};
-use super::find::{NONE, columns, failure};
+use super::find::{NONE, columns, failure, is_pinned};
 use super::users::Users;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
@@ -132,7 +132,8 @@ pub fn run(arguments: &LsArguments, context: &Context, output: &Output) -> Resul
             output.document(&chosen.iter().map(|(entry, names)| row(entry, names, &users)).collect::<Vec<_>>())?;
         }
         (Format::Text, false) => {
-            let names = chosen.iter().flat_map(|(entry, names)| names.iter().map(move |name| (*entry, *name)));
+            let names =
+                chosen.iter().flat_map(|(entry, names)| with_lines(names).into_iter().map(|name| (*entry, name)));
             let names = names.map(|(entry, name)| of_name(entry, name, short(&entry.image.id)));
             let steps = steps.iter().map(|step| of_step(step, short(&step.layer)));
             let lines: Vec<Line> = names.chain(steps).collect();
@@ -146,20 +147,25 @@ pub fn run(arguments: &LsArguments, context: &Context, output: &Output) -> Resul
     Ok(Exit::Done)
 }
 
-/// The names that are shown, one for each repository and tag: one that is pinned to a digest, as a lock file leaves it, is
-/// none of its tag, which may stand for something else by now. A dangling image has one line without a name.
+/// The names that are chosen; a dangling image has one line without a name.
 fn names<'a>(entry: &'a Entry, filters: &Filters) -> Vec<Option<&'a ImageSource>> {
-    if entry.is_dangling() {
-        return Some(None).into_iter().filter(|name| filters.takes_name(*name)).collect();
+    match entry.is_dangling() {
+        true => Some(None).into_iter().filter(|name| filters.takes_name(*name)).collect(),
+        false => entry.sources.iter().map(Some).filter(|name| filters.takes_name(*name)).collect(),
     }
-    let mut shown: Vec<((String, String), &ImageSource)> =
-        entry.sources.iter().filter(|name| filters.takes_name(Some(name))).map(|name| (columns(name), name)).collect();
-    let tagged: BTreeSet<String> =
-        shown.iter().filter(|((_, tag), _)| tag != NONE).map(|((repository, _), _)| repository.clone()).collect();
-    let is_pinned = |name: &ImageSource| name.reference().is_some_and(|reference| reference.digest.is_some());
-    shown.retain(|((repository, _), name)| !is_pinned(name) || !tagged.contains(repository));
+}
+
+/// Those that have a line, one for each repository and tag: one that is pinned to a digest is none of its tag, which may
+/// stand for something else by now, and says nothing more beside one of a tag.
+fn with_lines<'a>(names: &[Option<&'a ImageSource>]) -> Vec<Option<&'a ImageSource>> {
+    let mut shown: Vec<_> = names.iter().map(|name| (name.map(columns), *name)).collect();
+    let tagged = shown.iter().filter_map(|(columns, _)| columns.clone().filter(|(_, tag)| tag != NONE));
+    let tagged: BTreeSet<String> = tagged.map(|(repository, _)| repository).collect();
+    let is_beside_a_tag =
+        |columns: &Option<(String, String)>| columns.as_ref().is_some_and(|(name, _)| tagged.contains(name));
+    shown.retain(|(columns, name)| !name.is_some_and(is_pinned) || !is_beside_a_tag(columns));
     shown.dedup_by(|(a, _), (b, _)| a == b);
-    shown.into_iter().map(|(_, name)| Some(name)).collect()
+    shown.into_iter().map(|(_, name)| name).collect()
 }
 
 fn of_name(entry: &Entry, name: Option<&ImageSource>, id: String) -> Line {

@@ -438,3 +438,18 @@ fn a_base_that_is_not_locked_is_not_taken() {
     build.host.options.bases = None;
     assert!(!build.failure().contains("lock file"), "only where there is one");
 }
+
+/// The state root changes while something is built, and is no part of it.
+#[test]
+fn a_state_root_within_the_context_is_left_out() {
+    let host = Host::new();
+    fs::write(host.path("Dockerfile"), "FROM scratch\nCOPY . /all\n").unwrap();
+    fs::write(host.path("file"), "contents").unwrap();
+    let source = ImageSource::Build(Box::new(BuildSpec::of(host.path(""))));
+    let image = host.ensure(&source).unwrap();
+    let tree = host.tree(&image.layers[0]).join("all");
+    let mut names: Vec<_> = fs::read_dir(tree).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["Dockerfile", "file"]);
+    assert_eq!(host.ensure(&source).unwrap(), image, "and so it is not built again");
+}

@@ -42,7 +42,7 @@ pub fn observe(store: &Store, source: &ImageSource, pull: Pull, options: &Option
             }
         }
         ImageSource::Build(spec) => match &record.stamp {
-            Some(stamp) => build::moved(spec, stamp, options)?,
+            Some(stamp) => build::moved(store, spec, stamp, options)?,
             None => Some("how it looked is not known".to_owned()),
         },
         ImageSource::Reference(_) if pull != Pull::Always => None,

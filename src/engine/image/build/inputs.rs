@@ -9,6 +9,7 @@ use super::tree::{Item, Owners, Tree, look};
 use crate::engine::image::error::ImageError;
 use crate::engine::image::options::Options;
 use crate::engine::image::pull;
+use crate::engine::image::store::Store;
 use crate::engine::image::store::record::{Stamp, sha256};
 use crate::model::build::BuildSpec;
 use crate::model::dockerfile::pattern::Ignore;
@@ -25,10 +26,12 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    pub fn read(spec: &BuildSpec) -> Result<Inputs, ImageError> {
+    /// The state root, which changes while something is built, is no part of a context that it lies in.
+    pub fn read(spec: &BuildSpec, store: &Store) -> Result<Inputs, ImageError> {
         let text = fs::read_to_string(&spec.dockerfile).map_err(ImageError::file("read", &spec.dockerfile))?;
         let failed = || ImageError::file("look at", &spec.context);
-        let context = Tree::open(&spec.context, ignore(spec)?).map_err(failed())?;
+        let context = Tree::open(&spec.context, ignore(spec)?).and_then(|tree| tree.without(store.state_root()));
+        let context = context.map_err(failed())?;
         let items = context.whole().map_err(failed())?;
         let look = look(&items);
         Ok(Inputs { text, context, items, look })
@@ -63,8 +66,8 @@ impl Inputs {
 }
 
 /// Why the image that was built of `stamp` is not what a build would make now.
-pub fn moved(spec: &BuildSpec, stamp: &Stamp, options: &Options) -> Result<Option<String>, ImageError> {
-    let inputs = match Inputs::read(spec) {
+pub fn moved(store: &Store, spec: &BuildSpec, stamp: &Stamp, options: &Options) -> Result<Option<String>, ImageError> {
+    let inputs = match Inputs::read(spec, store) {
         // The image is here, and nothing else could be made.
         Err(ImageError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
         inputs => inputs?,

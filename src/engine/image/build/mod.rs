@@ -65,7 +65,7 @@ pub(super) fn ensure_build(
     spec: &BuildSpec,
     tools: Tools<'_>,
 ) -> Result<Image, ImageError> {
-    let inputs = Inputs::read(spec)?;
+    let inputs = Inputs::read(spec, session.store())?;
     if let (Some(record), Pull::Missing) = (session.store().find_record(source)?, spec.pull)
         && let Some(stamp) = &record.stamp
         && inputs.difference(spec, stamp)?.is_none()
@@ -104,7 +104,7 @@ fn make(workshop: &Workshop<'_>, source: &ImageSource, spec: &BuildSpec, inputs:
     let builder = Builder::new(*workshop, spec, &parsed, &inputs.context)?;
     let config = builder.build()?;
     let stamp = inputs.stamp(spec, builder.into_bases())?;
-    if let Some(changed) = Inputs::read(spec)?.difference(spec, &stamp)? {
+    if let Some(changed) = Inputs::read(spec, session.store())?.difference(spec, &stamp)? {
         let problem = format!("{changed} while it was built; apply again");
         return Err(ImageError::Malformed { subject: source.to_string(), problem });
     }

@@ -26,6 +26,8 @@ pub struct Tree {
     root: OwnedFd,
     /// What is not there although it is.
     pub ignore: Ignore,
+    /// A directory that is not there either, by device and inode.
+    without: Option<(u64, u64)>,
     /// Contents that were read already, by path.
     digests: RefCell<HashMap<Vec<u8>, Digest>>,
 }
@@ -53,7 +55,16 @@ pub struct Chosen {
 
 impl Tree {
     pub fn new(root: OwnedFd, ignore: Ignore) -> Tree {
-        Tree { root, ignore, digests: RefCell::default() }
+        Tree { root, ignore, without: None, digests: RefCell::default() }
+    }
+
+    /// The same without this directory, wherever in it that is.
+    pub fn without(self, directory: &Path) -> io::Result<Tree> {
+        let found = match rfs::stat(directory) {
+            Err(Errno::NOENT) => None,
+            found => Some(found?),
+        };
+        Ok(Tree { without: found.map(|stat| (stat.st_dev, stat.st_ino)), ..self })
     }
 
     pub fn open(path: &Path, ignore: Ignore) -> io::Result<Tree> {
@@ -182,8 +193,9 @@ impl Tree {
             let kind = FileType::from_raw_mode(stat.st_mode);
             let ignored = self.is_ignored(&path) || at.exclude.leaves_out(&String::from_utf8_lossy(&below));
             let may_hold = kind == FileType::Directory && (self.ignore.takes_back() || at.exclude.takes_back());
+            let is_without = self.without == Some((stat.st_dev, stat.st_ino));
             // A socket is nothing without the process that listens on it.
-            if kind == FileType::Socket || ignored && !may_hold {
+            if kind == FileType::Socket || is_without || ignored && !may_hold {
                 continue;
             }
             let before = at.items.len();

@@ -1,6 +1,7 @@
 //! A layer is the same whether it is kept as a directory or as an image.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::{Command, Stdio};
@@ -311,4 +312,22 @@ fn an_image_that_is_there_is_read_where_only_devices_are_mounted() {
     host.store.detach_layers_but(&Default::default()).unwrap();
     rustix::mount::unmount(&place, rustix::mount::UnmountFlags::DETACH).unwrap();
     assert_eq!(found.unwrap(), (layer::IMAGE.into(), Some(libc::ENOTBLK), "n".to_owned(), 1, 0));
+}
+
+/// A window that does not fit is no damage, and one that nobody reads is named.
+#[test]
+fn a_window_that_needs_too_much_memory_is_said_to() {
+    let compressed = |log: u32| {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(log).unwrap();
+        encoder.write_all(&tar(&[file("a", &"contents ".repeat(1000))])).unwrap();
+        encoder.finish().unwrap()
+    };
+    let mut host = Host::new();
+    host.unpack(&compressed(27)).unwrap();
+    let error = host.unpack(&compressed(28)).unwrap_err().to_string();
+    assert!(error.contains("a window larger than 128 MiB"), "{error}");
+    host.options.limits.memory = 64 << 20;
+    let error = host.unpack(&compressed(27)).unwrap_err().to_string();
+    assert!(error.contains("it needs more memory than the limit allows"), "{error}");
 }

@@ -208,9 +208,16 @@ fn image_name(diff_id: &Digest) -> [u8; 16] {
 }
 
 fn broken(error: &io::Error) -> Problem {
+    // zstd has only words for these (zstd_errors.h).
+    let text = error.to_string();
     match error.kind() {
         io::ErrorKind::UnexpectedEof => Problem::new("the compressed stream ends early"),
         io::ErrorKind::Unsupported => Problem::new(error.to_string()),
+        io::ErrorKind::OutOfMemory => Problem::Memory,
+        _ if text.contains("not enough memory") => Problem::Memory,
+        _ if text.contains("too much memory") => {
+            Problem::new("it is compressed with a window larger than 128 MiB, the most that is read (`zstd --long=27`)")
+        }
         _ => Problem::new(format!("the compressed stream is damaged: {error}")),
     }
 }

@@ -203,6 +203,7 @@ fn hear(child: &mut Child, layer: &str, place: &Path) -> Result<Report, ImageErr
     let said = if output.is_empty() { &complaint } else { &output };
     let problem = match serde_json::from_slice(said) {
         Ok(Report::Failed(Problem::DiskFull)) => return Err(ImageError::DiskFull { path: place.to_owned() }),
+        Ok(Report::Failed(Problem::Memory)) => return Err(ImageError::LayerMemory { layer: layer.to_owned() }),
         Ok(Report::Failed(Problem::Other(problem))) => problem,
         Ok(report) => return Ok(report),
         Err(_) if is_out_of_memory(status, &complaint) => {

@@ -28,6 +28,8 @@ pub struct Listed {
 #[serde(rename_all = "snake_case")]
 pub enum Problem {
     DiskFull,
+    /// More than the limit was needed.
+    Memory,
     /// A sentence that names the member.
     Other(String),
 }

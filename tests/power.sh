@@ -10,6 +10,9 @@
 # EVENKEEL_VM names it, EVENKEEL_VM_CACHE its cache, EVENKEEL_BINARIES the directory of the two binaries. That the check
 # can fail is seen with EVENKEEL_POWER=unsynced: then no fsync, fdatasync or syncfs of the writer is carried out.
 set -euo pipefail
+# In a mount namespace of its own: others that are made while the disks are mounted here would have copies of these mounts,
+# and a disk that is still mounted somewhere is not the next one.
+[ -n "${EVENKEEL_POWER_ALONE:-}" ] || EVENKEEL_POWER_ALONE=1 exec unshare --mount --propagation private "$0" "$@"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 top=$PWD
 points=${1:-100} what=${2:-apply}

@@ -331,3 +331,19 @@ fn a_window_that_needs_too_much_memory_is_said_to() {
     let error = host.unpack(&compressed(27)).unwrap_err().to_string();
     assert!(error.contains("it needs more memory than the limit allows"), "{error}");
 }
+
+/// A file in place of a directory of many: what was in them is kept in one order, whatever that of the file system is.
+#[test]
+fn a_stream_has_one_recipe() {
+    let mut members = vec![directory("d")];
+    members.extend((0..200).map(|number| file(&format!("d/{number}"), &format!("contents {number}"))));
+    members.push(file("d", "a file"));
+    let recipes = [Form::Directory, Form::Image].map(|form| {
+        let mut host = Host::new();
+        host.options.form = Some(form);
+        host.unpack(&tar(&members)).unwrap();
+        let image = host.store.find(&ImageSource::Rootfs(host.path("rootfs.tar"))).unwrap().unwrap();
+        fs::read(host.store.layer_path(&image.layers[0]).with_file_name("recipe.zst")).unwrap()
+    });
+    assert!(recipes[0] == recipes[1]);
+}

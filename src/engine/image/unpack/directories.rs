@@ -155,7 +155,9 @@ impl Ground for Directories {
             FileType::Directory => {
                 let flags = flags | OFlags::DIRECTORY;
                 let fd = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed)?;
-                let names = names(&fd).map_err(failed)?;
+                let mut names = names(&fd).map_err(failed)?;
+                // In an order that is not the file system's, so that one stream has one recipe.
+                names.sort();
                 let directory = Directory { handle: Rc::new(fd), real: real.clone() };
                 names.iter().try_for_each(|name| self.files(&At { directory: &directory, name: name.to_bytes() }, keep))
             }

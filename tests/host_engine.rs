@@ -25,6 +25,7 @@ use evenkeel::model::record::{Addresses, ContainerRecord, NetworkRecord, RECORD_
 use evenkeel::model::status::Phase;
 use evenkeel::model::units::{ByteSize, Timespan};
 use evenkeel::model::volume::{Access, Filling, Mount, VolumeSpec};
+use evenkeel::monitor;
 use evenkeel::runtime::layer;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -250,6 +251,25 @@ fn a_start_that_is_under_way_is_seen_when_it_has_ended() {
             again.join().unwrap().unwrap();
             assert_eq!(seen.join().unwrap(), pid(&observe(own, &shop.web.id)));
         });
+        shop.remove(own);
+    });
+}
+
+/// It has written its last word, and holds the lock of its run directory for the moments that its goodbye takes.
+#[test]
+fn a_start_that_meets_the_last_moments_of_a_monitor_waits_for_its_end() {
+    on_a_host_of_its_own(|own| {
+        let shop = shop(own);
+        shop.apply(own);
+        own.host.perform(&Action::StopContainer { id: shop.web.id.clone() }).unwrap();
+        let lock = monitor::lock::acquire(&own.host.paths().container_run(&shop.web.id)).unwrap();
+        std::thread::scope(|scope| {
+            let start = scope.spawn(|| own.host.perform(&Action::StartContainer { id: shop.web.id.clone() }));
+            std::thread::sleep(Duration::from_millis(200));
+            drop(lock);
+            start.join().unwrap().unwrap();
+        });
+        assert!(Path::new(&format!("/proc/{}", pid(&observe(own, &shop.web.id)))).exists());
         shop.remove(own);
     });
 }

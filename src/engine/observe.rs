@@ -54,7 +54,7 @@ struct Looked {
     network: Option<(Connected, Inside)>,
 }
 
-/// Containers whose starts were waited for in vain. The next looks do not wait for them again: `watch` looks every few
+/// Containers whose starts, or whose monitors' ends, were waited for in vain. The next looks do not wait for them again: `watch` looks every few
 /// seconds, with the lock held.
 #[derive(Debug, Default)]
 pub(super) struct Slow(Mutex<BTreeSet<ContainerId>>);
@@ -71,7 +71,7 @@ impl Slow {
     fn note(&self, id: &ContainerId, found: &Liveness) {
         let mut slow = self.lock();
         match found {
-            Liveness::Monitored(status) if status.phase == Phase::Starting => slow.insert(id.clone()),
+            Liveness::Monitored(status) if lifecycle::is_passing(status.phase) => slow.insert(id.clone()),
             Liveness::Absent | Liveness::Monitored(_) | Liveness::Lost(_) | Liveness::Ended(_) => slow.remove(id),
         };
     }

@@ -99,7 +99,7 @@ impl Client {
     pub fn stop(&self, signal: Option<Signal>, grace: Option<Timespan>) -> Result<Status, MonitorError> {
         let patience = self.grace(grace) + KILL_PATIENCE;
         let status = self.call_in_time(&Request::Stop { signal, grace }, patience, "end")?;
-        self.await_goodbye()?;
+        await_goodbye(&self.directory)?;
         Ok(status)
     }
 
@@ -113,7 +113,7 @@ impl Client {
     /// Comes back when the container has ended for good, and its monitor too.
     pub fn wait(&self) -> Result<Status, MonitorError> {
         let status = self.call_for_status(&Request::Wait)?;
-        self.await_goodbye()?;
+        await_goodbye(&self.directory)?;
         Ok(status)
     }
 
@@ -267,18 +267,18 @@ impl Client {
     fn read(&self, packet: &Packet) -> Result<Answer, MonitorError> {
         packet.read().map_err(|error| MonitorError::Answer(error.to_string()))
     }
+}
 
-    /// A monitor answers just before it ends; only then can the next one take its place.
-    fn await_goodbye(&self) -> Result<(), MonitorError> {
-        let deadline = Instant::now() + GOODBYE;
-        while lock::is_held(&self.directory)? {
-            if Instant::now() > deadline {
-                return Err(MonitorError::Busy { directory: self.directory.clone() });
-            }
-            std::thread::sleep(Duration::from_micros(200));
+/// A monitor answers just before it ends; only then can the next one take its place.
+fn await_goodbye(directory: &Path) -> Result<(), MonitorError> {
+    let deadline = Instant::now() + GOODBYE;
+    while lock::is_held(directory)? {
+        if Instant::now() > deadline {
+            return Err(MonitorError::Busy { directory: directory.to_owned() });
         }
-        Ok(())
+        std::thread::sleep(Duration::from_micros(200));
     }
+    Ok(())
 }
 
 /// The end of a container, which is to come.
@@ -330,12 +330,19 @@ pub fn stop_if_running(
 ) -> Result<Option<Status>, MonitorError> {
     match Client::connect(directory).and_then(|client| client.stop(signal, grace)) {
         Ok(status) => Ok(Some(status)),
-        // It ended by itself between the two calls, or there was none.
-        Err(MonitorError::NotRunning { .. } | MonitorError::Conversation { .. }) if !lock::is_held(directory)? => {
+        // It ended by itself between the two calls, or is about to, or there was none.
+        Err(MonitorError::NotRunning { .. } | MonitorError::Conversation { .. }) if is_over(directory)? => {
+            await_goodbye(directory)?;
             liveness::read_status(directory)
         }
         Err(error) => Err(error),
     }
+}
+
+/// Whether no monitor is there, or one that has nothing left to do but to go.
+fn is_over(directory: &Path) -> Result<bool, MonitorError> {
+    let says_so = || Ok(liveness::read_status(directory)?.is_some_and(|status| liveness::is_final(status.phase)));
+    if lock::is_held(directory)? { says_so() } else { Ok(true) }
 }
 
 fn stream_pair() -> Result<(OwnedFd, OwnedFd), MonitorError> {
@@ -355,7 +362,27 @@ fn unexpected(answer: Answer) -> MonitorError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::liveness::tests::write_status;
     use super::*;
+    use crate::model::status::Phase;
+
+    /// It has removed its socket, and not yet let go of its lock.
+    #[test]
+    fn a_monitor_in_its_last_moments_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let lock = lock::acquire(directory).unwrap();
+        write_status(directory, Phase::Running);
+        assert!(matches!(stop_if_running(directory, None, None), Err(MonitorError::NotRunning { .. })));
+        write_status(directory, Phase::Exited);
+        let stopping = std::thread::scope(|scope| {
+            let stopping = scope.spawn(|| stop_if_running(directory, None, None));
+            std::thread::sleep(Duration::from_millis(100));
+            drop(lock);
+            stopping.join().unwrap()
+        });
+        assert_eq!(stopping.unwrap().map(|status| status.phase), Some(Phase::Exited));
+    }
 
     #[test]
     fn a_monitor_that_does_not_answer_is_given_up_and_one_that_is_waited_for_is_not() {

@@ -56,12 +56,12 @@ pub fn read_status(directory: &Path) -> Result<Option<Status>, MonitorError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::launch::LAUNCH_VERSION;
     use crate::model::status::Exit;
 
-    fn write_status(directory: &Path, phase: Phase) {
+    pub(in crate::monitor) fn write_status(directory: &Path, phase: Phase) {
         let status = Status {
             version: STATUS_VERSION,
             launch_version: LAUNCH_VERSION,

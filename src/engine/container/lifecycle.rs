@@ -32,14 +32,16 @@ use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, Refused};
 use crate::model::status::{Phase, Status};
 use crate::monitor::client::{KILL_PATIENCE, START_PATIENCE};
+use crate::monitor::liveness::is_final;
 use crate::monitor::logs::{Reader, Selection};
 use crate::monitor::protocol::FailureKind;
 use crate::monitor::{self, MonitorError, hanging};
 use crate::runtime::cgroup::{self, Hierarchy};
 use crate::runtime::layer;
 
-/// How long a start that somebody else began is waited for, to see what it comes to. It takes milliseconds; one that
-/// hangs (a dead NFS server below a mount) is taken for what it is, and the monitor goes on with it.
+/// How long a start that somebody else began is waited for, to see what it comes to, and a monitor that is about to end. It
+/// takes milliseconds; one that hangs (a dead NFS server below a mount) is taken for what it is, and the monitor goes on
+/// with it.
 pub const SETTLING: Duration = Duration::from_secs(10);
 
 /// How many lines of a failed container's log are remembered, and how much of each.
@@ -56,6 +58,10 @@ pub fn start(
 ) -> Result<(), EngineError> {
     let deadline = Instant::now() + SETTLING;
     match settled(on, hierarchy, record, deadline)? {
+        Liveness::Monitored(status) if is_final(status.phase) => {
+            let overdue = MonitorError::Overdue { what: "go", time: SETTLING, hanging: Vec::new() };
+            return Err(failed("wait for the monitor of", record)(overdue));
+        }
         Liveness::Monitored(_) => return Ok(()),
         Liveness::Lost(last) => clean_up(on, hierarchy, record, last.as_ref())?,
         Liveness::Absent | Liveness::Ended(_) => {}
@@ -71,7 +77,10 @@ pub fn start(
         .map_err(|source| EngineError::Cgroups { source: Box::new(source) })?;
     let started = monitor::spawn(monitor_binary, &prepared.directory, shelter.as_deref(), START_PATIENCE);
     if matches!(&started, Err(MonitorError::Start(failure)) if failure.kind == FailureKind::Busy)
-        && matches!(settled(on, hierarchy, record, Instant::now() + SETTLING)?, Liveness::Monitored(_))
+        && matches!(
+            settled(on, hierarchy, record, Instant::now() + SETTLING)?,
+            Liveness::Monitored(status) if !is_final(status.phase)
+        )
     {
         return Ok(());
     }
@@ -316,9 +325,9 @@ fn liveness(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerReco
     alive::liveness(on.paths, on.tag, record, || Ok(hierarchy.clone()))
 }
 
-/// As [`liveness`], once a start that is under way has ended, or at the `deadline`: whoever began it may have been killed
-/// in the middle of it, and the monitor goes on alone. What the start came to is known then, and a failed one is tried
-/// again.
+/// As [`liveness`], once a start that is under way has ended and a monitor that has written its last word is gone, or at the
+/// `deadline`: whoever began the start may have been killed in the middle of it, and the monitor goes on alone. What the
+/// start came to is known then, and a failed one is tried again.
 pub fn settled(
     on: &Surroundings<'_>,
     hierarchy: &Hierarchy,
@@ -327,12 +336,17 @@ pub fn settled(
 ) -> Result<Liveness, EngineError> {
     loop {
         match liveness(on, hierarchy, record)? {
-            Liveness::Monitored(status) if status.phase == Phase::Starting && Instant::now() < deadline => {
+            Liveness::Monitored(status) if is_passing(status.phase) && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(2));
             }
             found => return Ok(found),
         }
     }
+}
+
+/// Whether it is over within moments.
+pub fn is_passing(phase: Phase) -> bool {
+    phase == Phase::Starting || is_final(phase)
 }
 
 fn failed(operation: &'static str, record: &ContainerRecord) -> impl Fn(MonitorError) -> EngineError {

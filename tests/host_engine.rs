@@ -19,6 +19,7 @@ use evenkeel::model::firewall::Ruleset;
 use evenkeel::model::id::{ContainerId, Ids, VolumeKey};
 use evenkeel::model::image::ImageSource;
 use evenkeel::model::network::{Attachment, NetworkMode, NetworkSpec};
+use evenkeel::model::orphan::{Orphan, Remains};
 use evenkeel::model::paths::Paths;
 use evenkeel::model::port::HostPort;
 use evenkeel::model::record::{Addresses, ContainerRecord, NetworkRecord, RECORD_VERSION, VolumeRecord};
@@ -271,6 +272,25 @@ fn a_start_that_meets_the_last_moments_of_a_monitor_waits_for_its_end() {
         });
         assert!(Path::new(&format!("/proc/{}", pid(&observe(own, &shop.web.id)))).exists());
         shop.remove(own);
+    });
+}
+
+/// A record that was moved away, and a status that nobody can read: the container is an orphan, and goes.
+#[test]
+fn an_orphan_whose_status_cannot_be_read_keeps_nobody_from_looking() {
+    on_a_host_of_its_own(|own| {
+        let id: ContainerId = Ids::from_seed(9).container();
+        let directory = own.host.paths().container_run(&id);
+        fs::create_dir_all(&directory).unwrap();
+        for status in ["{", "{\"version\": 1000}"] {
+            fs::write(directory.join("status.json"), status).unwrap();
+            let orphans = own.host.observe(&Scope::default()).unwrap().orphans;
+            let remains = vec![Remains::RunDirectory];
+            assert_eq!(orphans, [Orphan::Container { id: id.clone(), owner: None, remains }].into());
+        }
+        let orphan = own.host.observe(&Scope::default()).unwrap().orphans.pop_first().unwrap();
+        own.host.perform(&Action::RemoveOrphan { orphan }).unwrap();
+        assert!(!directory.exists());
     });
 }
 

@@ -219,8 +219,8 @@ fn made(host: &Host, records: &Records) -> Made {
     made
 }
 
-/// Leaves the calling thread in the container's network namespace. Of a container whose status cannot be read nothing is
-/// known, and it keeps nobody from the others.
+/// Leaves the calling thread in the container's network namespace. Of a container whose status or limits cannot be read
+/// nothing is known, and it keeps nobody from the others.
 fn look_at(
     host: &Host,
     record: &ContainerRecord,
@@ -231,12 +231,12 @@ fn look_at(
     let deadline = host.slow.deadline(&record.id, deadline);
     let liveness = match lifecycle::settled(&host.surroundings(), &host.hierarchy, record, deadline) {
         Ok(liveness) => liveness,
-        Err(error) => return Ok(Err(without_status(host, record, &error))),
+        Err(error) => return Ok(Err(unknown(host, record, &error))),
     };
     host.slow.note(&record.id, &liveness);
-    let limits = match runs(&liveness) {
-        true => limits(host, record)?,
-        false => None,
+    let limits = match runs(&liveness).then(|| limits(host, record)).transpose() {
+        Ok(limits) => limits.flatten(),
+        Err(error) => return Ok(Err(unknown(host, record, &error))),
     };
     let network = match connect::has_namespace(record) && is_up(&liveness) {
         true => {
@@ -251,7 +251,7 @@ fn look_at(
     Ok(Ok(Looked { container, network }))
 }
 
-fn without_status(host: &Host, record: &ContainerRecord, error: &EngineError) -> Unreadable {
+fn unknown(host: &Host, record: &ContainerRecord, error: &EngineError) -> Unreadable {
     let monitor = std::error::Error::source(error).and_then(|source| source.downcast_ref::<MonitorError>());
     Unreadable {
         object: Object::Container(record.id.clone()),

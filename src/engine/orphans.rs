@@ -19,7 +19,6 @@ use super::host::{Host, network_error};
 use super::records::{self, Records};
 use super::storage::volume;
 use super::{files, network};
-use crate::model::actual::Liveness;
 use crate::model::id::{ContainerId, NetworkId};
 use crate::model::network::{bridge_name, link_prefix, veth_name};
 use crate::model::orphan::{Orphan, Owner, Remains};
@@ -104,16 +103,19 @@ fn containers(host: &Host, records: &Records) -> Result<BTreeMap<ContainerId, BT
     // Of those whose record cannot be read for now nothing is known here.
     found.retain(|id, _| is_none(records::container(&host.paths, id)));
     for (id, remains) in &mut found {
-        if is_monitored(host, id)? {
+        // Where that cannot be told, it is told of as one that is: removing it looks again, and says why it cannot.
+        if is_monitored(host, id).unwrap_or(true) {
             remains.insert(Remains::Monitor);
         }
     }
     Ok(found)
 }
 
+/// Its lock alone says so: what its status says, another version may have written, or nobody can read.
 fn is_monitored(host: &Host, id: &ContainerId) -> Result<bool, EngineError> {
-    let liveness = monitor::liveness(&host.paths.container_run(id)).map_err(failed("look at", id))?;
-    Ok(matches!(liveness, Liveness::Monitored(_)) || !stray::monitors(&host.paths.container_run(id))?.is_empty())
+    let directory = host.paths.container_run(id);
+    let is_held = monitor::lock::is_held(&directory).map_err(failed("look at", id))?;
+    Ok(is_held || !stray::monitors(&directory)?.is_empty())
 }
 
 /// As the launch file says. One that cannot be read says nothing.

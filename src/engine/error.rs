@@ -37,6 +37,8 @@ pub enum EngineError {
     RunDirectory { run: PathBuf, owner: PathBuf },
     #[error("containers of the state root `{}` run in the run directory `{}`", .root.display(), .run.display())]
     StateRoot { root: PathBuf, run: PathBuf },
+    #[error("the state root `{}` has the same short hash as `{}`, which is on this host", .root.display(), .owner.display())]
+    Tag { root: PathBuf, owner: PathBuf },
     #[error("there is no container `{0}`")]
     NoContainer(ContainerId),
     #[error("there is no network `{0}`")]
@@ -133,6 +135,11 @@ impl EngineError {
             }
             EngineError::RunDirectory { .. } => Some(
                 "give this state root another one with `--run`, or remove the link `root` in it if nothing runs there"
+                    .into(),
+            ),
+            EngineError::Tag { .. } => Some(
+                "links, control groups and firewall of the two would be taken for one another's: give this one another path with \
+                 `--root`, or remove the other directory when nothing of it runs"
                     .into(),
             ),
             EngineError::StateRoot { run, .. } => Some(format!(

@@ -84,6 +84,7 @@ impl Host {
         close_to_others(&paths)?;
         let hierarchy = cgroup::detect().map_err(|source| EngineError::Cgroups { source: Box::new(source) })?;
         let tag = tag(&paths.root);
+        claim::tag(&tag, &paths.root)?;
         claim::check(&paths, || has_control_groups(&hierarchy, &tag))?;
         Ok(Host {
             tag,

@@ -290,6 +290,37 @@ fn what_is_listed_is_what_was_asked_for() {
     });
 }
 
+/// Each has chosen its container before it has the lock, and then changes what the one before it left.
+#[test]
+fn commands_that_wait_for_one_another_lose_nothing() {
+    Shell::with(|shell| {
+        sleeper(shell, "web", &["--pids-limit", "20"]);
+        let lock = fs::File::options().append(true).open(shell.path("root/lock")).unwrap();
+        lock.lock().unwrap();
+        let commands: [&[&str]; 3] =
+            [&["update", "-m", "96m", "web"], &["update", "--cpus", "2", "web"], &["rename", "web", "page"]];
+        let waiting = commands.map(|arguments| {
+            let command = shell.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            // The lock is the last that it opens before it waits.
+            let descriptors = format!("/proc/{}/fd", command.id());
+            let has_opened = |entry: std::io::Result<fs::DirEntry>| {
+                fs::read_link(entry.unwrap().path()).is_ok_and(|file| file == shell.path("root/lock"))
+            };
+            eventually("it waits for the lock", || fs::read_dir(&descriptors).unwrap().any(has_opened));
+            command
+        });
+        drop(lock);
+        for command in waiting {
+            let ended = command.wait_with_output().unwrap();
+            assert!(ended.status.success(), "{ended:?}");
+        }
+        let record = &shell.inspect("page")["record"];
+        let resources = &record["spec"]["resources"];
+        assert_eq!((&resources["memory"], &resources["pids"]), (&"96MiB".into(), &20.into()), "{record:#}");
+        assert_eq!(resources["cpus"].as_f64(), Some(2.0), "{record:#}");
+    });
+}
+
 #[test]
 fn names_are_found_by_prefix_resolved_and_changed() {
     Shell::with(|shell| {

@@ -25,6 +25,7 @@ use crate::model::id::{Ids, ResourceName, VolumeKey, Whose};
 use crate::model::image::Pull;
 use crate::model::network::{DEFAULT, NetworkMode};
 use crate::model::record::ContainerRecord;
+use crate::model::unreadable::Object;
 use crate::monitor::MonitorError;
 use crate::monitor::protocol::FailureKind;
 use crate::plan::{self, MassRemoval, Policy};
@@ -48,6 +49,22 @@ pub fn lock(session: &Session, output: &Output) -> Result<Lock, Failure> {
 /// Everything that is known of this host, without asking a registry.
 pub fn observe(host: &Host) -> Result<Actual, Failure> {
     host.observe(&Scope::default()).map_err(Failure::engine)
+}
+
+/// The record under the lock of a container that was chosen before the lock was held: others may have changed it since, or
+/// removed it.
+pub fn current<'a>(actual: &'a Actual, chosen: &ContainerRecord) -> Result<&'a ContainerRecord, Failure> {
+    let gone = || Failure::new(format!("container `{}` was removed meanwhile", chosen.full_name()));
+    unless_gone(actual, chosen)?.ok_or_else(gone)
+}
+
+/// As [`current`]; `None` where it was removed.
+pub fn unless_gone<'a>(actual: &'a Actual, chosen: &ContainerRecord) -> Result<Option<&'a ContainerRecord>, Failure> {
+    let object = Object::Container(chosen.id.clone());
+    match actual.unreadable.iter().find(|record| record.object == object) {
+        Some(record) => Err(Failure::new(record.problem.clone()).hint(record.next_step())),
+        None => Ok(actual.containers.get(&chosen.id).map(|container| &container.record)),
+    }
 }
 
 pub fn is_up(liveness: &Liveness) -> bool {

@@ -27,20 +27,21 @@ pub struct RenameArguments {
 }
 
 pub fn run(arguments: &RenameArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let record = each::one(&arguments.name, context)?;
+    let chosen = each::one(&arguments.name, context)?;
+    let session = Session::open(context)?;
+    let _lock = by_hand::lock(&session, output)?;
+    let actual = by_hand::observe(&session.host)?;
+    let record = by_hand::current(&actual, &chosen)?;
     if let Whose::Project(project) = &record.project {
         return Err(Failure::new(format!("container `{}` is declared by project {project}", record.full_name()))
             .hint("its name is its manifest's to change"));
     }
-    let session = Session::open(context)?;
-    let _lock = by_hand::lock(&session, output)?;
-    let actual = by_hand::observe(&session.host)?;
     let instance = Instance { container: arguments.new.clone(), replica: 1 };
     if let Some(other) = actual.containers.values().find(|container| container.record.instance == instance) {
         let other = other.record.full_name();
         return Err(Failure::new(format!("the name `{instance}` is taken by container {other}")));
     }
-    let renamed = ContainerRecord { instance, ..record };
+    let renamed = ContainerRecord { instance, ..record.clone() };
     let action = Action::UpdateContainer { record: Box::new(renamed.clone()) };
     session.host.perform(&action).map_err(Failure::engine)?;
     // The names of its networks follow.

@@ -51,9 +51,17 @@ pub fn run(arguments: &RmArguments, context: &Context, output: &Output) -> Resul
     }
     records.retain(|record| keep(stop(record, Manner::KILL, context, Some(&lock)).err(), &mut failures));
     let actual = by_hand::observe(&session.host)?;
+    let (mut removed, mut present): (Vec<&ContainerRecord>, Vec<&ContainerRecord>) = Default::default();
+    for record in &records {
+        match by_hand::unless_gone(&actual, record) {
+            Ok(Some(record)) => present.push(record),
+            // By somebody else, meanwhile: it is as is wanted.
+            Ok(None) => removed.push(record),
+            Err(failure) => failures.push(failure),
+        }
+    }
     let (declared, by_hand): (Vec<_>, Vec<_>) =
-        records.iter().partition(|record| matches!(record.project, Whose::Project(_)));
-    let mut removed: Vec<&ContainerRecord> = Vec::new();
+        present.into_iter().partition(|record| matches!(record.project, Whose::Project(_)));
     if !by_hand.is_empty() {
         let volumes = if arguments.volumes { Volumes::Own } else { Volumes::Keep };
         match by_hand::remove(&session, &actual, &by_hand, volumes, output) {

@@ -62,6 +62,7 @@ pub fn start(session: &Session, record: &ContainerRecord, output: &Output) -> Re
         }
         Whose::Nobody => {
             let actual = by_hand::observe(&session.host)?;
+            let record = by_hand::current(&actual, record)?;
             let desired = by_hand::desired(&actual, record, RunState::Running);
             let again = [record.instance.container.clone()].into();
             by_hand::perform(session, &desired, &actual, Policy { again, ..by_hand::about(record) }, output)

@@ -43,12 +43,13 @@ pub fn run(arguments: &UpdateArguments, context: &Context, output: &Output) -> R
     let wanted = wanted(arguments)?;
     let session = Session::open(context)?;
     let _lock = by_hand::lock(&session, output)?;
-    each(chosen, output, |record| {
+    each(chosen, output, |chosen| {
+        let actual = by_hand::observe(&session.host)?;
+        let record = by_hand::current(&actual, chosen)?;
         if let Whose::Project(project) = &record.project {
             return Err(Failure::new(format!("container `{}` is declared by project {project}", record.full_name()))
                 .hint("change its manifest: `resources` and `restart` are changed while it runs"));
         }
-        let actual = by_hand::observe(&session.host)?;
         let mut spec = record.spec.clone();
         change(&mut spec, &wanted, arguments);
         let changed = ContainerRecord { spec, ..record.clone() };

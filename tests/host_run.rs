@@ -321,6 +321,32 @@ fn commands_that_wait_for_one_another_lose_nothing() {
     });
 }
 
+/// An answer and a pipe take as long as somebody likes.
+#[test]
+fn whoever_is_waited_for_holds_up_nobody_else() {
+    Shell::with(|shell| {
+        shell.ok(&["volume", "create", "old"]);
+        let mut asked = Terminal::with(shell.command(&["volume", "prune", "--all"]));
+        asked.expect("Type `yes`");
+        shell.ok(&["volume", "create", "young"]);
+        asked.type_in("yes\n");
+        assert!(asked.child.wait().unwrap().success());
+        assert_eq!(shell.ok(&["volume", "ls", "-q"]).stdout, "young\n", "only what was named in the question goes");
+
+        let mut load = shell.command(&["image", "load"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let descriptors = format!("/proc/{}/fd", load.id());
+        let is_spool = |entry: std::io::Result<fs::DirEntry>| {
+            fs::read_link(entry.unwrap().path()).is_ok_and(|file| file.starts_with(shell.path("root/layers")))
+        };
+        eventually("it keeps what comes", || fs::read_dir(&descriptors).unwrap().any(is_spool));
+        let lock = fs::File::options().append(true).open(shell.path("root/lock")).unwrap();
+        lock.try_lock().expect("nobody has the lock");
+        drop(lock);
+        drop(load.stdin.take());
+        assert!(!load.wait().unwrap().success(), "nothing is no archive");
+    });
+}
+
 #[test]
 fn names_are_found_by_prefix_resolved_and_changed() {
     Shell::with(|shell| {

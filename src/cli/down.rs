@@ -63,11 +63,16 @@ pub fn run(arguments: &DownArguments, context: &Context, output: &Output) -> Res
     }
     let session = Session::open(context)?;
     let host = &session.host;
-    let lock = arguments.lock.take(host)?;
-    let volumes = arguments.volumes(host, &desired)?;
-    if !volumes.is_empty() && !arguments.yes {
-        confirm(&desired.project, &volumes)?;
+    // Whoever is asked may take any time for the answer, so that is before the lock, and about no more than was named.
+    let named = if arguments.yes { None } else { Some(arguments.volumes(host, &desired)?) };
+    if let Some(named) = named.as_ref().filter(|named| !named.is_empty()) {
+        confirm(&desired.project, named)?;
     }
+    let lock = arguments.lock.take(host)?;
+    let volumes = match named {
+        Some(named) => named,
+        None => arguments.volumes(host, &desired)?,
+    };
     let (proposal, _) = planning::propose(host, desired, policy(volumes))?;
     planning::ensure_allowed(&proposal.plan)?;
     host.forget(&proposal.desired.project).map_err(Failure::engine)?;

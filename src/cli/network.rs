@@ -23,7 +23,7 @@ use super::failure::{Exit, Failure};
 use super::output::{Format, Output};
 use super::run::declaration::{PROJECT, label_table, text};
 use super::table::Table;
-use super::volume::{Consent, PruneArguments};
+use super::volume::PruneArguments;
 use crate::engine::{self, records};
 use crate::manifest::{self, Source};
 use crate::model::actual::Actual;
@@ -276,12 +276,19 @@ fn remove(names: &[String], context: &Context, output: &Output) -> Result<Exit, 
 
 fn prune(arguments: &PruneArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let session = Session::open(context)?;
+    let consent = arguments.ask("networks", || {
+        let actual = by_hand::observe(&session.host)?;
+        Ok(unused(&actual).map(|record| record.name.to_string()).collect())
+    })?;
     let _lock = by_hand::lock(&session, output)?;
     let actual = by_hand::observe(&session.host)?;
-    let unused = own(&actual).filter(|record| guest(record, &actual).is_none());
-    let leaving: BTreeSet<ResourceName> = unused.map(|record| record.name.clone()).collect();
-    arguments.ensure_consent(Consent { what: "networks", names: leaving.iter().map(|n| n.to_string()).collect() })?;
+    let leaving = unused(&actual).filter(|record| consent.is_to(record.name.as_str()));
+    let leaving: BTreeSet<ResourceName> = leaving.map(|record| record.name.clone()).collect();
     go(leaving, &session, &actual, output)
+}
+
+fn unused(actual: &Actual) -> impl Iterator<Item = &NetworkRecord> {
+    own(actual).filter(|record| guest(record, actual).is_none())
 }
 
 /// These networks go, by a plan that is about them alone.

@@ -4,6 +4,7 @@
 //! A volume of a project is its manifest's: it is shown here, and neither made nor removed. One that nobody declares goes
 //! to the trash like any other, and is gone for good only when that expires (`--keep-removed`).
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -85,30 +86,48 @@ pub struct PruneArguments {
     force: bool,
 }
 
-/// What is to be agreed to.
+/// What was agreed to.
 #[derive(Debug)]
-pub struct Consent {
-    pub what: &'static str,
-    pub names: Vec<String>,
+pub enum Consent {
+    All,
+    To(BTreeSet<String>),
 }
 
 impl PruneArguments {
-    /// Asks on a terminal. Elsewhere there is nobody to ask, and no answer is a no.
-    pub fn ensure_consent(&self, consent: Consent) -> Result<(), Failure> {
-        let Consent { what, names } = consent;
-        if self.force || names.is_empty() {
-            return Ok(());
+    /// Asks on a terminal whether what `find` finds may go. Elsewhere there is nobody to ask, and no answer is a no. An
+    /// answer may take its time: the lock is taken afterwards, and only what was named goes.
+    pub fn ask(
+        &self,
+        what: &'static str,
+        find: impl FnOnce() -> Result<BTreeSet<String>, Failure>,
+    ) -> Result<Consent, Failure> {
+        if self.force {
+            return Ok(Consent::All);
         }
-        let refused = || Failure::new(format!("the {what} {} stay", names.join(", "))).exit(Exit::Refused);
+        let found = find()?;
+        if found.is_empty() {
+            return Ok(Consent::To(found));
+        }
+        let names = found.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let refused = || Failure::new(format!("the {what} {names} stay")).exit(Exit::Refused);
         if !terminal::is_interactive() {
             return Err(refused().hint("add `--force` to remove them without being asked"));
         }
         let mut stderr = std::io::stderr();
-        write!(stderr, "Remove the {what} {}? Type `yes`: ", names.join(", "))?;
+        write!(stderr, "Remove the {what} {names}? Type `yes`: ")?;
         stderr.flush()?;
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer)?;
-        if answer.trim() == "yes" { Ok(()) } else { Err(refused()) }
+        if answer.trim() == "yes" { Ok(Consent::To(found)) } else { Err(refused()) }
+    }
+}
+
+impl Consent {
+    pub fn is_to(&self, name: &str) -> bool {
+        match self {
+            Consent::All => true,
+            Consent::To(names) => names.contains(name),
+        }
     }
 }
 
@@ -237,18 +256,21 @@ fn remove(names: &[String], context: &Context, output: &Output) -> Result<Exit, 
     go(&leaving, &session, output)
 }
 
-fn prune(all: bool, consent: &PruneArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let session = Session::open(context)?;
-    let _lock = by_hand::lock(&session, output)?;
-    let (volumes, containers) = read(context, output)?;
-    let is_unused = |record: &&VolumeRecord| {
-        record.key.project == Whose::Nobody
-            && (all || record.spec.is_anonymous())
-            && users(record, &containers, context).is_empty()
+fn prune(all: bool, arguments: &PruneArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
+    let unused = || -> Result<Vec<VolumeRecord>, Failure> {
+        let (mut volumes, containers) = read(context, output)?;
+        volumes.retain(|record| {
+            record.key.project == Whose::Nobody
+                && (all || record.spec.is_anonymous())
+                && users(record, &containers, context).is_empty()
+        });
+        Ok(volumes)
     };
-    let leaving: Vec<&VolumeRecord> = volumes.iter().filter(is_unused).collect();
-    let names = leaving.iter().map(|record| record.full_name()).collect();
-    consent.ensure_consent(Consent { what: "volumes", names })?;
+    let session = Session::open(context)?;
+    let consent = arguments.ask("volumes", || Ok(unused()?.iter().map(VolumeRecord::full_name).collect()))?;
+    let _lock = by_hand::lock(&session, output)?;
+    let unused = unused()?;
+    let leaving: Vec<&VolumeRecord> = unused.iter().filter(|record| consent.is_to(&record.full_name())).collect();
     go(&leaving, &session, output)
 }
 

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
+use super::find::failure;
 use crate::cli::failure::Failure;
-use crate::engine::image::load::{Handed, Input};
+use crate::engine::image::Store;
+use crate::engine::image::load::Input;
 
-/// Calls `work` with what is at the path.
-pub fn with_input<T>(path: &Path, work: impl FnOnce(Input<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+/// What is at the path. What comes through a pipe has come to its end.
+pub fn input(path: &Path, store: &Store) -> Result<Input, Failure> {
     if path == Path::new("-") {
         let mut stdin = io::stdin();
         if stdin.is_terminal() {
@@ -16,16 +18,17 @@ pub fn with_input<T>(path: &Path, work: impl FnOnce(Input<'_>) -> Result<T, Fail
                 Failure::usage("an archive is not typed").hint("redirect standard input, or use `--input FILE`")
             );
         }
-        return work(Input { path: Path::new("standard input"), bytes: Handed::Stream(&mut stdin) });
+        return Input::of_stream(store, Path::new("standard input"), &mut stdin).map_err(failure);
     }
     let absolute = std::path::absolute(path)?;
     let opened = File::open(&absolute);
-    let file = opened.map_err(|error| Failure::from(error).context(format!("cannot open `{}`", path.display())))?;
+    let mut file = opened.map_err(|error| Failure::from(error).context(format!("cannot open `{}`", path.display())))?;
     // A pipe cannot be read from any place of it.
     let kind = file.metadata()?.file_type();
-    let mut stream = file.try_clone()?;
-    let bytes = if kind.is_file() || kind.is_dir() { Handed::File(file) } else { Handed::Stream(&mut stream) };
-    work(Input { path: &absolute, bytes })
+    match kind.is_file() || kind.is_dir() {
+        true => Ok(Input { path: absolute, file }),
+        false => Input::of_stream(store, &absolute, &mut file).map_err(failure),
+    }
 }
 
 /// Calls `work` with where output goes: a file that is there whole or not at all, or else standard output.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::files::with_input;
+use super::files::input;
 use super::find::failure;
 use super::{tag, told};
 use crate::cli::by_hand::PATIENCE;
@@ -47,11 +47,11 @@ pub fn run(arguments: &ImportArguments, context: &Context, output: &Output) -> R
             .hint(format!("`curl -fsSL {url} | evenkeel image import -` does that")));
     }
     let host = context.host()?.report_images_to(told::progress(output));
-    let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
     let store = Store::new(&context.paths.root);
+    let input = input(&arguments.file, &store)?;
+    let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
     let importing = Importing { name, changes: &arguments.changes, message: arguments.message.as_deref() };
-    let image =
-        with_input(&arguments.file, |input| import(&store, input, &importing, host.image_tools()).map_err(failure))?;
+    let image = import(&store, input, &importing, host.image_tools()).map_err(failure)?;
     match output.format() {
         Format::Json => output.document(&json!({ "id": image.id }))?,
         Format::Text => output.text(&format!("{}\n", image.id))?,

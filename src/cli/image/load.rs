@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::files::with_input;
+use super::files::input;
 use super::find::{failure, shown};
 use super::told;
 use crate::cli::by_hand::PATIENCE;
@@ -31,10 +31,11 @@ pub struct LoadArguments {
 pub fn run(arguments: &LoadArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let progress = if arguments.quiet { Box::new(Silent) } else { told::progress(output) };
     let host = context.host()?.report_images_to(progress);
+    let store = Store::new(&context.paths.root);
+    let input = input(&arguments.input, &store)?;
     // A name may move away from an image that something is being made of.
     let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
-    let store = Store::new(&context.paths.root);
-    let loaded = with_input(&arguments.input, |input| load(&store, input, host.image_tools()).map_err(failure))?;
+    let loaded = load(&store, input, host.image_tools()).map_err(failure)?;
     for image in &loaded {
         let id = &image.image.id;
         for name in &image.ignored {

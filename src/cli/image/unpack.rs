@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::files::with_input;
+use super::files::input;
 use super::find::{failure, find};
 use super::told;
 use crate::cli::context::Context;
@@ -35,7 +35,7 @@ pub fn run(arguments: &UnpackArguments, context: &Context, output: &Output) -> R
     // A directory that just has the name of an image is no archive.
     let is_archive = path.is_file() || ["index.json", "manifest.json"].iter().any(|name| path.join(name).is_file());
     if arguments.what == "-" || is_archive {
-        with_input(&path, |input| flatten_archive(&store, input, &directory, host.image_tools()).map_err(failure))?;
+        flatten_archive(&store, input(&path, &store)?, &directory, host.image_tools()).map_err(failure)?;
     } else {
         let entries = store.catalogue().map_err(failure)?;
         let entry = find(&entries, &arguments.what)?.entry();

@@ -48,10 +48,10 @@ fn layers(store: &Store, entry: &Entry) -> Result<Vec<PathBuf>, ImageError> {
 }
 
 /// The same with the one image of an archive, which does not become an image of this host.
-pub fn flatten_archive(store: &Store, input: Input<'_>, directory: &Path, tools: Tools<'_>) -> Result<(), ImageError> {
-    let path = input.path;
-    let session = store.session(&ImageSource::Archive(path.into()))?;
-    let archive = Archive::open(&session, input.into_file(&session)?, path, tools.options)?;
+pub fn flatten_archive(store: &Store, input: Input, directory: &Path, tools: Tools<'_>) -> Result<(), ImageError> {
+    let Input { path, file } = input;
+    let session = store.session(&ImageSource::Archive(path.clone().into()))?;
+    let archive = Archive::open(&session, file, &path, tools.options)?;
     let mut unpacked = archive.unpack(&session, archive.only(tools.options)?, tools)?;
     into_directory(&unpacked.trees()?, directory, tools)
 }

@@ -1,12 +1,9 @@
 //! Images and root filesystems that somebody hands over: all images of an archive with their names, or one tar file.
-//!
-//! What comes through a pipe is first written to a file without a name: an archive says at its end, or anywhere, what is
-//! where in it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::archive::Archive;
 use super::build;
@@ -17,35 +14,26 @@ use super::layer::Workshop;
 use super::rootfs;
 use super::store::Store;
 use super::store::record::sha256;
-use super::store::session::Session;
 use crate::model::image::{Image, ImageSource};
 use crate::model::reference::Reference;
 
 /// What is handed over.
-pub struct Input<'a> {
+pub struct Input {
     /// What errors call it.
-    pub path: &'a Path,
-    pub bytes: Handed<'a>,
-}
-
-pub enum Handed<'a> {
+    pub path: PathBuf,
     /// Or a directory, where an archive is wanted.
-    File(File),
-    Stream(&'a mut (dyn Read + Send)),
+    pub file: File,
 }
 
-impl Input<'_> {
-    pub(super) fn into_file(self, session: &Session<'_>) -> Result<File, ImageError> {
-        match self.bytes {
-            Handed::File(file) => Ok(file),
-            Handed::Stream(stream) => {
-                let failed = |error| ImageError::file("keep what comes from", self.path)(error);
-                let mut file = session.spool()?;
-                io::copy(stream, &mut file).map_err(failed)?;
-                io::Seek::rewind(&mut file).map_err(failed)?;
-                Ok(file)
-            }
-        }
+impl Input {
+    /// What comes through a pipe is first written to a file without a name: an archive says at its end, or anywhere, what is
+    /// where in it. That takes as long as the other end likes, so no lock should be held meanwhile.
+    pub fn of_stream(store: &Store, path: &Path, stream: &mut dyn Read) -> Result<Input, ImageError> {
+        let failed = |error| ImageError::file("keep what comes from", path)(error);
+        let mut file = store.spool()?;
+        io::copy(stream, &mut file).map_err(failed)?;
+        io::Seek::rewind(&mut file).map_err(failed)?;
+        Ok(Input { path: path.to_owned(), file })
     }
 }
 
@@ -59,11 +47,10 @@ pub struct Loaded {
 }
 
 /// Loads every image of an archive that can run here. A name that stood for another image moves.
-pub fn load(store: &Store, input: Input<'_>, tools: Tools<'_>) -> Result<Vec<Loaded>, ImageError> {
-    let path = input.path;
-    let session = store.session(&ImageSource::Archive(path.into()))?;
-    let file = input.into_file(&session)?;
-    let archive = Archive::open(&session, file, path, tools.options)?;
+pub fn load(store: &Store, input: Input, tools: Tools<'_>) -> Result<Vec<Loaded>, ImageError> {
+    let Input { path, file } = input;
+    let session = store.session(&ImageSource::Archive(path.clone().into()))?;
+    let archive = Archive::open(&session, file, &path, tools.options)?;
     let mut loaded = Vec::new();
     for listing in archive.find(tools.options)? {
         let (mut names, mut ignored) = (Vec::new(), Vec::new());
@@ -97,15 +84,9 @@ pub struct Importing<'a> {
 
 /// Makes an image of one layer of a tar file, plain, gzip or zstd. The same file with the same changes is the same
 /// image.
-pub fn import(
-    store: &Store,
-    input: Input<'_>,
-    importing: &Importing<'_>,
-    tools: Tools<'_>,
-) -> Result<Image, ImageError> {
-    let path = input.path;
-    let session = store.session(&ImageSource::Rootfs(path.to_owned()))?;
-    let file = input.into_file(&session)?;
+pub fn import(store: &Store, input: Input, importing: &Importing<'_>, tools: Tools<'_>) -> Result<Image, ImageError> {
+    let Input { path, file } = input;
+    let session = store.session(&ImageSource::Rootfs(path.clone()))?;
     let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
     let layer = rootfs::unpack_open_file(&workshop, file, &path.display().to_string())?;
     let mut bytes = config::synthesize(&tools.options.platform, &layer.diff_id);

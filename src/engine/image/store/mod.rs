@@ -121,7 +121,9 @@ impl Store {
 
     /// A file without a name on the store's file system.
     pub fn spool(&self) -> Result<fs::File, ImageError> {
-        use std::os::unix::fs::OpenOptionsExt;
+        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.layers);
+        made.map_err(ImageError::file("make the directory", &self.layers))?;
         let opened =
             fs::File::options().read(true).write(true).custom_flags(libc::O_TMPFILE).mode(0o600).open(&self.layers);
         opened.map_err(ImageError::file("make a file in", &self.layers))

@@ -113,6 +113,7 @@ mod tests {
             finished_at: None,
             exit: None,
             restarts,
+            restarts_in_a_row: None,
             next_start_at: None,
             health: None,
             error: None,

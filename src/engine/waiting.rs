@@ -200,6 +200,7 @@ pub(super) mod tests {
             finished_at: None,
             exit,
             restarts: 0,
+            restarts_in_a_row: None,
             next_start_at: None,
             health: health.map(|health| HealthStatus { health, failing_streak: 0, log: Vec::new() }),
             error: None,

@@ -327,6 +327,7 @@ fn status(id: &ContainerId, phase: Phase) -> Status {
         finished_at: None,
         exit: None,
         restarts: 0,
+        restarts_in_a_row: None,
         next_start_at: None,
         health: None,
         error: None,

@@ -89,6 +89,10 @@ pub struct Status {
     pub exit: Option<Exit>,
     /// Restarts since the container was started by request.
     pub restarts: u32,
+    /// Those of them in a row, without a run of `reset_after` between: what `max_retries` counts. Monitors of before did not
+    /// say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts_in_a_row: Option<u32>,
     pub next_start_at: Option<SystemTime>,
     pub health: Option<HealthStatus>,
     pub error: Option<String>,

@@ -72,6 +72,7 @@ pub(super) mod tests {
             finished_at: None,
             exit: Some(Exit::Code(0)),
             restarts: 0,
+            restarts_in_a_row: None,
             next_start_at: None,
             health: None,
             error: None,

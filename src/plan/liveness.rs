@@ -74,7 +74,8 @@ fn after_the_end(status: &Status, policy: &RestartPolicy) -> Standing {
 }
 
 fn wants_another_run(status: &Status, policy: &RestartPolicy) -> bool {
-    let retries_left = policy.max_retries.is_none_or(|max| status.restarts < max);
+    let in_a_row = status.restarts_in_a_row.unwrap_or(status.restarts);
+    let retries_left = policy.max_retries.is_none_or(|max| in_a_row < max);
     match policy.condition {
         RestartCondition::No => false,
         RestartCondition::OnFailure => !succeeded(status) && retries_left,
@@ -184,6 +185,7 @@ mod tests {
             finished_at: None,
             exit: exit.map(Exit::Code),
             restarts,
+            restarts_in_a_row: None,
             next_start_at: None,
             health: None,
             error: None,
@@ -212,6 +214,15 @@ mod tests {
             let standing = standing(&liveness, &policy);
             assert_eq!(matches!(standing, Standing::Down(_)), starts, "{condition:?} {liveness:?}: {standing:?}");
         }
+    }
+
+    #[test]
+    fn retries_are_counted_as_the_monitor_counts_them() {
+        let Liveness::Ended(status) = ended(Phase::Exited, Some(1), 8) else { unreachable!() };
+        let gave_up = Liveness::Ended(Status { restarts_in_a_row: Some(3), ..status });
+        let of = |max| RestartPolicy { max_retries: Some(max), ..RestartPolicy::of(RestartCondition::OnFailure) };
+        assert_eq!(standing(&gave_up, &of(3)), Standing::Done);
+        assert!(matches!(standing(&gave_up, &of(6)), Standing::Down(_)));
     }
 
     #[test]

@@ -459,6 +459,7 @@ pub fn status(id: &ContainerId, phase: Phase, exit: Option<Exit>) -> Status {
         finished_at: None,
         exit,
         restarts: 0,
+        restarts_in_a_row: None,
         next_start_at: None,
         health: None,
         error: None,

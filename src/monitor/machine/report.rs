@@ -45,6 +45,7 @@ impl Machine {
             finished_at: self.finished_at,
             exit: self.exit,
             restarts: self.restarts,
+            restarts_in_a_row: Some(self.streak),
             next_start_at: match self.life {
                 Life::Waiting { until_wall, .. } => Some(until_wall),
                 Life::Starting | Life::Running { .. } | Life::Stopping { .. } | Life::Over(_) => None,

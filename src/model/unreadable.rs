@@ -3,7 +3,7 @@
 //! # Decisions
 //! What only holds what can be made again is made again: a container, a network. A volume's record says less than the
 //! manifest does, so it is written anew around the data. What another version wrote, or a disk does not give, is whole
-//! as far as anybody knows: nothing is done until somebody has looked.
+//! as far as anybody knows: nothing is done to it until somebody has looked, and what does not need it goes on.
 
 use std::collections::BTreeMap;
 use std::fmt;

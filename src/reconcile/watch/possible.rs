@@ -2,8 +2,8 @@
 //! needs. A port that another process holds keeps one container down, not the rest.
 //!
 //! # Decisions
-//! Which containers a refusal is about is not always said: a network's subnet, a volume, a record that cannot be read. So it
-//! is found out by planning, first for all that no refusal names, and where that is refused, too, by halves. Of three hundred
+//! Which containers a refusal is about is not always said: a network's subnet or its record, a volume. So it is found out
+//! by planning, first for all that no refusal names, and where that is refused, too, by halves. Of three hundred
 //! containers one that is named costs three plans, one that is not some twenty, eight that are not some ninety. Where nearly
 //! everything is refused it ends after as many plans as there are containers and [`FURTHER_PLANS`], with what was possible by
 //! then; the lock is held meanwhile, and a plan of hundreds of containers takes milliseconds.

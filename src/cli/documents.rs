@@ -5,9 +5,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::failure::Failure;
-use super::foreign::tamed;
 use super::output::Output;
 use super::template::Template;
+use crate::model::foreign::tamed;
 
 #[derive(Debug, Args)]
 pub struct Shape {

@@ -16,10 +16,10 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::foreign::tamed;
 use super::output::{Format, Output};
 use crate::engine::error::EngineError;
 use crate::manifest::{Colour, Located, Problems};
+use crate::model::foreign::tamed;
 use crate::monitor::error::MonitorError;
 
 /// The exit codes of DESIGN.md section 3.

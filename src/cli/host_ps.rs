@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Map, Value};
 
 use super::failure::{Exit, Failure};
-use super::foreign::tamed_line;
+use crate::model::foreign::tamed_line;
 
 /// A heading, and a line for each process.
 pub struct Listing {

@@ -32,7 +32,6 @@ mod exec;
 mod failure;
 mod filter;
 mod follow;
-mod foreign;
 mod host_ps;
 mod image;
 mod inspect;

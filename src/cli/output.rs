@@ -9,6 +9,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use super::failure::Failure;
+use crate::model::foreign::tamed_line;
 
 pub const ERROR: Style = AnsiColor::Red.on_default().bold();
 pub const WARNING: Style = AnsiColor::Yellow.on_default().bold();
@@ -74,11 +75,12 @@ impl Output {
         }
     }
 
+    /// On one line, whoever has a say in it.
     pub fn warning(&self, text: &str) {
-        self.remark(&format!("{WARNING}warning:{WARNING:#} {text}"));
+        self.remark(&format!("{WARNING}warning:{WARNING:#} {}", tamed_line(text)));
     }
 
-    /// A word to the reader that is not the answer: to stderr.
+    /// A word to the reader that is not the answer, with its styles: to stderr.
     pub fn remark(&self, text: &str) {
         // A remark that cannot be made must not fail the command.
         let _ = writeln!(anstream::stderr(), "{text}");

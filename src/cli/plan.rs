@@ -9,6 +9,7 @@ use super::failure::{Exit, Failure};
 use super::output::{ATTENTION, BAD, ERROR, Format, GOOD, Output, QUIET, STRONG, WARNING};
 use super::planning::{self, Proposal};
 use crate::model::desired::Desired;
+use crate::model::foreign::tamed_line;
 use crate::model::id::ResourceName;
 use crate::model::units::Timespan;
 use crate::plan::render::{self, Line};
@@ -120,13 +121,13 @@ pub fn show(plan: &Plan, output: &Output) -> Result<(), Failure> {
     }
 }
 
-/// The planner's marks as colours.
+/// The planner's marks as colours. What is said by a container, an image or a registry adds no line to the plan.
 fn styled(plan: &Plan) -> String {
     let mut text = String::new();
     for Line(pieces) in render::render(plan) {
         for (style, piece) in pieces {
             let style = colour(style);
-            text.push_str(&format!("{style}{piece}{style:#}"));
+            text.push_str(&format!("{style}{}{style:#}", tamed_line(&piece)));
         }
         text.push('\n');
     }
@@ -144,5 +145,24 @@ fn colour(style: render::Style) -> anstyle::Style {
         render::Style::Quiet => QUIET,
         render::Style::Warning => WARNING,
         render::Style::Refusal => ERROR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::id::Whose;
+    use crate::plan::HeldBack;
+
+    #[test]
+    fn what_a_container_said_is_neither_a_line_of_a_plan_nor_obeyed_by_a_terminal() {
+        let said = "unhealthy: x\n  -   volume pgdata\r\x1b]52;c;eA==\x07".to_owned();
+        let held_back = vec![HeldBack { subject: "container web".to_owned(), reason: said.clone() }];
+        let plan = Plan { held_back, warnings: vec![said], ..Plan::nothing(Whose::Nobody) };
+        let text = anstream::adapter::strip_str(&styled(&plan)).to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert!(lines[0].contains("x   -   volume pgdata"), "{text}");
     }
 }

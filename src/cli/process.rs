@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::model::foreign::tamed_line;
+
 /// One process. Times are in clock ticks, memory in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
@@ -46,9 +48,9 @@ fn parse(pid: u32, stat: &str, status: &str, command: &[u8]) -> Option<Process> 
         state: field(3)?.chars().next()?,
         ticks: field(14)?.parse::<u64>().ok()? + field(15)?.parse::<u64>().ok()?,
         memory: kibibytes.unwrap_or(0_u64) * 1024,
-        name: printable(name),
+        name: tamed_line(name),
         command: match words(command) {
-            empty if empty.is_empty() => format!("[{}]", printable(name)),
+            empty if empty.is_empty() => format!("[{}]", tamed_line(name)),
             words => words,
         },
     })
@@ -56,12 +58,7 @@ fn parse(pid: u32, stat: &str, status: &str, command: &[u8]) -> Option<Process> 
 
 /// The arguments of a process, NUL-terminated, as one line. A process that gave itself a shorter name leaves NULs behind it.
 fn words(command: &[u8]) -> String {
-    printable(String::from_utf8_lossy(command).trim_end_matches('\0'))
-}
-
-/// What no terminal takes for a command.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    tamed_line(&String::from_utf8_lossy(command).trim_end_matches('\0').replace('\0', " "))
 }
 
 /// Bytes received and sent in the network namespace of a process, loopback not counted.
@@ -100,7 +97,7 @@ mod tests {
 
     #[test]
     fn escape_sequences_in_arguments_do_not_reach_the_terminal() {
-        assert_eq!(words(b"a\x1b[2Jb\0c\0"), "a [2Jb c");
+        assert_eq!(words(b"a\x1b[2Jb\0c\0"), "a\u{fffd}[2Jb c");
     }
 
     #[test]

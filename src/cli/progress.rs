@@ -22,11 +22,11 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
-use super::foreign::tamed;
 use super::output::{ATTENTION, BAD, Format, GOOD, Output, QUIET};
 use super::phrase;
 use crate::model::action::Action;
 use crate::model::container::Condition;
+use crate::model::foreign::tamed;
 use crate::plan::{Plan, Step, StepId};
 use crate::reconcile::execute::Observer;
 use crate::reconcile::report::{Report, StepOutcome};

@@ -13,6 +13,7 @@ use super::phrase;
 use crate::model::actual::Liveness;
 use crate::model::container::RunState;
 use crate::model::desired::Desired;
+use crate::model::foreign::tamed_line;
 use crate::model::health::Health;
 use crate::model::record::ContainerRecord;
 use crate::model::status::{Exit as HowItEnded, Phase, Status};
@@ -54,7 +55,7 @@ pub fn wait(desired: &Desired, context: &Context, timeout: Timespan, output: &Ou
         if !hope || Instant::now() >= deadline {
             for (record, liveness) in &unwell {
                 let state = phrase::state(liveness, SystemTime::now());
-                let error = phrase::error(liveness).map(|error| format!(": {error}")).unwrap_or_default();
+                let error = phrase::error(liveness).map(|error| format!(": {}", tamed_line(error))).unwrap_or_default();
                 output.remark(&format!("{BAD}degraded{BAD:#} container {}  {state}{error}", record.instance));
             }
             return Ok(Exit::Degraded);

@@ -11,13 +11,13 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::foreign::{tamed, tamed_line};
 use super::output::{BAD, Format, GOOD, Output};
 use super::table::Table;
 use super::{phrase, planning};
 use crate::model::actual::{Actual, ActualContainer};
 use crate::model::container::RunState;
 use crate::model::desired::Desired;
+use crate::model::foreign::tamed_line;
 use crate::model::id::Instance;
 use crate::plan::{Mark, Plan, Policy, Step};
 
@@ -156,7 +156,7 @@ fn text(document: &Document<'_>) -> String {
     }
     let mut text = table.render();
     for warning in document.warnings {
-        text.push_str(&format!("warning: {}\n", tamed(warning)));
+        text.push_str(&format!("warning: {}\n", tamed_line(warning)));
     }
     text.push_str(&match document.converged {
         true => format!("\nproject {} is as declared\n", document.project),

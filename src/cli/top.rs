@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::foreign::tamed_line;
 use super::host_ps;
 use super::inventory::Inventory;
 use super::output::{Format, Output};
@@ -17,6 +16,7 @@ use super::progress::short;
 use super::select;
 use super::stats::{bytes, cgroup};
 use super::table::Table;
+use crate::model::foreign::tamed_line;
 use crate::model::record::ContainerRecord;
 use crate::runtime::cgroup::{self, Hierarchy};
 

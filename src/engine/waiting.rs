@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::model::action::Action;
 use crate::model::container::Condition;
+use crate::model::foreign::tamed_line;
 use crate::model::health::Health;
 use crate::model::id::ContainerId;
 use crate::model::status::{Exit, Phase, Status};
@@ -141,9 +142,10 @@ fn is_by_hand(status: &Status, (restarts, started_at): Run) -> bool {
 fn progress(status: Option<&Status>, condition: Condition) -> Progress {
     let Some(status) = status else { return Progress::NotYet };
     match (condition, status.phase) {
-        (Condition::Started | Condition::Healthy, Phase::Failed) => {
-            Progress::Never(format!("could not be started: {}", status.error.as_deref().unwrap_or("no reason known")))
-        }
+        (Condition::Started | Condition::Healthy, Phase::Failed) => Progress::Never(format!(
+            "could not be started: {}",
+            tamed_line(status.error.as_deref().unwrap_or("no reason known"))
+        )),
         (Condition::Completed, Phase::Exited) if status.exit == Some(Exit::Code(0)) => Progress::Reached,
         (Condition::Completed, Phase::Running | Phase::Starting | Phase::Stopping | Phase::Paused) => Progress::NotYet,
         // It was started, and what it was to do is done.
@@ -168,7 +170,7 @@ fn progress(status: Option<&Status>, condition: Condition) -> Progress {
 
 fn ended(status: &Status) -> String {
     match (status.exit, &status.error) {
-        (_, Some(error)) => format!("could not be started: {error}"),
+        (_, Some(error)) => format!("could not be started: {}", tamed_line(error)),
         (Some(Exit::Code(code)), _) => format!("ended with status {code}"),
         (Some(Exit::Signal(signal)), _) => format!("was ended by {signal}"),
         (Some(Exit::OutOfMemory), _) => "was killed for lack of memory".into(),
@@ -178,7 +180,7 @@ fn ended(status: &Status) -> String {
 
 fn unhealthy(output: Option<&str>) -> String {
     match output.map(str::trim).filter(|output| !output.is_empty()) {
-        Some(output) => format!("is unhealthy: {output}"),
+        Some(output) => format!("is unhealthy: {}", tamed_line(output)),
         None => "is unhealthy".into(),
     }
 }
@@ -227,6 +229,14 @@ pub(super) mod tests {
         ] {
             assert!(matches!(of(phase, exit, health, condition), Progress::Never(_)), "{phase:?} {condition:?}");
         }
+    }
+
+    #[test]
+    fn what_a_check_said_is_told_on_one_line() {
+        assert_eq!(
+            unhealthy(Some("down\n  -   volume data\x1b[2J\n")),
+            "is unhealthy: down   -   volume data\u{fffd}[2J"
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! * [`subnets`]: the subnets and addresses that planning chooses.
 //! * [`lock`], [`follow`]: what image references stand for, once and for all, or as their tags move.
 //! * [`host_config`]: what is true of a host and of no project.
+//! * [`foreign`]: text of images and containers, before a person reads it.
 //! * [`garbage`]: what of a store goes when space is wanted.
 //! * [`action`]: one engine operation, [`after`]: what it makes of a host. [`launch`]: what a monitor reads.
 
@@ -25,6 +26,7 @@ pub mod dockerfile;
 pub mod extra_host;
 pub mod firewall;
 pub mod follow;
+pub mod foreign;
 pub mod garbage;
 pub mod health;
 pub mod host_config;

@@ -51,6 +51,7 @@ use super::waits::readiness;
 use super::{ChangeClass, Findings, World};
 use crate::model::actual::{ActualContainer, Liveness};
 use crate::model::container::{ContainerSpec, FailureAction, RunState};
+use crate::model::foreign::tamed_line;
 use crate::model::health::Health;
 use crate::model::id::{ContainerId, Instance, NetworkId};
 use crate::model::port::HostPort;
@@ -203,5 +204,5 @@ pub(super) fn held(standard: &Standard<'_, '_>, compared: &[Comparison<'_>]) -> 
 /// When an update was rolled back, and why.
 pub(super) fn told(refused: &Refused) -> String {
     let Refused { spec: _, image: _, at, reason } = refused;
-    format!("it was rolled back at {}: {reason}", humantime::format_rfc3339_seconds(*at))
+    format!("it was rolled back at {}: {}", humantime::format_rfc3339_seconds(*at), tamed_line(reason))
 }

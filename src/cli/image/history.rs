@@ -9,13 +9,13 @@ use super::find::{NONE, failure, find};
 use super::ls::{age, created_at};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::foreign::tamed;
 use crate::cli::output::{Format, Output};
 use crate::cli::stats;
 use crate::cli::table::Table;
 use crate::cli::template::columns::{Columns, RowTemplate, heading};
 use crate::engine::image::Store;
 use crate::engine::image::catalogue::{Entry, HistoryStep};
+use crate::model::foreign::tamed;
 use crate::model::id::Digest;
 
 #[derive(Debug, Args)]

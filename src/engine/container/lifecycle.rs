@@ -26,6 +26,7 @@ use crate::engine::removal;
 use crate::engine::storage::{view, volume};
 use crate::model::actual::Liveness;
 use crate::model::container::AfterEnd;
+use crate::model::foreign::tamed_line;
 use crate::model::id::ContainerId;
 use crate::model::launch::LAUNCH_VERSION;
 use crate::model::paths::{self, Paths};
@@ -244,13 +245,13 @@ pub fn refuse_update(
     files::write_json_of_object(&paths::record(&on.paths.container(&record.id)), &record, Durability::Durable)
 }
 
-/// The last lines of a log, each without control characters and cut to a length that a plan can show.
+/// The last lines of a log, each on one line and cut to a length that a plan can show.
 fn last_words(logs: &Path) -> Result<Vec<String>, MonitorError> {
     let mut reader = Reader::open(logs, &Selection { tail: Some(LAST_WORDS), since: None })?;
     let mut words: Vec<String> = Vec::new();
     while let Some(passage) = reader.next()? {
         let Some(entry) = passage.into_entry() else { continue };
-        let line: String = entry.text.trim().chars().filter(|c| !c.is_control()).take(LONGEST_LINE).collect();
+        let line: String = tamed_line(entry.text.trim()).chars().take(LONGEST_LINE).collect();
         if !line.is_empty() && words.last() != Some(&line) {
             words.push(line);
         }

@@ -226,7 +226,7 @@ impl Actual {
         let linked = self.containers.values().filter(|other| other.liveness != Liveness::Absent);
         for other in linked.filter(|other| other.record.id != *id) {
             let shares = |(network, here): (_, &super::record::Addresses)| {
-                other.record.addresses.get(network).is_some_and(|there| there.v4 == here.v4)
+                other.record.addresses.get(network).is_some_and(|there| there.collide(here))
             };
             if record.addresses.iter().any(shares) {
                 let (container, other) = (id.to_string(), other.record.id.to_string());

@@ -5,7 +5,7 @@
 //! aside that is renamed into place) belongs to somebody else, or is swept. Each carries the version of its format.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -62,6 +62,20 @@ impl VolumeRecord {
 pub struct Addresses {
     pub v4: Ipv4Addr,
     pub v6: Option<Ipv6Addr>,
+}
+
+impl Addresses {
+    pub fn has(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => self.v4 == v4,
+            IpAddr::V6(v6) => self.v6 == Some(v6),
+        }
+    }
+
+    /// Whether one of them is the other's, too.
+    pub fn collide(&self, other: &Addresses) -> bool {
+        self.v4 == other.v4 || self.v6.is_some_and(|v6| other.v6 == Some(v6))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

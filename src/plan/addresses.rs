@@ -101,7 +101,5 @@ impl AddressBook {
 
 /// Whether two records claim one address.
 pub(super) fn collide(a: &ContainerRecord, b: &ContainerRecord) -> bool {
-    a.addresses.iter().any(|(network, a)| {
-        b.addresses.get(network).is_some_and(|b| a.v4 == b.v4 || a.v6.is_some_and(|v6| Some(v6) == b.v6))
-    })
+    a.addresses.iter().any(|(network, a)| b.addresses.get(network).is_some_and(|b| a.collide(b)))
 }

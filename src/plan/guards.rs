@@ -3,7 +3,8 @@
 //! Only what this plan would bring about is looked at: a converged project gives no refusal, whatever became of the host
 //! since. The parser has already refused what is wrong with the manifest alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::containers::{Containers, lost_data};
 use super::decision::Decision;
@@ -14,10 +15,10 @@ use super::traffic::{may_serve, unaccounted};
 use super::waits::{Check, check as health_check};
 use super::{ChangeClass, FieldChange, Findings, MassRemoval, Refusal, RefusalKind, World, diff, orphans};
 use crate::model::container::{CapabilitySet, Condition, RunState};
-use crate::model::id::{Instance, Whose};
+use crate::model::id::{Instance, NetworkId, Whose};
 use crate::model::network::NetworkMode;
 use crate::model::port::{HostAddress, HostPort};
-use crate::model::record::ContainerRecord;
+use crate::model::record::{Addresses, ContainerRecord};
 use crate::model::resources::{Resources, Ulimit};
 use crate::model::security::Users;
 use crate::model::unreadable::{Cause, Name, Object, Unreadable};
@@ -426,16 +427,26 @@ fn addresses(
             findings.impossible(&subject, format!("network {name} is gone"), "`evenkeel run` it anew, elsewhere");
             continue;
         };
-        let (record, Some(address)) = (&network.record, attachment.address) else { continue };
-        if !record.subnet.contains(address.into()) {
+        let record = &network.record;
+        if let Some(address) = attachment.address.filter(|address| !record.subnet.contains((*address).into())) {
             let reason = format!("{address} is not in {}, the subnet of network {name}", record.subnet);
             findings.impossible(&subject, reason, format!("declare the subnet: `networks.{name}.subnet`"));
         }
-        let mut holders = world.actual.containers.values().filter(|c| !containers.departs(c));
-        let holder = holders.find(|c| c.record.addresses.get(&record.id).is_some_and(|a| a.v4 == address));
-        if let Some(holder) = holder {
-            let reason = format!("{address} is the address of container {}", holder.record.instance);
-            findings.impossible(&subject, reason, "choose another address");
+        let declared = [attachment.address.map(IpAddr::from), attachment.address6.map(IpAddr::from)];
+        for address in declared.into_iter().flatten() {
+            let has = |on: &BTreeMap<NetworkId, Addresses>| on.get(&record.id).is_some_and(|on| on.has(address));
+            let mut holders = world.actual.containers.values().filter(|c| !containers.departs(c));
+            let holder = holders.find(|c| has(&c.record.addresses));
+            // What is left of one whose record is damaged goes.
+            let mut unknown = world.actual.unreadable.iter().filter(|other| other.cause != Cause::Damaged);
+            let unknown = unknown.find(|other| has(&other.addresses));
+            let holder = holder.map(|holder| format!("container {}", holder.record.instance));
+            let holder =
+                holder.or_else(|| unknown.map(|other| format!("{}, whose record cannot be read", other.object)));
+            if let Some(holder) = holder {
+                let reason = format!("{address} is the address of {holder}");
+                findings.impossible(&subject, reason, "choose another address");
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! host route 10.89.0.0/16            also: drops-forwarded FAMILY TABLE CHAIN, listening PORT, lacks-controller NAME, lacks-capability NAME,
-//!                                    hard-limit NAME N
+//!                                    hard-limit NAME N, forwards nothing
 //! apply before.toml [first N steps]  through the fake engine
 //! apply after.toml while NAME fails  it cannot be started once it is new or changed
 //! reboot                             also: stop NAME, exit NAME CODE, lose-monitor NAME, age-monitor NAME, cut-link NAME,
@@ -18,7 +18,7 @@
 //! image-is-also IMAGE DIGEST         what is here by a tag has this digest at the registry
 //! tag-is IMAGE DIGEST                what the registry says of the tag of a locked image; tag-unknown IMAGE: it is silent
 //! hide-files-of IMAGE                it is not here, and what it is made of cannot be read
-//! volume NAME is-at PATH             where its data is
+//! volume NAME is-at PATH             where its data is; chown-volume NAME: somebody changed its owner
 //! hide-status NAME                   the file is there and no status; hide-record NAME: the disk does not give the record
 //! upgrade-records-of PROJECT         a newer version wrote them
 //! plan after.toml [--target NAME] [--remove-volume NAME] [--discard-data NAME] [--allow-mass-removal]
@@ -40,7 +40,7 @@ use std::sync::atomic::AtomicBool;
 use evenkeel::engine::fake::Fake;
 use evenkeel::manifest::{self, Colour, FileKind, Source, Surroundings};
 use evenkeel::model::action::Action;
-use evenkeel::model::actual::{Actual, ActualContainer, ActualImage, Drift, Liveness, Tag};
+use evenkeel::model::actual::{Actual, ActualContainer, ActualImage, Drift, Forwards, Liveness, Tag};
 use evenkeel::model::desired::Desired;
 use evenkeel::model::id::{ContainerId, Ids, Whose};
 use evenkeel::model::image::ImageSource;
@@ -205,6 +205,7 @@ impl Case<'_> {
             ["drops-forwarded", family, table, chain] => {
                 facts.forward_drops.insert(format!("{family} {table} {chain}"));
             }
+            ["forwards", "nothing"] => facts.forwards = Forwards::default(),
             ["lacks-controller", name] => drop(facts.controllers.remove(*name)),
             ["lacks-capability", name] => drop(facts.bounding.remove(&name.parse().unwrap())),
             ["hard-limit", name, limit] => drop(facts.hard_limits.insert((*name).to_owned(), limit.parse().unwrap())),
@@ -270,6 +271,12 @@ impl Case<'_> {
             ["volume", name, "is-at", path] => {
                 let volume = self.host.volumes.values_mut().find(|v| v.record.key.name.as_str() == *name);
                 volume.unwrap().data = path.into();
+            }
+            ["chown-volume", name] => {
+                let volume = self.host.volumes.values_mut().find(|v| v.record.key.name.as_str() == *name);
+                let (object, found, wanted) = ("owner of its data", "0:0 0777", "999:999 0700");
+                let drift = Drift { object: object.into(), found: found.into(), wanted: wanted.into() };
+                volume.unwrap().drift = vec![drift];
             }
             ["upgrade-records-of", project] => self.outdate(&project.parse().unwrap()),
             ["silence-registry-of", image] => {

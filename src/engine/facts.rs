@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::image::Platform;
-use crate::model::actual::HostFacts;
+use crate::model::actual::{Forwards, HostFacts};
 use crate::model::seccomp::KernelVersion;
 use crate::model::security::Capability;
 use crate::runtime::capabilities;
@@ -19,6 +19,7 @@ pub(super) fn facts(hierarchy: &Hierarchy) -> HostFacts {
         hard_limits: hard_limits(),
         routes: BTreeSet::new(),
         listening: BTreeSet::new(),
+        forwards: Forwards::default(),
         forward_drops: BTreeSet::new(),
         platform: Platform::host().to_string(),
         no_users: no_users(),

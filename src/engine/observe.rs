@@ -151,6 +151,7 @@ fn facts(host: &Host, outside: &Outside) -> Result<HostFacts, EngineError> {
     Ok(HostFacts {
         routes: outside.foreign_routes(&host.tag),
         listening: network::host::listening_ports().map_err(failed())?,
+        forwards: network::host::forwards(),
         forward_drops: network::host::forward_drops().map_err(failed())?,
         ..host.facts.clone()
     })

@@ -36,11 +36,21 @@ pub struct HostFacts {
     /// Chains of other firewalls that drop what they do not accept of what this host forwards: `ip filter FORWARD`.
     #[serde(default)]
     pub forward_drops: BTreeSet<String>,
+    /// Whether it is a router already.
+    #[serde(default)]
+    pub forwards: Forwards,
     /// `linux/amd64` and the like.
     pub platform: String,
     /// Why no container can have users of its own here.
     #[serde(default)]
     pub no_users: Option<String>,
+}
+
+/// Whether a host lets packets pass from link to link, by family (ip-sysctl.rst, `ip_forward` and `forwarding`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forwards {
+    pub v4: bool,
+    pub v6: bool,
 }
 
 /// What is known of an image source on this host.

@@ -146,6 +146,10 @@ impl Actual {
             return Err(Unmet::Overlap { network: record.name.to_string(), other: other.name.to_string() });
         }
         let new = ActualNetwork { record: record.clone(), drift: Vec::new(), names: NameTable::default() };
+        if !record.spec.internal {
+            self.host.forwards.v4 = true;
+            self.host.forwards.v6 |= record.subnet6.is_some();
+        }
         let network = self.networks.entry(record.id.clone()).or_insert(new);
         let old = std::mem::replace(&mut network.record, record.clone());
         let was_damaged = !std::mem::take(&mut network.drift).is_empty();

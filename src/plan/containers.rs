@@ -255,12 +255,19 @@ impl<'w, 'a> Round<'w, 'a> {
             },
         };
         let standing = standing(&container.liveness, &spec.restart);
-        if standing == Standing::Up && !changes.iter().any(|change| change.field.starts_with("resources.")) {
+        if standing == Standing::Up {
             let drift = limits_drift(container, &self.world.actual.host.controllers);
             if changes.is_empty() && !drift.is_empty() {
                 reason = "limits not as recorded".to_owned();
             }
-            changes.extend(drift);
+            // All limits are written together. One that is declared otherwise changes from what is in force.
+            for drifted in drift {
+                match changes.iter_mut().find(|change| change.field == drifted.field) {
+                    Some(change) if change.new != drifted.old => change.old = drifted.old,
+                    Some(_) => {}
+                    None => changes.push(drifted),
+                }
+            }
         }
         let (stop, start) = match (spec.state, standing) {
             (RunState::Stopped, _) => (is_up(&container.liveness).then(|| "declared stopped".to_owned()), None),

@@ -299,6 +299,18 @@ struct Work {
 }
 
 impl Work {
+    /// What is declared otherwise, and drift that the same step puts back. `None` where there is neither.
+    fn of(changes: Vec<FieldChange>, drift: &[crate::model::actual::Drift]) -> Option<Work> {
+        match (changes.is_empty(), drift.is_empty()) {
+            (true, true) => None,
+            (true, false) => Some(Work::repair(drift)),
+            (false, _) => {
+                let reason = cause_of(&changes);
+                Some(Work { mark: Mark::Change, reason, changes: [changes, Work::repair(drift).changes].concat() })
+            }
+        }
+    }
+
     /// Drift put back: what was found, what is wanted.
     fn repair(drift: &[crate::model::actual::Drift]) -> Work {
         let changes = drift.iter().map(|drift| FieldChange {

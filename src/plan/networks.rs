@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use super::notation::Notation;
 use super::traffic::unaccounted;
-use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, cause_of, diff};
+use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, diff};
+use crate::model::actual::Forwards;
 use crate::model::id::{Ids, NetworkId, ResourceName};
 use crate::model::network::{NetworkSpec, Subnet};
 use crate::model::record::{NetworkRecord, RECORD_VERSION};
@@ -96,7 +97,33 @@ pub(super) fn decide<'a>(world: &World<'a>, ids: &mut Ids, findings: &mut Findin
             && world.scope.lets_go(&record.name)
     };
     networks.leaving.extend(own.filter(is_undeclared));
+    make_router(world, &mut networks, findings);
     networks
+}
+
+/// The first network that leads out makes a router of the host, for all its links: said where it is brought about. Where a
+/// network was there already, that the host is none any more is drift of it.
+fn make_router(world: &World<'_>, networks: &mut Networks<'_>, findings: &mut Findings) {
+    let Forwards { v4, v6 } = world.actual.host.forwards;
+    let (any, with_v6): (fn(&NetworkRecord) -> bool, fn(&NetworkRecord) -> bool) =
+        (|_| true, |record| record.subnet6.is_some());
+    for (key, is_on, needs) in [("net.ipv4.ip_forward", v4, any), ("net.ipv6.conf.all.forwarding", v6, with_v6)] {
+        let open = networks.declared.values_mut().filter(|n| !n.record.spec.internal && needs(&n.record));
+        let Some(work) = open.filter_map(|network| network.work.as_mut()).next().filter(|_| !is_on) else { continue };
+        let field = format!("sysctl {key}");
+        if work.changes.iter().all(|change| change.field != field) {
+            let (old, new) = (Some("0".to_owned()), Some("1".to_owned()));
+            work.changes.push(FieldChange { field, old, new, class: ChangeClass::Live });
+        }
+        let listens = match key.contains("ipv6") {
+            true => "; links that listen to router advertisements go on doing so (`accept_ra` of 1 becomes 2)",
+            false => "",
+        };
+        findings.warn(format!(
+            "this host becomes a router: with {key} it lets packets pass between all its links, unless a firewall says \
+             otherwise, also when its networks are gone{listens}"
+        ));
+    }
 }
 
 fn fresh(world: &World<'_>, ids: &mut Ids) -> NetworkId {
@@ -146,16 +173,7 @@ fn kept(world: &World<'_>, record: &NetworkRecord, spec: &NetworkSpec) -> Networ
     let drift = world.actual.networks.get(&record.id).map_or(&[][..], |network| &network.drift);
     let wanted = NetworkRecord { version: RECORD_VERSION, spec: spec.clone(), ..record.clone() };
     let is_live = changes.iter().any(|change| change.class == ChangeClass::Live);
-    let repair = Work::repair(drift);
-    let work = match (changes.is_empty(), drift.is_empty()) {
-        (true, true) => None,
-        (true, false) => Some(repair),
-        (false, _) => {
-            let reason = cause_of(&changes);
-            Some(Work { mark: Mark::Change, reason, changes: [changes, repair.changes].concat() })
-        }
-    };
-    Network { record: wanted, work, reconnect: is_live || !drift.is_empty() }
+    Network { record: wanted, work: Work::of(changes, drift), reconnect: is_live || !drift.is_empty() }
 }
 
 fn created(record: NetworkRecord, old: Option<&NetworkRecord>) -> Network {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::containers::Containers;
-use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, cause_of, diff};
+use super::{ChangeClass, FieldChange, Findings, Mark, Work, World, diff};
 use crate::model::actual::ActualContainer;
 use crate::model::id::{ResourceName, VolumeKey, Whose};
 use crate::model::record::{RECORD_VERSION, VolumeRecord};
@@ -58,12 +58,7 @@ fn work(world: &World<'_>, name: &ResourceName, spec: &VolumeSpec) -> Option<Wor
         }
         return Some(Work { mark: Mark::Create, reason: "declared, not there".to_owned(), changes });
     };
-    let changes = diff::volume(&actual.record.spec, spec);
-    match (changes.is_empty(), actual.drift.is_empty()) {
-        (true, true) => None,
-        (true, false) => Some(Work::repair(&actual.drift)),
-        (false, _) => Some(Work { mark: Mark::Change, reason: cause_of(&changes), changes }),
-    }
+    Work::of(diff::volume(&actual.record.spec, spec), &actual.drift)
 }
 
 fn is_damaged(world: &World<'_>, name: &ResourceName) -> bool {

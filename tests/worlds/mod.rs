@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use evenkeel::engine::fake::Fake;
 use evenkeel::model::action::Action;
-use evenkeel::model::actual::{Actual, ActualContainer, Broken, Drift, HostFacts, Liveness};
+use evenkeel::model::actual::{Actual, ActualContainer, Broken, Drift, Forwards, HostFacts, Liveness};
 use evenkeel::model::container::{AfterEnd, Condition, ContainerSpec, FailureAction, RunState, UpdateOrder};
 use evenkeel::model::desired::{Desired, DesiredContainer};
 use evenkeel::model::firewall::Ruleset;
@@ -279,6 +279,7 @@ pub fn host() -> Actual {
         host: HostFacts {
             bounding: evenkeel::model::security::Capability::all().collect(),
             controllers: controllers.map(str::to_owned).into(),
+            forwards: Forwards { v4: true, v6: true },
             platform: "linux/amd64".to_owned(),
             routes: BTreeSet::from(["192.168.1.0/24".parse().unwrap()]),
             ..HostFacts::default()

@@ -34,6 +34,10 @@ use super::sysctl;
 /// The kernel's default for Ethernet.
 pub(super) const DEFAULT_MTU: u32 = 1500;
 
+/// Settings of the whole host, as keys below /proc/sys/net.
+pub(super) const FORWARD_V4: &str = "ipv4/ip_forward";
+pub(super) const FORWARD_V6: &str = "ipv6/conf/all/forwarding";
+
 /// A bridge as its network's record wants it.
 #[derive(Debug)]
 pub(super) struct Bridge {
@@ -70,7 +74,7 @@ impl Bridge {
         let addresses = subnets.map(|subnet| (subnet.gateway(), subnet.prefix())).collect();
         let mut settings = Vec::new();
         if !spec.internal {
-            settings.push(("ipv4/ip_forward".to_owned(), "1"));
+            settings.push((FORWARD_V4.to_owned(), "1"));
             settings.push((format!("ipv4/conf/{name}/forwarding"), "1"));
         }
         // Lets the host's own packets from 127.0.0.1 leave to a container whose port is published there. The firewall
@@ -100,7 +104,7 @@ impl Bridge {
         let has_ipv6 = self.addresses.iter().any(|(address, _)| address.is_ipv6());
         let mut settings: Vec<(&str, &'static str)> = self.settings.iter().map(|(key, v)| (key.as_str(), *v)).collect();
         if self.forwards_ipv6 {
-            settings.push(("ipv6/conf/all/forwarding", "1"));
+            settings.push((FORWARD_V6, "1"));
         }
         for (key, wanted) in settings {
             let found = setting(key);
@@ -155,7 +159,7 @@ impl Bridge {
             Fault::Down => links.change(&self.name, LinkUnspec::new_with_index(index).up().build()),
             Fault::Mtu { .. } => links.change(&self.name, LinkUnspec::new_with_index(index).mtu(self.mtu).build()),
             Fault::Address(address, prefix) => links.add_address(&self.name, index, (address, prefix)),
-            Fault::Setting { key, .. } if key == "ipv6/conf/all/forwarding" => sysctl::forward_ipv6(),
+            Fault::Setting { key, .. } if key == FORWARD_V6 => sysctl::forward_ipv6(),
             Fault::Setting { key, wanted, .. } => sysctl::ensure(&key, wanted),
         }
     }

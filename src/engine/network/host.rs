@@ -1,4 +1,5 @@
-//! What others use of the host: the ports that are listened on, and firewalls that drop what is forwarded. Of its routes
+//! What others use of the host: the ports that are listened on, whether it is a router, and
+//! firewalls that drop what is forwarded. Of its routes
 //! [`Outside`](super::observe::Outside) knows.
 
 use std::collections::BTreeSet;
@@ -6,10 +7,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_SOCK_DIAG};
 
+use crate::model::actual::Forwards;
 use crate::model::port::{HostAddress, HostPort, Protocol};
 
 use super::NetworkError;
+use super::bridge::{FORWARD_V4, FORWARD_V6};
 use super::netlink::{Netlink, attributes};
+use super::sysctl;
 
 /// The ports that sockets of this namespace listen on (TCP) or are bound to (UDP). By sock_diag(7), because reading
 /// /proc/net/tcp walks the table of all connections.
@@ -33,6 +37,12 @@ pub fn listening_ports() -> Result<BTreeSet<HostPort>, NetworkError> {
         }
     }
     Ok(ports)
+}
+
+/// Whether this namespace is a router.
+pub fn forwards() -> Forwards {
+    let is_on = |key| sysctl::read(key).as_deref() == Some("1");
+    Forwards { v4: is_on(FORWARD_V4), v6: is_on(FORWARD_V6) }
 }
 
 /// Base chains of nftables that drop by policy what this host would forward: those of Docker, ufw and firewalld, and of

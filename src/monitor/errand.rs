@@ -30,11 +30,12 @@ use serde::{Deserialize, Serialize};
 
 use super::config_file;
 use super::error::MonitorError;
+use super::hanging;
 use super::packet;
 use super::protocol::{ExecSpec, InputOutput, Privilege, StartFailure, Window};
 use crate::model::launch::{Identity, Launch};
 use crate::runtime::launch::{Caller, FirstProcess, Inheritance, Process, Stdio};
-use crate::runtime::{RuntimeError, capabilities, cgroup, exec, launch};
+use crate::runtime::{capabilities, cgroup, exec, launch};
 use crate::sys::clone::{Copy, clone3, exit_now};
 use crate::sys::descriptors::close_others;
 
@@ -190,7 +191,7 @@ fn start_here(launch: &Launch, stdio: Stdio<'_>, channel: BorrowedFd<'_>) -> Res
     packet::send(channel, &Word::Cgroup(cgroup.clone()), &[]).map_err(|error| StartFailure::other(&error))?;
     if let Some(path) = cgroup {
         let hierarchy = cgroup::detect().map_err(|error| StartFailure::of(&error))?;
-        clear(&cgroup::open(&hierarchy, &path)).map_err(|error| StartFailure::of(&error))?;
+        clear(&cgroup::open(&hierarchy, &path))?;
     }
     let request = launch::Request {
         spec: &spec,
@@ -205,14 +206,26 @@ fn start_here(launch: &Launch, stdio: Stdio<'_>, channel: BorrowedFd<'_>) -> Res
 }
 
 /// Ends what an earlier run left in the cgroup, so that two never run side by side: a workload whose monitor was
-/// killed goes on until a new monitor comes to this line.
-fn clear(cgroup: &cgroup::Cgroup) -> Result<(), RuntimeError> {
+/// killed goes on until a new monitor comes to this line. What not even SIGKILL ends is a start that failed, and the
+/// restart policy says when the next is tried.
+fn clear(cgroup: &cgroup::Cgroup) -> Result<(), StartFailure> {
     let deadline = Instant::now() + LEFTOVERS;
-    while cgroup.exists() && !cgroup.processes()?.is_empty() && Instant::now() < deadline {
-        cgroup.kill()?;
+    loop {
+        let left = match cgroup.exists() {
+            true => cgroup.processes().map_err(|error| StartFailure::of(&error))?,
+            false => Vec::new(),
+        };
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let hanging = hanging::of(left.iter().map(|pid| pid.as_raw_nonzero().get().unsigned_abs()));
+            let overdue = MonitorError::Overdue { what: "end what an earlier run left", time: LEFTOVERS, hanging };
+            return Err(StartFailure::other(&overdue));
+        }
+        cgroup.kill().map_err(|error| StartFailure::of(&error))?;
         std::thread::sleep(Duration::from_millis(1));
     }
-    Ok(())
 }
 
 fn exec_here(launch: &Launch, request: &ExecSpec, stdio: Stdio<'_>, target: Pid) -> Result<Process, StartFailure> {

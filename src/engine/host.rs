@@ -224,8 +224,14 @@ impl Host {
 
     fn ensure_network(&self, record: &NetworkRecord) -> Result<(), EngineError> {
         let directory = self.paths.network(&record.id);
-        files::create_directories(&directory)?;
-        files::write_json_of_object(&paths::record(&directory), record, Durability::Durable)?;
+        if directory.exists() {
+            files::write_json_of_object(&paths::record(&directory), record, Durability::Durable)?;
+        } else {
+            let aside = files::beside(&directory);
+            files::create_directories(&aside)?;
+            files::write_json(&paths::record(&aside), record, Durability::Durable)?;
+            files::publish(&aside, &directory)?;
+        }
         self.links
             .ensure_bridge(&self.tag, record)
             .map_err(network_error("set up", format!("network `{}`", record.name)))
@@ -339,8 +345,7 @@ impl Engine for Host {
             Action::SetFirewall { ruleset } => {
                 network::firewall::set(&self.tag, ruleset).map_err(network_error("set", "the firewall".into()))
             }
-            Action::SetNames { network, names } => network::names::write(&self.paths.names(network), names)
-                .map_err(network_error("write", format!("the names of network `{network}`"))),
+            Action::SetNames { network, names } => network::names::write(&self.paths.names(network), names),
             Action::CreateContainer { record } => create::create(&self.paths, &self.store, record),
             Action::UpdateContainer { record } => self.update(record),
             Action::ConnectContainer { id } => self.reconnect(&self.record(id)?),

@@ -1,29 +1,24 @@
 //! The file of names of one network, which monitors answer from ([`NameTable`]).
 //!
-//! It lies in the run directory, which is a tmpfs: it is written whole under another name and renamed, so that a
-//! monitor never reads half of it; nothing is synced, since it is gone after a reboot anyway. The engine is its only
-//! writer.
+//! It lies in the run directory, which is a tmpfs: it is replaced whole, so that a monitor never reads half of it, and
+//! nothing is synced, since it is gone after a reboot anyway. The engine is its only writer.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::NetworkError;
+use crate::engine::error::EngineError;
+use crate::engine::files::{self, Durability};
 use crate::model::names::NameTable;
 
-use super::NetworkError;
-
 /// The file at `path` holds this table. A file that holds it is left alone, so that no monitor wakes for nothing.
-pub fn write(path: &Path, names: &NameTable) -> Result<(), NetworkError> {
-    let failed = |source| NetworkError::Names { verb: "write", path: path.to_owned(), source };
-    let text = serde_json::to_vec(names).map_err(|error| failed(error.into()))?;
-    if fs::read(path).is_ok_and(|found| found == text) {
-        return Ok(());
+pub fn write(path: &Path, names: &NameTable) -> Result<(), EngineError> {
+    match files::read_json::<NameTable>(path) {
+        Ok(Some(found)) if found == *names => Ok(()),
+        // What cannot be read is replaced.
+        _ => files::write_json(path, names, Durability::Volatile),
     }
-    // A dotted name is swept by the next run if this one is cut here.
-    let fresh = path.with_file_name(format!(".{}", path.file_name().unwrap_or_default().display()));
-    fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
-    fs::write(&fresh, text).map_err(failed)?;
-    fs::rename(&fresh, path).map_err(failed)
 }
 
 /// The table at `path`; empty where there is none, or where what is there is not a table.
@@ -35,16 +30,6 @@ pub fn read(path: &Path) -> Result<NameTable, NetworkError> {
     }
 }
 
-/// No table is at `path`.
-pub fn remove(path: &Path) -> Result<(), NetworkError> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(NetworkError::Names { verb: "remove", path: path.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,7 +37,7 @@ mod tests {
     #[test]
     fn a_table_reads_back_and_is_rewritten_only_when_it_differs() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("networks/01234567.names");
+        let path = directory.path().join("01234567.names");
         assert_eq!(read(&path).unwrap(), NameTable::default());
         let mut table = NameTable::default();
         table.names.entry("web".into()).or_default().insert("10.89.0.2".parse().unwrap());
@@ -71,7 +56,5 @@ mod tests {
         let path = directory.path().join("x.names");
         fs::write(&path, "{\"names\":").unwrap();
         assert_eq!(read(&path).unwrap(), NameTable::default());
-        remove(&path).unwrap();
-        remove(&path).unwrap();
     }
 }

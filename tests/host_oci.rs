@@ -949,3 +949,23 @@ fn a_limit_of_no_processes_is_one_and_a_period_counts_for_the_quota_that_comes_a
     bundle.ok(&["update", "box", "--cpu-quota", "25000"]);
     assert_eq!(limits().cpus.map(|cpus| cpus.to_string()).as_deref(), Some("0.5"));
 }
+
+#[test]
+fn a_filter_holds_for_hooks_of_the_start_and_need_not_know_of_new_system_calls() {
+    let refusing = |names: &[&str]| {
+        let calls = json!([{"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENOSYS}]);
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": calls})
+    };
+    for no_new_privileges in [true, false] {
+        let mut bundle = Bundle::of(&["true"]);
+        bundle.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+        bundle.config["linux"]["seccomp"] =
+            refusing(&["close_range", "openat2", "open_tree", "move_mount", "mount_setattr", "fsopen", "fsconfig"]);
+        bundle.ok(&["run", "box"]);
+        bundle.config["linux"]["seccomp"] = refusing(&["mkdir", "mkdirat"]);
+        bundle.hook("startContainer", json!({"path": "/bin/mkdir", "args": ["mkdir", "/tmp/made"]}));
+        let error = bundle.error(&["run", "box"]);
+        assert!(error.contains("startContainer hook") && error.contains("not implemented"), "{error}");
+        assert!(!bundle.path("rootfs/tmp/made").exists());
+    }
+}

@@ -179,7 +179,8 @@ fn hand_over(
     channel.created(terminal.as_ref().map(|terminal| terminal.master.as_fd())).during("report to", "the parent")?;
     drop(terminal);
     channel.expect(Word::Start).during("wait for", "the word to start")?;
-    init::protect(program, request.inheritance, None)?;
+    init::protect(program, None)?;
+    init::pass_on(request.inheritance)?;
     command.execute()
 }
 

@@ -8,15 +8,20 @@
 //!   4 join namespaces given by path;        16 look up user; enter the working directory
 //!     close what is not ours                17 standard descriptors, controlling terminal
 //!   5 network devices; names of the host    18 umask, rlimits, bounding set
-//!   6 open sources of bind mounts           19 (seccomp here, when new privileges are allowed)
-//!   7 cut off from the host's mounts        20 become the user; capabilities
-//!   8 assemble the root filesystem          21 find the command: "created"; wait for the word to start
-//!   9 mounts, in the order given               (startContainer hooks)
-//!  10 devices, terminal, directories        22 no descriptor goes on that is not meant to
-//!  11 kernel parameters                     23 labels, no new privileges, seccomp
-//!  12 read-only and masked paths            24 execve; or split the command off and be its init (`reaper`),
-//!     (the hooks of creation)                  before step 22, which both then take
+//!   6 open sources of bind mounts           19 no descriptor goes on that is not meant to
+//!   7 cut off from the host's mounts           (seccomp here, when new privileges are allowed)
+//!   8 assemble the root filesystem          20 become the user; capabilities
+//!   9 mounts, in the order given            21 find the command: "created"; wait for the word to start
+//!  10 devices, terminal, directories        22 labels, no new privileges, seccomp
+//!  11 kernel parameters                        (startContainer hooks)
+//!  12 read-only and masked paths            23 the caller's descriptors go on
+//!     (the hooks of creation)               24 execve; or split the command off and be its init (`reaper`),
+//!                                              before step 22, which both then take
 //! ```
+//!
+//! A startContainer hook is a program of the container's tree, which an image brings, so it runs with all that the
+//! command is held by. From step 22 on, and from 19 where new privileges are allowed, the filter holds for this program
+//! too: what is left then are calls that every filter must allow which lets a program be executed.
 //!
 //! A container with a user namespace or a time namespace of its own has a process between: it walks steps 1 to 4, 6 and
 //! 7 as the host's user, makes what only that one may (`outside`), joins the user namespace, and makes the first
@@ -25,7 +30,7 @@
 //!
 //! So has one that joins a pid namespace, where others see it: there the process between walks all steps to 15, by which
 //! it has nothing left of the host's, and the first process steps 16 to 24. What runs before that, a hook, is told of
-//! the process between. The labels of step 23 it has from that process, so hooks of the start run under them there.
+//! the process between.
 //!
 //! Step 14 is late on purpose: what it takes to build the container does not count against its limits of memory and
 //! processes. Hooks of creation bring steps 14 and 15 before 13. In version 2 the process is born in its cgroup.
@@ -154,22 +159,23 @@ pub(super) fn await_start(
     }
 }
 
-/// Steps 22 to 24.
+/// Steps 22 to 24. Where there are hooks, nobody splits: they belong to callers of the OCI command line.
 fn execute(
     setup: &Setup<'_>,
     command: &Command,
     attributes: Option<&Attributes>,
     one_thread: &OneThread,
 ) -> Result<Infallible, RuntimeError> {
-    if let Some(state) = setup.caller.state {
-        let hooks = setup.spec.hooks().clone().map(|hooks| hooks::within(hooks, &command.environment()));
-        hooks::run(hooks.as_ref(), Moment::StartContainer, state, Some(getpid()))?;
-    }
     let role = match setup.first {
         FirstProcess::Command => Role::Command,
         FirstProcess::Init => reaper::split(one_thread)?,
     };
-    protect(&setup.program, setup.caller.inheritance, attributes)?;
+    protect(&setup.program, attributes)?;
+    if let (Some(state), Role::Command) = (setup.caller.state, &role) {
+        let hooks = setup.spec.hooks().clone().map(|hooks| hooks::within(hooks, &command.environment()));
+        hooks::run(hooks.as_ref(), Moment::StartContainer, state, Some(getpid()))?;
+    }
+    pass_on(setup.caller.inheritance)?;
     match role {
         Role::Command => command.execute(),
         Role::Init(reaper) => reaper.run(),
@@ -333,6 +339,8 @@ pub(super) fn get_ready(
         setrlimit(*resource, *limit).during("set the limit", format!("{resource:?}").to_ascii_lowercase())?;
     }
     capabilities::limit_bounding(&program.capabilities)?;
+    // What is opened from here on is close-on-exec from birth. A filter may know nothing of close_range(2).
+    sys::descriptors::close_on_exec_from(3).during("close", "the other descriptors")?;
     if let (Privileges::MayGrow, Some(filter)) = (program.privileges, &program.seccomp) {
         // Needs CAP_SYS_ADMIN, which is about to go (seccomp(2)).
         filter.install_for(program.agent.as_ref())?;
@@ -348,14 +356,8 @@ pub(super) fn get_ready(
     command::find(&program.arguments, &environment(program, &user))
 }
 
-/// Steps 22 and 23.
-pub(super) fn protect(
-    program: &Program,
-    inheritance: Inheritance,
-    attributes: Option<&Attributes>,
-) -> Result<(), RuntimeError> {
-    sys::descriptors::close_on_exec_from(3).during("close", "the other descriptors")?;
-    sys::descriptors::pass_on(3, 3 + inheritance.descriptors).during("pass on", "the descriptors of the caller")?;
+/// Step 22.
+pub(super) fn protect(program: &Program, attributes: Option<&Attributes>) -> Result<(), RuntimeError> {
     program.labels.apply(attributes)?;
     if program.privileges == Privileges::NoNew {
         set_no_new_privs(true).during("refuse", "new privileges")?;
@@ -364,6 +366,11 @@ pub(super) fn protect(
         }
     }
     Ok(())
+}
+
+/// Step 23.
+pub(super) fn pass_on(inheritance: Inheritance) -> Result<(), RuntimeError> {
+    sys::descriptors::pass_on(3, 3 + inheritance.descriptors).during("pass on", "the descriptors of the caller")
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -622,8 +622,8 @@ fn what_is_not_supported_or_not_known_is_said() {
     }
     assert!(bundle.error(&["--systemd-cgroup", "create", "box"]).contains("cgroupfs"));
     assert!(bundle.error(&["create", "--no-pivot", "box"]).contains("--no-pivot"));
-    for command in ["events", "checkpoint", "restore"] {
-        assert!(bundle.error(&[command, "box", "--stats"]).contains("is not supported"));
+    for command in ["checkpoint", "restore"] {
+        assert!(bundle.error(&[command, "box", "--tcp-established"]).contains("is not supported"));
     }
     bundle.config["linux"]["cgroupsPath"] = json!("system.slice:evenkeel:box");
     assert!(bundle.error(&["create", "box"]).contains("systemd"));
@@ -968,4 +968,29 @@ fn a_filter_holds_for_hooks_of_the_start_and_need_not_know_of_new_system_calls()
         assert!(error.contains("startContainer hook") && error.contains("not implemented"), "{error}");
         assert!(!bundle.path("rootfs/tmp/made").exists());
     }
+}
+
+#[test]
+fn events_tell_what_is_used_and_that_memory_was_short() {
+    let mut bundle =
+        Bundle::of(&["sh", "-c", "while ! test -e /tmp/go; do sleep 0.05; done; tail /dev/zero; sleep 600"]);
+    bundle.config["linux"]["resources"]["memory"] = json!({"limit": 16 << 20, "swap": 16 << 20});
+    assert!(bundle.error(&["events", "--stats", "box"]).contains("does not exist"));
+    bundle.ok(&["run", "--detach", "box"]);
+    let line = bundle.ok(&["events", "--stats", "box"]);
+    assert!(line.starts_with(r#"{"type":"stats","id":"box","data":{"#), "{line}");
+    let data = &serde_json::from_str::<Value>(&line).unwrap()["data"];
+    assert_eq!(data["memory"]["usage"]["limit"], 16 << 20);
+    for path in ["/memory/usage/usage", "/cpu/usage/total", "/pids/current"] {
+        assert!(data.pointer(path).and_then(Value::as_u64).is_some_and(|value| value > 0), "{path}: {line}");
+    }
+    let said = File::create(bundle.path("events")).unwrap();
+    let mut events = bundle.command(&["events", "--interval", "10ms", "box"]).stdout(said).spawn().unwrap();
+    until("several lines", || bundle.text("events").matches("\"stats\"").count() > 2);
+    assert!(!bundle.text("events").contains("oom"));
+    File::create(bundle.path("rootfs/tmp/go")).unwrap();
+    until("the kill", || bundle.text("events").contains("{\"type\":\"oom\",\"id\":\"box\"}\n"));
+    bundle.ok(&["kill", "box", "KILL"]);
+    assert!(events.wait().unwrap().success(), "it ends with the container");
+    assert!(bundle.error(&["events", "box"]).contains("it is stopped"));
 }

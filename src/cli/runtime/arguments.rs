@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::birth::CreateArguments;
 use super::delete::DeleteArguments;
+use super::events::EventsArguments;
 use super::exec::ExecArguments;
 use super::kill::KillArguments;
 use super::list::ListArguments;
@@ -68,8 +69,8 @@ pub enum Operation {
     List(ListArguments),
     /// Print what this runtime can do, as JSON
     Features,
-    /// Not supported
-    Events(AnyArguments),
+    /// Print what a container uses, and its lack of memory, as JSON
+    Events(EventsArguments),
     /// Not supported
     Checkpoint(AnyArguments),
     /// Not supported

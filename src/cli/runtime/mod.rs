@@ -24,6 +24,7 @@ mod bundle;
 mod create;
 mod death;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod foreground;
@@ -107,7 +108,7 @@ fn dispatch(arguments: Arguments, log: &Log) -> Result<Exit, Failure> {
         Operation::Update(arguments) => update::run(&arguments, &store),
         Operation::List(arguments) => list::run(&arguments, &store, &output),
         Operation::Features => features::run(&output),
-        Operation::Events(_) => Err(unsupported("events", "read the files of the container's cgroup, as callers do")),
+        Operation::Events(arguments) => events::run(&arguments, &store, &output),
         Operation::Checkpoint(_) => Err(unsupported("checkpoint", "processes are not frozen to disk")),
         Operation::Restore(_) => Err(unsupported("restore", "processes are not frozen to disk")),
     }

@@ -14,6 +14,7 @@
 //! hierarchy later moves those that are there. In version 2 a process is born in its cgroup (`CLONE_INTO_CGROUP`).
 
 mod access;
+mod counters;
 mod devices;
 mod entrance;
 mod files;
@@ -32,6 +33,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxResources;
 use rustix::process::Pid;
 
+pub use self::counters::{Counters, CpuCounters, DiskCounter, DiskUnit, MemoryCounters};
 pub(super) use self::entrance::Entrance;
 pub use self::hierarchy::{Controller, Hierarchy, Layout, detect};
 pub use self::observe::{Stats, observable};

@@ -200,18 +200,18 @@ fn canonical(list: &str) -> String {
 }
 
 /// The number in a file; `None` for "max", for -1, and where there is no such file.
-fn number(directory: &Path, file: &str) -> Result<Option<u64>, RuntimeError> {
+pub(super) fn number(directory: &Path, file: &str) -> Result<Option<u64>, RuntimeError> {
     Ok(optional(directory, file)?.and_then(|text| text.trim().parse().ok()))
 }
 
 /// The number behind a word at the beginning of a line.
-fn keyed(directory: &Path, file: &str, key: &str) -> Result<Option<u64>, RuntimeError> {
+pub(super) fn keyed(directory: &Path, file: &str, key: &str) -> Result<Option<u64>, RuntimeError> {
     let text = optional(directory, file)?.unwrap_or_default();
     let mut lines = text.lines().filter_map(|line| line.split_once(' '));
     Ok(lines.find(|(word, _)| *word == key).and_then(|(_, value)| value.trim().parse().ok()))
 }
 
-fn optional(directory: &Path, file: &str) -> Result<Option<String>, RuntimeError> {
+pub(super) fn optional(directory: &Path, file: &str) -> Result<Option<String>, RuntimeError> {
     match files::read_piece(directory, file) {
         Err(error) if files::is_gone(&error) => Ok(None),
         text => text.map(Some),

@@ -5,11 +5,11 @@
 #[allow(dead_code)]
 mod bundles;
 
-use std::fs;
+use std::fs::{self, read_link};
 use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bundles::{Bundle, Running, chain, until};
@@ -281,7 +281,7 @@ host_tests! {
     who_stops_what_comes_into_his_namespace_holds_nobody_up => || {
         // What comes first is there for a fraction of a millisecond: it may be over before it is stopped, and then it is
         // the container's own process that is.
-        let has_been_told = (0..6).any(|_| {
+        let has_been_told = (0..20).any(|_| {
             let bundle = Bundle::new();
             build(STOPPER, &bundle.lower("stopper"));
             let mut stopper = bundle.start(&["/stopper"]);
@@ -292,7 +292,18 @@ host_tests! {
                     namespace["path"] = json!(format!("/proc/{}/ns/pid", stopper.pid()));
                 }
             }
-            joining.try_start(&["true"]).err().is_some_and(|error| chain(&error).contains("has stopped the one"))
+            let error = joining.try_start(&["true"]).err();
+            let has_been_told = error.is_some_and(|error| chain(&error).contains("has stopped the one"));
+            if has_been_told {
+                let inside = read_link(format!("/proc/{}/ns/pid", stopper.pid())).unwrap();
+                let lives_there = |pid: &PathBuf| read_link(pid.join("ns/pid")).is_ok_and(|found| found == inside);
+                let alone = [PathBuf::from(format!("/proc/{}", stopper.pid()))];
+                until("nothing that came stays", || {
+                    let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+                    processes.filter(lives_there).collect::<Vec<_>>() == alone
+                });
+            }
+            has_been_told
         });
         assert!(has_been_told);
     };

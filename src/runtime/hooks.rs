@@ -9,6 +9,9 @@
 //! | poststart | the caller's namespaces | the host | after execve(2) | running |
 //! | poststop | the caller's namespaces | the host | all is removed | stopped |
 //!
+//! Where a pid namespace is joined that the container's user namespace has no power over, createContainer hooks are
+//! refused: one would be a process of that namespace with the host's tree, for everybody there to see (see `between`).
+//!
 //! A hook reads the state from its standard input. It has the environment that the configuration gives it and no
 //! other (startContainer hooks for which it has no word that of the container's command, as with runc and youki), and a
 //! process group of its own, so that all of it ends when its time is over.

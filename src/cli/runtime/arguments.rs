@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use super::birth::CreateArguments;
 use super::delete::DeleteArguments;
@@ -19,11 +19,16 @@ use crate::cli::failure::Failure;
 
 /// Runs containers as the OCI runtime specification describes them
 #[derive(Debug, Parser)]
-#[command(name = "evenkeel-runtime", arg_required_else_help = true)]
+#[command(name = "evenkeel-runtime", arg_required_else_help = true, disable_version_flag = true)]
 #[command(version = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0"))]
 pub struct Arguments {
     #[command(flatten)]
     pub global: Global,
+
+    // runc's letter, and that of every other program.
+    /// Print version
+    #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
 
     #[command(subcommand)]
     pub command: Command,

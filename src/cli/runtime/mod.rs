@@ -85,7 +85,7 @@ pub(super) fn command() -> clap::Command {
 }
 
 fn dispatch(arguments: Arguments, log: &Log) -> Result<Exit, Failure> {
-    let Arguments { global, command } = arguments;
+    let Arguments { global, command, .. } = arguments;
     let operation = match command {
         // There the option `--systemd-cgroup` says what is written.
         Command::Spec(arguments) => return spec::run(&arguments),

@@ -482,6 +482,31 @@ fn who_lends_its_network_stays_and_so_does_who_has_its_name() {
 }
 
 #[test]
+fn a_job_has_the_streams_that_were_asked_for_and_leaves_no_volume() {
+    Shell::with(|shell| {
+        let both = ["sh", "-c", "echo out; echo err >&2"];
+        for (options, out, err) in
+            [(&["-a", "stdout"][..], "out\n", ""), (&["-a", "stderr"], "", "err\n"), (&[], "out\n", "err\n")]
+        {
+            let ran = shell.ok(&[&["run", "--rm"], options, &[BOX], &both].concat());
+            assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), (out, err), "{options:?}");
+        }
+        let volumes = || fs::read_dir(shell.path("root/volumes")).map_or(0, Iterator::count);
+        shell.ok(&["run", "--name", "kept", "-v", "/own", BOX, "true"]);
+        assert_eq!(volumes(), 1);
+        shell.ok(&["rm", "-v", "kept"]);
+        // As soon as the command is back.
+        for _ in 0..5 {
+            shell.ok(&["run", "--rm", "-v", "/own", BOX, "true"]);
+            assert_eq!(volumes(), 0);
+        }
+        // What follows the image is no option.
+        assert_eq!(shell.ok(&["run", "--rm", "--entrypoint", "echo", BOX, "--rm", "-i"]).stdout, "--rm -i\n");
+        assert_eq!(shell.run(&["run", "--rm", "-p", "18070:80", "-p", "18070:81", BOX, "true"]).code, 125);
+    });
+}
+
+#[test]
 fn a_job_whose_cidfile_is_there_does_not_run() {
     Shell::with(|shell| {
         let read = |name: &str| fs::read_to_string(shell.path(name)).unwrap();

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use sha2::{Digest as _, Sha256};
 use tracing_subscriber::filter::LevelFilter;
@@ -184,6 +185,39 @@ pub fn mistake(words: &[OsString]) -> Exit {
     }
 }
 
+/// `--rm=true` is `--rm`, and `--rm=false` is nothing, as Docker's users write them: the words that were meant, where
+/// such a value is what is wrong with them.
+pub fn without_value_of_a_flag(error: &clap::Error, words: &[OsString]) -> Option<Vec<OsString>> {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    let is_it = |option: &str| match error.kind() {
+        ErrorKind::TooManyValues => option == flag,
+        // Of short ones the value is taken for further letters: `-i=true` has an option `-=`.
+        ErrorKind::UnknownArgument => {
+            let are_letters = |rest: &str| !rest.is_empty() && rest.chars().all(char::is_alphabetic);
+            flag == "-=" && option.strip_prefix('-').is_some_and(are_letters)
+        }
+        _ => false,
+    };
+    // It is the first of these words: what follows an image, a name or `--` is no option, and no mistake.
+    let (at, option, value) = words.iter().enumerate().find_map(|(at, word)| {
+        let (option, value) = word.to_str()?.split_once('=')?;
+        is_it(option).then_some((at, option, value))
+    })?;
+    let meant = match (value, option.starts_with("--")) {
+        ("true", _) => option,
+        ("false", true) => "",
+        // `-it=false` is about its last letter.
+        ("false", false) => option.get(..option.len() - 1).filter(|others| *others != "-").unwrap_or_default(),
+        _ => return None,
+    };
+    let mut fewer = words.to_vec();
+    match meant {
+        "" => drop(fewer.remove(at)),
+        meant => fewer[at] = meant.into(),
+    }
+    Some(fewer)
+}
+
 /// Which command was meant, whatever is wrong with the rest.
 pub fn command_word(words: &[OsString]) -> Option<String> {
     let lenient = Arguments::command().ignore_errors(true).try_get_matches_from(words).ok()?;
@@ -321,6 +355,46 @@ mod tests {
         for command in listed.get_subcommands() {
             let name = command.get_name();
             assert_eq!(about(built.find_subcommand(name).unwrap()), about(command), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_follows_an_image_is_its_command() {
+        for line in ["run --rm image --rm --name x -e A=1", "create -i image --help", "run image -- a"] {
+            let words = ["evenkeel"].into_iter().chain(line.split(' '));
+            let container = match Arguments::try_parse_from(words).unwrap().command {
+                Command::Run(arguments) => arguments.container,
+                Command::Create(arguments) => arguments.container,
+                _ => panic!("{line}"),
+            };
+            assert_eq!(container.image(), "image");
+            assert!(line.ends_with(&format!(" image {}", container.command().join(" "))), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_flag_may_say_true_or_false() {
+        let meant = |line: &str| {
+            let mut words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            loop {
+                let error = match Arguments::try_parse_from(&words) {
+                    Ok(_) => return words.join(std::ffi::OsStr::new(" ")).into_string().ok(),
+                    Err(error) => error,
+                };
+                words = without_value_of_a_flag(&error, &words)?;
+            }
+        };
+        for (written, understood) in [
+            ("evenkeel run --rm=true image", Some("evenkeel run --rm image")),
+            ("evenkeel run --rm=false -i=true -t=false image", Some("evenkeel run -i image")),
+            ("evenkeel run --rm=false image --rm=false", Some("evenkeel run image --rm=false")),
+            ("evenkeel run -it=false -dt=true image", Some("evenkeel run -i -dt image")),
+            ("evenkeel run -=true image", None),
+            ("evenkeel ps -a=true --no-trunc=false", Some("evenkeel ps -a")),
+            ("evenkeel run --sig-proxy=false image", Some("evenkeel run --sig-proxy=false image")),
+            ("evenkeel run --rm=maybe image", None),
+        ] {
+            assert_eq!(meant(written).as_deref(), understood, "{written}");
         }
     }
 

@@ -94,10 +94,15 @@ use output::Output;
 
 /// Reads the arguments, the program's name first, runs the command, and says with which code to exit.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let words: Vec<OsString> = arguments.into_iter().collect();
-    let arguments = match Arguments::try_parse_from(&words) {
-        Ok(arguments) => arguments,
-        Err(error) => return usage(&error, &words),
+    let mut words: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = loop {
+        match Arguments::try_parse_from(&words) {
+            Ok(arguments) => break arguments,
+            Err(error) => match arguments::without_value_of_a_flag(&error, &words) {
+                Some(fewer) => words = fewer,
+                None => return usage(&error, &words),
+            },
+        }
     };
     arguments.global.color.apply();
     let output = Output::new(arguments.global.format());

@@ -85,9 +85,13 @@ fn attached(
         drop((lock, session));
         return attach::attach(record, interactive, settings, context, output);
     }
-    let streams =
-        Streams { stdin: interactive && (record.spec.stdin_open || record.spec.tty), terminal: record.spec.tty };
+    let streams = Streams {
+        stdin: interactive && (record.spec.stdin_open || record.spec.tty),
+        stdout: true,
+        stderr: true,
+        terminal: record.spec.tty,
+    };
     let foreground = Foreground::prepare(&context.paths, &record.id, streams)?;
     start(&session, record, output).map_err(Failure::before_the_command)?;
-    foreground.go(session, lock, settings, record.after_end, output)
+    foreground.go(session, lock, settings, record, output)
 }

@@ -61,13 +61,22 @@ pub struct ContainerArguments {
     pub platform: Option<String>,
 
     /// A reference such as busybox:1.36, `rootfs:PATH` (a directory or tar file) or `archive:PATH` (of `docker save`, or
-    /// OCI); a PATH begins with `/` or `.`
-    #[arg(value_name = "IMAGE")]
-    pub image: String,
+    /// OCI); a PATH begins with `/` or `.`. What follows is the command and its arguments, in place of the image's, and
+    /// never an option of ours
+    // One argument with the command: a second would begin only with a word that is no option.
+    #[arg(value_name = "IMAGE", required = true, trailing_var_arg = true)]
+    pub image_and_command: Vec<String>,
+}
 
-    /// The command and its arguments, in place of the image's
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
-    pub command: Vec<String>,
+impl ContainerArguments {
+    pub fn image(&self) -> &str {
+        self.image_and_command.first().map_or("", String::as_str)
+    }
+
+    /// Nothing is the image's own.
+    pub fn command(&self) -> &[String] {
+        self.image_and_command.get(1..).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -284,6 +293,10 @@ pub struct LifeArguments {
     /// be declared
     #[arg(long, value_name = "POLICY")]
     pub restart: Option<String>,
+
+    /// Where its output goes: json-file, which is so already
+    #[arg(long, value_name = "DRIVER")]
+    pub log_driver: Option<String>,
 
     /// How its output is kept: max-size=SIZE, a file of which is rotated, and max-file=NUMBER of them
     #[arg(long, value_name = "KEY=VALUE")]

@@ -62,9 +62,9 @@ pub fn declare(
         life,
         pull,
         platform,
-        image,
-        command,
+        image_and_command: _,
     } = arguments;
+    let (image, command) = (arguments.image(), arguments.command());
     check_platform(platform.as_deref())?;
     let mut container = Table::new();
     container.insert("image".into(), text(IMAGE));
@@ -184,11 +184,7 @@ fn declare_network(arguments: &NetworkArguments, container: &mut Table, taken: &
         dns,
         dns_search,
     } = arguments;
-    let mut entries = Table::new();
-    for written in publish {
-        entries.extend(ports::published(written, taken)?);
-    }
-    table(container, "ports", entries);
+    table(container, "ports", ports::table(publish, taken)?);
     option(container, "hostname", hostname);
     let mut names = Table::new();
     for host in hosts {
@@ -312,6 +308,7 @@ fn declare_security(arguments: &SecurityArguments, container: &mut Table) -> Res
 fn declare_life(arguments: &LifeArguments, container: &mut Table) -> Result<(), Failure> {
     let LifeArguments {
         restart,
+        log_driver,
         log_opt,
         stop_signal,
         stop_timeout,
@@ -324,6 +321,11 @@ fn declare_life(arguments: &LifeArguments, container: &mut Table) -> Result<(), 
         no_healthcheck,
     } = arguments;
     option(container, "restart", restart);
+    if let Some(driver) = log_driver.as_ref().filter(|driver| *driver != "json-file") {
+        return Err(Failure::usage(format!("there is no log driver `{driver}`")).hint(
+            "output is kept in files, in Docker's json-file form; `--log-opt max-size=` and `max-file=` bound them",
+        ));
+    }
     let mut logging = Table::new();
     for written in log_opt {
         let expected = || malformed("--log-opt", written, "max-size=SIZE or max-file=NUMBER");

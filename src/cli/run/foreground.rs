@@ -7,11 +7,13 @@ use crate::cli::apply::Session;
 use crate::cli::console::{Console, ConsoleSettings, Fate, Outcome};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::Output;
+use crate::engine::host::Host;
 use crate::engine::lock::Lock;
 use crate::model::actual::Liveness;
 use crate::model::container::AfterEnd;
 use crate::model::id::ContainerId;
 use crate::model::paths::{Paths, run};
+use crate::model::record::ContainerRecord;
 use crate::model::status::{Phase, Status};
 use crate::monitor::audience::Seats;
 use crate::monitor::client::Client;
@@ -21,6 +23,8 @@ use crate::monitor::liveness;
 #[derive(Debug, Clone, Copy)]
 pub struct Streams {
     pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
     pub terminal: bool,
 }
 
@@ -46,13 +50,13 @@ impl Foreground {
     }
 
     /// It could not be started.
-    pub fn give_up(self, lock: Lock, after_end: AfterEnd, failure: Failure) -> Failure {
+    pub fn give_up(self, session: &Session, lock: Lock, record: &ContainerRecord, failure: Failure) -> Failure {
         // Nobody listens at them any more; what is left of a run directory goes with its container.
         let _ = Seats::close_the_doors(&self.directory);
         drop(lock);
         // Only what came to a monitor has somebody to remove it.
-        if after_end == AfterEnd::Remove && self.directory.join(run::STATUS).exists() {
-            await_removal(&self.container);
+        if record.after_end == AfterEnd::Remove && self.directory.join(run::STATUS).exists() {
+            await_removal(&self.container, record, &session.host);
         }
         failure
     }
@@ -63,7 +67,7 @@ impl Foreground {
         session: Session,
         lock: Lock,
         settings: ConsoleSettings,
-        after_end: AfterEnd,
+        record: &ContainerRecord,
         output: &Output,
     ) -> Result<Exit, Failure> {
         let Foreground { directory, container, seats, streams } = self;
@@ -75,8 +79,11 @@ impl Foreground {
         drop(lock);
         let terminal = if streams.terminal { given.as_ref().map(|fd| fd.try_clone()).transpose()? } else { None };
         let input = given.filter(|_| streams.stdin);
-        let signals = session.interrupt.into_signals()?;
-        let (stdout, stderr) = (Some(seats.stdout), Some(seats.stderr));
+        let Session { host, interrupt, .. } = session;
+        let signals = interrupt.into_signals()?;
+        // Who leaves a seat is no longer written to.
+        let stdout = Some(seats.stdout).filter(|_| streams.stdout);
+        let stderr = Some(seats.stderr).filter(|_| streams.stderr);
         let console = Console { directory, stdout, stderr, input, terminal, fate, settings };
         match console.run(&signals)? {
             Outcome::Left { signal: None } => {
@@ -85,8 +92,8 @@ impl Foreground {
             }
             Outcome::Left { signal: Some(code) } => Ok(Exit::Status(code)),
             Outcome::Ended(status) => {
-                if after_end == AfterEnd::Remove {
-                    await_removal(&container);
+                if record.after_end == AfterEnd::Remove {
+                    await_removal(&container, record, &host);
                 }
                 exit_of(&status)
             }
@@ -135,10 +142,15 @@ pub fn exit_of(status: &Status) -> Result<Exit, Failure> {
     }
 }
 
-/// A script that runs one and then looks for it should not find it. If it takes longer, the next command sees to it.
-fn await_removal(container: &std::path::Path) {
+/// A script that runs one and then looks for it, or for a volume of its own, should not find it. If it takes longer, the
+/// next command sees to it.
+fn await_removal(container: &std::path::Path, record: &ContainerRecord, host: &Host) {
     let deadline = Instant::now() + REMOVAL;
     while container.exists() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(2));
+    }
+    if record.spec.volumes().next().is_some() {
+        // They go after it, under the lock of who removes it. One that is held for longer is somebody else's.
+        drop(host.lock(deadline.saturating_duration_since(Instant::now())));
     }
 }

@@ -27,7 +27,7 @@ mod volumes_from;
 
 use std::io::{self, IsTerminal};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::apply::Session;
 use super::console::{ConsoleSettings, SignalProxy};
@@ -45,6 +45,7 @@ use crate::model::container::{AfterEnd, RunState};
 use crate::model::desired::Desired;
 use crate::model::id::{ContainerId, Ids, Instance, ResourceName, VolumeKey, Whose};
 use crate::model::image::Pull;
+use crate::model::record::ContainerRecord;
 use crate::plan::{self, Policy};
 use crate::reconcile::fetch::fetches;
 use arguments::ContainerArguments;
@@ -53,10 +54,15 @@ use foreground::{Foreground, Streams};
 use ports::Taken;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "evenkeel run [OPTIONS] <IMAGE> [COMMAND]...")]
 pub struct RunArguments {
     /// Come back when it runs, and print its id
     #[arg(short, long)]
     detach: bool,
+
+    /// Only these of stdin, stdout and stderr; the first with `-i` [default: all]
+    #[arg(short, long, value_name = "STREAM", conflicts_with = "detach")]
+    attach: Vec<Stream>,
 
     /// Whether signals that this command gets are passed on
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
@@ -67,37 +73,56 @@ pub struct RunArguments {
     detach_keys: DetachKeys,
 
     #[command(flatten)]
-    container: ContainerArguments,
+    pub container: ContainerArguments,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stream {
+    #[value(alias = "STDIN")]
+    Stdin,
+    #[value(alias = "STDOUT")]
+    Stdout,
+    #[value(alias = "STDERR")]
+    Stderr,
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "evenkeel create [OPTIONS] <IMAGE> [COMMAND]...")]
 pub struct CreateArguments {
     #[command(flatten)]
-    container: ContainerArguments,
+    pub container: ContainerArguments,
 }
 
 pub fn run(arguments: &RunArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
-    let ContainerArguments { interactive, tty, cidfile, rm, .. } = &arguments.container;
+    let ContainerArguments { interactive, tty, cidfile, .. } = &arguments.container;
     if *interactive && *tty && !arguments.detach && !io::stdin().is_terminal() {
         return Err(Failure::usage("`-i` with `-t` needs a terminal at standard input").hint("leave `-t` out"));
     }
     let cidfile = CidFile::take(cidfile.as_deref())?;
     let session = Session::open(context)?;
     let (lock, proposal) = propose(&arguments.container, RunState::Running, &session, context, output)?;
-    let id = &proposal.id;
+    let record = &proposal.record;
     if arguments.detach {
         proposal.execute(&session, cidfile, output)?;
-        return announce(id, output);
+        return announce(&record.id, output);
     }
-    let streams = Streams { stdin: *interactive, terminal: *tty };
-    let foreground = Foreground::prepare(&context.paths, id, streams)?;
-    let after_end = if *rm { AfterEnd::Remove } else { AfterEnd::Keep };
+    let is_ours = |stream| arguments.attach.is_empty() || arguments.attach.contains(&stream);
+    let streams = Streams {
+        stdin: *interactive && is_ours(Stream::Stdin),
+        stdout: is_ours(Stream::Stdout),
+        stderr: is_ours(Stream::Stderr),
+        terminal: *tty,
+    };
+    let foreground = Foreground::prepare(&context.paths, &record.id, streams)?;
     if let Err(failure) = proposal.execute(&session, cidfile, output) {
-        return Err(foreground.give_up(lock, after_end, failure));
+        return Err(foreground.give_up(&session, lock, record, failure));
+    }
+    if !streams.stdout && !streams.stderr {
+        announce(&record.id, output)?;
     }
     let proxy = if arguments.sig_proxy { SignalProxy::On } else { SignalProxy::Off };
     let settings = ConsoleSettings { proxy, detach_keys: arguments.detach_keys.clone() };
-    foreground.go(session, lock, settings, after_end, output)
+    foreground.go(session, lock, settings, record, output)
 }
 
 pub fn create(arguments: &CreateArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
@@ -106,7 +131,7 @@ pub fn create(arguments: &CreateArguments, context: &Context, output: &Output) -
     let (lock, proposal) = propose(&arguments.container, RunState::Stopped, &session, context, output)?;
     proposal.execute(&session, cidfile, output)?;
     drop(lock);
-    announce(&proposal.id, output)
+    announce(&proposal.record.id, output)
 }
 
 fn announce(id: &ContainerId, output: &Output) -> Result<Exit, Failure> {
@@ -141,7 +166,7 @@ fn propose(
 /// A plan for one new container.
 struct Proposal {
     plan: plan::Plan,
-    id: ContainerId,
+    record: ContainerRecord,
 }
 
 impl Proposal {
@@ -180,20 +205,20 @@ impl Proposal {
         let policy = Policy { targets: [name].into(), ..Policy::default() };
         let plan = plan::plan(&desired, &actual, &policy, &mut Ids::from_seed(planning::seed()));
         planning::ensure_allowed(&plan)?;
-        let id = plan.steps.iter().find_map(|step| match &step.action {
-            Action::CreateContainer { record } => Some(record.id.clone()),
+        let record = plan.steps.iter().find_map(|step| match &step.action {
+            Action::CreateContainer { record } => Some((**record).clone()),
             _ => None,
         });
         // A name that nobody has, with a plan that is allowed, is a container to be made.
-        let id = id.ok_or_else(|| Failure::new("the plan makes no container"))?;
-        Ok(Proposal { plan, id })
+        let record = record.ok_or_else(|| Failure::new("the plan makes no container"))?;
+        Ok(Proposal { plan, record })
     }
 
     /// One that is there and could not be started is in `cidfile` too.
     fn execute(&self, session: &Session, cidfile: Option<CidFile>, output: &Output) -> Result<(), Failure> {
         let executed = by_hand::execute_plan(session, &self.plan, output);
-        let is_there = executed.is_ok() || session.host.paths().container(&self.id).exists();
-        cidfile.filter(|_| is_there).map_or(Ok(()), |cidfile| cidfile.write(&self.id))?;
+        let is_there = executed.is_ok() || session.host.paths().container(&self.record.id).exists();
+        cidfile.filter(|_| is_there).map_or(Ok(()), |cidfile| cidfile.write(&self.record.id))?;
         executed
     }
 }
@@ -202,7 +227,7 @@ impl Proposal {
 fn name(arguments: &ContainerArguments, unique: &str, actual: &Actual) -> Result<ResourceName, Failure> {
     let Some(written) = &arguments.name else {
         let of_image: String = arguments
-            .image
+            .image()
             .split('@')
             .next()
             .and_then(|image| image.rsplit('/').next())

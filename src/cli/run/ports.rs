@@ -8,7 +8,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
-use toml::Value;
+use toml::{Table, Value};
 
 use super::declaration::malformed;
 use crate::cli::by_hand;
@@ -84,6 +84,31 @@ fn bind(like: HostPort) -> io::Result<(Socket, u16)> {
 enum Socket {
     Tcp { _held: TcpListener },
     Udp { _held: UdpSocket },
+}
+
+/// The `ports` of all that `--publish` says. What is said twice is once.
+pub fn table(written: &[String], taken: &mut Taken) -> Result<Table, Failure> {
+    let mut entries = Table::new();
+    let mut known: Vec<(HostPort, Value)> = Vec::new();
+    for written in written {
+        for (key, inside) in published(written, taken)? {
+            // What is wrong with a key, the manifest says.
+            if let Ok(host) = key.parse::<HostPort>() {
+                match known.iter().find(|(other, _)| *other == host) {
+                    None => known.push((host, inside.clone())),
+                    Some((_, other)) if *other == inside => continue,
+                    Some((_, other)) => {
+                        return Err(Failure::usage(format!(
+                            "`--publish {written}`: port {host} of the host is for port {other} of the container already"
+                        ))
+                        .hint("one port of the host leads to one of the container's: choose another for this"));
+                    }
+                }
+            }
+            entries.insert(key, inside);
+        }
+    }
+    Ok(entries)
 }
 
 /// `[[ADDRESS:]HOST:]PORT[/PROTOCOL]` as entries of `ports`: the host's side, the container's. They are taken then.
@@ -173,6 +198,20 @@ mod tests {
         for wrong in ["", "x", "80:", "8000-8001:80-82", "0", "8080:0", "70000:80"] {
             assert_eq!(ports(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_port_of_the_host_leads_to_one_of_the_container() {
+        let table = |written: &[&str]| {
+            let written: Vec<String> = written.iter().copied().map(str::to_owned).collect();
+            table(&written, &mut Taken::default()).ok().map(|entries| entries.len())
+        };
+        assert_eq!(table(&["8080:80", "8080:80"]), Some(1));
+        assert_eq!(table(&["8080:80", "127.0.0.1:8080:80"]), Some(1));
+        assert_eq!(table(&["8080:80", "8080:80/udp", "8081:80"]), Some(3));
+        assert_eq!(table(&["8080:80", "8080:81"]), None);
+        assert_eq!(table(&["8080:80", "127.0.0.1:8080:81"]), None);
+        assert_eq!(table(&["8000-8001:80-81", "8001:82"]), None);
     }
 
     #[test]

@@ -30,7 +30,6 @@ const NAMESPACE: &str =
 
 const ADVICE: &[(&[&str], &str)] = &[
     (&["--annotation"], "`--label KEY=VALUE` says it, and `evenkeel inspect` shows it"),
-    (&["--attach", "-a"], "output is shown without it, `-i` feeds the input, and `-d` shows nothing"),
     (
         &[
             "--blkio-weight",
@@ -58,10 +57,6 @@ const ADVICE: &[(&[&str], &str)] = &[
     (&["--kernel-memory"], "the kernel has no such limit of its own any more; `--memory` counts its memory too"),
     (&["--link"], "put both on one network, where they find each other by name: `--network`"),
     (&["--link-local-ip", "--mac-address"], "it follows from the container; `--ip` chooses an address"),
-    (
-        &["--log-driver"],
-        "output is kept in files, in Docker's json-file form; `--log-opt max-size=` and `max-file=` bound them",
-    ),
     (&["--memory-swappiness"], "`--memory-swap` bounds what may be swapped; equal to `--memory` it is none"),
     (
         &["--oom-kill-disable"],

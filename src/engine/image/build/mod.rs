@@ -83,7 +83,7 @@ pub fn build(store: &Store, spec: &BuildSpec, names: &[ImageSource], tools: Tool
     let source = ImageSource::Build(Box::new(spec.clone()));
     let session = store.session(&source)?;
     let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
-    let parts = make(&workshop, &source, spec, &Inputs::read(spec)?)?;
+    let parts = make(&workshop, &source, spec, &Inputs::read(spec, store)?)?;
     let image = commit(&workshop, None, Vec::new(), parts)?;
     names.iter().try_for_each(|name| session.name(name, &image))?;
     store.mark_used(&image.id)?;
@@ -104,7 +104,7 @@ fn make(workshop: &Workshop<'_>, source: &ImageSource, spec: &BuildSpec, inputs:
     let builder = Builder::new(*workshop, spec, &parsed, &inputs.context)?;
     let config = builder.build()?;
     let stamp = inputs.stamp(spec, builder.into_bases())?;
-    if let Some(changed) = Inputs::read(spec, session.store())?.difference(spec, &stamp)? {
+    if let Some(changed) = Inputs::read(spec, workshop.session.store())?.difference(spec, &stamp)? {
         let problem = format!("{changed} while it was built; apply again");
         return Err(ImageError::Malformed { subject: source.to_string(), problem });
     }

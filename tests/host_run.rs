@@ -507,6 +507,67 @@ fn a_job_has_the_streams_that_were_asked_for_and_leaves_no_volume() {
 }
 
 #[test]
+fn what_was_asked_for_is_inspected_under_the_names_that_docker_has() {
+    Shell::with(|shell| {
+        sleeper(shell, "plain", &[]);
+        fs::create_dir(shell.path("bound")).unwrap();
+        let bound = shell.path("bound");
+        let bind = format!("{}:/b:ro", bound.display());
+        let words = "--cap-add NET_ADMIN --cap-drop CHOWN --security-opt seccomp=unconfined --ulimit nofile=100:200 \
+            --sysctl net.core.somaxconn=99 --device /dev/null:/dev/other:r --group-add 50 --tmpfs /run:size=1m --cpus 0.5 \
+            --health-cmd true --health-interval 1s --health-retries 2 --log-opt max-size=1m --log-opt max-file=3 \
+            --stop-timeout 5 --stop-signal INT -v kept:/v -p 18071:80";
+        let words: Vec<&str> = words.split_whitespace().chain(["-v", &bind]).collect();
+        sleeper(shell, "asked", &words);
+        let said = |name: &str, template: &str| shell.ok(&["inspect", "-f", template, name]).stdout;
+        let mounts = "{{range .Mounts}}{{.Type}},{{.Name}},{{.Destination}},{{.Mode}},{{.RW}},{{.Driver}} {{end}}";
+        for (template, plain, asked) in [
+            ("{{json .HostConfig.CapAdd}}{{json .HostConfig.CapDrop}}", "nullnull", "[\"NET_ADMIN\"][\"CHOWN\"]"),
+            (
+                "{{json .HostConfig.SecurityOpt}}",
+                "[\"no-new-privileges\"]",
+                "[\"no-new-privileges\",\"seccomp=unconfined\"]",
+            ),
+            ("{{json .HostConfig.Ulimits}}", "[]", "[{\"Hard\":200,\"Name\":\"nofile\",\"Soft\":100}]"),
+            ("{{json .HostConfig.Sysctls}}", "null", "{\"net.core.somaxconn\":\"99\"}"),
+            (
+                "{{range .HostConfig.Devices}}{{.PathOnHost}} {{.PathInContainer}} {{.CgroupPermissions}}{{end}}",
+                "",
+                "/dev/null /dev/other r",
+            ),
+            ("{{json .HostConfig.GroupAdd}}", "null", "[\"50\"]"),
+            ("{{json .HostConfig.Tmpfs}}", "null", "{\"/run\":\"size=1048576,noexec\"}"),
+            ("{{.HostConfig.NanoCpus}} {{.HostConfig.UsernsMode}}", "0 host", "500000000 host"),
+            (
+                "{{.HostConfig.LogConfig.Type}} {{index .HostConfig.LogConfig.Config \"max-size\"}}",
+                "json-file 10485760",
+                "json-file 1048576",
+            ),
+            ("{{json .HostConfig.Binds}}", "null", &format!("[\"{bind}\",\"kept:/v\"]")),
+            (
+                "{{if .Config.Healthcheck}}{{json .Config.Healthcheck.Test}}{{.Config.Healthcheck.Interval}}{{end}}",
+                "",
+                "[\"CMD-SHELL\",\"true\"]1000000000",
+            ),
+            ("{{.Config.StopSignal}} {{.Config.StopTimeout}}", " 10", "SIGINT 5"),
+            ("{{json .Config.ExposedPorts}}", "null", "{\"80/tcp\":{}}"),
+            (mounts, "", "bind,,/b,ro,false, tmpfs,,/run,,true, volume,kept,/v,,true,local "),
+        ] {
+            assert_eq!(said("plain", template), format!("{plain}\n"), "{template}");
+            assert_eq!(said("asked", template), format!("{asked}\n"), "{template}");
+        }
+        eventually("it was asked", || said("asked", "{{len .State.Health.Log}}") != "0\n");
+        assert_eq!(
+            said("asked", "{{(index .State.Health.Log 0).ExitCode}}{{len (index .State.Health.Log 0).End}}"),
+            "024\n"
+        );
+        // What could not start did not end well.
+        assert_eq!(shell.run(&["run", "-d", "--name", "failed", BOX, "nowhere"]).code, 127);
+        assert_eq!(said("failed", "{{.State.ExitCode}}"), "125\n");
+    });
+}
+
+#[test]
 fn a_job_whose_cidfile_is_there_does_not_run() {
     Shell::with(|shell| {
         let read = |name: &str| fs::read_to_string(shell.path(name)).unwrap();

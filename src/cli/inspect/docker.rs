@@ -3,23 +3,25 @@
 //! another is told so, and `inspect` without one shows all there is, in our own words.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
+use super::host_config::{bound, host_config, or_null, port_bindings};
 use super::{Attachment, Places};
 use crate::cli::ps::timestamp;
 use crate::engine;
 use crate::model::actual::Liveness;
-use crate::model::container::{AfterEnd, ContainerSpec};
+use crate::model::container::ContainerSpec;
+use crate::model::health::{Healthcheck, Probe};
 use crate::model::id::VolumeKey;
 use crate::model::image::ImageConfig;
-use crate::model::network::{NetworkMode, mac_address};
+use crate::model::network::mac_address;
 use crate::model::paths::Paths;
-use crate::model::port::HostAddress;
 use crate::model::record::ContainerRecord;
-use crate::model::restart::RestartCondition;
 use crate::model::status::{Exit, Phase, Status};
+use crate::model::units::Timespan;
 use crate::model::volume::{Access, Mount};
 
 /// What is known of a container.
@@ -52,6 +54,10 @@ pub fn document(known: &Known<'_>) -> Value {
         "RestartCount": status.map_or(0, |status| status.restarts),
         "LogPath": places.logs,
         "Platform": "linux",
+        // None has any.
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
         "State": state(liveness),
         "Config": configuration(record, config),
         "HostConfig": host_config(record),
@@ -86,7 +92,9 @@ fn state(liveness: &Liveness) -> Value {
             "Status": health.health,
             "FailingStreak": health.failing_streak,
             "Log": health.log.iter().map(|probe| json!({
+                // When it answered is kept, not when it was asked.
                 "Start": timestamp(probe.at),
+                "End": timestamp(probe.at),
                 "ExitCode": i32::from(!probe.healthy),
                 "Output": probe.output,
             })).collect::<Vec<_>>(),
@@ -102,7 +110,8 @@ fn state(liveness: &Liveness) -> Value {
         "Dead": word == "dead",
         "OOMKilled": exit == Some(Exit::OutOfMemory),
         "Pid": status.and_then(|status| status.pid).filter(|_| matches!(liveness, Liveness::Monitored(_))).unwrap_or(0),
-        "ExitCode": exit.map_or(0, Exit::code),
+        // As `wait` has it, where there was nothing that could end.
+        "ExitCode": exit.map_or(if phase == Some(Phase::Failed) { 125 } else { 0 }, Exit::code),
         "Error": status.and_then(|status| status.error.clone()).unwrap_or_default(),
         "StartedAt": time(|status| status.started_at),
         "FinishedAt": time(|status| status.finished_at),
@@ -117,6 +126,8 @@ fn configuration(record: &ContainerRecord, image: &ImageConfig) -> Value {
     environment.extend(spec.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let mut labels = image.labels.clone();
     labels.extend(spec.labels.clone());
+    let published = spec.ports.iter().map(|(host, inside)| format!("{inside}/{}", host.protocol));
+    let exposed = image.exposed_ports.iter().cloned().chain(published);
     json!({
         "Hostname": engine::hostname(record),
         "User": spec.user.as_ref().or(image.user.as_ref()).cloned().unwrap_or_default(),
@@ -132,79 +143,53 @@ fn configuration(record: &ContainerRecord, image: &ImageConfig) -> Value {
         "Image": crate::cli::ps::familiar(&spec.image.to_string()),
         "WorkingDir": spec.working_dir.as_ref().or(image.working_dir.as_ref()).cloned().unwrap_or_default(),
         "Labels": labels,
-        "StopSignal": spec.stop_signal.or(image.stop_signal).map(|signal| signal.to_string()),
+        "Healthcheck": spec.healthcheck.as_ref().or(image.healthcheck.as_ref()).map(healthcheck),
+        "Volumes": or_null(image.volumes.iter().map(|target| (target.clone(), json!({}))).collect::<Map<_, _>>()),
+        "ExposedPorts": or_null(exposed.map(|port| (port, json!({}))).collect::<Map<_, _>>()),
+        "StopSignal": spec.stop_signal.or(image.stop_signal).map_or_else(String::new, |signal| signal.to_string()),
+        "StopTimeout": spec.stop_grace_period.to_duration().as_secs(),
     })
 }
 
-fn host_config(record: &ContainerRecord) -> Value {
-    let spec = &record.spec;
-    let resources = &spec.resources;
-    let network = match &spec.network {
-        NetworkMode::Networks(networks) => networks.keys().next().map_or("default", |name| name.as_str()).to_owned(),
-        NetworkMode::None => "none".to_owned(),
-        NetworkMode::Host => "host".to_owned(),
-        NetworkMode::Container(name) => format!("container:{name}"),
+/// Times are nanoseconds. What Docker has no word for, a question to a port, has no `Test`.
+fn healthcheck(check: &Healthcheck) -> Value {
+    let Healthcheck { probe, interval, timeout, retries, start_period, start_interval } = check;
+    let test = match probe {
+        Probe::None => json!(["NONE"]),
+        Probe::Http { .. } | Probe::Tcp { .. } => Value::Null,
+        Probe::Command(words) => match words.as_slice() {
+            [shell, option, line] if shell == "/bin/sh" && option == "-c" => json!(["CMD-SHELL", line]),
+            words => std::iter::once("CMD").chain(words.iter().map(String::as_str)).collect::<Vec<_>>().into(),
+        },
     };
-    let restart = match spec.restart.condition {
-        RestartCondition::No => "no",
-        RestartCondition::OnFailure => "on-failure",
-        RestartCondition::Always => "always",
-        RestartCondition::UnlessStopped => "unless-stopped",
-    };
+    let nanoseconds = |time: &Timespan| time.as_millis().saturating_mul(1_000_000);
     json!({
-        "AutoRemove": record.after_end == AfterEnd::Remove,
-        "NetworkMode": network,
-        "RestartPolicy": { "Name": restart, "MaximumRetryCount": spec.restart.max_retries.unwrap_or(0) },
-        "PortBindings": port_bindings(spec),
-        "Privileged": spec.privileged,
-        "ReadonlyRootfs": spec.read_only,
-        "Init": spec.init,
-        "ShmSize": spec.shm_size.0,
-        "Memory": resources.memory.map_or(0, |size| size.0),
-        "MemorySwap": resources.memory_swap.map_or(0, |size| size.0),
-        "MemoryReservation": resources.memory_reservation.map_or(0, |size| size.0),
-        "CpuShares": resources.cpu_shares.unwrap_or(0),
-        "CpusetCpus": resources.cpuset.clone().unwrap_or_default(),
-        "PidsLimit": resources.pids,
-        "ExtraHosts": spec.extra_hosts.iter().map(|(name, host)| format!("{name}:{host}")).collect::<Vec<_>>(),
-        "Dns": spec.dns,
-        "DnsSearch": spec.dns_search,
-        "OomScoreAdj": spec.oom_score_adj.unwrap_or(0),
+        "Test": test,
+        "Interval": nanoseconds(interval),
+        "Timeout": nanoseconds(timeout),
+        "Retries": retries,
+        "StartPeriod": nanoseconds(start_period),
+        "StartInterval": nanoseconds(start_interval),
     })
-}
-
-/// By the container's side, `80/tcp`.
-fn port_bindings(spec: &ContainerSpec) -> Value {
-    let mut bindings: Map<String, Value> = Map::new();
-    for (host, inside) in &spec.ports {
-        let address = match host.address {
-            HostAddress::Any => "0.0.0.0".to_owned(),
-            HostAddress::One(address) => address.to_string(),
-        };
-        let binding = json!({ "HostIp": address, "HostPort": host.port.to_string() });
-        if let Value::Array(list) = bindings.entry(format!("{inside}/{}", host.protocol)).or_insert_with(|| json!([])) {
-            list.push(binding);
-        }
-    }
-    Value::Object(bindings)
 }
 
 fn mounts(record: &ContainerRecord, paths: &Paths) -> Value {
-    let mount = |(target, mount): (&String, &Mount)| match mount {
-        Mount::Volume { name, access, filling: _ } => {
-            let key = VolumeKey { project: record.project.clone(), name: name.clone() };
-            json!({
-                "Type": "volume", "Name": name, "Source": paths.volume_data(&key), "Destination": target,
-                "RW": *access == Access::ReadWrite, "Propagation": "",
-            })
-        }
-        Mount::Bind { source, access, propagation, missing: _ } => json!({
-            "Type": "bind", "Source": source, "Destination": target, "RW": *access == Access::ReadWrite,
-            "Propagation": propagation,
-        }),
-        Mount::Tmpfs { .. } => json!({
-            "Type": "tmpfs", "Source": "", "Destination": target, "RW": true, "Propagation": "",
-        }),
+    let mount = |(target, mount): (&String, &Mount)| {
+        let (kind, name, source, access, propagation) = match mount {
+            Mount::Volume { name, access, filling: _ } => {
+                let key = VolumeKey { project: record.project.clone(), name: name.clone() };
+                ("volume", name.as_str(), paths.volume_data(&key), *access, json!(""))
+            }
+            Mount::Bind { source, access, propagation, missing: _ } => {
+                ("bind", "", source.clone(), *access, json!(propagation))
+            }
+            Mount::Tmpfs { .. } => ("tmpfs", "", PathBuf::new(), Access::ReadWrite, json!("")),
+        };
+        json!({
+            "Type": kind, "Name": name, "Source": source, "Destination": target,
+            "Driver": if kind == "volume" { "local" } else { "" },
+            "Mode": bound(access), "RW": access == Access::ReadWrite, "Propagation": propagation,
+        })
     };
     record.spec.mounts.iter().map(mount).collect::<Vec<_>>().into()
 }
@@ -228,10 +213,15 @@ fn network_settings(spec: &ContainerSpec, networks: &[Attachment]) -> Value {
     };
     let all: Map<String, Value> = networks.iter().map(|attachment| (name(attachment), one(attachment))).collect();
     // Docker's words for the default network are those of the first here.
-    let first =
-        networks.first().map(one).unwrap_or_else(|| json!({ "IPAddress": "", "Gateway": "", "MacAddress": "" }));
+    let first = networks.first().map(one).unwrap_or_else(|| {
+        json!({
+            "IPAddress": "", "IPPrefixLen": 0, "Gateway": "", "GlobalIPv6Address": "", "MacAddress": "",
+        })
+    });
     json!({
         "IPAddress": first["IPAddress"],
+        "IPPrefixLen": first["IPPrefixLen"],
+        "GlobalIPv6Address": first["GlobalIPv6Address"],
         "Gateway": first["Gateway"],
         "MacAddress": first["MacAddress"],
         "Ports": port_bindings(spec),

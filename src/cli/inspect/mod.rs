@@ -1,6 +1,7 @@
 //! `evenkeel inspect`: everything that is known of containers, as JSON or as a template says.
 
 mod docker;
+mod host_config;
 
 use std::path::PathBuf;
 use std::time::SystemTime;

@@ -59,12 +59,17 @@ impl Output {
 
     /// The whole answer as one document.
     pub fn document<T: Serialize>(&self, document: &T) -> Result<(), Failure> {
-        self.bytes((serde_json::to_string_pretty(document)? + "\n").as_bytes())
+        self.json(serde_json::to_string_pretty(document)?)
     }
 
     /// One element of a stream.
     pub fn line<T: Serialize>(&self, element: &T) -> Result<(), Failure> {
-        self.bytes((serde_json::to_string(element)? + "\n").as_bytes())
+        self.json(serde_json::to_string(element)?)
+    }
+
+    fn json(&self, text: String) -> Result<(), Failure> {
+        let text = if self.is_terminal() { escaped(&text) } else { text };
+        self.bytes((text + "\n").as_bytes())
     }
 
     /// Text with its styles, or without them where stderr does not show them.
@@ -84,5 +89,31 @@ impl Output {
     pub fn remark(&self, text: &str) {
         // A remark that cannot be made must not fail the command.
         let _ = writeln!(anstream::stderr(), "{text}");
+    }
+}
+
+/// The same JSON without what a terminal would obey: DEL and the control characters beyond ASCII (ISO 6429, C1), which
+/// JSON allows within its strings (RFC 8259, section 7), and which a container may have written.
+fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            _ => text.push(character),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_for_a_terminal_is_the_same_json() {
+        let value = serde_json::json!({ "output": "\u{9b}31m\u{7f}\u{85} \u{a0}\u{e9}\n" });
+        let text = escaped(&value.to_string());
+        assert!(!text.chars().any(char::is_control), "{text:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

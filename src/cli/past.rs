@@ -1,10 +1,11 @@
 //! A moment that has passed, as `logs --since` and `image ls --filter until=` take it.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::model::units::Timespan;
 
-/// How long ago it was, `10m`; or when, `2026-11-21T04:05:06Z`, `2026-11-21 04:05:06` or `2026-11-21`, all in UTC.
+/// How long ago it was, `10m`; or when, `2026-11-21T04:05:06Z`, `2026-11-21 04:05:06` or `2026-11-21`, all in UTC, or
+/// what date(1) says for `%s`.
 pub fn moment(text: &str) -> Result<SystemTime, String> {
     // A day is its beginning.
     for moment in [text, &format!("{text}T00:00:00Z")] {
@@ -12,15 +13,16 @@ pub fn moment(text: &str) -> Result<SystemTime, String> {
             return Ok(moment);
         }
     }
-    let ago: Timespan =
-        text.parse().map_err(|_| "expected a time span such as `10m`, or 2026-11-21T04:05:06Z".to_owned())?;
+    let expected = || "expected a time span such as `10m`, 2026-11-21T04:05:06Z, 2026-11-21, or Unix time".to_owned();
+    if let Ok(seconds) = text.parse() {
+        return SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or_else(expected);
+    }
+    let ago: Timespan = text.parse().map_err(|_| expected())?;
     Ok(SystemTime::now().checked_sub(ago.to_duration()).unwrap_or(SystemTime::UNIX_EPOCH))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -29,6 +31,7 @@ mod tests {
         assert_eq!(at("1970-01-02"), Duration::from_secs(86400));
         assert_eq!(at("1970-01-02T00:00:01Z"), Duration::from_secs(86401));
         assert_eq!(at("1970-01-02 00:00:01"), Duration::from_secs(86401));
+        assert_eq!(at("86401"), Duration::from_secs(86401));
         let ago = SystemTime::now().duration_since(moment("10m").unwrap()).unwrap().as_secs();
         assert!((599..660).contains(&ago), "{ago}");
         for text in ["", "soon", "2026-13-01"] {

@@ -113,10 +113,9 @@ pub fn done(record: &ContainerRecord, output: &Output) -> Result<(), Failure> {
     }
 }
 
-/// What somebody did to a declared container does not last, and they should know.
-pub fn remark_drift<'a>(records: impl IntoIterator<Item = &'a ContainerRecord>, becomes: &str, output: &Output) {
-    let declared = records.into_iter().filter(|record| matches!(record.project, Whose::Project(_)));
-    for record in declared {
+/// What somebody did to a declared container does not last, and they should know, once it is done.
+pub fn remark_drift(record: &ContainerRecord, becomes: &str, output: &Output) {
+    if matches!(record.project, Whose::Project(_)) {
         let name = record.full_name();
         output.remark(&format!("note: {name} is declared: `evenkeel apply` or a `watch` that runs {becomes}"));
     }

@@ -28,10 +28,13 @@ pub struct KillArguments {
 
 pub fn run(arguments: &KillArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let chosen = arguments.names.read(context)?;
-    if arguments.signal == Signal::KILL {
-        remark_drift(&chosen.records, "starts it again", output);
-    }
-    each(chosen, output, |record| kill(record, arguments.signal, context))
+    each(chosen, output, |record| {
+        kill(record, arguments.signal, context)?;
+        if arguments.signal == Signal::KILL {
+            remark_drift(record, "starts it again", output);
+        }
+        Ok(())
+    })
 }
 
 fn kill(record: &ContainerRecord, signal: Signal, context: &Context) -> Result<(), Failure> {

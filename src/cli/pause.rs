@@ -16,10 +16,11 @@ pub struct PauseArguments {
 
 pub fn pause(arguments: &PauseArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let chosen = arguments.names.read(context)?;
-    remark_drift(&chosen.records, "lets it go on", output);
     each(chosen, output, |record| {
         let cannot = |error| Failure::monitor(error).context(format!("cannot pause `{}`", record.full_name()));
-        running(record, context)?.pause().map_err(cannot)
+        running(record, context)?.pause().map_err(cannot)?;
+        remark_drift(record, "lets it go on", output);
+        Ok(())
     })
 }
 

@@ -50,36 +50,39 @@ pub fn run(arguments: &RmArguments, context: &Context, output: &Output) -> Resul
         records.retain(|record| keep(refusal(record, &actual), &mut failures));
     }
     records.retain(|record| keep(stop(record, Manner::KILL, context, Some(&lock)).err(), &mut failures));
-    let actual = by_hand::observe(&session.host)?;
-    let (mut removed, mut present): (Vec<&ContainerRecord>, Vec<&ContainerRecord>) = Default::default();
     for record in &records {
-        match by_hand::unless_gone(&actual, record) {
-            Ok(Some(record)) => present.push(record),
-            // By somebody else, meanwhile: it is as is wanted.
-            Ok(None) => removed.push(record),
+        match remove(record, arguments, &session, output) {
+            Ok(()) => {
+                remark_drift(record, "makes it again", output);
+                each::done(record, output)?;
+            }
             Err(failure) => failures.push(failure),
         }
     }
-    let (declared, by_hand): (Vec<_>, Vec<_>) =
-        present.into_iter().partition(|record| matches!(record.project, Whose::Project(_)));
-    if !by_hand.is_empty() {
-        let volumes = if arguments.volumes { Volumes::Own } else { Volumes::Keep };
-        match by_hand::remove(&session, &actual, &by_hand, volumes, output) {
-            Ok(()) => removed.extend(by_hand),
-            Err(failure) => failures.push(failure),
-        }
-    }
-    for record in declared {
-        let action = Action::RemoveContainer { id: record.id.clone() };
-        match session.host.perform(&action).map_err(Failure::engine) {
-            Ok(()) => removed.push(record),
-            Err(failure) => failures.push(failure),
-        }
-    }
-    session.host.tidy(&lock).map_err(Failure::engine)?;
-    remark_drift(removed.iter().copied(), "makes it again", output);
-    removed.into_iter().try_for_each(|record| each::done(record, output))?;
+    failures.extend(session.host.tidy(&lock).map_err(Failure::engine).err());
     each::conclude(failures, output)
+}
+
+/// By a plan of its own, so that one which cannot go keeps no other.
+fn remove(
+    record: &ContainerRecord,
+    arguments: &RmArguments,
+    session: &Session,
+    output: &Output,
+) -> Result<(), Failure> {
+    let actual = by_hand::observe(&session.host)?;
+    // Gone by somebody else, meanwhile: it is as is wanted.
+    let Some(record) = by_hand::unless_gone(&actual, record)? else { return Ok(()) };
+    match record.project {
+        Whose::Project(_) => {
+            let action = Action::RemoveContainer { id: record.id.clone() };
+            session.host.perform(&action).map_err(Failure::engine)
+        }
+        Whose::Nobody => {
+            let volumes = if arguments.volumes { Volumes::Own } else { Volumes::Keep };
+            by_hand::remove(session, &actual, &[record], volumes, output)
+        }
+    }
 }
 
 /// Whether there is nothing against it; what there is goes to the others.

@@ -49,8 +49,11 @@ impl Manner {
 
 pub fn run(arguments: &StopArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let chosen = arguments.names.read(context)?;
-    remark_drift(&chosen.records, "starts it again", output);
-    each(chosen, output, |record| stop(record, arguments.manner, context, None))
+    each(chosen, output, |record| {
+        stop(record, arguments.manner, context, None)?;
+        remark_drift(record, "starts it again", output);
+        Ok(())
+    })
 }
 
 /// It has ended and its monitor too. One that does not run is as it should be. `held` is the state root's lock, where the

@@ -31,21 +31,27 @@ pub fn list(options: &[String], processes: &BTreeSet<i32>) -> Result<Listing, Fa
         let refused = Failure::list(format!("ps(1) does not take `{}`", options.join(" ")), why.into_iter().take(3));
         return Err(refused.exit(Exit::Usage));
     }
-    select(&String::from_utf8_lossy(&said.stdout), processes).ok_or_else(|| {
-        Failure::usage(format!("`ps {}` shows no column PID", options.join(" ")))
-            .hint("which processes are the container's is known by it: `-o pid,..`")
+    select(&String::from_utf8_lossy(&said.stdout), processes).map_err(|why| {
+        let hint = "which processes are the container's is known by it: put it first, `-o pid,..`";
+        Failure::usage(format!("`ps {}` shows {why}", options.join(" "))).hint(hint)
     })
 }
 
-fn select(text: &str, processes: &BTreeSet<i32>) -> Option<Listing> {
+/// Columns are parted by blanks, so where one before the PID has blanks within it, another word is in its place; `-` is
+/// there for the threads of a process.
+fn select(text: &str, processes: &BTreeSet<i32>) -> Result<Listing, &'static str> {
     let mut lines = text.lines();
-    let heading = lines.next()?.to_owned();
-    let column = heading.split_whitespace().position(|word| word == "PID")?;
-    let is_its = |line: &&str| {
-        let pid = line.split_whitespace().nth(column).and_then(|word| word.parse().ok());
-        pid.is_some_and(|pid| processes.contains(&pid))
-    };
-    Some(Listing { lines: lines.filter(is_its).map(tamed_line).collect(), heading })
+    let heading = lines.next().unwrap_or_default().to_owned();
+    let column = heading.split_whitespace().position(|word| word == "PID").ok_or("no column PID")?;
+    let mut its = Vec::new();
+    for line in lines.filter(|line| !line.trim().is_empty()) {
+        match line.split_whitespace().nth(column).map(|word| (word, word.parse())) {
+            Some((_, Ok(pid))) if processes.contains(&pid) => its.push(tamed_line(line)),
+            Some((_, Ok(_)) | ("-", _)) => {}
+            Some((_, Err(_))) | None => return Err("a column with blanks before its column PID"),
+        }
+    }
+    Ok(Listing { lines: its, heading })
 }
 
 impl Listing {
@@ -84,6 +90,8 @@ mod tests {
         let listing = select(text, &[8].into()).unwrap();
         assert_eq!(listing.text(), "UID   PID  PPID CMD\nroot    8     7 b c\n");
         assert_eq!(listing.json()[0]["CMD"], "b c");
-        assert!(select("CMD\na\n", &[8].into()).is_none());
+        assert!(select("CMD\na\n", &[8].into()).is_err());
+        assert!(select("STARTED PID CMD\nSat Nov 28 8 a\n", &[8].into()).is_err());
+        assert_eq!(select("PID LWP\n8 -\n- 8\n", &[8].into()).unwrap().lines, ["8 -"]);
     }
 }

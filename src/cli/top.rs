@@ -136,7 +136,14 @@ pub fn run(arguments: &TopArguments, context: &Context, output: &Output) -> Resu
     let chosen_columns = written.or(arguments.columns.clone());
     let columns = chosen_columns.as_deref().unwrap_or(USUAL);
     let ours: Result<Vec<Column>, String> = columns.split(',').map(str::parse).collect();
+    if let Some(word) = options.iter().find(|word| is_ours(word)) {
+        return Err(Failure::usage(format!("`{word}` stands behind a name, where options are those of ps(1)"))
+            .hint(format!("`evenkeel top {word} .. NAME`")));
+    }
     let chosen = select::many(inventory.records(), names, &|| context.tie_break())?;
+    if let ([_, ..], Some(record)) = (names, chosen.iter().find(|record| !runs(record, context, &hierarchy))) {
+        return Err(Failure::new(format!("container `{}` does not run", record.full_name())).hint("see `evenkeel ps`"));
+    }
     match (ours, chosen.as_slice(), options.is_empty()) {
         (Ok(columns), _, true) => {
             let mut rows = Vec::new();
@@ -148,7 +155,7 @@ pub fn run(arguments: &TopArguments, context: &Context, output: &Output) -> Resu
                 Format::Text => output.text(&table(&rows, &columns))?,
             }
         }
-        (_, [record], _) => {
+        (_, [record], _) if names.len() == 1 || options.is_empty() => {
             if let Some(columns) = &chosen_columns {
                 options.extend(["-o".to_owned(), columns.clone()]);
             }
@@ -186,6 +193,17 @@ fn split<'w>(
         }
         _ => Ok((names, options.to_vec())),
     }
+}
+
+/// An option that every command has, and ps(1) has not.
+fn is_ours(word: &str) -> bool {
+    let option = word.split('=').next().unwrap_or_default();
+    ["--root", "--run", "--color", "--log-level", "--keep-removed", "--host-config", "--file"].contains(&option)
+}
+
+fn runs(record: &ContainerRecord, context: &Context, hierarchy: &Hierarchy) -> bool {
+    let cgroup = cgroup(record, context, hierarchy);
+    cgroup.exists() && cgroup.processes().is_ok_and(|processes| !processes.is_empty())
 }
 
 fn processes(record: &ContainerRecord, context: &Context, hierarchy: &Hierarchy) -> Result<Vec<Row>, Failure> {

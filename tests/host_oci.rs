@@ -994,3 +994,17 @@ fn events_tell_what_is_used_and_that_memory_was_short() {
     assert!(events.wait().unwrap().success(), "it ends with the container");
     assert!(bundle.error(&["events", "box"]).contains("it is stopped"));
 }
+
+#[test]
+fn a_dev_that_is_read_only_has_its_devices_all_the_same() {
+    let mut bundle =
+        Bundle::of(&["sh", "-c", "ls -d /dev/null /dev/pts/ptmx; echo > /dev/null; touch /dev/shm/a; touch /dev/a"]);
+    for mount in bundle.config["mounts"].as_array_mut().unwrap() {
+        if mount["destination"] == "/dev" {
+            mount["options"].as_array_mut().unwrap().push(json!("ro"));
+        }
+    }
+    let said = bundle.call(&["run", "box"]);
+    assert_eq!(said.out, "/dev/null\n/dev/pts/ptmx\n", "{said:?}");
+    assert_eq!((said.code, said.err.as_str()), (1, "touch: /dev/a: Read-only file system\n"));
+}

@@ -259,10 +259,13 @@ fn build_tree(
 ) -> Result<Option<Terminal>, RuntimeError> {
     let Outside { root, sources, nodes, entrance, parameters, own } = outside;
     rootfs::attach_root(root.as_fd())?;
-    let mut devpts = None;
+    let (mut devpts, mut open_dev) = (None, None);
     for (mount, source) in setup.mounts.iter().zip(sources) {
-        let made = mounts::attach_one(root.as_fd(), mount, source)?;
-        if mount.kind == "devpts" {
+        let open = mounts::open_for_devices(mount);
+        let made = mounts::attach_one(root.as_fd(), open.as_ref().unwrap_or(mount), source)?;
+        if open.is_some() {
+            open_dev = Some(made);
+        } else if mount.kind == "devpts" {
             devpts = Some(made);
         }
     }
@@ -275,6 +278,9 @@ fn build_tree(
         Stdio::Descriptors { .. } => None,
     };
     make_directories(setup, root.as_fd());
+    if let Some(dev) = open_dev {
+        mounts::close(dev.as_fd())?;
+    }
     sysctl::apply(&setup.sysctls, parameters.as_ref(), |sysctl| own & sysctl.namespace as u64 != 0)?;
     masks::make_read_only(root.as_fd(), &setup.read_only)?;
     masks::mask(root.as_fd(), &setup.masked)?;

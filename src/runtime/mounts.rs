@@ -129,6 +129,14 @@ fn attach_at_target(root: BorrowedFd<'_>, made: BorrowedFd<'_>, mount: &MountPoi
 /// (CVE-2019-19921, CVE-2023-27561). Where a target leads is decided by its names: `/proc/`, `//proc` and `/./proc` are
 /// `/proc` too, and `..` at the root stays there.
 fn links_on_the_way(target: &Path) -> Links {
+    match names(target).as_slice() {
+        [only] if ["proc", "sys", "dev"].iter().any(|name| *only == *name) => Links::Refused,
+        _ => Links::Inside,
+    }
+}
+
+/// Of the directories on the way from the root.
+fn names(target: &Path) -> Vec<&OsStr> {
     let mut names: Vec<&OsStr> = Vec::new();
     for component in target.components() {
         match component {
@@ -137,10 +145,26 @@ fn links_on_the_way(target: &Path) -> Links {
             Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
         }
     }
-    match names.as_slice() {
-        [only] if ["proc", "sys", "dev"].iter().any(|name| *only == *name) => Links::Refused,
-        _ => Links::Inside,
+    names
+}
+
+/// A new filesystem at /dev that is to be read-only, as it has to be while devices and further mounts come into it:
+/// [`close`] does the rest.
+pub(super) fn open_for_devices(mount: &MountPoint) -> Option<MountPoint> {
+    let is_dev = mount.options.bind.is_none() && names(&mount.target) == ["dev"];
+    let read_only = libc::MOUNT_ATTR_RDONLY;
+    if !is_dev || (mount.options.attributes.set | mount.options.recursive.set) & read_only == 0 {
+        return None;
     }
+    let mut open = mount.clone();
+    open.options.attributes.set &= !read_only;
+    open.options.recursive.set &= !read_only;
+    Some(open)
+}
+
+pub(super) fn close(dev: BorrowedFd<'_>) -> Result<(), RuntimeError> {
+    let attributes = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
+    mount_setattr(dev, Reach::One, attributes).during("make read-only", "/dev")
 }
 
 /// A tmpfs with a directory for each hierarchy, then closed for writing.

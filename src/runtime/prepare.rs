@@ -82,6 +82,7 @@ impl Namespaces {
 }
 
 /// One entry of `mounts`.
+#[derive(Debug, Clone)]
 pub(super) struct MountPoint {
     pub target: PathBuf,
     pub kind: String,

@@ -860,7 +860,7 @@ fn volumes_and_networks_are_made_listed_and_removed_by_hand() {
 fn options_of_docker_that_are_not_ours_say_what_to_use() {
     Shell::with(|shell| {
         for (option, advice) in
-            [("--mac-address=02:00:00:00:00:01", "--ip"), ("--pid=host", "namespace"), ("-q", "leave it out")]
+            [("--mac-address=02:00:00:00:00:01", "--ip"), ("--uts=host", "namespace"), ("-q", "leave it out")]
         {
             let answer = shell.run(&["run", "--rm", option, BOX, "true"]);
             assert!(answer.code == 125 && answer.stderr.contains(advice), "{option}: {answer:?}");

@@ -33,6 +33,12 @@ fn a_dockerfile_becomes_an_image_with_the_names_labels_and_arguments_that_are_gi
         assert_eq!(image["config"]["Labels"]["replaced"], "a=b$");
         assert_eq!(image["config"]["Labels"]["kept"], "yes");
 
+        // By its identifier, as `image ls -q` has it.
+        assert_eq!(shell.ok(&["run", "--rm", &id]).stdout, "7\n");
+        assert_eq!(shell.ok(&["run", "--rm", &id["sha256:".len()..][..12]]).stdout, "7\n");
+        let nameless = shell.ok(&["image", "build", "-q", "--target", "base", "context"]).stdout;
+        shell.refused(&["run", "--rm", &nameless.trim()["sha256:".len()..], "true"], "has no name");
+
         // What was run for the same is not run again, and the image is the same.
         let again = shell.ok(&["image", "build", "context", "--build-arg", "VERSION=7", "--label", "replaced=a=b$"]);
         assert_eq!((again.stdout.trim(), again.stderr.contains("RUN")), (id.as_str(), true));

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::model::container::{AfterEnd, CapabilitySet, ContainerSpec};
+use crate::model::container::{AfterEnd, CapabilitySet, ContainerSpec, Namespace};
 use crate::model::network::NetworkMode;
 use crate::model::port::HostAddress;
 use crate::model::record::ContainerRecord;
@@ -60,9 +60,8 @@ pub fn host_config(record: &ContainerRecord) -> Value {
             Users::Auto => "auto",
             Users::Range(_) => "private",
         },
-        // Every container has namespaces of its own of these kinds.
-        "IpcMode": "private",
-        "PidMode": "",
+        "IpcMode": if spec.ipc == Namespace::Host { "host" } else { "private" },
+        "PidMode": if spec.pid == Namespace::Host { "host" } else { "" },
         "UTSMode": "",
         "Sysctls": or_null(spec.sysctls.iter().map(|(name, value)| (name.clone(), json!(value))).collect()),
         // The form is Docker's; sizes are bytes.

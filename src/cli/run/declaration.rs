@@ -11,6 +11,7 @@ use super::arguments::{
     ContainerArguments, LifeArguments, LimitArguments, NetworkArguments, ProcessArguments, ResourceArguments,
     SecurityArguments, StorageArguments,
 };
+use super::identifier;
 use super::mounts::{self, Mounts};
 use super::ports::{self, Taken};
 use crate::cli::context::variable;
@@ -64,7 +65,7 @@ pub fn declare(
         platform,
         image_and_command: _,
     } = arguments;
-    let (image, command) = (arguments.image(), arguments.command());
+    let (image, command) = (identifier::referred(arguments.image(), paths)?, arguments.command());
     check_platform(platform.as_deref())?;
     let mut container = Table::new();
     container.insert("image".into(), text(IMAGE));
@@ -83,7 +84,7 @@ pub fn declare(
 
     let mut manifest = Table::new();
     manifest.insert("project".into(), text(PROJECT));
-    manifest.insert("images".into(), Value::Table(Table::from_iter([(IMAGE.to_owned(), source(image, pull))])));
+    manifest.insert("images".into(), Value::Table(Table::from_iter([(IMAGE.to_owned(), source(&image, pull))])));
     if !volumes.is_empty() {
         manifest.insert("volumes".into(), Value::Table(volumes));
     }

@@ -18,6 +18,7 @@ pub mod arguments;
 mod cidfile;
 pub mod declaration;
 pub mod foreground;
+mod identifier;
 pub mod mistakes;
 mod mounts;
 mod networks;

@@ -1008,3 +1008,14 @@ fn a_dev_that_is_read_only_has_its_devices_all_the_same() {
     assert_eq!(said.out, "/dev/null\n/dev/pts/ptmx\n", "{said:?}");
     assert_eq!((said.code, said.err.as_str()), (1, "touch: /dev/a: Read-only file system\n"));
 }
+
+#[test]
+fn nobody_is_born_in_a_frozen_cgroup() {
+    let bundle = Bundle::of(&["true"]);
+    let cgroup = cgroup::create(&cgroup::detect().unwrap(), Path::new(&bundle.cgroup), &Default::default()).unwrap();
+    cgroup.freeze().unwrap();
+    assert!(bundle.error(&["create", "box"]).contains("is there already, and frozen"));
+    assert!(bundle.error(&["state", "box"]).contains("does not exist"));
+    cgroup.thaw().unwrap();
+    bundle.ok(&["run", "box"]);
+}

@@ -140,12 +140,16 @@ fn launch(
     Ok(created)
 }
 
-/// Two containers in one cgroup would pause and end each other.
+/// Two containers in one cgroup would pause and end each other, and what is born in a frozen one says no word.
 fn refuse_occupied(bundle: &Bundle) -> Result<(), Failure> {
     let linux = bundle.spec.linux().as_ref();
     let Some(path) = linux.and_then(|linux| linux.cgroups_path().as_ref()) else { return Ok(()) };
-    let processes = cgroup::open(&cgroup::detect().map_err(failure)?, path).processes().map_err(failure)?;
-    match processes.is_empty() {
+    let cgroup = cgroup::open(&cgroup::detect().map_err(failure)?, path);
+    if cgroup.is_frozen() {
+        return Err(Failure::new(format!("the cgroup `{}` is there already, and frozen", path.display()))
+            .hint("remove it, or thaw it: freezer.state, or cgroup.freeze in version 2"));
+    }
+    match cgroup.processes().map_err(failure)?.is_empty() {
         true => Ok(()),
         false => Err(Failure::new(format!("there are processes in the cgroup `{}` already", path.display()))
             .hint("`linux.cgroupsPath` must be the container's own")),

@@ -121,7 +121,7 @@ pub fn follow_networks(
     etc::write(&on.paths.container(&record.id), record, on.paths)?;
     match liveness(on, hierarchy, record)? {
         // To a monitor of another version it cannot be told: a restart is planned.
-        Liveness::Monitored(status) if status.launch_version == LAUNCH_VERSION => {
+        Liveness::Monitored(status) if status.launch_version == LAUNCH_VERSION && !is_final(status.phase) => {
             launch::follow_networks(on, record)?;
             reload(on, record)
         }

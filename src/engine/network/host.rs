@@ -1,6 +1,5 @@
-//! What others use of the host: the ports that are listened on, whether it is a router, and
-//! firewalls that drop what is forwarded. Of its routes
-//! [`Outside`](super::observe::Outside) knows.
+//! What others use of the host: the ports that are listened on, whether it is a router, and firewalls that drop what is
+//! forwarded. Of its routes [`Outside`](super::observe::Outside) knows.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};

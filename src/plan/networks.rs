@@ -105,17 +105,17 @@ pub(super) fn decide<'a>(world: &World<'a>, ids: &mut Ids, findings: &mut Findin
 /// network was there already, that the host is none any more is drift of it.
 fn make_router(world: &World<'_>, networks: &mut Networks<'_>, findings: &mut Findings) {
     let Forwards { v4, v6 } = world.actual.host.forwards;
-    let (any, with_v6): (fn(&NetworkRecord) -> bool, fn(&NetworkRecord) -> bool) =
-        (|_| true, |record| record.subnet6.is_some());
-    for (key, is_on, needs) in [("net.ipv4.ip_forward", v4, any), ("net.ipv6.conf.all.forwarding", v6, with_v6)] {
-        let open = networks.declared.values_mut().filter(|n| !n.record.spec.internal && needs(&n.record));
+    for (key, is_on) in [("net.ipv4.ip_forward", v4), ("net.ipv6.conf.all.forwarding", v6)] {
+        let is_ipv6 = key.contains("ipv6");
+        let is_one = |record: &NetworkRecord| !record.spec.internal && (!is_ipv6 || record.subnet6.is_some());
+        let open = networks.declared.values_mut().filter(|network| is_one(&network.record));
         let Some(work) = open.filter_map(|network| network.work.as_mut()).next().filter(|_| !is_on) else { continue };
         let field = format!("sysctl {key}");
         if work.changes.iter().all(|change| change.field != field) {
             let (old, new) = (Some("0".to_owned()), Some("1".to_owned()));
             work.changes.push(FieldChange { field, old, new, class: ChangeClass::Live });
         }
-        let listens = match key.contains("ipv6") {
+        let listens = match is_ipv6 {
             true => "; links that listen to router advertisements go on doing so (`accept_ra` of 1 becomes 2)",
             false => "",
         };

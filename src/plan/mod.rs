@@ -12,7 +12,7 @@
 //! * `networks`, `containers`, `images`, `volumes` decide what each object becomes, by `comparison` of records with the
 //!   manifest; names, `addresses` and identifiers are chosen here.
 //! * `orphans` takes away what no record names.
-//! * `guards` finds what must not or cannot be done.
+//! * `guards` finds what must not or cannot be done; `ports`: who else publishes them.
 //! * `fallback` says what an update that fails goes back to, and which failed updates are not tried again.
 //! * `waits` says when a container is ready and how long that may take; `traffic` computes firewall and names for every
 //!   moment of the plan; `order` turns all decisions into steps.
@@ -46,6 +46,7 @@ mod notation;
 mod order;
 mod orphans;
 mod pairs;
+mod ports;
 pub mod render;
 mod scope;
 mod traffic;

@@ -382,8 +382,9 @@ impl<'w, 'a> Sequence<'w, 'a> {
         let record = &decision.record;
         let networks = record.addresses.keys().filter_map(|id| self.nodes.network.get(id));
         let volumes = record.spec.volumes().filter_map(|name| self.nodes.volume.get(name));
-        let image = record.image.iter().filter_map(|id| self.nodes.restore.get(id));
-        let objects: Vec<Node> = networks.chain(volumes).chain(image).copied().collect();
+        let mut image = record.image.iter().filter_map(|id| self.nodes.restore.get(id));
+        let restore = image.next().copied();
+        let objects: Vec<Node> = networks.chain(volumes).copied().chain(restore).collect();
         let fetch = self.nodes.fetch.get(&record.spec.image).copied();
         let create = self.nodes.create.get(&record.id).copied();
         if let Some(create) = create {
@@ -408,7 +409,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
         let leaving = decision.leaving.iter().filter_map(|old| self.nodes.departures.get(&old.record.id));
         for old in leaving.copied().collect::<Vec<_>>() {
             match decision.turnover {
-                Turnover::MakeWay => self.graph.require(old.first(), fetch),
+                Turnover::MakeWay => self.graph.require(old.first(), fetch.into_iter().chain(restore)),
                 Turnover::InPlace => {
                     self.graph.require(old.first(), create);
                     self.graph.prefer(old.first(), needs.iter().copied());

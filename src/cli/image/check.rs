@@ -3,7 +3,7 @@
 //!
 //! The exit code is 1 as long as something is damaged. With `--repair` damaged layers are made again, of what is left of them
 //! or of what their images came from; containers keep what they wrote, and those that run go on with the files that they have
-//! until they are restarted.
+//! until they are restarted. A layer that is a directory is repaired when nothing runs on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,12 +12,14 @@ use serde::Serialize;
 
 use super::find::{failure, find, shown};
 use super::told;
+use crate::cli::by_hand::{self, PATIENCE};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output};
 use crate::engine::host::Host;
 use crate::engine::image::catalogue::Entry;
 use crate::engine::image::check::{Found, Mending};
+use crate::engine::image::store::session::Form;
 use crate::model::id::Digest;
 use crate::monitor::protocol::chain;
 
@@ -74,7 +76,10 @@ pub fn run(arguments: &CheckArguments, context: &Context, output: &Output) -> Re
     }
     let mut rows = Vec::new();
     for (layer, users) in users {
-        let row = layer_row(&host, layer, &users, arguments.repair)?;
+        let row = match arguments.repair && host.images().layer_form(layer) == Some(Form::Directory) {
+            true => directory_row(&host, layer, &users, &entries)?,
+            false => layer_row(&host, layer, &users, arguments.repair)?,
+        };
         tell(&row, output)?;
         rows.push(row);
     }
@@ -90,6 +95,26 @@ pub fn run(arguments: &CheckArguments, context: &Context, output: &Output) -> Re
         rows.push(row);
     }
     conclude(&rows, arguments.repair, output)
+}
+
+/// As [`layer_row`] with repair, of a layer that is a directory: who runs on it would lose the files that take others'
+/// places, since an overlay does not hold what lies below it. The lock keeps others from starting on it meanwhile.
+fn directory_row(host: &Host, layer: &Digest, users: &[&Entry], all: &[Entry]) -> Result<Row, Failure> {
+    let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
+    let actual = by_hand::observe(host)?;
+    let has_it = |id: &Digest| all.iter().any(|entry| entry.image.id == *id && entry.image.layers.contains(layer));
+    let runs_on_it = actual
+        .containers
+        .values()
+        .filter(|container| by_hand::is_up(&container.liveness) && container.record.image.as_ref().is_none_or(has_it));
+    let mut running: Vec<String> = runs_on_it.map(|container| container.record.full_name()).collect();
+    running.extend(actual.unreadable.iter().map(|record| record.problem.clone()));
+    let row = layer_row(host, layer, users, running.is_empty())?;
+    let problem = row.problem.map(|why| match running.is_empty() {
+        true => why,
+        false => format!("{why}; stop what may run on it, and repair it then: {}", running.join(", ")),
+    });
+    Ok(Row { problem, ..row })
 }
 
 /// Looks at a layer, and repairs it where that is wanted and can be done.

@@ -150,7 +150,7 @@ impl Attachment {
         }
         let addresses = self.addresses.iter().filter(|(at, prefix)| !inside.has_address(inner.index, *at, *prefix));
         faults.extend(addresses.map(|(address, prefix)| Fault::Address(*address, *prefix)));
-        let closed = self.closed.iter().filter(|gateway| inside.has_gateway(inner.index, **gateway));
+        let closed = self.closed.iter().filter(|gateway| inside.has_plain_gateway(inner.index, **gateway));
         faults.extend(closed.map(|gateway| Fault::Closed(*gateway)));
         let gateways = self.gateways.iter().filter(|gateway| !inside.has_gateway(inner.index, **gateway));
         faults.extend(gateways.map(|gateway| Fault::Gateway(*gateway)));
@@ -257,6 +257,7 @@ mod tests {
             prefix: 0,
             gateway: Some(*gateway),
             link: 2,
+            is_plain: true,
         };
         inside.routes = attachment.gateways.iter().map(route).collect();
         (host, inside)

@@ -35,6 +35,9 @@ pub(super) struct Route {
     pub prefix: u8,
     pub gateway: Option<IpAddr>,
     pub link: u32,
+    /// Looks as the engine makes one: in the main table, static, and of no metric. What a container made for itself in another
+    /// table or with a metric is its own affair.
+    pub is_plain: bool,
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +104,18 @@ impl Snapshot {
 
     /// Whether the default route of this family leads through `gateway`.
     pub fn has_gateway(&self, link: u32, gateway: IpAddr) -> bool {
-        self.routes.iter().any(|route| route.prefix == 0 && route.link == link && route.gateway == Some(gateway))
+        self.default_routes(link, gateway).next().is_some()
+    }
+
+    /// Whether the engine may have made one that does.
+    pub fn has_plain_gateway(&self, link: u32, gateway: IpAddr) -> bool {
+        self.default_routes(link, gateway).any(|route| route.is_plain)
+    }
+
+    fn default_routes(&self, link: u32, gateway: IpAddr) -> impl Iterator<Item = &Route> {
+        self.routes
+            .iter()
+            .filter(move |route| route.prefix == 0 && route.link == link && route.gateway == Some(gateway))
     }
 }
 
@@ -175,17 +189,25 @@ fn routes(netlink: &mut Netlink, families: Families) -> io::Result<Vec<Route>> {
     Ok(frames.iter().filter_map(|(_, payload)| route(payload)).collect())
 }
 
+/// What the kernel gives a route that was made without one: for IPv6 IP6_RT_PRIO_USER (linux/ipv6_route.h).
+fn usual_metric(family: u8) -> u32 {
+    if family == INET6 { 1024 } else { 0 }
+}
+
 fn route(payload: &[u8]) -> Option<Route> {
     let (header, rest) = payload.split_at_checked(12)?;
     if !matches!(header[0], INET | INET6) || header[7] != libc::RTN_UNICAST {
         return None;
     }
-    let mut route = Route { destination: None, prefix: header[1], gateway: None, link: 0 };
+    // A table whose number needs more than a byte is RT_TABLE_COMPAT here, and a dump has those of every table.
+    let is_plain = header[4] == libc::RT_TABLE_MAIN && header[5] == libc::RTPROT_STATIC;
+    let mut route = Route { destination: None, prefix: header[1], gateway: None, link: 0, is_plain };
     for (kind, value) in attributes(rest) {
         match kind {
             libc::RTA_DST => route.destination = parse_ip(value).ok(),
             libc::RTA_GATEWAY => route.gateway = parse_ip(value).ok(),
             libc::RTA_OIF => route.link = parse_u32(value).ok()?,
+            libc::RTA_PRIORITY => route.is_plain &= parse_u32(value).ok()? == usual_metric(header[0]),
             _ => {}
         }
     }

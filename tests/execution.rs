@@ -238,13 +238,18 @@ fn images_are_fetched_without_the_lock_and_asked_for_once() {
     let held = Arc::new(AtomicBool::new(false));
     let (seen, collected) = (held.clone(), AtomicUsize::new(0));
     let asked = Arc::new(Mutex::new(Vec::new()));
-    let log = asked.clone();
+    let (log, has_network) = (asked.clone(), AtomicBool::new(false));
     let script = move |action: &Action| {
         let is_held = seen.load(Ordering::SeqCst);
         match action {
             Action::FetchImage { source, .. } => {
+                assert!(has_network.load(Ordering::SeqCst), "what needs no image does not wait for a registry");
                 log.lock().unwrap().push((source.to_string(), is_held));
                 source.to_string().contains("nginx").then(|| "the registry is down".to_owned())
+            }
+            Action::EnsureNetwork { .. } if is_held => {
+                has_network.store(true, Ordering::SeqCst);
+                None
             }
             other => (!is_held).then(|| format!("{other:?} without the lock")),
         }
@@ -436,7 +441,9 @@ fn a_migration_that_fails_is_a_failure_before_it_is_tried_again() {
     for tries in 1..4 {
         assert!(matches!(round(&mut rounds), Outcome::Waiting { .. }));
         assert_eq!(starts(&fake), tries);
-        fake.edit(|actual| worlds::happen(actual, &worlds::Event::Exit(0, 3)));
+        let all = fake.actual().containers;
+        let db = all.values().position(|c| c.record.instance.container.as_str() == "db").unwrap();
+        fake.edit(|actual| worlds::happen(actual, &worlds::Event::Exit(db as u8, 3)));
         let outcome = round(&mut rounds);
         assert!(matches!(outcome, Outcome::Degraded { failed: 1, .. }), "{outcome}");
         assert_eq!((starts(&fake), up(&fake)), (tries, BTreeSet::new()));

@@ -90,9 +90,8 @@ impl Images {
             let reason = format!("its {layer} {} {is} damaged or gone", layers.join(", "));
             let is_reference = matches!(source, ImageSource::Reference(_));
             if is_reference && world.desired.images.get(source) == Some(&Pull::Never) {
-                findings.warn(format!(
-                    "image {source}: {reason}, and `pull = \"never\"` forbids fetching it: `evenkeel image load` it again"
-                ));
+                let reason = format!("{reason}, and `pull = \"never\"` forbids fetching it");
+                findings.impossible(format!("image {source}"), reason, "`evenkeel image load` it again");
                 continue;
             }
             let work = Work { mark: Mark::Change, reason, changes: Vec::new() };

@@ -1,14 +1,16 @@
-//! Images that a plan needs, fetched before anything else and without the lock of the state root.
+//! Images that a plan needs, fetched without the lock of the state root.
 //!
 //! A registry may take an hour for an image. Meanwhile nobody else could start a container, and no other project would be
 //! looked after, if a round of `watch` sat there with the lock.
 //!
 //! ```text
-//! lock ─> look ─> plan ── wants images ──> lock released ─> fetch ─> lock ─> look ─> plan ─> carry out
-//!                   └──── wants none ─────────────────────────────────────────────────────────┘
+//! lock ─> look ─> plan ── wants images ──> what needs none of them ─> lock released ─> fetch ─> lock ─> look ─> plan ─> carry out
+//!                   └──── wants none ──────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! # Decisions
+//! * After a boot, or while an image comes slowly, all else is started and repaired first: nothing waits for a registry but
+//!   what is made of its image.
 //! * What the store does needs no lock but its own: `image pull` does the same. What is planned after the fetch is planned
 //!   for the host as it is then.
 //! * Builds stay among the other steps. Their commands run in control groups and networks of this state root, which
@@ -25,7 +27,7 @@ use crate::model::action::Action;
 use crate::model::image::ImageSource;
 use crate::plan::{Plan, Step};
 
-/// Images that could not be fetched, each with the outcome of its step.
+/// Images that are not fetched by the steps of a plan, each with the outcome of its step.
 pub type Unfetched = BTreeMap<ImageSource, StepOutcome>;
 
 /// The part of a plan that needs no lock.
@@ -41,6 +43,15 @@ fn needs_no_lock(step: &Step) -> bool {
         Action::FetchImage { source, bases: _ } => !matches!(source, ImageSource::Build(_)) && !step.is_rescue(),
         _ => false,
     }
+}
+
+/// For what comes before the fetch: these images, and what is made of them, are left for later.
+pub fn left_open(fetches: &Plan) -> Unfetched {
+    let sources = fetches.steps.iter().filter_map(|step| match &step.action {
+        Action::FetchImage { source, .. } => Some(source.clone()),
+        _ => None,
+    });
+    sources.map(|source| (source, StepOutcome::Open { is_new: false })).collect()
 }
 
 /// Executes such a part.

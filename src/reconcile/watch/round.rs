@@ -14,7 +14,7 @@ use crate::model::id::{Ids, Whose};
 use crate::plan::{HeldBack, Plan, Policy, RefusedUpdates, Step, StepId};
 use crate::reconcile::converge::plan_now;
 use crate::reconcile::execute::{Before, Observer, advance};
-use crate::reconcile::fetch::{Unfetched, fetch, fetches};
+use crate::reconcile::fetch::{Unfetched, fetch, fetches, left_open};
 use crate::reconcile::report::{StepOutcome, causes};
 use crate::reconcile::waits::Waits;
 
@@ -69,9 +69,6 @@ impl Decision {
         }
     }
 }
-
-/// With the lock, and what could not be fetched before it was taken.
-type Decided = (Box<dyn Send>, Decision, Unfetched);
 
 /// How a round went, for the loop and for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,17 +188,8 @@ impl<'a, E: Engine> Rounds<'a, E> {
             self.reread();
         }
         let Some(desired) = self.desired.clone() else { return Outcome::Broken };
-        let outcome = match self.decide(&desired, cancel) {
-            Ok(Some((lock, decision, unfetched))) => {
-                if let Decision::Whole(_) = decision {
-                    self.keep(&desired);
-                }
-                let outcome = self.carry_out(&decision, &unfetched, cancel);
-                // Also where a step failed: that may be for want of space.
-                (self.on.collect)(&desired);
-                drop(lock);
-                outcome
-            }
+        let outcome = match self.go_through(&desired, cancel) {
+            Ok(Some(outcome)) => outcome,
             Ok(None) => return Outcome::Busy,
             Err(reason) => failed(reason),
         };
@@ -211,22 +199,33 @@ impl<'a, E: Engine> Rounds<'a, E> {
         }
     }
 
-    /// What is to be done, with the lock. Images that it needs are fetched before, without: a registry takes its time.
-    /// `None` when somebody else has the lock.
-    fn decide(&mut self, desired: &Desired, cancel: &AtomicBool) -> Result<Option<Decided>, String> {
-        let mut unfetched = None;
+    /// Does what is to be done, with the lock. Images that it needs are fetched without, once all is done that needs none of
+    /// them: a registry takes its time. `None` when somebody else has the lock.
+    fn go_through(&mut self, desired: &Desired, cancel: &AtomicBool) -> Result<Option<Outcome>, String> {
+        let (mut unfetched, mut is_kept) = (None, false);
         loop {
             let Some(lock) = (self.on.lock)(LOCK_PATIENCE)? else { return Ok(None) };
             let decision = self.plan(desired)?;
+            if let (Decision::Whole(_), false) = (&decision, is_kept) {
+                self.keep(desired);
+                is_kept = true;
+            }
             let fetches = fetches(decision.plan());
-            match unfetched {
-                Some(unfetched) => return Ok(Some((lock, decision, unfetched))),
-                None if fetches.is_empty() => return Ok(Some((lock, decision, Unfetched::new()))),
-                None => {
-                    drop(lock);
-                    unfetched = Some(fetch(self.engine, &fetches, &Fetching(Log { plan: &fetches }), cancel));
+            if unfetched.is_none() && !fetches.is_empty() {
+                let first = self.carry_out(&decision, &left_open(&fetches), cancel);
+                drop(lock);
+                unfetched = Some(fetch(self.engine, &fetches, &Fetching(Log { plan: &fetches }), cancel));
+                match first.standing() {
+                    // What failed is not tried again at once.
+                    Standing::Failing => return Ok(Some(first)),
+                    _ => continue,
                 }
             }
+            let outcome = self.carry_out(&decision, &unfetched.unwrap_or_default(), cancel);
+            // Also where a step failed: that may be for want of space.
+            (self.on.collect)(desired);
+            drop(lock);
+            return Ok(Some(outcome));
         }
     }
 

@@ -17,6 +17,10 @@ use crate::runtime::error::{RuntimeError, invalid};
 /// Enabled where there are any: limits may come later, and statistics are always wanted.
 const WANTED: [Controller; 4] = [Controller::Memory, Controller::Pids, Controller::Cpu, Controller::Cpuset];
 
+/// Whose the root is may take a controller from it again that nothing below has yet, between two steps of ours: systemd, as
+/// units come and go.
+const ATTEMPTS: usize = 10;
+
 /// Makes the directory, enables the controllers above it, and sets the limits.
 pub(super) fn make(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), RuntimeError> {
     let directory = cgroup.hierarchy.unified().join(&cgroup.path);
@@ -26,7 +30,16 @@ pub(super) fn make(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Ru
     wanted.extend(settings.iter().filter_map(|setting| setting.controller.unified_name()));
     wanted.extend(unified.iter().filter_map(|(controller, ..)| *controller));
     files::make(&directory, &mut |_| Ok(()))?;
-    let mut refused = enable_controllers(cgroup, &wanted)?;
+    let mut refused = BTreeMap::new();
+    for _ in 0..ATTEMPTS {
+        refused = enable_controllers(cgroup, &wanted)?;
+        let has_arrived = words(&files::read(&directory, "cgroup.controllers")?);
+        let of_the_root = words(&files::read(cgroup.hierarchy.unified(), "cgroup.controllers")?);
+        let is_due = |name: &&str| of_the_root.contains(*name) && !refused.contains_key(*name);
+        if wanted.iter().copied().filter(is_due).all(|name| has_arrived.contains(name)) {
+            break;
+        }
+    }
     set_all(&directory, resources, settings, unified).map_err(|error| match &error {
         // Why it is not there is worth more than that it is not.
         RuntimeError::Controller { controller, .. } => refused.remove(*controller).unwrap_or(error),

@@ -1160,6 +1160,10 @@ fn namespaces_of_the_host_are_shared_when_asked_for_and_nothing_in_them_outlives
         eventually("it is there", || fs::read_to_string(&left).is_ok_and(|name| name.trim() == "sleep"));
         shell.ok(&["stop", "look"]);
         assert!(!Path::new(&left).exists());
+        // It is no process 1, which would be spared: a signal ends it by default.
+        sleeper(shell, "plain", &["--pid", "host"]);
+        shell.ok(&["stop", "plain"]);
+        assert_eq!(shell.ok(&["inspect", "-f", "{{.State.ExitCode}}", "plain"]).stdout, "143\n");
         let word = shell.run(&["run", "--rm", "--ipc", "shareable", BOX, "true"]);
         assert!(word.code == 125 && word.stderr.contains("--ipc: "), "{word:?}");
         let apart = shell.run(&["run", "--rm", "--pid", "host", "--userns", "auto", BOX, "true"]);

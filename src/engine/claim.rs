@@ -53,10 +53,13 @@ fn tag_at(tags: &Path, tag: &RootTag, root: &Path) -> Result<(), EngineError> {
     for claim in std::fs::read_dir(tags).at("list", tags)? {
         let claim = claim.at("list", tags)?.path();
         let Ok(owner) = std::fs::read_link(&claim) else { continue };
-        if claim == link && owner != root && owner.exists() {
+        // Only one that is known not to be there is gone: another mount namespace, or a disk that fails, may hide it.
+        let is_gone =
+            std::fs::symlink_metadata(&owner).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        if claim == link && owner != root && !is_gone {
             return Err(EngineError::Tag { root: root.to_owned(), owner });
         }
-        if !owner.exists() {
+        if is_gone {
             files::remove_file(&claim)?;
         }
     }

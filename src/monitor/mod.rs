@@ -60,7 +60,7 @@ mod requests;
 pub mod spawn;
 mod status_file;
 mod supervise;
-mod workload;
+pub mod workload;
 
 pub use client::Client;
 pub use error::MonitorError;

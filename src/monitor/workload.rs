@@ -78,9 +78,7 @@ impl Workload {
     /// signal whose action is the default one, whoever sends it, SIGKILL and SIGSTOP from outside excepted
     /// (pid_namespaces(7)). One that it ignores by its own word counts as heard: that is its decision.
     pub fn hears(&self, signal: Signal) -> bool {
-        let Some(pid) = self.pid else { return true };
-        let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap_or_default();
-        hears(&status, signal)
+        self.pid.is_none_or(|pid| process_hears(pid, signal))
     }
 
     pub fn kill_all(&self) -> Result<(), RuntimeError> {
@@ -105,7 +103,14 @@ impl Workload {
     }
 }
 
-/// By the masks of /proc/PID/status (proc(5)). What cannot be read speaks for hearing.
+/// Whether this first process of a container could take notice of the signal: see [`Workload::hears`].
+pub fn process_hears(pid: Pid, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap_or_default();
+    hears(&status, signal)
+}
+
+/// By the masks of /proc/PID/status (proc(5)), and whether it is process 1 of its namespace at all: with the host's it is
+/// not, and signals do by default what they do to everybody. What cannot be read speaks for hearing.
 fn hears(status: &str, signal: Signal) -> bool {
     const ALWAYS: [i32; 2] = [libc::SIGKILL, libc::SIGSTOP];
     let mask = |name: &str| {
@@ -115,7 +120,12 @@ fn hears(status: &str, signal: Signal) -> bool {
     let masks = ["SigBlk:", "SigIgn:", "SigCgt:"].map(mask);
     let noticed = masks.iter().flatten().fold(0, |all, mask| all | mask);
     let unknown = masks.iter().any(Option::is_none);
-    unknown || ALWAYS.contains(&signal.number()) || noticed >> (signal.number() - 1) & 1 == 1
+    let number =
+        status.lines().find_map(|line| line.strip_prefix("NSpid:")).and_then(|all| all.split_whitespace().last());
+    unknown
+        || number.is_some_and(|number| number != "1")
+        || ALWAYS.contains(&signal.number())
+        || noticed >> (signal.number() - 1) & 1 == 1
 }
 
 #[cfg(test)]
@@ -134,5 +144,8 @@ mod tests {
         }
         assert!(!hears(&status(0, 0, term << 1), Signal::TERM));
         assert!(hears(&status(0, 0, 0), Signal::KILL));
+        // Who is no process 1 is not spared.
+        assert!(hears(&format!("{}NSpid:\t4711\n", status(0, 0, 0)), Signal::TERM));
+        assert!(!hears(&format!("{}NSpid:\t4711\t1\n", status(0, 0, 0)), Signal::TERM));
     }
 }

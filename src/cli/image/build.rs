@@ -22,6 +22,7 @@ use crate::cli::context::{Context, variable};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::layers::Layers;
 use crate::cli::output::{Format, Output};
+use crate::cli::planning;
 use crate::cli::run::declaration::{self, text};
 use crate::cli::run::mistakes;
 use crate::engine::image::{Progress, Silent, build};
@@ -184,7 +185,7 @@ impl Typed {
             return Err(Failure::usage("standard input is an archive, expected a Dockerfile")
                 .hint("unpack it, and name the directory: `mkdir context && tar -C context -x`"));
         }
-        let directory = std::env::temp_dir().join(format!("evenkeel-build-{}", std::process::id()));
+        let directory = std::env::temp_dir().join(format!("evenkeel-build-{:016x}", planning::seed()));
         let cannot = |error| Failure::from(error).context(format!("cannot write below `{}`", directory.display()));
         let typed = |context| Typed { dockerfile: directory.join("Dockerfile"), context, directory: directory.clone() };
         // Nobody else may have put it there: it is made, or it is an error.

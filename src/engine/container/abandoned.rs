@@ -7,11 +7,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::model::units::Signal;
+use crate::monitor::workload::process_hears;
 use crate::runtime::RuntimeError;
 use crate::runtime::cgroup::Cgroup;
 use crate::sys::kill::pidfd_send_signal;
 
-/// The first process of `group` got its stop signal and has ended, or its grace period is over. `Ok` when it is not there:
+/// The first process of `group` got its stop signal and has ended, or its grace period is over, or it takes no notice of such a signal. `Ok` when it is not there:
 /// a number that a dead monitor wrote may be anybody's by now, so only a process in the group is the one.
 pub fn stop(group: &Cgroup, first: Pid, signal: Signal, grace: Duration) -> Result<(), RuntimeError> {
     // Held before it is looked at, the descriptor is of the process that is found (pidfd_open(2)).
@@ -21,7 +22,9 @@ pub fn stop(group: &Cgroup, first: Pid, signal: Signal, grace: Duration) -> Resu
     }
     // One that was paused hears nothing.
     group.thaw()?;
-    await_end(process.as_fd(), grace);
+    if process_hears(first, signal) {
+        await_end(process.as_fd(), grace);
+    }
     Ok(())
 }
 

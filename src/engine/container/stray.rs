@@ -28,9 +28,12 @@ pub fn monitors(directory: &Path) -> Result<Vec<Pid>, EngineError> {
     let here = std::fs::read_link("/proc/self/ns/pid").ok();
     let is_monitor = |number: &i32| {
         // A process that ended meanwhile has no file, a zombie an empty one. One in a container may call itself what it
-        // likes, but it has another process namespace.
+        // likes, but it has another process namespace, or the container's control group.
         let line = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
-        is_monitor_of(&line, directory) && std::fs::read_link(format!("/proc/{number}/ns/pid")).ok() == here
+        let groups = || std::fs::read_to_string(format!("/proc/{number}/cgroup")).unwrap_or_default();
+        is_monitor_of(&line, directory)
+            && std::fs::read_link(format!("/proc/{number}/ns/pid")).ok() == here
+            && !is_in_a_container(&groups())
     };
     Ok(numbers.filter(is_monitor).filter_map(Pid::from_raw).collect())
 }
@@ -40,6 +43,15 @@ fn is_monitor_of(command_line: &[u8], directory: &Path) -> bool {
     let program = words.next().map(|word| Path::new(OsStr::from_bytes(word)));
     program.is_some_and(|program| program.file_name() == Some(OsStr::new("evenkeel-monitor")))
         && words.next() == Some(directory.as_os_str().as_bytes())
+}
+
+/// By /proc/PID/cgroup (cgroups(7)): below the group of a state root there are containers, and `monitors`.
+fn is_in_a_container(groups: &str) -> bool {
+    let below = |path: &str| {
+        let mut parts = path.split('/').skip_while(|part| !part.starts_with("evenkeel-"));
+        parts.next().and(parts.next()).is_some_and(|name| name != "monitors")
+    };
+    groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(below)
 }
 
 /// They are gone: with the container's stop sequence, as when the host goes down, or killed after `patience`.
@@ -83,5 +95,14 @@ mod tests {
         assert!(!is(b"/usr/bin/evenkeel-monitor\0/run/evenkeel/containers/0123456789ac\0"));
         assert!(!is(b"rm\0/run/evenkeel/containers/0123456789ab\0"));
         assert!(!is(b""));
+    }
+
+    #[test]
+    fn who_is_in_a_container_is_known_by_its_control_groups() {
+        assert!(is_in_a_container("9:memory:/evenkeel-5d5f/0123456789ab\n0::/\n"));
+        assert!(is_in_a_container("0::/evenkeel-5d5f/build/12-0\n"));
+        for outside in ["", "0::/evenkeel-5d5f/monitors\n", "9:memory:/system.slice/evenkeel.service\n", "0::/\n"] {
+            assert!(!is_in_a_container(outside), "{outside}");
+        }
     }
 }

@@ -680,14 +680,22 @@ fn features_are_those_of_the_specification() {
 #[test]
 fn the_same_runs_as_a_command_of_evenkeel() {
     let bundle = Bundle::of(&["sh", "-c", "exit 4"]);
-    let call = |arguments: &[&str]| -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
-        command.args(arguments).current_dir(bundle.directory.path()).output().unwrap()
+    let call = |program: &str, arguments: &[&str]| -> Output {
+        Command::new(program).args(arguments).current_dir(bundle.directory.path()).output().unwrap()
     };
+    let evenkeel = env!("CARGO_BIN_EXE_evenkeel");
     fs::write(bundle.path("config.json"), bundle.config.to_string()).unwrap();
     let state = bundle.path("state");
-    assert_eq!(call(&["runtime", "--root", state.to_str().unwrap(), "run", "box"]).status.code(), Some(4));
-    let refused = call(&["--root", "/nowhere", "runtime", "list"]);
+    let run = ["--root", state.to_str().unwrap(), "run", "box"];
+    assert_eq!(call(evenkeel, &[&["runtime"], &run[..]].concat()).status.code(), Some(4));
+    let help = String::from_utf8(call(evenkeel, &["runtime", "--help"]).stdout).unwrap();
+    assert!(help.contains("Usage: evenkeel runtime "), "{help}");
+
+    let link = bundle.path("evenkeel-runtime");
+    std::os::unix::fs::symlink(evenkeel, &link).unwrap();
+    assert_eq!(call(link.to_str().unwrap(), &run).status.code(), Some(4));
+
+    let refused = call(evenkeel, &["--root", "/nowhere", "runtime", "list"]);
     assert_eq!(refused.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("follow it"));
 }

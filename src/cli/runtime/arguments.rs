@@ -19,7 +19,7 @@ use crate::cli::failure::Failure;
 
 /// Runs containers as the OCI runtime specification describes them
 #[derive(Debug, Parser)]
-#[command(name = "evenkeel-runtime", arg_required_else_help = true, disable_version_flag = true)]
+#[command(name = super::PROGRAM, arg_required_else_help = true, disable_version_flag = true)]
 #[command(version = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0"))]
 pub struct Arguments {
     #[command(flatten)]

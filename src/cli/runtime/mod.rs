@@ -12,8 +12,9 @@
 //! command line.
 //!
 //! # Decisions
-//! * A program of its own beside `evenkeel`, not a link to it: callers start it several times in a container's life, and
-//!   without registry client, TLS and netlink it has a third of the relocations to do. `cargo install` puts it there.
+//! * A program of its own beside `evenkeel`: callers start it several times in a container's life, and without registry
+//!   client, TLS and netlink it has a third of the relocations to do. `cargo install` puts it there. A link to `evenkeel`
+//!   under this name does the same.
 //! * `delete` refuses a container that is only created, as runtime.md says; runc kills it. `--force` does so here.
 //! * A failed poststart hook stops the container, as runtime.md says since 1.2.1; earlier versions only warned.
 //! * `NOTIFY_SOCKET` is not handed into the container: it is for callers to mount, as Podman does.
@@ -52,6 +53,9 @@ use super::output::{Format, Output};
 use arguments::{Arguments, Command, Operation};
 use log::Log;
 use store::Store;
+
+/// The program's name, by which a link to `evenkeel` is known too.
+pub const PROGRAM: &str = "evenkeel-runtime";
 
 /// Under `evenkeel`, the command that stands in front.
 pub const NAME: &str = "runtime";

@@ -1121,6 +1121,11 @@ fn a_container_by_hand_is_as_locked_in_as_its_options_say() {
         let own = status(&["--userns", "auto"]);
         let map: Vec<u32> = own.lines().last().unwrap().split_whitespace().map(|n| n.parse().unwrap()).collect();
         assert!(map[0] == 0 && map[1] >= 65536 && map[2] == 65536, "{map:?}");
+        let hard = status(&["--security-opt", "profile=hardened"]);
+        assert!(hard.contains("CapBnd:\t0000000000000000"), "{hard}");
+        assert_ne!(hard.lines().last().unwrap().split_whitespace().nth(1), Some("0"), "{hard}");
+        let written = shell.run(&["run", "--rm", "--security-opt", "profile=hardened", BOX, "touch", "/x"]);
+        assert!(written.code == 1 && written.stderr.contains("Read-only"), "{written:?}");
         let filter = r#"{"defaultAction":"SCMP_ACT_ALLOW","archMap":[],"syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":122}]}"#;
         fs::write(shell.path("filter.json"), filter).unwrap();
         let made = shell.run(&["run", "--rm", "--security-opt", "seccomp=./filter.json", BOX, "mkdir", "/tmp/x"]);

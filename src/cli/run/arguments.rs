@@ -256,8 +256,9 @@ pub struct SecurityArguments {
     #[arg(long, value_name = "CAPABILITY")]
     pub cap_drop: Vec<String>,
 
-    /// seccomp=unconfined, seccomp=FILE (a profile in Docker's form); and what is so already: no-new-privileges,
-    /// label=disable, apparmor=unconfined, seccomp=builtin
+    /// seccomp=unconfined, seccomp=FILE (a profile in Docker's form), profile=hardened (read-only root, no
+    /// capabilities, a user namespace); and what is so already: no-new-privileges, label=disable, apparmor=unconfined,
+    /// seccomp=builtin
     #[arg(long = "security-opt", value_name = "OPTION")]
     pub security_options: Vec<String>,
 

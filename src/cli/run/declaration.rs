@@ -292,9 +292,11 @@ fn declare_security(arguments: &SecurityArguments, container: &mut Table) -> Res
             // It is so: no container has a label of SELinux's or a profile of AppArmor's.
             ("label", "disable") | ("apparmor", "unconfined") | ("seccomp", "builtin") => {}
             ("seccomp", profile) => drop(security.insert("seccomp".into(), text(profile))),
+            ("profile", name) => drop(security.insert("profile".into(), text(name))),
             _ => {
                 return Err(Failure::usage(format!("`--security-opt {option}` is not supported")).hint(
-                    "there are seccomp=unconfined, seccomp=FILE and no-new-privileges (without `--privileged`)",
+                    "there are seccomp=unconfined, seccomp=FILE, profile=hardened and no-new-privileges (without \
+                     `--privileged`)",
                 ));
             }
         }

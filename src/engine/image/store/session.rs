@@ -129,7 +129,7 @@ impl Store {
 
     /// Removes what is unfinished and belongs to somebody who died. While somebody adds or removes, that is left to later.
     pub fn sweep(&self) -> Result<(), ImageError> {
-        if !self.layers.exists() {
+        if !self.images.exists() {
             return Ok(());
         }
         match self.alone()? {

@@ -99,6 +99,63 @@ int main(void) {
 }
 "#;
 
+/// Stops the first process that appears beside it, and if that one has a filter, puts clone3 in the place of its next
+/// call.
+const FORKER: &str = r#"
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int is_filtered(int pid) {
+    char line[256];
+    snprintf(line, sizeof line, "/proc/%d/status", pid);
+    FILE *file = fopen(line, "r");
+    int found = 0;
+    while (file && fgets(line, sizeof line, file)) found |= strcmp(line, "Seccomp:\t2\n") == 0;
+    if (file) fclose(file);
+    return found;
+}
+
+int main(void) {
+    struct user_regs_struct registers;
+    puts("begun");
+    fflush(stdout);
+    while (kill(-1, SIGSTOP) != 0);
+    int pid = 2;
+    while (pid < 40000 && kill(pid, 0) != 0) pid++;
+    if (!is_filtered(pid)) puts("another");
+    else if (ptrace(PTRACE_SEIZE, pid, 0, 0) != 0 || ptrace(PTRACE_INTERRUPT, pid, 0, 0) != 0) puts("untraceable");
+    else {
+        waitpid(pid, 0, __WALL);
+        kill(pid, SIGCONT);
+        do {
+            ptrace(PTRACE_SYSCALL, pid, 0, 0);
+            waitpid(pid, 0, __WALL);
+            ptrace(PTRACE_GETREGS, pid, 0, &registers);
+        } while ((long) registers.rax != -38);
+        long arguments = registers.rsp - 4096;
+        for (int at = 0; at < 88; at += 8) ptrace(PTRACE_POKEDATA, pid, arguments + at, 0);
+        registers.orig_rax = SYS_clone3;
+        registers.rdi = arguments;
+        registers.rsi = 64;
+        ptrace(PTRACE_SETREGS, pid, 0, &registers);
+        ptrace(PTRACE_SYSCALL, pid, 0, 0);
+        waitpid(pid, 0, __WALL);
+        ptrace(PTRACE_GETREGS, pid, 0, &registers);
+        printf("clone3: %s\n", (long) registers.rax > 0 ? "a copy" : strerror(-(long) registers.rax));
+    }
+    fflush(stdout);
+    kill(-1, SIGKILL);
+    for (;;) pause();
+}
+"#;
+
 /// A bundle as a container without any declaration gets it: the default filter on the default capabilities.
 fn locked() -> Bundle {
     let mut bundle = Bundle::new();
@@ -306,6 +363,42 @@ host_tests! {
             has_been_told
         });
         assert!(has_been_told);
+    };
+
+    who_traces_what_comes_into_his_namespace_makes_no_copies_of_it => || {
+        // In version 1 they would be in no cgroup of his, nor end with it.
+        let found = (0..60).find_map(|_| {
+            let mut bundle = peeping();
+            build(FORKER, &bundle.lower("forker"));
+            bundle.config["linux"]["maskedPaths"] = json!([]);
+            let mut forker = bundle.start(&["/forker"]);
+            forker.wait_for("begun\n");
+            let mut joining = Bundle::new();
+            for namespace in joining.config["linux"]["namespaces"].as_array_mut().unwrap() {
+                if namespace["type"] == "pid" {
+                    namespace["path"] = json!(format!("/proc/{}/ns/pid", forker.pid()));
+                }
+            }
+            // It fails, or what has it is ended.
+            drop(joining.try_start(&["true"]));
+            let mut said = [0; 64];
+            let length = forker.output.read(&mut said).unwrap();
+            let said = String::from_utf8_lossy(&said[..length]).into_owned();
+            (said != "another\n").then_some(said)
+        });
+        assert_eq!(found.as_deref(), Some("clone3: Function not implemented\n"));
+    };
+
+    who_stops_a_process_that_is_born_beside_him_holds_nobody_up => || {
+        let bundle = Bundle::new();
+        build(STOPPER, &bundle.lower("stopper"));
+        // Where it comes too late, the command runs.
+        let error = (0..10).find_map(|_| {
+            let mut stopper = bundle.start(&["/stopper"]);
+            stopper.wait_for("begun\n");
+            bundle.exec(&stopper, &["true"]).err()
+        });
+        assert!(error.is_some_and(|error| chain(&error).contains("another process has stopped process")));
     };
 
     a_link_in_the_place_of_proc_sys_or_dev_is_refused => || {

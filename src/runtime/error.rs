@@ -65,6 +65,8 @@ pub enum RuntimeError {
     Crowded { used: u64, limit: u64 },
     #[error("this host has no cgroup controller `{controller}`, which {field} needs")]
     Controller { controller: &'static str, field: String },
+    #[error("another process has stopped process {pid} before it could execute its command")]
+    Held { pid: i32 },
     #[error("the container's first process ended before its command ran")]
     Died,
 }

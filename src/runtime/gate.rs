@@ -29,6 +29,7 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with,
 };
+use rustix::process::Pid;
 
 use super::error::{Context, RuntimeError};
 use super::handshake::{Channel, Report, Word};
@@ -74,8 +75,8 @@ impl AsFd for Gate {
     }
 }
 
-/// Opens the gate in `directory`: returns when the command has been executed, or why it was not.
-pub fn open(directory: &Path) -> Result<(), RuntimeError> {
+/// Opens the gate in `directory`, at which `waiting` waits: returns when the command has been executed, or why it was not.
+pub fn open(directory: &Path, waiting: Pid) -> Result<(), RuntimeError> {
     let socket = socket(SocketFlags::CLOEXEC).during("make a socket for", directory.display())?;
     at(directory, |address| connect(&socket, address)).during("reach the first process by", directory.display())?;
     let channel = Channel::over(socket);
@@ -86,10 +87,10 @@ pub fn open(directory: &Path) -> Result<(), RuntimeError> {
         }
         _ => {}
     }
-    match channel.report()? {
+    match channel.report_of(waiting)? {
         Report::Closed => Ok(()),
         Report::Failed(error) => Err(error),
-        Report::Born { .. } | Report::Apart | Report::Assembled | Report::Created { .. } => Err(RuntimeError::Died),
+        _ => Err(RuntimeError::Died),
     }
 }
 
@@ -113,6 +114,8 @@ fn at(directory: &Path, call: impl FnOnce(&SocketAddrUnix) -> Result<(), Errno>)
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::getpid;
+
     use super::*;
 
     #[test]
@@ -123,7 +126,7 @@ mod tests {
         assert!(is_shut(directory.path()));
         drop(gate);
         assert!(!is_shut(directory.path()));
-        assert!(open(directory.path()).is_err());
+        assert!(open(directory.path(), getpid()).is_err());
     }
 
     #[test]
@@ -132,7 +135,7 @@ mod tests {
         let gate = Gate::make(directory.path()).unwrap();
         std::thread::scope(|scope| {
             assert!(is_shut(directory.path()));
-            let opener = scope.spawn(|| open(directory.path()));
+            let opener = scope.spawn(|| open(directory.path(), getpid()));
             let caller = gate.wait().unwrap();
             caller.failed(&RuntimeError::CommandNotFound { command: "x".into() }).unwrap();
             drop(caller);

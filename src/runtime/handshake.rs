@@ -24,6 +24,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg, socketpair,
@@ -41,9 +42,14 @@ const CREATED: u8 = b'C';
 const BORN: u8 = b'B';
 const START: u8 = b'S';
 const FAILED: u8 = b'F';
+const ASKS: u8 = b'Q';
 
 /// A longer subject than this is cut: a packet must fit the socket's buffer.
 const LONGEST_PACKET: usize = 8192;
+
+/// How often in a row a process must be found stopped, a second between two looks.
+const PATIENCE: u32 = 5;
+const A_SECOND: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// One end of the pair.
 pub(super) struct Channel {
@@ -60,6 +66,10 @@ pub(super) enum Report {
     },
     Created {
         terminal: Option<OwnedFd>,
+    },
+    /// A call of its own needs to be granted (see `joined_proc`).
+    Asks {
+        notifications: OwnedFd,
     },
     Failed(RuntimeError),
     /// End of file: execve closed the channel, or the child died.
@@ -129,6 +139,10 @@ impl Channel {
         self.send_with(&[CREATED], terminal)
     }
 
+    pub(super) fn asks(&self, notifications: BorrowedFd<'_>) -> io::Result<()> {
+        self.send_with(&[ASKS], Some(notifications))
+    }
+
     /// What the process in between says of the first process.
     pub(super) fn born(&self, pid: Pid, pidfd: BorrowedFd<'_>) -> io::Result<()> {
         let mut packet = vec![BORN];
@@ -157,12 +171,31 @@ impl Channel {
             Some((&APART, _)) => Report::Apart,
             Some((&ASSEMBLED, _)) => Report::Assembled,
             Some((&CREATED, _)) => Report::Created { terminal: descriptor },
+            Some((&ASKS, _)) => descriptor.map_or(Report::Closed, |notifications| Report::Asks { notifications }),
             Some((&BORN, number)) => match (pid(number), descriptor) {
                 (Some(pid), Some(pidfd)) => Report::Born { pid, pidfd },
                 _ => Report::Closed,
             },
             Some((_, body)) => Report::Failed(decode(body)),
         })
+    }
+
+    /// As [`Channel::report`], of a process that others may stop (kill(2), ptrace(2)): its own container's, or those whose
+    /// pid namespace it joins. Kept so for [`PATIENCE`] and silent all the while, it is not waited for.
+    pub(super) fn report_of(&self, child: Pid) -> Result<Report, RuntimeError> {
+        let mut looks_in_vain = 0;
+        while looks_in_vain < PATIENCE {
+            match poll(&mut [PollFd::new(self, PollFlags::IN)], Some(&A_SECOND)) {
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(0) if is_stopped(child) => looks_in_vain += 1,
+                Ok(0) => looks_in_vain = 0,
+                other => {
+                    other.during("hear from", "the container's first process")?;
+                    return self.report();
+                }
+            }
+        }
+        Err(RuntimeError::Held { pid: child.as_raw_nonzero().get() })
     }
 
     fn receive(&self) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
@@ -191,6 +224,12 @@ impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// By a signal, or by who traces it (proc(5), /proc/pid/stat: `T` and `t`, behind the name in brackets).
+fn is_stopped(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with(['T', 't']))
 }
 
 fn pid(bytes: &[u8]) -> Option<Pid> {

@@ -11,6 +11,8 @@
 //!                              setns: children are born there
 //!                              only CAP_SYS_ADMIN; a filter that
 //!                              knows few calls
+//!   <------------- Asks ------ a filter that asks before clone3
+//!  grants it once
 //!   <------------- Born ------ clone3 ------------------------------> fsopen("proc")
 //!   <---------------------------------------------- the context ----- ends
 //!  ends both, whatever they do
@@ -22,6 +24,10 @@
 //! Who may trace the visitor (`CAP_SYS_PTRACE`) gets a process that sees no file, cannot open one, and can begin a mount
 //! but not make it: the filter outlives whatever is written into its memory (seccomp(2)). What comes over the channel may
 //! be of his choosing, so the mount counts only if it is of procfs; it would be shown to those who share the namespace.
+//!
+//! He can make it map [`MEMORY`] and wait, for as long as it lives, but no copies of itself, which would outlive it and
+//! be in no cgroup of his: the one call that makes a process is granted once, and it is the maker who asks first, whom
+//! nobody there sees.
 //!
 //! Who is root there may also stop the visitor (kill(2)). So it has [`PATIENCE`], and no longer than the container's
 //! parent lives, and is killed then by its pidfd, stopped or not. What it does is over in a fraction of a millisecond.
@@ -35,7 +41,10 @@ use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSyscall};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::fstatfs;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, set_parent_process_death_signal, waitid};
+use rustix::process::{
+    Resource, Rlimit, Signal, WaitId, WaitIdOptions, pidfd_send_signal, set_parent_process_death_signal, setrlimit,
+    waitid,
+};
 use rustix::thread::set_no_new_privs;
 
 use super::error::{Context, RuntimeError, invalid};
@@ -54,6 +63,9 @@ const PROC_MAGIC: i64 = 0x9fa0;
 /// What two processes need that make one, wait for it, begin a mount, and say so.
 const CALLS: &str =
     "brk clone3 close exit exit_group fsopen futex madvise mmap munmap rt_sigreturn sendmsg sendto waitid";
+
+/// How many bytes the two may map, most of which they have from the parent.
+const MEMORY: u64 = 256 << 20;
 
 /// How long the visitor may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -115,6 +127,7 @@ fn hear(
             return Err(RuntimeError::Died);
         }
         match channel.report()? {
+            Report::Asks { notifications } => seccomp::grant(notifications, PATIENCE)?,
             Report::Born { pid: _, pidfd } => *visitor = Some(pidfd),
             Report::Created { terminal: Some(context) } => return Ok(context),
             Report::Failed(error) => return Err(error),
@@ -145,7 +158,12 @@ fn make(
     capabilities::keep_within(capabilities::SYS_ADMIN)?;
     init::hide()?;
     set_no_new_privs(true).during("refuse", "new privileges")?;
+    let memory = Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
+    setrlimit(Resource::As, memory).during("set the limit", "as")?;
+    let notifications = seccomp::ask_for("clone3")?;
     filter.install()?;
+    channel.asks(notifications.as_fd()).during("report to", "the parent")?;
+    drop(notifications);
     match clone_again(one_thread).during("make", "a process in the joined namespace")? {
         Copy::Child(_) => {
             let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).during("mount", "/proc")?;

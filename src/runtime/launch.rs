@@ -271,7 +271,7 @@ impl Child {
                 }
             }
             Report::Failed(error) => Err(error),
-            Report::Apart | Report::Assembled | Report::Created { .. } | Report::Closed => Err(RuntimeError::Died),
+            _ => Err(RuntimeError::Died),
         }
     }
 
@@ -280,9 +280,7 @@ impl Child {
         match self.channel.report()? {
             Report::Apart => Ok(()),
             Report::Failed(error) => Err(error),
-            Report::Assembled | Report::Created { .. } | Report::Born { .. } | Report::Closed => {
-                Err(RuntimeError::Died)
-            }
+            _ => Err(RuntimeError::Died),
         }
     }
 
@@ -299,28 +297,28 @@ impl Child {
         match self.channel.report()? {
             Report::Assembled => Ok(()),
             Report::Failed(error) => Err(error),
-            Report::Apart | Report::Created { .. } | Report::Born { .. } | Report::Closed => Err(RuntimeError::Died),
+            _ => Err(RuntimeError::Died),
         }
     }
 
     /// Waits until the child is ready to execute.
     pub(super) fn created(&self) -> Result<Option<OwnedFd>, RuntimeError> {
-        match self.channel.report()? {
+        match self.channel.report_of(self.pid)? {
             Report::Created { terminal } => Ok(terminal),
             Report::Failed(error) => Err(error),
-            Report::Apart | Report::Assembled | Report::Born { .. } | Report::Closed => Err(RuntimeError::Died),
+            _ => Err(RuntimeError::Died),
         }
     }
 
     /// Waits until the child has executed its command.
     pub(super) fn executed(mut self) -> Result<Process, RuntimeError> {
-        match self.channel.report()? {
+        match self.channel.report_of(self.pid)? {
             Report::Failed(error) => Err(error),
-            Report::Apart | Report::Assembled | Report::Created { .. } | Report::Born { .. } => Err(RuntimeError::Died),
             Report::Closed => match self.pidfd.take() {
                 Some(pidfd) => Ok(Process { pid: self.pid, pidfd, terminal: None, warnings: Vec::new() }),
                 None => Err(RuntimeError::Died),
             },
+            _ => Err(RuntimeError::Died),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! seccomp(2): installing a classic BPF program.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// One instruction of classic BPF, in the kernel's own layout (`struct sock_filter`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,5 +40,23 @@ pub fn install(program: &[Instruction], flags: u64) -> io::Result<Option<OwnedFd
             Ok(Some(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
         }
         _ => Ok(None),
+    }
+}
+
+/// Takes one call that was notified of, which must be waiting, and lets it go on as if there were no filter
+/// (seccomp_unotify(2)).
+pub fn let_one_through(notifications: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: both are plain numbers, for which all-zero is a value; the kernel even asks for it.
+    let (mut call, mut answer): (libc::seccomp_notif, libc::seccomp_notif_resp) = unsafe { std::mem::zeroed() };
+    // SAFETY: the request's number says how large the structure is that the kernel writes, and `call` is one.
+    if unsafe { libc::ioctl(notifications.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut call) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    answer.id = call.id;
+    answer.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+    // SAFETY: likewise; the kernel reads `answer`.
+    match unsafe { libc::ioctl(notifications.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }

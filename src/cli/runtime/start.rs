@@ -16,13 +16,13 @@ pub fn run(arguments: &ContainerArguments, store: &Store, log: &Log) -> Result<E
     container.require("start", &[Status::Created])?;
     let hooks = container.hooks()?;
     let hooks = hooks.as_ref();
-    let pid = container.live_process();
-    if let Err(error) = gate::open(&container.directory) {
+    let Some(pid) = container.live_process() else { return Err(Failure::new("container not running")) };
+    if let Err(error) = gate::open(&container.directory, pid) {
         return Err(fail(error, &container, hooks, log));
     }
     container.remove_gate()?;
     log.debug(&format!("started the container `{}`", arguments.id));
-    finish(&container, hooks, pid, log)?;
+    finish(&container, hooks, Some(pid), log)?;
     Ok(Exit::Done)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! * [`default_profile`] has the coverage of Docker's default profile.
 //! * [`from_docker`] reads profiles in Docker's own format.
-//! * `agent` hands the notifications of a filter to who answers them.
+//! * `agent` hands the notifications of a filter to who answers them; `once` is one of our own that grants a call once.
 //! * `compile` turns a profile into one program for all its architectures; `bpf` knows the instructions, `table` the
 //!   numbers of the system calls.
 //!
@@ -18,6 +18,7 @@ mod agent;
 mod bpf;
 mod compile;
 mod docker;
+mod once;
 #[cfg(test)]
 mod parity;
 mod profile;
@@ -27,4 +28,5 @@ pub(super) use agent::Agent;
 pub(super) use compile::features;
 pub use compile::{Filter, compile};
 pub use docker::{Surroundings, from_docker};
+pub(super) use once::{ask_for, grant};
 pub use profile::default_profile;

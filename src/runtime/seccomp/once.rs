@@ -1,0 +1,43 @@
+//! A system call that is granted once, and to nobody afterwards.
+//!
+//! A filter remembers nothing, so it cannot count. One that asks can: who answers it lets the first call through and
+//! closes the descriptor, and from then on the kernel says ENOSYS to whoever has the filter (seccomp_unotify(2)).
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::bpf::{self, Verdict};
+use super::compile::{AARCH64, Abi, X86_64};
+use super::table;
+use crate::runtime::error::{Context, RuntimeError};
+use crate::sys::seccomp;
+
+/// From here on the call of this name needs to be granted, to this process and to all that come of it. What comes back
+/// is for [`grant`], in another process.
+pub(in crate::runtime) fn ask_for(name: &str) -> Result<OwnedFd, RuntimeError> {
+    let native: Abi = if cfg!(target_arch = "aarch64") { AARCH64 } else { X86_64 };
+    let number = table::numbers(name).and_then(|numbers| u32::try_from(numbers[native.column]).ok());
+    let number = number.ok_or(rustix::io::Errno::NOSYS).during("find the system call", name)?;
+    let allowed = || Verdict::always(libc::SECCOMP_RET_ALLOW);
+    let verdicts =
+        vec![(0, allowed()), (number, Verdict::always(libc::SECCOMP_RET_USER_NOTIF)), (number + 1, allowed())];
+    let program = bpf::program(&[(native.audit, verdicts)], libc::SECCOMP_RET_KILL_PROCESS);
+    let listener =
+        seccomp::install(&program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER).during("install", "a filter that asks")?;
+    listener.ok_or(RuntimeError::Died)
+}
+
+/// Waits for the call, lets it through, and no other. An error when it does not come within `patience`.
+pub(in crate::runtime) fn grant(listener: OwnedFd, patience: Duration) -> Result<(), RuntimeError> {
+    let step = "wait for the call of";
+    let patience = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
+    let mut polled = [PollFd::new(&listener, PollFlags::IN)];
+    poll(&mut polled, Some(&patience)).during(step, "a process for /proc")?;
+    // Whoever would ask may be gone.
+    if !polled[0].revents().contains(PollFlags::IN) {
+        return Err(RuntimeError::Died);
+    }
+    seccomp::let_one_through(listener.as_fd()).during("grant the call of", "a process for /proc")
+}

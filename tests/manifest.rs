@@ -233,6 +233,7 @@ fn what_the_schema_has_is_read_and_nothing_else() {
         ("", "KEY = 0"),
         ("Image", "images.a.KEY = 0"),
         ("BuildTable", "images.a.build.KEY = 0"),
+        ("SecretTable", "images.a.build.secrets.a.KEY = 0"),
         ("Network", "networks.a.KEY = 0"),
         ("Volume", "volumes.a.KEY = 0"),
         ("Owner", "volumes.a.owner.KEY = 0"),

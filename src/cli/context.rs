@@ -130,7 +130,7 @@ impl Context {
 
 fn images_without_file(helper: PathBuf) -> image::Options {
     let credentials = credentials::files(&|name| std::env::var_os(name));
-    image::Options { credentials, ..image::Options::new(helper) }
+    image::Options { credentials, variable, ..image::Options::new(helper) }
 }
 
 /// The environment as manifests see it. A value that is not UTF-8 cannot stand in one.

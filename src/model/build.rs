@@ -22,12 +22,35 @@ pub struct BuildSpec {
     /// Labels of the image, beside those of the Dockerfile, which give way.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What a `RUN --mount=type=secret` may ask for, by its id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, SecretSource>,
     pub network: BuildNetwork,
     /// Run every instruction, whatever was built before.
     pub no_cache: bool,
     /// [`Pull::Always`] looks the bases up at their registries at every observation, so that a moved one is a change.
     /// Otherwise those that are on this host are taken.
     pub pull: Pull,
+}
+
+/// Where a secret is read when a command asks for it. Its contents are nobody's to keep: no layer, no configuration, no
+/// record and no key of a step has them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretSource {
+    /// A file of this host; absolute.
+    File(PathBuf),
+    /// A variable of whoever builds.
+    Environment(String),
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecretSource::File(path) => write!(f, "the file `{}`", path.display()),
+            SecretSource::Environment(name) => write!(f, "the environment variable `{name}`"),
+        }
+    }
 }
 
 /// What a `RUN` reaches that says nothing itself.
@@ -50,6 +73,7 @@ impl BuildSpec {
             target: None,
             args: BTreeMap::new(),
             labels: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             network: BuildNetwork::default(),
             no_cache: false,
             pull: Pull::Missing,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::model::build::{BuildNetwork, BuildSpec};
+use crate::model::build::{BuildNetwork, BuildSpec, SecretSource};
 use crate::model::container::{CapabilitySet, Condition, FailureAction, Namespace, RunState, UpdateOrder};
 use crate::model::extra_host::ExtraHost;
 use crate::model::health::Probe;
@@ -119,19 +119,25 @@ impl Notation for ImageSource {
 impl Notation for BuildSpec {
     fn notation(&self) -> String {
         // Exhaustive: two builds that differ must not read the same.
-        let BuildSpec { context, dockerfile: _, target, args, labels, network, no_cache, pull } = self;
+        let BuildSpec { context, dockerfile: _, target, args, labels, secrets, network, no_cache, pull } = self;
         let file = self.dockerfile_in_context();
         let texts = |all: &BTreeMap<String, String>| {
             let pair = |(name, value): (&String, &String)| format!("{} = {}", key(name), quoted(value));
             let pairs: Vec<String> = all.iter().map(pair).collect();
             (!pairs.is_empty()).then(|| format!("{{ {} }}", pairs.join(", ")))
         };
+        let source = |source: &SecretSource| match source {
+            SecretSource::File(path) => table([("file", Some(quoted(&path.to_string_lossy())))]),
+            SecretSource::Environment(name) => table([("environment", Some(quoted(name)))]),
+        };
+        let secrets: Vec<String> = secrets.iter().map(|(id, of)| format!("{} = {}", key(id), source(of))).collect();
         table([
             ("context", Some(quoted(&context.to_string_lossy()))),
             ("dockerfile", (file.as_os_str() != "Dockerfile").then(|| quoted(&file.to_string_lossy()))),
             ("target", target.as_deref().map(quoted)),
             ("args", texts(args)),
             ("labels", texts(labels)),
+            ("secrets", (!secrets.is_empty()).then(|| format!("{{ {} }}", secrets.join(", ")))),
             ("network", (*network == BuildNetwork::None).then(|| quoted("none"))),
             ("no_cache", no_cache.then(|| "true".to_owned())),
             ("pull", (*pull == Pull::Always).then(|| "true".to_owned())),

@@ -17,6 +17,7 @@ use serde_json::json;
 use toml::{Table, Value};
 
 use super::find::{failure, shown};
+use super::secret::{self, Secret};
 use super::tag;
 use crate::cli::context::{Context, variable};
 use crate::cli::failure::{Exit, Failure};
@@ -51,6 +52,10 @@ pub struct BuildArguments {
     /// A value for an `ARG`; without one it is passed on from here; repeatable
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     arguments: Vec<String>,
+
+    /// What `RUN --mount=type=secret` may ask for: `id=ID,src=FILE` or `id=ID,env=NAME`; nothing of it is kept; repeatable
+    #[arg(long = "secret", value_name = "id=ID,..", value_parser = secret::parse)]
+    secrets: Vec<Secret>,
 
     /// A label of the image, which wins over one of the Dockerfile; repeatable
     #[arg(long = "label", value_name = "KEY[=VALUE]")]
@@ -123,6 +128,8 @@ fn spec(arguments: &BuildArguments, typed: Option<&Typed>) -> Result<BuildSpec, 
     }
     table.insert("args".into(), pairs(&arguments.arguments, variable));
     table.insert("labels".into(), pairs(&arguments.labels, |_| Some(String::new())));
+    let secrets = arguments.secrets.iter().map(|secret| Ok((secret.id.clone(), secret.to_value()?)));
+    table.insert("secrets".into(), Value::Table(secrets.collect::<Result<_, Failure>>()?));
 
     let image = Table::from_iter([("build".to_owned(), Value::Table(table))]);
     let images = Table::from_iter([("image".to_owned(), Value::Table(image))]);

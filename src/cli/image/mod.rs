@@ -1,7 +1,8 @@
 //! `evenkeel image`: what this host has of images, and how it comes and goes. One file per command.
 //!
 //! `files` is where archives come from and go to, `find` what a word means and how a name is shown, `filter` what
-//! `--filter` chooses, `users` which containers keep an image, `told` how a transfer is told.
+//! `--filter` chooses, `users` which containers keep an image, `told` how a transfer is told,
+//! `secret` how `--secret` is written.
 
 mod build;
 mod check;
@@ -19,6 +20,7 @@ mod pull;
 mod push;
 mod rm;
 mod save;
+mod secret;
 mod tag;
 mod told;
 mod unpack;

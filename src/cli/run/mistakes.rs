@@ -9,7 +9,7 @@ use crate::cli::failure::Failure;
 use crate::manifest::{Located, Problems};
 
 /// Each key of a container's table, its section before it, and the option that becomes it.
-const OPTIONS: [(&str, &str); 63] = [
+const OPTIONS: [(&str, &str); 64] = [
     ("archive", "the image"),
     ("build.args", "--build-arg"),
     ("build.context", "the context"),
@@ -17,6 +17,7 @@ const OPTIONS: [(&str, &str); 63] = [
     ("build.labels", "--label"),
     ("build.network", "--network"),
     ("build.pull", "--pull"),
+    ("build.secrets", "--secret"),
     ("build.target", "--target"),
     ("cap_add", "--cap-add"),
     ("cap_drop", "--cap-drop"),

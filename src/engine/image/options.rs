@@ -57,6 +57,8 @@ pub struct Options {
     /// What registries gave to be let in. Copies of these options share them.
     pub tokens: Arc<Tokens>,
     pub limits: Limits,
+    /// Variables of whoever builds, for secrets that are in them.
+    pub variable: fn(&str) -> Option<String>,
     /// As what layers are kept that are unpacked; by default as images, where this host mounts such.
     pub form: Option<Form>,
     /// What the bases of a build are locked to: one that is not named here is not taken. `None` where nothing is locked.
@@ -81,7 +83,7 @@ impl Registries {
 }
 
 impl Options {
-    /// For this host, unpacking with `helper`, without credentials and without a host file.
+    /// For this host, unpacking with `helper`, without credentials, variables and a host file.
     pub fn new(helper: PathBuf) -> Options {
         Options {
             platform: Platform::host(),
@@ -90,6 +92,7 @@ impl Options {
             registries: Registries::default(),
             tokens: Arc::default(),
             limits: Limits::default(),
+            variable: |_| None,
             form: None,
             bases: None,
         }

@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use keys::{put, put_flag, put_list, put_option, put_table, put_texts, put_unless, text, texts, word};
 
 use super::Loaded;
-use crate::model::build::{BuildNetwork, BuildSpec};
+use crate::model::build::{BuildNetwork, BuildSpec, SecretSource};
 use crate::model::container::{CapabilitySet, Condition, ContainerSpec, Logging, Namespace, RunState, Update};
 use crate::model::container::{DEFAULT_SHM_SIZE, DEFAULT_STOP_GRACE_PERIOD};
 use crate::model::desired::{Desired, DesiredContainer};
@@ -105,17 +105,27 @@ fn image(source: &ImageSource, pull: Option<Pull>, follow: Option<&Follow>) -> V
 }
 
 fn build(spec: &BuildSpec) -> Value {
-    let BuildSpec { context, dockerfile, target, args, labels, network, no_cache, pull } = spec;
+    let BuildSpec { context, dockerfile, target, args, labels, secrets, network, no_cache, pull } = spec;
     let mut table = Table::new();
     put(&mut table, "context", text(&context.to_string_lossy()));
     put_unless(&mut table, "dockerfile", dockerfile, &context.join("Dockerfile"), |path| text(&path.to_string_lossy()));
     put_option(&mut table, "target", target.as_deref().map(text));
     put_texts(&mut table, "args", args);
     put_texts(&mut table, "labels", labels);
+    let secrets = secrets.iter().map(|(id, source)| (id.clone(), secret(source)));
+    put_table(&mut table, "secrets", secrets.collect());
     put_unless(&mut table, "network", network, &BuildNetwork::default(), word);
     put_flag(&mut table, "no_cache", *no_cache);
     put_flag(&mut table, "pull", *pull == Pull::Always);
     Value::Table(table)
+}
+
+fn secret(source: &SecretSource) -> Value {
+    let (key, value) = match source {
+        SecretSource::File(path) => ("file", text(&path.to_string_lossy())),
+        SecretSource::Environment(name) => ("environment", text(name)),
+    };
+    Value::Table(Table::from_iter([(key.to_owned(), value)]))
 }
 
 fn network(spec: &NetworkSpec) -> Value {

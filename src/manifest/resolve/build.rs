@@ -1,15 +1,15 @@
 //! Builds: the context, and the Dockerfile, whose own errors are problems like all others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::value_of;
 use crate::manifest::FileKind;
 use crate::manifest::problem::{Place, Placed, Problem, Source};
 use crate::manifest::read::Reading;
-use crate::manifest::shape::build::{Build, BuildTable};
+use crate::manifest::shape::build::{Build, BuildTable, Secret};
 use crate::manifest::suggest::nearest;
-use crate::model::build::BuildSpec;
+use crate::model::build::{BuildSpec, SecretSource};
 use crate::model::dockerfile::pattern::Ignore;
 use crate::model::dockerfile::{self, Dockerfile, Step};
 use crate::model::image::Pull;
@@ -44,6 +44,7 @@ pub(super) fn declared(written: &Placed<Build>, reading: &mut Reading<'_>) -> Op
         target: value_of(&table.target),
         args: table.arguments().map(|(name, value)| (name.value.0.clone(), value.0.clone())).collect(),
         labels: table.labels().map(|(name, value)| (name.value.0.clone(), value.0.clone())).collect(),
+        secrets: secrets(table, reading),
         network: value_of(&table.network).unwrap_or_default(),
         no_cache: value_of(&table.no_cache).unwrap_or_default(),
         pull: if value_of(&table.pull) == Some(true) { Pull::Always } else { Pull::Missing },
@@ -53,6 +54,33 @@ pub(super) fn declared(written: &Placed<Build>, reading: &mut Reading<'_>) -> Op
     let parsed = parsed?;
     let fits = check_table(table, &parsed, reading);
     (ignored && fits).then_some(spec)
+}
+
+/// Whether they can be read is found out by the build that needs one: here may be another host than where that runs.
+fn secrets(table: &BuildTable, reading: &mut Reading<'_>) -> BTreeMap<String, SecretSource> {
+    let mut all = BTreeMap::new();
+    for (id, secret) in table.secrets() {
+        let source = match secret {
+            Secret::File(path) => SecretSource::File(reading.absolute(&path.place, &path.value)),
+            Secret::Table(Placed { value: table, place }) => match (&table.file, &table.environment) {
+                (Some(path), None) => SecretSource::File(reading.absolute(&path.place, &path.value)),
+                (None, Some(name)) => SecretSource::Environment(name.value.0.clone()),
+                (Some(_), Some(name)) => {
+                    let problem = Problem::at(&name.place, format!("the secret `{}` has two sources", id.value.0));
+                    reading.report(problem.label("`environment` excludes `file`"));
+                    continue;
+                }
+                (None, None) if table.unread.is_empty() => {
+                    let problem = Problem::at(place, format!("the secret `{}` has no source", id.value.0));
+                    reading.report(problem.label("expected `file` or `environment`"));
+                    continue;
+                }
+                (None, None) => continue,
+            },
+        };
+        all.insert(id.value.0.clone(), source);
+    }
+    all
 }
 
 fn directory(context: &Placed<String>, reading: &mut Reading<'_>) -> Option<PathBuf> {
@@ -152,6 +180,17 @@ fn check_table(table: &BuildTable, parsed: &Dockerfile, reading: &mut Reading<'_
         reading.report(problem.label("it would have no effect").maybe_help(near));
         fits = false;
     }
+    let asked = secrets_asked_for(parsed);
+    for (id, _) in table.secrets() {
+        let text = id.value.0.as_str();
+        if asked.contains(text) || asked.iter().any(|asked| asked.contains('$')) {
+            continue;
+        }
+        let message = format!("no `RUN --mount=type=secret` of the Dockerfile asks for `{text}`");
+        let near = nearest(text, asked.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+        reading.report(Problem::at(&id.place, message).label("it would have no effect").maybe_help(near));
+        fits = false;
+    }
     fits
 }
 
@@ -163,4 +202,14 @@ fn arguments(parsed: &Dockerfile) -> BTreeSet<&str> {
         _ => None,
     });
     std::iter::once(&parsed.arguments).chain(inside).flatten().map(|argument| argument.name.as_str()).collect()
+}
+
+/// The ids of all secrets, with their variables.
+fn secrets_asked_for(parsed: &Dockerfile) -> BTreeSet<&str> {
+    let steps = parsed.stages.iter().flat_map(|stage| &stage.instructions);
+    let secrets = steps.filter_map(|instruction| match &instruction.step {
+        Step::Run(run) => Some(&run.secrets),
+        _ => None,
+    });
+    secrets.flatten().map(|secret| secret.id.as_str()).collect()
 }

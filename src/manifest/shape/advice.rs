@@ -58,7 +58,6 @@ pub(super) const BUILD: &Advice = &[
     ("build_args", "write `args`"),
     ("platform", "images are built for this host's own platform"),
     ("platforms", "images are built for this host's own platform"),
-    ("secrets", "builds have no secrets"),
     ("ssh", "builds have no keys"),
     ("additional_contexts", "there is one context; `COPY --from` takes files of images"),
     ("cache_from", "leave it out: what this host has built before is found again"),
@@ -70,6 +69,13 @@ pub(super) const BUILD: &Advice = &[
     ("privileged", "a build has the privileges of a container"),
     ("entitlements", "a build has the privileges of a container"),
     ("isolation", "leave it out"),
+];
+
+pub(super) const SECRET: &Advice = &[
+    ("", "write the path of a file, or `{ environment = \"NAME\" }`"),
+    ("src", "write `file`"),
+    ("source", "write `file`"),
+    ("env", "write `environment`"),
 ];
 
 pub(super) const NETWORK: &Advice = &[

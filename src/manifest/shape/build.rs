@@ -2,8 +2,9 @@
 
 use super::advice;
 use super::form::{Labels as Texts, Scalar};
+use super::name::{SecretId, Variable};
 use crate::manifest::problem::Placed;
-use crate::manifest::read::{Read, Reading, choice, either, placed, table};
+use crate::manifest::read::{Entries, Read, Reading, choice, either, placed, table};
 use crate::manifest::tree::{Node, Value};
 use crate::model::build::BuildNetwork;
 
@@ -38,12 +39,43 @@ table! {
         args: Texts,
         /// Labels of the image; they win over those of the Dockerfile.
         labels: Texts,
+        /// What `RUN --mount=type=secret` may ask for, by id: a file, relative to this file, or a variable of whoever
+        /// builds. Nothing of their contents is kept.
+        secrets: Entries<SecretId, Secret>,
         /// What a `RUN` reaches: `host`, or `none`. Default: `host`.
         network: BuildNetwork,
         /// Run every instruction whenever something changed. Default: false.
         no_cache: bool,
         /// Look the bases up at their registries at every observation. Default: false, those on this host are taken.
         pull: bool,
+    }
+}
+
+/// A file, or a table that says where the secret is.
+#[derive(Debug)]
+pub(in crate::manifest) enum Secret {
+    File(Placed<String>),
+    Table(Placed<SecretTable>),
+}
+
+impl Read for Secret {
+    fn read(node: &Node, reading: &mut Reading<'_>) -> Option<Secret> {
+        match &node.value {
+            Value::String(_) => placed(node, reading).map(Secret::File),
+            _ => placed(node, reading).map(Secret::Table),
+        }
+    }
+}
+
+either!(Secret: String, SecretTable);
+
+table! {
+    /// Where a secret of a build is read; one of the two.
+    SecretTable: "a secret of a build", requires [], advice advice::SECRET, {
+        /// A file of this host; relative to this file.
+        file: String,
+        /// A variable of whoever builds.
+        environment: Variable,
     }
 }
 
@@ -57,6 +89,10 @@ impl BuildTable {
     /// Names and values of `args`.
     pub fn arguments(&self) -> impl Iterator<Item = (&Placed<super::name::LabelKey>, &Scalar)> {
         self.args.iter().flat_map(|table| table.whole())
+    }
+
+    pub fn secrets(&self) -> impl Iterator<Item = (&Placed<SecretId>, &Secret)> {
+        self.secrets.iter().flat_map(|table| table.whole())
     }
 
     pub fn labels(&self) -> impl Iterator<Item = (&Placed<super::name::LabelKey>, &Scalar)> {

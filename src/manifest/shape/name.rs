@@ -87,6 +87,10 @@ name!(
     }
 );
 name!(
+    /// What a `RUN --mount=type=secret,id=..` asks for: it must be possible to write it there.
+    SecretId, "the id of a secret", "^[^,=]+$", check_secret
+);
+name!(
     /// A kernel setting that exists once per namespace.
     Sysctl, "a kernel setting of a container", "^(net|fs|kernel)\\.", check_sysctl
 );
@@ -131,6 +135,13 @@ word_schema!(CapabilityWord, "a capability", Nothing, "^[A-Za-z_]+$");
 fn check_not_empty(text: &str) -> Result<(), String> {
     match text.is_empty() {
         true => Err("it cannot be empty".to_owned()),
+        false => Ok(()),
+    }
+}
+
+fn check_secret(text: &str) -> Result<(), String> {
+    match text.is_empty() || text.contains([',', '=']) {
+        true => Err("expected a word without `,` and `=`".to_owned()),
         false => Ok(()),
     }
 }

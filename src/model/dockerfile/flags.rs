@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
+use super::SyntaxError;
 use super::lines::Line;
 use super::words;
-use super::{RunMount, RunMountKind, Sharing, SyntaxError};
-use crate::model::units::{ByteSize, FileMode};
 
 /// One flag: where it stands, and its two sides.
 pub(super) struct Flag<'l> {
@@ -54,88 +53,5 @@ impl Flag<'_> {
             name => format!("`--{name}` is not a flag of `{}`", &line.text[..line.keyword_end()]),
         };
         line.error(self.at.clone(), message, known.to_owned())
-    }
-}
-
-/// `--mount=type=..,target=..`.
-pub(super) fn mount(line: &Line, flag: &Flag<'_>) -> Result<RunMount, SyntaxError> {
-    let text = flag.text(line)?;
-    let wrong = |message: String, expected: &str| line.error(flag.at.clone(), message, expected);
-    let mut fields: Vec<(String, Option<String>)> = Vec::new();
-    for field in text.split(',') {
-        let (key, value) = field.split_once('=').map_or((field, None), |(key, value)| (key, Some(value)));
-        fields.push((key.trim().to_ascii_lowercase(), value.map(str::to_owned)));
-    }
-    let mut take = |names: &[&str]| {
-        let at = fields.iter().rposition(|(key, _)| names.contains(&key.as_str()))?;
-        Some(fields.remove(at).1)
-    };
-    let kind = take(&["type"]).flatten().unwrap_or_else(|| "bind".to_owned());
-    let target = take(&["target", "dst", "destination"]).flatten();
-    let writable = take(&["rw", "readwrite"]).map(|value| value.is_none_or(|value| value != "false"));
-    let read_only = take(&["ro", "readonly"]).map(|value| value.is_none_or(|value| value != "false"));
-    let target = target.ok_or_else(|| wrong("the mount has no target".into(), "expected `target=/PATH`"))?;
-    let kind = match kind.as_str() {
-        "bind" => RunMountKind::Bind {
-            from: take(&["from"]).flatten(),
-            source: take(&["source", "src"]).flatten().unwrap_or_else(|| "/".to_owned()),
-            writable: writable.unwrap_or(false) && read_only != Some(true),
-        },
-        "cache" => {
-            let number = |value: Option<String>| match value {
-                None => Ok(0),
-                Some(value) => value.parse().map_err(|_| wrong(format!("`{value}` is not a number"), "expected one")),
-            };
-            let mode: FileMode = match take(&["mode"]).flatten() {
-                None => FileMode(0o755),
-                Some(value) => {
-                    value.parse().map_err(|_| wrong(format!("`{value}` is not a mode"), "expected `0755`"))?
-                }
-            };
-            RunMountKind::Cache {
-                id: take(&["id"]).flatten().unwrap_or_else(|| target.clone()),
-                read_only: read_only.unwrap_or(false) && writable != Some(true),
-                sharing: match take(&["sharing"]).flatten().as_deref() {
-                    None | Some("shared") => Sharing::Shared,
-                    Some("locked") => Sharing::Locked,
-                    Some(_) => {
-                        return Err(wrong(
-                            "a cache that is private to a build would be none".into(),
-                            "expected `sharing=shared` or `sharing=locked`",
-                        ));
-                    }
-                },
-                mode: mode.0,
-                uid: number(take(&["uid"]).flatten())?,
-                gid: number(take(&["gid"]).flatten())?,
-            }
-        }
-        "tmpfs" => RunMountKind::Tmpfs {
-            size: match take(&["size"]).flatten() {
-                None => None,
-                Some(value) => Some(
-                    value
-                        .parse::<ByteSize>()
-                        .map_err(|_| wrong(format!("`{value}` is not a size"), "expected a size such as `64m`"))?
-                        .0,
-                ),
-            },
-        },
-        "secret" | "ssh" => {
-            return Err(wrong(
-                format!("mounts of the type `{kind}` are not supported: builds here have no secrets"),
-                "expected `bind`, `cache` or `tmpfs`",
-            ));
-        }
-        other => {
-            return Err(wrong(
-                format!("there are no mounts of the type `{other}`"),
-                "expected `bind`, `cache` or `tmpfs`",
-            ));
-        }
-    };
-    match fields.first() {
-        None => Ok(RunMount { target, kind }),
-        Some((key, _)) => Err(wrong(format!("`{key}` is not supported for this mount"), "leave it out")),
     }
 }

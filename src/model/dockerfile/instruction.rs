@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::flags::{self, Flag};
 use super::lines::{self, Line};
+use super::mount::{self, Asked};
 use super::words;
 use super::{
     Argument, CommandLine, Copy, CopyKind, CopySource, Healthcheck, Instruction, Run, RunNetwork, Stage, Step,
@@ -257,10 +258,13 @@ impl<'l> Reader<'l> {
     }
 
     fn run(&self) -> Result<Run, SyntaxError> {
-        let (mut mounts, mut network) = (Vec::new(), None);
+        let (mut mounts, mut secrets, mut network) = (Vec::new(), Vec::new(), None);
         for flag in &self.flags {
             match (flag.name, flag.value) {
-                ("mount", _) => mounts.push(flags::mount(self.line, flag)?),
+                ("mount", _) => match mount::read(self.line, flag)? {
+                    Asked::Mount(mount) => mounts.push(mount),
+                    Asked::Secret(secret) => secrets.push(secret),
+                },
                 ("network", Some("default")) => network = None,
                 ("network", Some("none")) => network = Some(RunNetwork::None),
                 ("network", Some("host")) => network = Some(RunNetwork::Host),
@@ -274,7 +278,8 @@ impl<'l> Reader<'l> {
         if self.rest().is_empty() {
             return Err(self.missing("a command"));
         }
-        Ok(Run { command: command_line(self.rest()), documents: self.line.documents.clone(), mounts, network })
+        let command = command_line(self.rest());
+        Ok(Run { command, documents: self.line.documents.clone(), mounts, secrets, network })
     }
 
     fn copy(&self, kind: CopyKind) -> Result<Copy, SyntaxError> {

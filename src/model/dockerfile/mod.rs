@@ -16,6 +16,7 @@ pub mod expand;
 mod flags;
 mod instruction;
 mod lines;
+mod mount;
 pub mod pattern;
 #[cfg(test)]
 mod tests;
@@ -104,6 +105,7 @@ pub struct Run {
     /// The here-documents of the line. One that is the whole command is the script to run.
     pub documents: Vec<Heredoc>,
     pub mounts: Vec<RunMount>,
+    pub secrets: Vec<RunSecret>,
     /// `None` leaves it to the build.
     pub network: Option<RunNetwork>,
 }
@@ -141,6 +143,22 @@ pub enum RunMountKind {
     Tmpfs {
         size: Option<u64>,
     },
+}
+
+/// What only this command may know: nothing of it gets into the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunSecret {
+    pub id: String,
+    /// The file that it is in meanwhile; `None` where a variable alone was asked for.
+    pub target: Option<String>,
+    /// The variable that has it.
+    pub variable: Option<String>,
+    /// Whether the command makes no sense without it.
+    pub required: bool,
+    /// Of the file.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
 }
 
 /// What several builds do that have one cache directory at once.

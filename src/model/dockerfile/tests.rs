@@ -104,6 +104,32 @@ fn flags_of_run_and_copy_are_read() {
 }
 
 #[test]
+fn secrets_are_files_or_variables() {
+    let secrets = |flags: &str| match step(&format!("RUN {flags} x")) {
+        Step::Run(run) => run.secrets,
+        other => panic!("{other:?}"),
+    };
+    let file = |id: &str, target: &str| RunSecret {
+        id: id.into(),
+        target: Some(target.into()),
+        variable: None,
+        required: false,
+        mode: 0o400,
+        uid: 0,
+        gid: 0,
+    };
+    assert_eq!(secrets("--mount=type=secret,id=a/b"), [file("a/b", "/run/secrets/b")]);
+    assert_eq!(secrets("--mount=type=secret,target=/x/y"), [file("y", "/x/y")]);
+    let look = RunSecret { required: true, mode: 0o440, uid: 1, gid: 2, ..file("a", "/x") };
+    assert_eq!(secrets("--mount=type=secret,id=a,dst=/x,required,mode=0440,uid=1,gid=2"), [look]);
+    let variable = RunSecret { target: None, variable: Some("A".into()), ..file("a", "") };
+    assert_eq!(secrets("--mount=type=secret,id=a,env=A,required=false"), [variable]);
+    for wrong in ["type=secret", "type=secret,id=a,from=b", "type=secret,id=a,required=x", "type=secret,id=a,mode=9"] {
+        assert_eq!(errors(&format!("FROM a\nRUN --mount={wrong} x\n")).len(), 1, "{wrong}");
+    }
+}
+
+#[test]
 fn health_checks_have_times() {
     let Step::Healthcheck(check) = step("HEALTHCHECK --interval=1m30s --timeout=1.5s --retries=2 CMD a b") else {
         panic!()
@@ -123,8 +149,8 @@ fn errors_have_places() {
         ("FROM a AS 1x\n", "1:11 \"1x\" `1x` is not a name of a stage"),
         ("FROM A:b:c\n", "1:6 \"A:b:c\" `A:b:c` is not an image reference"),
         (
-            "FROM a\nRUN \\\n  --mount=type=secret,target=/x \\\n y\n",
-            "3:3 \"--mount=type=secret,target=/x\" mounts of the type `secret`",
+            "FROM a\nRUN \\\n  --mount=type=ssh,target=/x \\\n y\n",
+            "3:3 \"--mount=type=ssh,target=/x\" mounts of the type `ssh`",
         ),
         ("FROM a\nCOPY --parents b c\n", "2:6 \"--parents\" `--parents` is not a flag of `COPY`"),
         ("FROM a\nCOPY b\n", "2:1 \"COPY b\" `COPY` needs a source and a target"),

@@ -16,6 +16,7 @@ use super::copy::{Devices, Look, Target};
 use super::layer;
 use super::mounts::Mounts;
 use super::sandbox::{self, Ground, Point};
+use super::secrets::Secrets;
 use super::stage::{Builder, Stage, problem};
 use super::tree::{Chosen, Item, Owners, Tree, look, shown};
 use crate::engine::container::effective::DEFAULT_PATH;
@@ -67,6 +68,10 @@ impl<'a> Files<'a> {
 
 /// What to mount for a stage; there is always something.
 fn lower(stage: &Stage, place: &Path) -> Result<Vec<PathBuf>, ImageError> {
+    for layer in &stage.lower {
+        // Once for the whole build: what mounts them later finds them here.
+        crate::runtime::layer::attach(layer).map_err(ImageError::file("mount", layer))?;
+    }
     if !stage.lower.is_empty() {
         return Ok(stage.lower.clone());
     }
@@ -143,6 +148,7 @@ impl<'a> Builder<'a> {
     pub(super) fn run(&self, stage: &mut Stage, instruction: &Instruction, run: &Run) -> Result<(), ImageError> {
         let place = self.stage_place()?;
         let mounts = Mounts::find(self, stage, &run.mounts, &place.tree())?;
+        let secrets = Secrets::find(self, stage, &run.secrets)?;
         let (arguments, script) = command(&stage.config.shell(), run);
         let network = match run.network {
             None => self.spec.network,
@@ -153,15 +159,21 @@ impl<'a> Builder<'a> {
         environment.extend(stage.arguments.clone());
         environment.extend(stage.config.environment());
         let (working_dir, user) = (stage.working_dir().to_owned(), stage.config.text("User").to_owned());
-        let inputs = json!({
+        let mut inputs = json!({
             "run": arguments, "script": script.map(|script| &script.body), "environment": environment,
             "directory": working_dir, "user": user, "network": network, "mounts": mounts.key()?,
         });
+        if let Some(key) = secrets.key() {
+            inputs["secrets"] = key;
+        }
         for (name, value) in self.scope.proxies() {
             environment.entry(name.clone()).or_insert_with(|| value.clone());
         }
         self.layer(stage, instruction, inputs, |writing| {
             let mut made = mounts.make(&place.tree())?;
+            let told = secrets.tell(&place.tree(), self.workshop.options.variable)?;
+            made.mounts.extend(told.mounts.iter().cloned());
+            environment.extend(told.variables.iter().cloned());
             if let Some(script) = script {
                 made.mounts.push(script_mount(script, writing.place)?);
             }

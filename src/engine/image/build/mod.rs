@@ -11,6 +11,7 @@
 //! * `inputs`: whether a build would make something else now. [`bases()`]: what it begins with. `scope`: variables. `config`: the configuration.
 //! * `stage`: the files and words of one stage, and what every instruction does to them. `files` are those that
 //!   write: `RUN`, `COPY`, `ADD`, `WORKDIR`.
+//! * `apart`: the mounts of a build. `mounts` and `secrets`: those of one `RUN`.
 //! * [`child`]: the hidden process `evenkeel internal-build`.
 //!
 //! Only the stages that the wanted one needs are built.
@@ -23,6 +24,7 @@
 //!   no reason to build again: the same plan may be what moves it, and a plan after it must be empty. A base that is
 //!   locked is the one that the lock names, and a lock that names another one is a reason.
 
+mod apart;
 mod bases;
 pub mod cache;
 mod change;
@@ -36,6 +38,7 @@ mod mounts;
 mod run;
 pub mod sandbox;
 mod scope;
+mod secrets;
 mod stage;
 mod tree;
 
@@ -55,6 +58,7 @@ pub use bases::bases;
 pub(super) use change::{changed, committed};
 pub use inputs::moved;
 
+use apart::apart;
 use inputs::{Inputs, relocked};
 use stage::Builder;
 
@@ -101,9 +105,11 @@ fn make(workshop: &Workshop<'_>, source: &ImageSource, spec: &BuildSpec, inputs:
             return Err(ImageError::Unlocked { name });
         }
     }
-    let builder = Builder::new(*workshop, spec, &parsed, &inputs.context)?;
-    let config = builder.build()?;
-    let stamp = inputs.stamp(spec, builder.into_bases())?;
+    let (config, bases) = apart(|| {
+        let builder = Builder::new(*workshop, spec, &parsed, &inputs.context)?;
+        Ok((builder.build()?, builder.into_bases()))
+    })?;
+    let stamp = inputs.stamp(spec, bases)?;
     if let Some(changed) = Inputs::read(spec, workshop.session.store())?.difference(spec, &stamp)? {
         let problem = format!("{changed} while it was built; apply again");
         return Err(ImageError::Malformed { subject: source.to_string(), problem });

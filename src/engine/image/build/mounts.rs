@@ -129,7 +129,7 @@ fn found_nothing(error: io::Error) -> ImageError {
     problem(error.to_string())
 }
 
-fn bind(source: PathBuf, access: Access) -> Mount {
+pub(super) fn bind(source: PathBuf, access: Access) -> Mount {
     Mount::Bind { source, access, propagation: Propagation::Rprivate, missing: MissingSource::Refuse }
 }
 

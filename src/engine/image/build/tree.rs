@@ -3,13 +3,13 @@
 //! Either is a stranger's. Paths that instructions name are resolved with the tree as the root (openat2(2),
 //! RESOLVE_IN_ROOT), so that no link and no `..` leads out; below a chosen directory no link is followed at all.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{self as rfs, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -29,7 +29,7 @@ pub struct Tree {
     /// A directory that is not there either, by device and inode.
     without: Option<(u64, u64)>,
     /// Contents that were read already, by path.
-    digests: RefCell<HashMap<Vec<u8>, Digest>>,
+    digests: Mutex<HashMap<Vec<u8>, Digest>>,
 }
 
 /// Something in a tree.
@@ -55,7 +55,7 @@ pub struct Chosen {
 
 impl Tree {
     pub fn new(root: OwnedFd, ignore: Ignore) -> Tree {
-        Tree { root, ignore, without: None, digests: RefCell::default() }
+        Tree { root, ignore, without: None, digests: Mutex::default() }
     }
 
     /// The same without this directory, wherever in it that is.
@@ -266,8 +266,12 @@ impl Tree {
         Ok(Digest::from_sha256(&hasher.finalize().into()))
     }
 
+    fn digests(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Digest>> {
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn file_digest(&self, item: &Item) -> io::Result<Digest> {
-        if let Some(known) = self.digests.borrow().get(&item.path) {
+        if let Some(known) = self.digests().get(&item.path) {
             return Ok(known.clone());
         }
         let mut file = self.open_file(item)?;
@@ -279,7 +283,7 @@ impl Tree {
             }
         }
         let digest = Digest::from_sha256(&hasher.finalize().into());
-        self.digests.borrow_mut().insert(item.path.clone(), digest.clone());
+        self.digests().insert(item.path.clone(), digest.clone());
         Ok(digest)
     }
 }

@@ -36,6 +36,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use serde::de::DeserializeOwned;
 
@@ -60,11 +61,13 @@ const PACKED: &str = "packed.json";
 pub struct Store {
     images: PathBuf,
     layers: PathBuf,
+    /// As what layers are unpacked; known when the first is. Copies share it: that is one trial for each process.
+    best_form: Arc<OnceLock<Form>>,
 }
 
 impl Store {
     pub fn new(state_root: &Path) -> Store {
-        Store { images: state_root.join("images"), layers: state_root.join("layers") }
+        Store { images: state_root.join("images"), layers: state_root.join("layers"), best_form: Arc::default() }
     }
 
     /// The image that `source` stood for when it was last made whole, if every layer of it is still there.

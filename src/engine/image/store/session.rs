@@ -5,7 +5,6 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
@@ -30,8 +29,6 @@ use crate::runtime::layer;
 /// The right to add to a store. While it lasts nothing is removed from it.
 pub struct Session<'a> {
     store: &'a Store,
-    /// As what layers are unpacked; known when the first is.
-    best_form: OnceLock<Form>,
     /// Layers that are made anew although they look whole.
     doubted: BTreeSet<Digest>,
     _busy: File,
@@ -124,7 +121,7 @@ impl Store {
         let path = self.images.join("busy");
         let busy = lock::open(&path)?;
         busy.lock_shared().map_err(ImageError::file("lock", &path))?;
-        Ok(Session { store: self, best_form: OnceLock::new(), doubted: BTreeSet::new(), _busy: busy, _source: claimed })
+        Ok(Session { store: self, doubted: BTreeSet::new(), _busy: busy, _source: claimed })
     }
 
     /// Removes what is unfinished and belongs to somebody who died. While somebody adds or removes, that is left to later.
@@ -209,11 +206,11 @@ impl Session<'_> {
     /// The same for one that is unpacked: as the options say, or else an image where this kernel mounts such from that
     /// file system.
     pub fn stage_to_unpack(&self, options: &Options) -> Result<StagedLayer, ImageError> {
-        let form = match options.form.or(self.best_form.get().copied()) {
+        let form = match options.form.or(self.store.best_form.get().copied()) {
             Some(form) => form,
             None => {
                 let form = self.form_that_is_mounted()?;
-                *self.best_form.get_or_init(|| form)
+                *self.store.best_form.get_or_init(|| form)
             }
         };
         self.stage_as(form)

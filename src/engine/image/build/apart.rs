@@ -1,0 +1,36 @@
+//! The mount namespace that a build has for itself.
+//!
+//! What is mounted in it is seen by the commands of the build and by nobody else, and is gone with its last process,
+//! whatever ends that:
+//!
+//! ```text
+//! layers/<diff id>/mounted    a layer that is an image, attached when the first instruction needs it
+//! <staged>/secrets            the memory that secrets are in while a command runs
+//! ```
+//!
+//! # Decisions
+//! * Every mount of a layer that is an image is a file system of its own to the kernel, with a cache of its own and a line
+//!   in the kernel's log. Here they are found by each instruction of the build, so there is one for each layer. In the
+//!   host's namespace they would outlive a build that is killed.
+//! * The host's mounts and unmounts are followed, so that a long build keeps no disk of the host busy.
+
+use std::io;
+use std::path::Path;
+
+use rustix::mount::{MountPropagationFlags, mount_change};
+
+use crate::engine::image::error::ImageError;
+
+/// Does `what` on a thread whose mounts are its own, and those of the threads and processes that it starts.
+pub fn apart<T: Send>(what: impl FnOnce() -> Result<T, ImageError> + Send) -> Result<T, ImageError> {
+    let done = std::thread::scope(|scope| scope.spawn(|| leave().and_then(|()| what())).join());
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn leave() -> Result<(), ImageError> {
+    let failed = |source: io::Error| ImageError::file("make a mount namespace of", Path::new("/"))(source);
+    // The working directory and the root become this thread's too (unshare(2), CLONE_NEWNS), so no other one is moved.
+    crate::sys::namespace::unshare(libc::CLONE_NEWNS).map_err(failed)?;
+    let followed = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", followed).map_err(|errno| failed(errno.into()))
+}

@@ -3,6 +3,9 @@
 //! SIGKILL goes to all by itself where the container has no pid namespace of its own: nothing ends the others with the
 //! first there, and they may have outlived it (runc-kill(8)).
 //!
+//! A container that is created has a process that waits for its start and catches nothing. As process 1 it would not even
+//! hear a SIGTERM (pid_namespaces(7)), so what ends a process by default ends it by SIGKILL.
+//!
 //! It takes no lock: a container whose hooks hang can be ended.
 
 use std::str::FromStr;
@@ -51,10 +54,15 @@ impl FromStr for Sent {
 pub fn run(arguments: &KillArguments, store: &Store) -> Result<Exit, Failure> {
     let container = store.look(&arguments.id)?;
     let status = container.status()?;
-    let kills = matches!(arguments.signal, Sent::Signal(Signal::KILL));
-    match (arguments.signal, container.live_process()) {
-        // Processes may have outlived the first.
+    let sent = match arguments.signal {
+        Sent::Signal(signal) if status == Status::Created && ends_by_default(signal) => Sent::Signal(Signal::KILL),
+        sent => sent,
+    };
+    let kills = matches!(sent, Sent::Signal(Signal::KILL));
+    match (sent, container.live_process()) {
+        // Processes may have outlived the first. Where there are none, all of none have got it.
         (Sent::Signal(signal), _) if arguments.all => send_to_all(&container, signal)?,
+        (Sent::Nothing, _) if arguments.all => {}
         (Sent::Signal(signal), _) if kills && status != Status::Creating && has_outlivers(&container)? => {
             send_to_all(&container, signal)?;
         }
@@ -71,6 +79,21 @@ pub fn run(arguments: &KillArguments, store: &Store) -> Result<Exit, Failure> {
         container.cgroup()?.map_or(Ok(()), |cgroup| cgroup.thaw()).map_err(failure)?;
     }
     Ok(Exit::Done)
+}
+
+/// Whether a process that does not catch it ends by it (signal(7)).
+fn ends_by_default(signal: Signal) -> bool {
+    const OTHERS: [i32; 8] = [
+        libc::SIGCHLD,
+        libc::SIGCONT,
+        libc::SIGSTOP,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGURG,
+        libc::SIGWINCH,
+    ];
+    !OTHERS.contains(&signal.number())
 }
 
 /// Whether there are processes that the end of the first does not end.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::arguments::Rootless;
 use crate::cli::failure::{Exit, Failure};
+use crate::runtime::cgroup::{self, Layout};
 
 #[derive(Debug, Args)]
 pub struct SpecArguments {
@@ -26,9 +27,20 @@ const EXAMPLE: &str = include_str!("config.json");
 
 pub fn run(arguments: &SpecArguments) -> Result<Exit, Failure> {
     let path = arguments.bundle.join("config.json");
-    let text = match arguments.rootless {
-        Rootless::Auto | Rootless::False => EXAMPLE.to_owned(),
-        Rootless::True => serde_json::to_string_pretty(&rootless(serde_json::from_str(EXAMPLE)?))? + "\n",
+    let rootless = arguments.rootless == Rootless::True;
+    let unified = cgroup::detect()?.layout() == Layout::V2;
+    let text = match (rootless, unified) {
+        (false, true) => EXAMPLE.to_owned(),
+        _ => {
+            let mut config = serde_json::from_str(EXAMPLE)?;
+            if rootless {
+                config = without_privileges(config);
+            }
+            if !unified {
+                keep_cgroup_namespace(&mut config);
+            }
+            serde_json::to_string_pretty(&config)? + "\n"
+        }
     };
     File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
         let failure = Failure::from(error).context(format!("cannot write `{}`", path.display()));
@@ -37,8 +49,16 @@ pub fn run(arguments: &SpecArguments) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// With version 1 the caller's, as runc and crun have it: hierarchies that a container has not joined would show it
+/// whatever the caller is in.
+fn keep_cgroup_namespace(config: &mut Value) {
+    if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
+        namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    }
+}
+
 /// What a user without privileges can have: himself for root, the host's network, no limits, and no owners but himself.
-fn rootless(mut config: Value) -> Value {
+fn without_privileges(mut config: Value) -> Value {
     let own = |id: u32| json!([{"containerID": 0, "hostID": id, "size": 1}]);
     let linux = &mut config["linux"];
     linux["uidMappings"] = own(rustix::process::geteuid().as_raw());

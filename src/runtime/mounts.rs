@@ -3,11 +3,12 @@
 //! Sources are opened early (see `outside`). A target is walked inside the root (see `paths`), and a mount is attached to the descriptor
 //! that came out: between looking and mounting there is no name that could change its meaning.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FileType};
+use rustix::fs::{CWD, FileType, fstat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
     fsmount, fsopen, open_tree,
@@ -20,6 +21,7 @@ use super::mount_options::{Bind, MountOptions, Propagation};
 use super::paths::{self, Kind, Links};
 use super::prepare::MountPoint;
 use super::rootfs::attach;
+use crate::model::launch::RootFilesystem;
 use crate::sys::mount::{Attributes, Reach, map_owners, mount_setattr};
 
 /// What a mount shows, opened while the host's tree is still there.
@@ -30,6 +32,9 @@ pub(super) enum Source {
     Begun(OwnedFd),
     /// Ready to be attached: a copy of the mount at the source of a bind mount, or a filesystem that was made outside.
     Made(OwnedFd),
+    /// A bind mount of what an earlier mount shows, at this path inside the root, with its users' namespace if its owners
+    /// are mapped.
+    Inside(PathBuf, Option<OwnedFd>),
     /// Version 1: the container's own cgroup in each hierarchy, by the names of the hierarchies.
     Cgroups(Vec<(PathBuf, OwnedFd)>),
 }
@@ -43,15 +48,24 @@ pub(super) fn open_source(
     match (mount.options.bind, is_cgroup(mount)) {
         (Some(bind), _) => {
             let source = copy_of(mount.source.as_deref().unwrap_or(Path::new("/")), bind)?;
-            if let Some(users) = users {
-                map_owners(source.as_fd(), mount.options.map_owners.unwrap_or(Reach::One), users.as_fd())
-                    .during("map the owners in the mount", mount.target.display())?;
-            }
-            adjust_bind(source, mount).map(Source::Made)
+            adjust_bind(source, mount, users).map(Source::Made)
         }
         (None, true) => open_cgroups(mount, cgroups),
         (None, false) => Ok(Source::Fresh),
     }
+}
+
+/// Where inside the root the source of a bind mount is that lies below what one of the `earlier` mounts shows: there is
+/// nothing of it on the host. runc and crun find it, since they resolve each source when its turn comes, with the root
+/// filesystem at the path that it has on the host.
+pub(super) fn inside(mount: &MountPoint, root: &RootFilesystem, earlier: &[MountPoint]) -> Option<PathBuf> {
+    let RootFilesystem::Directory(root) = root else { return None };
+    let source = mount.options.bind.and(mount.source.as_deref())?;
+    let below = source.strip_prefix(root).ok().map(Path::to_owned);
+    let below = below.or_else(|| Some(source.strip_prefix(root.canonicalize().ok()?).ok()?.to_owned()))?;
+    let way = names(&below);
+    let shows = |earlier: &MountPoint| way.starts_with(&names(&earlier.target));
+    earlier.iter().any(shows).then_some(below)
 }
 
 fn is_cgroup(mount: &MountPoint) -> bool {
@@ -61,7 +75,7 @@ fn is_cgroup(mount: &MountPoint) -> bool {
 /// The container's own cgroup directories are bound, not mounted anew: that needs no cgroup namespace, so the child
 /// need not wait for its place (see `init`), and hierarchies that it did not join do not appear.
 fn open_cgroups(mount: &MountPoint, cgroups: &[PathBuf]) -> Result<Source, RuntimeError> {
-    let open = |path: &Path| adjust_bind(copy_of(path, Bind::One)?, mount);
+    let open = |path: &Path| adjust_bind(copy_of(path, Bind::One)?, mount, None);
     match cgroups {
         [] => Err(invalid("mounts", "a mount of type `cgroup` needs `linux.cgroupsPath`")),
         // Version 2: a single tree, and only it has this file.
@@ -83,19 +97,29 @@ fn is_mount_point(path: &Path) -> bool {
 }
 
 fn copy_of(source: &Path, bind: Bind) -> Result<OwnedFd, RuntimeError> {
-    let flags = match bind {
-        Bind::One => OpenTreeFlags::empty(),
-        Bind::Tree => OpenTreeFlags::AT_RECURSIVE,
-    };
-    open_tree(CWD, source, flags | OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
-        .during("open the source of a mount", source.display())
+    open_tree(CWD, source, how_to_copy(bind)).during("open the source of a mount", source.display())
+}
+
+fn how_to_copy(bind: Bind) -> OpenTreeFlags {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    match bind {
+        Bind::One => flags,
+        Bind::Tree => flags | OpenTreeFlags::AT_RECURSIVE,
+    }
 }
 
 /// Mounts `mount` below `root` and returns the mount.
 pub(super) fn attach_one(root: BorrowedFd<'_>, mount: &MountPoint, source: Source) -> Result<OwnedFd, RuntimeError> {
     let made = match source {
         Source::Made(made) => made,
-        Source::Fresh => make_filesystem(mount)?,
+        Source::Fresh => make_filesystem(&with_mode(root, mount))?,
+        Source::Inside(path, users) => {
+            let step = "open the source of a mount";
+            let source = paths::resolve(root, &path, Links::Inside).during(step, path.display())?;
+            let flags = how_to_copy(mount.options.bind.unwrap_or(Bind::One)) | OpenTreeFlags::AT_EMPTY_PATH;
+            let source = open_tree(source, "", flags).during(step, path.display())?;
+            adjust_bind(source, mount, users.as_ref())?
+        }
         Source::Begun(context) => {
             let made = finish_filesystem(context, mount)?;
             match joined_proc::is_proc(&made) {
@@ -108,6 +132,24 @@ pub(super) fn attach_one(root: BorrowedFd<'_>, mount: &MountPoint, source: Sourc
     };
     attach_at_target(root, made.as_fd(), mount)?;
     Ok(made)
+}
+
+/// A tmpfs that does not say its mode has that of the directory which it covers, as runc and crun have it; the kernel's
+/// own is 1777.
+fn with_mode<'a>(root: BorrowedFd<'_>, mount: &'a MountPoint) -> Cow<'a, MountPoint> {
+    let says = mount.options.copies_up || mount.options.data.iter().any(|(key, _)| key == "mode");
+    if mount.kind != "tmpfs" || says {
+        return Cow::Borrowed(mount);
+    }
+    // What is not there yet covers nothing, and what cannot be reached is told of when it is to be mounted on.
+    match paths::resolve(root, &mount.target, links_on_the_way(&mount.target)).and_then(|found| Ok(fstat(found)?)) {
+        Ok(found) => {
+            let mut mount = mount.clone();
+            mount.options.data.push(("mode".to_owned(), Some(format!("{:o}", found.st_mode & 0o7777))));
+            Cow::Owned(mount)
+        }
+        Err(_) => Cow::Borrowed(mount),
+    }
 }
 
 fn attach_at_target(root: BorrowedFd<'_>, made: BorrowedFd<'_>, mount: &MountPoint) -> Result<(), RuntimeError> {
@@ -194,7 +236,11 @@ fn attach_cgroups(
 
 /// A bind mount is private unless it says otherwise: runtimes of other makes do the same, and mounts made inside a
 /// container must not appear on the host.
-fn adjust_bind(source: OwnedFd, mount: &MountPoint) -> Result<OwnedFd, RuntimeError> {
+fn adjust_bind(source: OwnedFd, mount: &MountPoint, users: Option<&OwnedFd>) -> Result<OwnedFd, RuntimeError> {
+    if let Some(users) = users {
+        map_owners(source.as_fd(), mount.options.map_owners.unwrap_or(Reach::One), users.as_fd())
+            .during("map the owners in the mount", mount.target.display())?;
+    }
     let propagation = mount.options.propagation.unwrap_or(Propagation { kind: libc::MS_PRIVATE, reach: Reach::Tree });
     let change = |reach, attributes: Attributes| match attributes == Attributes::default() {
         true => Ok(()),

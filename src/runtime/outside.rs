@@ -111,8 +111,15 @@ pub(super) fn open(
     let directories = cgroup.map(Cgroup::directories).unwrap_or_default();
     // A source has the propagation that `rslave` and `rshared` need only while the host's tree is not cut off.
     let mut sources = Vec::with_capacity(setup.mounts.len());
-    for mount in &setup.mounts {
-        sources.push(mounts::open_source(mount, users.of(mount), &directories)?);
+    for (at, mount) in setup.mounts.iter().enumerate() {
+        let owners = users.of(mount);
+        sources.push(match mounts::inside(mount, setup.root, &setup.mounts[..at]) {
+            Some(path) => {
+                let owners = owners.map(OwnedFd::try_clone).transpose();
+                Source::Inside(path, owners.during("duplicate", "a descriptor")?)
+            }
+            None => mounts::open_source(mount, owners, &directories)?,
+        });
     }
     rootfs::detach_from_host()?;
     for (mount, source) in setup.mounts.iter().zip(&mut sources) {

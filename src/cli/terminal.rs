@@ -21,8 +21,22 @@ pub struct RawMode {
     original: Termios,
 }
 
+/// Who makes the lines of what is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// The terminal in the container: a line ends with `\\r\\n` when it comes here.
+    Raw,
+    /// The one in front, as before; where output goes elsewhere it is what the process wrote.
+    AsBefore,
+}
+
 impl RawMode {
     pub fn enter() -> io::Result<RawMode> {
+        RawMode::enter_with(Output::Raw)
+    }
+
+    /// `output` is what becomes of it here.
+    pub fn enter_with(output: Output) -> io::Result<RawMode> {
         let original = tcgetattr(io::stdin())?;
         if ORIGINAL.set(original.clone()).is_ok() {
             let report = std::panic::take_hook();
@@ -35,6 +49,9 @@ impl RawMode {
         }
         let mut raw = original.clone();
         raw.make_raw();
+        if output == Output::AsBefore {
+            raw.output_modes = original.output_modes;
+        }
         tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;
         Ok(RawMode { original })
     }

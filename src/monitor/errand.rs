@@ -34,7 +34,7 @@ use super::hanging;
 use super::packet;
 use super::protocol::{ExecSpec, InputOutput, Privilege, StartFailure, Window};
 use crate::model::launch::{Identity, Launch};
-use crate::runtime::launch::{Caller, FirstProcess, Inheritance, Process, Stdio};
+use crate::runtime::launch::{Caller, FirstProcess, Inheritance, Lines, Process, Stdio};
 use crate::runtime::{capabilities, cgroup, exec, launch};
 use crate::sys::clone::{Copy, clone3, exit_now};
 use crate::sys::descriptors::close_others;
@@ -101,7 +101,7 @@ pub fn exec(
 fn stdio(descriptors: Option<&Descriptors>) -> Stdio<'_> {
     match descriptors {
         Some(Descriptors { stdin, stdout, stderr }) => Stdio::Descriptors { stdin, stdout, stderr },
-        None => Stdio::Terminal,
+        None => Stdio::Terminal(Lines::Completed),
     }
 }
 
@@ -243,7 +243,7 @@ fn exec_here(launch: &Launch, request: &ExecSpec, stdio: Stdio<'_>, target: Pid)
         stdio,
         target: exec::Target { pid: target, pidfd: pidfd.as_fd() },
         inheritance: Inheritance::default(),
-        cgroup: None,
+        below: &[],
         state: None,
     };
     exec::exec(&request).map_err(|error| StartFailure::of(&error))

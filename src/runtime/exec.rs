@@ -29,17 +29,16 @@
 //! privileges and have a filter keep `CAP_SYS_ADMIN` until the filter is installed (seccomp(2)).
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use oci_spec::runtime::{ContainerState, Process as ProcessSpec, Spec, State};
 use rustix::fs::{Mode, OFlags, fstatfs, open};
 use rustix::process::Pid;
 
-use super::cgroup::{self, Cgroup, Entrance, Stats};
+use super::cgroup::{self, Below, Cgroup, Place, Stats};
 use super::error::{Context, RuntimeError, invalid};
 use super::handshake::{self, Channel, Word};
-use super::launch::{Child, Inheritance, Process, Stdio, become_child};
+use super::launch::{Child, Inheritance, Lines, Process, Stdio, become_child};
 use super::program::{self, Program};
 use super::terminal::{self, Terminal};
 use super::user_namespace::{self, Mapping};
@@ -59,8 +58,8 @@ pub struct Request<'a> {
     pub stdio: Stdio<'a>,
     pub target: Target<'a>,
     pub inheritance: Inheritance,
-    /// A cgroup below the container's own, which exists, for this process.
-    pub cgroup: Option<&'a Path>,
+    /// Below the container's own cgroup, for this process.
+    pub below: &'a [Below],
     /// The container as the agent of its seccomp filter is told of it; a filter that notifies needs it.
     pub state: Option<&'a State>,
 }
@@ -91,40 +90,35 @@ pub fn exec(request: &Request<'_>) -> Result<Process, RuntimeError> {
     let mut program = program::prepare(request.process, request.identity, linux)?;
     program.reach_agent(request.state, ContainerState::Running)?;
     let cgroup = match linux.and_then(|linux| linux.cgroups_path().as_ref()) {
-        Some(path) => Some(find_cgroup(path, request.cgroup)?),
+        Some(path) => Some(cgroup::open(&cgroup::detect()?, path)),
+        None if !request.below.is_empty() => {
+            return Err(invalid("--cgroup", "the container has no cgroup of its own (`linux.cgroupsPath`)"));
+        }
         None => None,
     };
+    let place = cgroup.as_ref().map(|cgroup| Place::find(cgroup, request.below)).transpose()?;
     let elsewhere = program.placement.begin()?;
-    let child = clone_child(request, &program, cgroup.as_ref()).map_err(|error| explained(error, cgroup.as_ref()))?;
+    let child = clone_child(request, &program, place.as_ref()).map_err(|error| explained(error, cgroup.as_ref()))?;
     drop(elsewhere);
     child.tell(Word::Start)?;
     let terminal = child.created()?;
     Ok(Process { terminal, warnings: program.warnings, ..child.executed()? })
 }
 
-/// The container's cgroup, or the one below it.
-fn find_cgroup(path: &Path, below: Option<&Path>) -> Result<Cgroup, RuntimeError> {
-    let hierarchy = cgroup::detect()?;
-    let Some(below) = below else { return Ok(cgroup::open(&hierarchy, path)) };
-    if below.components().any(|part| part == Component::ParentDir) {
-        return Err(invalid("--cgroup", "it must be a path without `..`"));
-    }
-    let found = cgroup::open(&hierarchy, &path.join(below.strip_prefix("/").unwrap_or(below)));
-    match found.exists() {
-        true => Ok(found),
-        false => Err(rustix::io::Errno::NOENT).during("find in the container's cgroup", below.display()),
-    }
-}
-
 /// The child, and nothing else: the process in between has ended.
-fn clone_child(request: &Request<'_>, program: &Program, cgroup: Option<&Cgroup>) -> Result<Child, RuntimeError> {
-    let birthplace = cgroup.map(Cgroup::birthplace).transpose()?.flatten();
+fn clone_child(request: &Request<'_>, program: &Program, place: Option<&Place>) -> Result<Child, RuntimeError> {
+    let birthplace = match place {
+        Some(Place::Birthplace(directory)) => Some(directory.as_fd()),
+        Some(Place::Directories(_)) | None => None,
+    };
     let (ours, theirs) = handshake::pair()?;
-    match clone3(0, birthplace.as_ref().map(OwnedFd::as_fd)).during("make", "a process in the container")? {
+    match clone3(0, birthplace).during("make", "a process in the container")? {
         Copy::Child(one_thread) => {
             drop(ours);
             become_child(&theirs, || {
-                Entrance::open(cgroup)?.enter(&one_thread)?;
+                if let Some(place) = place {
+                    place.entrance()?.enter(&one_thread)?;
+                }
                 hand_over(request, program, &theirs, &one_thread)
             })
         }
@@ -168,7 +162,7 @@ fn hand_over(
     program.labels.apply(program.labels.open()?.as_ref())?;
     join(request, program)?;
     let terminal = match request.stdio {
-        Stdio::Terminal => Some(open_terminal(program)?),
+        Stdio::Terminal(lines) => Some(open_terminal(program, lines)?),
         Stdio::Descriptors { .. } => None,
     };
     init::replace_stdio(init::stdio_of(request.stdio, terminal.as_ref())?)?;
@@ -205,12 +199,12 @@ fn join(request: &Request<'_>, program: &Program) -> Result<(), RuntimeError> {
 }
 
 /// The container may have anything at /dev/pts: only a devpts instance will do.
-fn open_terminal(program: &Program) -> Result<Terminal, RuntimeError> {
+fn open_terminal(program: &Program, lines: Lines) -> Result<Terminal, RuntimeError> {
     let step = "open a terminal of";
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let devpts = open("/dev/pts", flags, Mode::empty()).during(step, "/dev/pts")?;
     match fstatfs(&devpts).during(step, "/dev/pts")?.f_type {
-        DEVPTS_MAGIC => terminal::open(devpts.as_fd(), program.terminal_size),
+        DEVPTS_MAGIC => terminal::open(devpts.as_fd(), program.terminal_size, lines),
         _ => Err(rustix::io::Errno::NODEV).during(step, "/dev/pts"),
     }
 }

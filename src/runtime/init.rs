@@ -57,7 +57,7 @@ use super::handshake::{Channel, Word};
 use super::hooks::{self, Moment};
 use super::identity::{self, Numbers};
 use super::label::Attributes;
-use super::launch::{FirstProcess, Inheritance, Keyring, Stdio};
+use super::launch::{FirstProcess, Inheritance, Keyring, Lines, Stdio};
 use super::outside::{self, Outside, Users};
 use super::placement;
 use super::prepare::Setup;
@@ -274,7 +274,7 @@ fn build_tree(
     }
     devices::place(root.as_fd(), &devices::wanted(setup)?, nodes.as_deref())?;
     let terminal = match setup.stdio {
-        Stdio::Terminal => Some(open_terminal(setup, root.as_fd(), devpts)?),
+        Stdio::Terminal(lines) => Some(open_terminal(setup, root.as_fd(), devpts, lines)?),
         Stdio::Descriptors { .. } => None,
     };
     make_directories(setup, root.as_fd());
@@ -313,9 +313,14 @@ fn make_directories(setup: &Setup<'_>, root: BorrowedFd<'_>) {
     }
 }
 
-fn open_terminal(setup: &Setup<'_>, root: BorrowedFd<'_>, devpts: Option<OwnedFd>) -> Result<Terminal, RuntimeError> {
+fn open_terminal(
+    setup: &Setup<'_>,
+    root: BorrowedFd<'_>,
+    devpts: Option<OwnedFd>,
+    lines: Lines,
+) -> Result<Terminal, RuntimeError> {
     let devpts = devpts.ok_or_else(|| invalid("process.terminal", "a mount of type `devpts` is needed"))?;
-    let terminal = terminal::open(devpts.as_fd(), setup.program.terminal_size)?;
+    let terminal = terminal::open(devpts.as_fd(), setup.program.terminal_size, lines)?;
     terminal::show_as_console(root, terminal.slave.as_fd())?;
     Ok(terminal)
 }
@@ -427,8 +432,8 @@ pub(super) fn stdio_of<'a>(
 ) -> Result<[BorrowedFd<'a>; 3], RuntimeError> {
     match (stdio, terminal) {
         (Stdio::Descriptors { stdin, stdout, stderr }, _) => Ok([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]),
-        (Stdio::Terminal, Some(terminal)) => Ok([terminal.slave.as_fd(); 3]),
-        (Stdio::Terminal, None) => Err(invalid("process.terminal", "no terminal was opened")),
+        (Stdio::Terminal(_), Some(terminal)) => Ok([terminal.slave.as_fd(); 3]),
+        (Stdio::Terminal(_), None) => Err(invalid("process.terminal", "no terminal was opened")),
     }
 }
 

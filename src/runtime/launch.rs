@@ -102,7 +102,16 @@ pub enum Stdio<'a> {
         stderr: &'a OwnedFd,
     },
     /// A pseudo-terminal of the container's own devpts. Its master side comes back as `terminal`.
-    Terminal,
+    Terminal(Lines),
+}
+
+/// What a new terminal does to the ends of lines (termios(3), `ONLCR`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lines {
+    /// `\\n` becomes `\\r\\n`, as everywhere.
+    Completed,
+    /// What is written comes out as it is.
+    Kept,
 }
 
 /// A process that executes its command. The caller is its parent and must wait for it.

@@ -116,7 +116,7 @@ pub(super) fn prepare<'a>(request: &Request<'a>) -> Result<Setup<'a>, RuntimeErr
     let process = spec.process().as_ref().ok_or_else(|| invalid("process", "it is needed"))?;
     let linux = spec.linux().as_ref().ok_or_else(|| invalid("linux", "it is needed"))?;
     refuse_unsupported_linux(linux)?;
-    if process.terminal() == Some(true) && !matches!(request.stdio, Stdio::Terminal) {
+    if process.terminal() == Some(true) && !matches!(request.stdio, Stdio::Terminal(_)) {
         return Err(invalid("process.terminal", "the caller brought descriptors in place of a terminal"));
     }
     let namespaces = namespaces(linux)?;

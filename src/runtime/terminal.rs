@@ -11,9 +11,10 @@ use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, openat};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::ioctl_tiocsctty;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
 use super::error::{Context, RuntimeError};
+use super::launch::Lines;
 use super::paths::{self, Kind, Links};
 use super::rootfs::attach;
 
@@ -24,7 +25,7 @@ pub(super) struct Terminal {
 }
 
 /// A new terminal of the devpts instance whose root directory is `devpts`.
-pub(super) fn open(devpts: BorrowedFd<'_>, size: Option<Winsize>) -> Result<Terminal, RuntimeError> {
+pub(super) fn open(devpts: BorrowedFd<'_>, size: Option<Winsize>, lines: Lines) -> Result<Terminal, RuntimeError> {
     let step = "open a terminal of";
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let master = openat(devpts, "ptmx", flags, Mode::empty()).during(step, "/dev/pts")?;
@@ -33,6 +34,12 @@ pub(super) fn open(devpts: BorrowedFd<'_>, size: Option<Winsize>) -> Result<Term
         .during(step, "/dev/pts")?;
     if let Some(size) = size {
         tcsetwinsize(&master, size).during("set the size of", "the terminal")?;
+    }
+    if lines == Lines::Kept {
+        let step = "set the modes of";
+        let mut modes = tcgetattr(&master).during(step, "the terminal")?;
+        modes.output_modes.remove(OutputModes::ONLCR);
+        tcsetattr(&master, OptionalActions::Now, &modes).during(step, "the terminal")?;
     }
     Ok(Terminal { master, slave })
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use evenkeel::model::launch::{Identity, RootFilesystem};
-use evenkeel::runtime::launch::{self, Caller, Created, FirstProcess, Inheritance, Process, Request, Stdio};
+use evenkeel::runtime::launch::{self, Caller, Created, FirstProcess, Inheritance, Lines, Process, Request, Stdio};
 use evenkeel::runtime::{RuntimeError, cgroup, exec};
 use oci_spec::runtime::{Spec, State};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -190,7 +190,7 @@ impl Bundle {
                 stdio,
                 target,
                 inheritance: Inheritance::default(),
-                cgroup: None,
+                below: &[],
                 state: None,
             })
         })
@@ -204,7 +204,7 @@ impl Bundle {
         let (stdin, _) = std::io::pipe().unwrap();
         let (stdin, stdout): (OwnedFd, OwnedFd) = (stdin.into(), theirs.into());
         let stdio = match self.terminal {
-            true => Stdio::Terminal,
+            true => Stdio::Terminal(Lines::Completed),
             false => Stdio::Descriptors { stdin: &stdin, stdout: &stdout, stderr: &stdout },
         };
         let process = start(stdio)?;

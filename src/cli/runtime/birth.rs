@@ -76,7 +76,7 @@ pub fn create(
     prepare(&mut bundle.spec, variables, attendance).map_err(cannot)?;
     let mut container = store.create(id, &bundle)?;
     let caller = Caller { inheritance, ..Caller::default() };
-    match launch(&mut container, &bundle, caller, starter) {
+    match launch(&mut container, &bundle, caller, (starter, attendance)) {
         Ok(created) => {
             for warning in created.warnings() {
                 log.warn(&warning.to_string());
@@ -107,7 +107,7 @@ fn launch(
     container: &mut Container,
     bundle: &Bundle,
     caller: Caller<'_>,
-    starter: Starter,
+    (starter, attendance): (Starter, Attendance),
 ) -> Result<Created, (Reached, Failure)> {
     let before = |failure| (Reached::Cgroup, failure);
     let after = |failure| (Reached::Process, failure);
@@ -122,7 +122,7 @@ fn launch(
         spec: &bundle.spec,
         root: &RootFilesystem::Directory(bundle.root.clone()),
         directories: &[],
-        stdio: standard.stdio(bundle.spec.process().as_ref()),
+        stdio: standard.stdio(bundle.spec.process().as_ref(), attendance),
         identity: None,
         first: FirstProcess::Command,
         caller: Caller { state: Some(&state), gate: gate.as_ref(), ..caller },

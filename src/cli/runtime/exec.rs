@@ -1,6 +1,6 @@
 //! `exec ID COMMAND..`: a further process in a container, from options or from a file with OCI's `process`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use super::store::{Status, Store};
 use super::{bundle, death, foreground};
 use crate::cli::failure::{Exit, Failure};
 use crate::model::launch::Identity;
+use crate::runtime::cgroup::Below;
 use crate::runtime::exec::{Request, Target};
 use crate::runtime::launch::{Keyring, open_process};
 
@@ -75,9 +76,9 @@ pub struct ExecArguments {
     #[arg(long, value_name = "LABEL")]
     process_label: Option<String>,
 
-    /// A cgroup below the container's own, which must exist
-    #[arg(long, value_name = "PATH")]
-    cgroup: Option<PathBuf>,
+    /// A cgroup below the container's own, which must exist; in version 1 of some controllers alone, and repeated
+    #[arg(long, value_name = "[CONTROLLER[,CONTROLLER..]:]PATH")]
+    cgroup: Vec<String>,
 
     /// In a paused container too: the process stays where it is until `resume`
     #[arg(long)]
@@ -114,16 +115,17 @@ fn execute(arguments: &ExecArguments, store: &Store, log: &Log) -> Result<Exit, 
     handover::check_terminal(Some(&process), &arguments.handover, attendance).map_err(cannot)?;
     handover::size_terminal(&mut process, attendance).map_err(cannot)?;
     let (inheritance, _) = handover::inheritance(&arguments.handover, Keyring::New)?;
+    let below = below(&arguments.cgroup).map_err(cannot)?;
     let standard = Standard::take()?;
     let pidfd = open_process(pid).map_err(failure)?;
     let request = Request {
         spec: &spec,
         process: &process,
         identity: identity.as_ref(),
-        stdio: standard.stdio(Some(&process)),
+        stdio: standard.stdio(Some(&process), attendance),
         target: Target { pid, pidfd: pidfd.as_fd() },
         inheritance,
-        cgroup: arguments.cgroup.as_deref(),
+        below: &below,
         state: Some(&state),
     };
     if attendance == Attendance::Attended && !arguments.no_subreaper {
@@ -143,6 +145,27 @@ fn execute(arguments: &ExecArguments, store: &Store, log: &Log) -> Result<Exit, 
         None => Ok(Exit::Done),
         Some(signals) => foreground::attend(process, &signals),
     }
+}
+
+/// Cgroups, as runc-exec(8) has them: one path for all controllers, or paths of controllers by name.
+fn below(texts: &[String]) -> Result<Vec<Below>, Failure> {
+    let mut named = BTreeSet::new();
+    let mut parse = |text: &String| {
+        let wrong = |reason: String| Failure::usage(format!("`--cgroup {text}`: {reason}"));
+        match text.split_once(':') {
+            None if texts.len() > 1 => Err(wrong("more than one of them need the names of controllers".to_owned())),
+            None => Ok(Below { controllers: Vec::new(), path: text.into() }),
+            Some((names, path)) => {
+                let controllers: Vec<String> = names.split(',').map(str::to_owned).collect();
+                match controllers.iter().find(|name| name.is_empty() || !named.insert((*name).clone())) {
+                    Some(name) if name.is_empty() => Err(wrong("the name of a controller is empty".to_owned())),
+                    Some(name) => Err(wrong(format!("`{name}` has a path already"))),
+                    None => Ok(Below { controllers, path: path.into() }),
+                }
+            }
+        }
+    };
+    texts.iter().map(&mut parse).collect()
 }
 
 /// What to execute, from a file.

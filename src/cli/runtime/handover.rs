@@ -19,7 +19,7 @@ use super::log::failure;
 use crate::cli::failure::Failure;
 use crate::cli::terminal::window;
 use crate::runtime::binary;
-use crate::runtime::launch::{Inheritance, Keyring, Stdio, open_process};
+use crate::runtime::launch::{Inheritance, Keyring, Lines, Stdio, open_process};
 use crate::sys::descriptors::close_on_exec_from;
 
 // What `create`, `run` and `exec` have in common.
@@ -60,9 +60,13 @@ impl Standard {
     }
 
     /// These, or a terminal, as `process` wants it.
-    pub fn stdio(&self, process: Option<&ProcessSpec>) -> Stdio<'_> {
+    ///
+    /// As runc does, one that we stand in front of hands on what is written as it is: the terminal in front of us, if there
+    /// is one, completes the lines by itself, and a file has none that are.
+    pub fn stdio(&self, process: Option<&ProcessSpec>, attendance: Attendance) -> Stdio<'_> {
+        let lines = if attendance == Attendance::Attended { Lines::Kept } else { Lines::Completed };
         match process.is_some_and(|process| process.terminal() == Some(true)) {
-            true => Stdio::Terminal,
+            true => Stdio::Terminal(lines),
             false => Stdio::Descriptors { stdin: &self.stdin, stdout: &self.stdout, stderr: &self.stderr },
         }
     }

@@ -34,7 +34,8 @@ use oci_spec::runtime::LinuxResources;
 use rustix::process::Pid;
 
 pub use self::counters::{Counters, CpuCounters, DiskCounter, DiskUnit, MemoryCounters};
-pub(super) use self::entrance::Entrance;
+pub use self::entrance::Below;
+pub(super) use self::entrance::{Entrance, Place};
 pub use self::hierarchy::{Controller, Hierarchy, Layout, detect};
 pub use self::observe::{Stats, observable};
 pub use self::pressure::{Pressure, Stall, Stalls};

@@ -1,0 +1,184 @@
+//! What callers of runc and crun rely on beyond the words of the specification: `evenkeel-runtime` on real bundles with a
+//! busybox root filesystem. Needs root.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use evenkeel::runtime::cgroup::{self, Layout};
+use serde_json::json;
+use support::oci::{Bundle, until};
+
+/// What the container's process says that it is in, one hierarchy a line (cgroups(7), /proc/pid/cgroup).
+fn cgroups_of(pid: &str) -> Vec<(String, String)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let fields = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        (fields.next().unwrap().to_owned(), fields.next().unwrap().to_owned())
+    };
+    text.lines().map(fields).collect()
+}
+
+/// The hierarchies of version 1 that a container is in, by its cgroup there.
+fn directories(bundle: &Bundle) -> Vec<(String, PathBuf)> {
+    let own = |(names, path): (String, String)| {
+        (path == bundle.cgroup).then(|| (names.clone(), Path::new("/sys/fs/cgroup").join(names).join(&path[1..])))
+    };
+    cgroups_of(&bundle.pid().to_string()).into_iter().filter_map(own).collect()
+}
+
+#[test]
+fn what_ends_a_process_ends_a_container_that_is_not_started() {
+    for signal in ["TERM", "INT", "USR1", "KILL", "RTMIN+1"] {
+        let bundle = Bundle::of(&["sleep", "600"]);
+        bundle.ok(&["create", "box"]);
+        for harmless in ["0", "CHLD", "WINCH", "CONT", "URG"] {
+            bundle.ok(&["kill", "box", harmless]);
+        }
+        assert_eq!(bundle.status(), "created");
+        bundle.ok(&["kill", "box", signal]);
+        until(signal, || bundle.status() == "stopped");
+        assert!(bundle.error(&["start", "box"]).contains("it is stopped, not created"));
+        bundle.ok(&["delete", "box"]);
+    }
+}
+
+#[test]
+fn a_signal_to_all_of_a_container_that_has_ended_is_no_error() {
+    let bundle = Bundle::of(&["true"]);
+    bundle.ok(&["create", "box"]);
+    bundle.ok(&["start", "box"]);
+    until("the end", || bundle.status() == "stopped");
+    for signal in ["0", "TERM", "KILL"] {
+        bundle.ok(&["kill", "--all", "box", signal]);
+        assert!(bundle.error(&["kill", "box", signal]).contains("container not running"));
+    }
+}
+
+#[test]
+fn what_a_process_on_a_terminal_writes_comes_out_as_it_is() {
+    let mut bundle = Bundle::of(&["sh", "-c", "echo one; echo two"]);
+    bundle.config["process"]["terminal"] = json!(true);
+    assert_eq!(bundle.ok(&["run", "box"]), "one\ntwo\n");
+    bundle.config["process"]["terminal"] = json!(false);
+    bundle.config["process"]["args"] = json!(["sleep", "600"]);
+    bundle.ok(&["create", "box"]);
+    bundle.ok(&["start", "box"]);
+    assert_eq!(bundle.ok(&["exec", "--tty", "box", "sh", "-c", "echo one; echo two"]), "one\ntwo\n");
+}
+
+#[test]
+fn a_configuration_to_begin_with_has_a_cgroup_namespace_where_that_shows_the_container_alone() {
+    let bundle = Bundle::new();
+    let namespaces = bundle.config["linux"]["namespaces"].as_array().unwrap();
+    let has_one = namespaces.iter().any(|namespace| namespace["type"] == "cgroup");
+    assert_eq!(has_one, cgroup::detect().unwrap().layout() == Layout::V2);
+}
+
+#[test]
+fn a_further_process_goes_below_the_containers_cgroup() {
+    let bundle = Bundle::of(&["sleep", "600"]);
+    bundle.ok(&["create", "box"]);
+    bundle.ok(&["start", "box"]);
+    let exec = |places: &[&str], line: &str| {
+        let options: Vec<&str> = places.iter().flat_map(|place| ["--cgroup", place]).collect();
+        bundle.call(&[&["exec"], &options[..], &["box", "sh", "-c", line]].concat())
+    };
+    let missing = exec(&["below"], "true");
+    assert!(missing.code == 255 && missing.err.contains("below"), "{missing:?}");
+    for wrong in [&["../other"][..], &["a", "b"], &[":a"], &["memory,:a"], &["memory:a", "pids,memory:b"], &["nope:a"]]
+    {
+        let refused = exec(wrong, "true");
+        assert!(refused.code == 255 && refused.err.contains("--cgroup"), "{refused:?}");
+    }
+    if cgroup::detect().unwrap().layout() == Layout::V2 {
+        fs::create_dir(Path::new("/sys/fs/cgroup").join(&bundle.cgroup[1..]).join("below")).unwrap();
+        let refused = exec(&["memory:below"], "true");
+        assert!(refused.code == 255 && refused.err.contains("version 2"), "{refused:?}");
+        let found = exec(&["/below"], "cat /proc/self/cgroup");
+        assert!(found.code == 0 && found.out.trim_end().ends_with("/below"), "{found:?}");
+        return;
+    }
+    let own = directories(&bundle);
+    let is_in = |(names, place): &(String, PathBuf), wanted: &str| {
+        let found = exec(&["memory,pids:below", "freezer:/other"], "cat /proc/self/cgroup");
+        assert_eq!(found.code, 0, "{found:?}");
+        let line = found.out.lines().find(|line| line.split(':').nth(1) == Some(names)).unwrap().to_owned();
+        assert!(place.is_dir() && line.ends_with(&format!("{}{wanted}", bundle.cgroup)), "{line}");
+    };
+    for (names, directory) in &own {
+        if ["memory", "pids"].contains(&names.as_str()) {
+            fs::create_dir(directory.join("below")).unwrap();
+        } else if names == "freezer" {
+            fs::create_dir(directory.join("other")).unwrap();
+        }
+    }
+    for hierarchy in &own {
+        is_in(
+            hierarchy,
+            match hierarchy.0.as_str() {
+                "memory" | "pids" => "/below",
+                "freezer" => "/other",
+                _ => "",
+            },
+        );
+    }
+    // One path for all must be there in all: a process that is in no cgroup of the container's has no limit of its.
+    assert_eq!(exec(&["below"], "true").code, 255);
+    own.iter().for_each(|(_, directory)| fs::create_dir_all(directory.join("below")).unwrap());
+    let found = exec(&["below"], "cat /proc/self/cgroup");
+    assert_eq!(found.out.matches(&format!("{}/below", bundle.cgroup)).count(), own.len(), "{found:?}");
+}
+
+#[test]
+fn a_tmpfs_has_the_mode_of_what_it_covers() {
+    let mut bundle = Bundle::of(&["stat", "-c", "%a", "/covered", "/explicit", "/new"]);
+    for name in ["covered", "explicit"] {
+        let place = bundle.path("rootfs").join(name);
+        fs::create_dir(&place).unwrap();
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o2710)).unwrap();
+    }
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/covered", "type": "tmpfs", "source": "tmpfs"}));
+    mounts.push(json!({"destination": "/explicit", "type": "tmpfs", "source": "tmpfs", "options": ["mode=700"]}));
+    mounts.push(json!({"destination": "/new", "type": "tmpfs", "source": "tmpfs"}));
+    assert_eq!(bundle.ok(&["run", "box"]), "2710\n700\n1777\n");
+}
+
+#[test]
+fn the_source_of_a_bind_mount_may_be_what_an_earlier_mount_shows() {
+    for users in [false, true] {
+        let mut bundle = Bundle::of(&["cat", "/final/file", "/linked/file"]);
+        let shared = bundle.path("shared");
+        fs::create_dir_all(shared.join("inner")).unwrap();
+        fs::write(shared.join("inner/file"), "found\n").unwrap();
+        std::os::unix::fs::symlink("/mnt/inner", shared.join("link")).unwrap();
+        for name in ["mnt", "final", "linked"] {
+            fs::create_dir(bundle.path("rootfs").join(name)).unwrap();
+        }
+        if users {
+            let mapping = json!([{"containerID": 0, "hostID": 0x7000_0000, "size": 65536}]);
+            bundle.config["linux"]["uidMappings"] = mapping.clone();
+            bundle.config["linux"]["gidMappings"] = mapping;
+            bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            fs::set_permissions(bundle.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let root = bundle.path("rootfs");
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        let mut bind = |source: &Path, target: &str, options: &[&str]| {
+            mounts.push(json!({"destination": target, "type": "bind", "source": source, "options": options}));
+        };
+        bind(&shared, "/mnt", &["rbind"]);
+        bind(&root.join("mnt/inner"), "/final", &["bind", "ro"]);
+        // A link in it leads where the container would be led.
+        bind(&root.join("mnt/link"), "/linked", &["rbind"]);
+        assert_eq!(bundle.ok(&["run", "box"]), "found\nfound\n");
+        bundle.config["process"]["args"] = json!(["touch", "/final/file"]);
+        assert!(bundle.error(&["run", "box"]).contains("Read-only file system"));
+        // What no mount of the container shows is the host's.
+        bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/mnt");
+        assert!(bundle.error(&["run", "box"]).contains("mnt/inner"));
+    }
+}

@@ -15,12 +15,14 @@
 //! * [`reconcile`] observes, plans, executes and reports; `watch` repeats that.
 //! * [`engine`] is the only part that changes the host: images, storage, networks, containers.
 //! * [`monitor`] is the small process beside every container: restarts, logs, health, names.
+//! * [`journal`] tells what happened, whoever did it.
 //! * [`runtime`] turns a bundle into a process, as the OCI runtime specification describes it.
 //! * [`sys`] wraps the system calls that `nix` and `rustix` lack. It is the only home of `unsafe`.
 //! * [`cli`] is one file per command.
 
 pub mod cli;
 pub mod engine;
+pub mod journal;
 pub mod manifest;
 pub mod model;
 pub mod monitor;

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use sha2::{Digest as _, Sha256};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -19,6 +19,7 @@ use super::container::ContainerArguments;
 use super::cp::CpArguments;
 use super::diff::DiffArguments;
 use super::down::DownArguments;
+use super::events::EventsArguments;
 use super::examples;
 use super::exec::ExecArguments;
 use super::failure::Exit;
@@ -150,6 +151,9 @@ pub enum Command {
     /// Run a further process in a running container
     #[command(after_help = examples::EXEC)]
     Exec(ExecArguments),
+    /// Show what happens to containers, images, networks and volumes, and who does it
+    #[command(after_help = examples::EVENTS)]
+    Events(EventsArguments),
     /// List the processes of containers
     Top(TopArguments),
     /// Show what containers use: processor, memory, processes, traffic
@@ -174,6 +178,23 @@ pub enum Command {
     Man(ManArguments),
     /// Print the version
     Version,
+}
+
+/// What the words say, and which command they are: `apply`, `image rm`. What a monitor calls as its last act is the monitor's.
+pub fn parse(words: &[OsString]) -> Result<(Arguments, String), clap::Error> {
+    let matches = Arguments::command().try_get_matches_from(words)?;
+    let mut names = Vec::new();
+    let mut within = &matches;
+    while let Some((name, inner)) = within.subcommand() {
+        names.push(name);
+        within = inner;
+    }
+    let arguments = Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut Arguments::command()))?;
+    let who = match arguments.command {
+        Command::AfterEnd(_) => "monitor".to_owned(),
+        _ => names.join(" "),
+    };
+    Ok((arguments, who))
 }
 
 /// How a command ends whose arguments cannot be read. `run`, `create` and `exec` have Docker's exit codes, where

@@ -215,7 +215,8 @@ impl Session {
             }
             if let Some(signal) = units::Signal::from_number(number) {
                 // It may be over, or between two runs; then there is nobody to tell.
-                let _ = Client::connect(&self.console.directory).and_then(|client| client.kill(signal));
+                let client = Client::connect_as(&self.console.directory, Some("sig-proxy"));
+                let _ = client.and_then(|client| client.kill(signal));
             }
         }
         Ok(None)

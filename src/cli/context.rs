@@ -17,6 +17,8 @@ use crate::model::units::Timespan;
 #[derive(Debug)]
 pub struct Context {
     pub paths: Paths,
+    /// Which command acts, in its own words: `apply`, `image rm`. The journal tells it.
+    pub who: String,
     /// How long removed volumes stay in the trash.
     pub keep_removed: Timespan,
     /// From `-f`, in the order given; empty when there was none.
@@ -124,7 +126,7 @@ impl Context {
         }
         let images = images_without_file(own);
         let host = Host::open(Settings { paths: self.paths.clone(), monitor, images }).map_err(Failure::engine)?;
-        Ok(host.keep_removed(self.keep_removed.to_duration()))
+        Ok(host.keep_removed(self.keep_removed.to_duration()).acting_for(&self.who))
     }
 }
 

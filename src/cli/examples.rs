@@ -48,6 +48,16 @@ Examples:
 
 TIME is such as 30s or 5m. SIGHUP reads the manifests again, SIGTERM and SIGINT end watching; containers go on.";
 
+pub const EVENTS: &str = "\
+Examples:
+  evenkeel events                                what happens from now on, until Ctrl-C
+  evenkeel events --since 1h --until 0s          what happened within the last hour
+  evenkeel events -f type=container -f event=die --format '{{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}'
+  evenkeel events -f project=shop --format json  an object a line, with Docker's names
+
+A line is the time, the type, the action, the id and, in parentheses, what is known of it; `by` says which command did \
+it, or `monitor` where a restart policy did. The last 8 to 16 MiB are kept, in ROOT/events.";
+
 pub const DOWN: &str = "\
 Examples:
   evenkeel down --dry-run --volumes              what would go, the data too; nothing is removed

@@ -81,7 +81,7 @@ pub fn run(arguments: &ExecArguments, context: &Context) -> Result<Exit, Failure
     }
     let name = record.full_name();
     let failed = |error: MonitorError| explain(error, &name);
-    let client = Client::connect(&context.paths.container_run(&record.id)).map_err(failed)?;
+    let client = Client::connect_as(&context.paths.container_run(&record.id), Some(&context.who)).map_err(failed)?;
     let spec = spec(arguments)?;
     if arguments.detach {
         let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;

@@ -49,7 +49,7 @@ fn kill(record: &ContainerRecord, signal: Signal, context: &Context) -> Result<(
 
 /// The monitor of a container that runs.
 pub fn running(record: &ContainerRecord, context: &Context) -> Result<Client, Failure> {
-    Client::connect(&context.paths.container_run(&record.id)).map_err(|error| {
+    Client::connect_as(&context.paths.container_run(&record.id), Some(&context.who)).map_err(|error| {
         let failure = match &error {
             MonitorError::NotRunning { .. } => Failure::new(format!("container `{}` does not run", record.full_name())),
             _ => Failure::monitor(error).context(format!("cannot reach container `{}`", record.full_name())),

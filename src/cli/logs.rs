@@ -9,9 +9,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify;
 
+use super::bell::{Bell, Rang};
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::inventory::Inventory;
@@ -118,7 +117,8 @@ pub fn run(arguments: &LogsArguments, context: &Context, output: &Output) -> Res
     let mut sources = sources.collect::<Result<Vec<_>, Failure>>()?;
     let names = chosen.iter().map(|record| record.full_name()).collect();
     let mut printer = Printer::new(names, Look { timestamps: arguments.timestamps, format: output.format() });
-    let bell = if arguments.follow { Some(Bell::of(&chosen, context)?) } else { None };
+    let directories = || chosen.iter().map(|record| context.paths.container_logs(&record.id));
+    let bell = if arguments.follow { Some(Bell::of(directories())?) } else { None };
     loop {
         while let Some((number, passage)) = earliest(&mut sources)? {
             match passage {
@@ -130,7 +130,10 @@ pub fn run(arguments: &LogsArguments, context: &Context, output: &Output) -> Res
         match &bell {
             None => return Ok(Exit::Done),
             Some(bell) => {
-                if bell.wait()? == Rang::Nothing && all_over(&sources, &inventory) && !has_more(&mut sources)? {
+                if bell.wait(Some(QUIET))? == Rang::Nothing
+                    && all_over(&sources, &inventory)
+                    && !has_more(&mut sources)?
+                {
                     return Ok(Exit::Done);
                 }
             }
@@ -174,53 +177,8 @@ fn all_over(sources: &[Source<'_>], inventory: &Inventory) -> bool {
     sources.iter().all(|source| !matches!(inventory.liveness(source.record), Ok(Liveness::Monitored(_))))
 }
 
-/// Rings when something happens in one of the log directories.
-struct Bell {
-    inotify: std::os::fd::OwnedFd,
-}
-
-#[derive(PartialEq, Eq)]
-enum Rang {
-    Something,
-    /// It was quiet for a while.
-    Nothing,
-}
-
+/// It rings no more often than this where it is quiet.
 const QUIET: Duration = Duration::from_millis(500);
-
-impl Bell {
-    fn of(records: &[&ContainerRecord], context: &Context) -> Result<Bell, Failure> {
-        let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
-        for record in records {
-            let directory = context.paths.container_logs(&record.id);
-            match inotify::add_watch(&inotify, &directory, events) {
-                // Not there: it has not written yet, or was removed meanwhile. The pause below is enough to notice.
-                Ok(_) | Err(rustix::io::Errno::NOENT) => {}
-                Err(error) => {
-                    return Err(Failure::from(error).context(format!("cannot watch `{}`", directory.display())));
-                }
-            }
-        }
-        Ok(Bell { inotify })
-    }
-
-    fn wait(&self) -> Result<Rang, Failure> {
-        let mut polled = [PollFd::new(&self.inotify, PollFlags::IN)];
-        let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(QUIET.subsec_nanos()) };
-        match poll(&mut polled, Some(&pause)) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(Rang::Nothing),
-            Ok(_) => {}
-            Err(error) => return Err(error.into()),
-        }
-        // What happened does not matter, the readers find out; but it must be read, or it would ring on.
-        let mut events = [0; 4096];
-        match rustix::io::read(&self.inotify, &mut events) {
-            Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(Rang::Something),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -7,12 +7,13 @@
 //! * `context`, `planning`, `locking`, `select`, `inventory`, `each`, `by_hand`: what several commands begin with.
 //! * `progress`, `layers`, `settle`, `interrupt`: while the host is being changed. `collecting`, `follow`: parts of `watch`.
 //! * `console`, `conversation`, `streams`, `terminal`, `detach_keys`: our descriptors and those of a container.
-//! * `filter`, `template`, `foreign`, `log_printer`, `process`, `examples`: helpers of some. Any other file is a command.
+//! * `filter`, `template`, `foreign`, `log_printer`, `bell`, `process`, `examples`: helpers of some. Any other file is a command.
 
 mod after_end;
 mod apply;
 mod arguments;
 mod attach;
+mod bell;
 mod by_hand;
 mod collecting;
 mod completions;
@@ -27,6 +28,7 @@ mod diff;
 mod documents;
 mod down;
 mod each;
+mod events;
 mod examples;
 mod exec;
 mod failure;
@@ -85,8 +87,6 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use arguments::{Arguments, Command};
 use context::Context;
 use failure::{Exit, Failure};
@@ -95,9 +95,9 @@ use output::Output;
 /// Reads the arguments, the program's name first, runs the command, and says with which code to exit.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut words: Vec<OsString> = arguments.into_iter().collect();
-    let arguments = loop {
-        match Arguments::try_parse_from(&words) {
-            Ok(arguments) => break arguments,
+    let (arguments, who) = loop {
+        match arguments::parse(&words) {
+            Ok(parsed) => break parsed,
             Err(error) => match arguments::without_value_of_a_flag(&error, &words) {
                 Some(fewer) => words = fewer,
                 None => return usage(&error, &words),
@@ -107,7 +107,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     arguments.global.color.apply();
     let output = Output::new(arguments.global.format());
     let is_dockers = matches!(arguments.command, Command::Run(_) | Command::Create(_) | Command::Exec(_));
-    match dispatch(arguments, &output) {
+    match dispatch(arguments, &who, &output) {
         Ok(exit) => exit.into(),
         Err(failure) if is_dockers => failure.before_the_command().report(&output),
         Err(failure) => failure.report(&output),
@@ -131,12 +131,13 @@ fn told(error: &clap::Error, mistake: Exit) -> ExitCode {
     }
 }
 
-fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
+fn dispatch(arguments: Arguments, who: &str, output: &Output) -> Result<Exit, Failure> {
     let Arguments { global, files, command } = arguments;
     logging::start(global.log_level(&command));
     let paths = global.paths()?;
     let context = |own: &[PathBuf]| Context {
         paths: paths.clone(),
+        who: who.to_owned(),
         keep_removed: global.keep_removed,
         files: if own.is_empty() { &files } else { own }.to_vec(),
         host_config: global.host_config.clone(),
@@ -159,6 +160,7 @@ fn dispatch(arguments: Arguments, output: &Output) -> Result<Exit, Failure> {
         Command::Ps(arguments) => ps::run(&arguments, &context(&[]), output),
         Command::Logs(arguments) => logs::run(&arguments, &context(&arguments.files), output),
         Command::Exec(arguments) => exec::run(&arguments, &context(&[])),
+        Command::Events(arguments) => events::run(&arguments, &context(&[]), output),
         Command::Runtime(_) => Err(Failure::usage("`runtime` has options of its own, which follow it")
             .hint("evenkeel runtime --root DIR create ..")),
         Command::Run(arguments) => run::run(&arguments, &context(&[]), output),

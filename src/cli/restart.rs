@@ -35,7 +35,8 @@ fn restart(record: &ContainerRecord, manner: Manner, context: &Context, output: 
     let runs = matches!(liveness(&context.paths, record).map_err(Failure::engine)?, Liveness::Monitored(_));
     if runs && manner.is_default() {
         let cannot = |error| Failure::monitor(error).context(format!("cannot restart `{}`", record.full_name()));
-        let status = Client::connect(&directory).and_then(|client| client.restart()).map_err(cannot)?;
+        let client = Client::connect_as(&directory, Some(&context.who));
+        let status = client.and_then(|client| client.restart()).map_err(cannot)?;
         return match status.error {
             None => Ok(()),
             Some(error) => Err(Failure::new(error).context(format!("cannot restart `{}`", record.full_name()))),

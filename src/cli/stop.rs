@@ -65,7 +65,7 @@ pub fn stop(record: &ContainerRecord, manner: Manner, context: &Context, held: O
         Liveness::Absent | Liveness::Ended(_) => Ok(()),
         Liveness::Monitored(_) => {
             let grace = manner.timeout.map(Timespan::from_secs);
-            stop_if_running(&directory, manner.signal, grace).map(drop).map_err(cannot)
+            stop_if_running(&directory, manner.signal, grace, Some(&context.who)).map(drop).map_err(cannot)
         }
         // Nobody is there to be asked: the engine ends what is left. Not while somebody else starts it again.
         Liveness::Lost(_) => {

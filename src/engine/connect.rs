@@ -2,10 +2,12 @@
 
 use super::error::EngineError;
 use super::host::{Host, network_error};
+use super::network::attach::Done;
 use super::network::attachment::Attachment;
 use super::{network, records};
+use crate::model::event::Kind;
 use crate::model::id::NetworkId;
-use crate::model::network::{NetworkMode, veth_name};
+use crate::model::network::{NetworkMode, bridge_name, veth_name};
 use crate::model::record::ContainerRecord;
 
 /// Whether the container has a network namespace of its own.
@@ -30,7 +32,18 @@ pub(super) fn connect(host: &Host, record: &ContainerRecord) -> Result<(), Engin
     }
     network::netns::ensure(&namespace).map_err(failed())?;
     for attachment in Attachment::all_of(&host.tag, record, &networks) {
-        host.links.ensure_attachment(&attachment, &namespace).map_err(failed())?;
+        let done = host.links.ensure_attachment(&attachment, &namespace).map_err(failed())?;
+        let Some(network) = networks.iter().find(|network| bridge_name(&host.tag, &network.id) == attachment.bridge)
+        else {
+            continue;
+        };
+        match done {
+            Done::Nothing => {}
+            Done::Made => host.teller.tell(&host.teller.of_network("connect", network).with("container", &record.id)),
+            Done::Repaired => {
+                host.teller.tell(&host.teller.of_container("repair", record).with("network", network.full_name()))
+            }
+        }
     }
     Ok(())
 }
@@ -62,6 +75,13 @@ fn leave<'a>(
     networks.try_for_each(|network| {
         let subject = format!("container `{}`", record.full_name());
         let link = veth_name(&host.tag, &record.id, network);
-        host.links.remove(&link).map_err(network_error("disconnect", subject))
+        if host.links.remove(&link).map_err(network_error("disconnect", subject))? {
+            let event = match records::network(&host.paths, network) {
+                Ok(Some(network)) => host.teller.of_network("disconnect", &network),
+                Ok(None) | Err(_) => host.teller.event(Kind::Network, "disconnect", network),
+            };
+            host.teller.tell(&event.with("container", &record.id));
+        }
+        Ok(())
     })
 }

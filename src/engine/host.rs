@@ -27,10 +27,12 @@ use super::image::{self, Store};
 use super::network::link::Links;
 use super::records::Found;
 use super::storage::volume;
+use super::telling::{self, Teller};
 use super::waiting::{Attended, Awaited, Wait};
 use super::{Engine, Scope, claim, connect, facts, garbage, last_good, network, observe, orphans, records, sources};
 use crate::model::action::Action;
 use crate::model::actual::{Actual, HostFacts};
+use crate::model::event::Kind;
 use crate::model::id::{ContainerId, Digest, NetworkId, RootTag};
 use crate::model::image::{Image, ImageSource};
 use crate::model::lock::Locks;
@@ -69,6 +71,7 @@ pub struct Host {
     pub(super) silent: sources::Silent,
     pub(super) slow: observe::Slow,
     pub(super) kept: last_good::Kept,
+    pub(super) teller: Teller,
 }
 
 impl Host {
@@ -88,6 +91,7 @@ impl Host {
         claim::check(&paths, || has_control_groups(&hierarchy, &tag))?;
         Ok(Host {
             tag,
+            teller: Teller::new(&paths.root),
             store: Store::new(&paths.root),
             facts: facts::facts(&hierarchy),
             hierarchy,
@@ -113,6 +117,12 @@ impl Host {
     /// Keeps removed volumes for `time`, in place of a week.
     pub fn keep_removed(self, time: Duration) -> Host {
         Host { keep_removed: time, ..self }
+    }
+
+    /// Tells in the journal that `who` does what this engine does: a word such as `apply`.
+    pub fn acting_for(self, who: &str) -> Host {
+        let teller = self.teller.for_whom(who);
+        Host { store: self.store.telling(teller.clone()), teller, ..self }
     }
 
     pub fn paths(&self) -> &Paths {
@@ -157,6 +167,7 @@ impl Host {
             store: &self.store,
             facts: &self.facts,
             evenkeel: &self.images.helper,
+            teller: &self.teller,
         }
     }
 
@@ -173,13 +184,20 @@ impl Host {
         let name = names.first().map_or_else(|| id.short().to_owned(), ToString::to_string);
         let failed = |error| EngineError::Image { source_name: name.clone(), source: Box::new(error) };
         let image = self.store.known(id).map_err(failed)?.ok_or_else(|| EngineError::NoImage(name.clone()))?;
-        image::restore::restore(&self.store, &image, damaged, &names, self.image_tools()).map_err(failed)
+        image::restore::restore(&self.store, &image, damaged, &names, self.image_tools()).map_err(failed)?;
+        self.teller.tell(&self.teller.of_image("repair", &image, names.first()));
+        Ok(())
     }
 
     /// Looks at every byte of a layer: see [`image::check`].
     pub fn check_layer(&self, diff_id: &Digest, mending: Mending) -> Result<image::check::Found, EngineError> {
         let found = self.store.check_layer(diff_id, mending, self.image_tools());
-        found.map_err(|error| EngineError::Images { source: Box::new(error) })
+        let found = found.map_err(|error| EngineError::Images { source: Box::new(error) })?;
+        if let image::check::Found::Mended(why) = &found {
+            let event = self.teller.event(Kind::Image, "repair", diff_id);
+            self.teller.tell(&event.with("layer", diff_id.short()).with("reason", why));
+        }
+        Ok(found)
     }
 
     /// How registries are reached, for whoever reads the host file again.
@@ -199,8 +217,11 @@ impl Host {
 
     /// Gives an image of this host to a registry.
     pub fn push_image(&self, push: &Push<'_>) -> Result<Pushed, EngineError> {
-        let pushed = image::push::push(&self.store, push, &self.images, &*self.progress);
-        pushed.map_err(|error| EngineError::Push { destination: push.destination.to_string(), source: Box::new(error) })
+        let failed = |error| EngineError::Push { destination: push.destination.to_string(), source: Box::new(error) };
+        let pushed = image::push::push(&self.store, push, &self.images, &*self.progress).map_err(failed)?;
+        let event = self.teller.of_image("push", push.image, None);
+        self.teller.tell(&event.with("name", &push.destination));
+        Ok(pushed)
     }
 
     fn remove_volume(&self, key: &crate::model::id::VolumeKey) -> Result<(), EngineError> {
@@ -335,6 +356,26 @@ impl Engine for Host {
     }
 
     fn perform(&self, action: &Action) -> Result<(), EngineError> {
+        let before = telling::before(&self.paths, action);
+        self.carry_out(action)?;
+        telling::after(&self.teller, &self.tag, before, action).iter().for_each(|event| self.teller.tell(event));
+        Ok(())
+    }
+
+    fn attend(&self, awaited: &Awaited<'_>, wait: &mut Wait, until: Instant) -> Result<Attended, EngineError> {
+        let name = self.record(awaited.id)?.full_name();
+        let directory = self.paths.container_run(awaited.id);
+        files::create_directories(&directory)?;
+        await_condition::attend(&name, &directory, awaited, wait, until)
+    }
+
+    fn hint(&self, error: &EngineError) -> Option<String> {
+        error.hint()
+    }
+}
+
+impl Host {
+    fn carry_out(&self, action: &Action) -> Result<(), EngineError> {
         match action {
             Action::FetchImage { source, bases } => self.ensure_image(source, bases.as_ref()).map(drop),
             Action::RestoreImage { id } => self.restore_image(id, &BTreeSet::new()),
@@ -350,7 +391,7 @@ impl Engine for Host {
             Action::UpdateContainer { record } => self.update(record),
             Action::ConnectContainer { id } => self.reconnect(&self.record(id)?),
             Action::StartContainer { id } => self.start(id),
-            Action::ResumeContainer { id } => lifecycle::resume(&self.paths, &self.record(id)?),
+            Action::ResumeContainer { id } => lifecycle::resume(&self.surroundings(), &self.record(id)?),
             Action::StopContainer { id } => self.stop(id),
             Action::RemoveContainer { id } => self.remove(id),
             Action::RemoveOrphan { orphan } => orphans::remove(self, orphan),
@@ -360,17 +401,6 @@ impl Engine for Host {
             }
             Action::AwaitContainer { .. } => Awaited::of(action).map_or(Ok(()), |awaited| self.outwait(&awaited)),
         }
-    }
-
-    fn attend(&self, awaited: &Awaited<'_>, wait: &mut Wait, until: Instant) -> Result<Attended, EngineError> {
-        let name = self.record(awaited.id)?.full_name();
-        let directory = self.paths.container_run(awaited.id);
-        files::create_directories(&directory)?;
-        await_condition::attend(&name, &directory, awaited, wait, until)
-    }
-
-    fn hint(&self, error: &EngineError) -> Option<String> {
-        error.hint()
     }
 }
 
@@ -398,7 +428,7 @@ fn directory(path: &Path) -> Result<PathBuf, EngineError> {
 /// (CVE-2021-41091 is about a data root that others could enter). The root itself may be somebody's directory of many
 /// uses, so what is in it is closed, whatever mode an administrator or an earlier Evenkeel gave it.
 fn close_to_others(paths: &Paths) -> Result<(), EngineError> {
-    let in_root = ["containers", "followed", "images", "last-good", "layers", "networks", "trash", "volumes"];
+    let in_root = ["containers", "events", "followed", "images", "last-good", "layers", "networks", "trash", "volumes"];
     let in_run = ["containers", "netns", "networks"];
     let all = in_root.map(|name| paths.root.join(name)).into_iter().chain(in_run.map(|name| paths.run.join(name)));
     for path in all {

@@ -8,6 +8,7 @@
 //! * [`garbage`]: what is needed of images, and the removal of the rest.
 //! * [`followed`]: what is known of tags that `watch` follows.
 //! * [`waiting`]: waits for containers as they go on.
+//! * `telling`: what is told of it all in the journal.
 //! * `leftovers`: what is cleared away by whoever takes the lock.
 //! * `observe`: all of them at once, as [`Actual`]; `sources`: what images are made of. `shares`: many looks at a time.
 
@@ -43,6 +44,7 @@ mod removal;
 pub(crate) mod shares;
 mod sources;
 mod storage;
+mod telling;
 pub mod transfer;
 pub mod waiting;
 mod walk;

@@ -157,7 +157,10 @@ pub(super) fn remove(host: &Host, orphan: &Orphan) -> Result<(), EngineError> {
             remove_container(host, id, &name)
         }
         Orphan::Bridge { network } => host.remove_network(network),
-        Orphan::Link { name } => host.links.remove(name).map_err(network_error("remove", format!("the link `{name}`"))),
+        Orphan::Link { name } => {
+            let removed = host.links.remove(name).map(drop);
+            removed.map_err(network_error("remove", format!("the link `{name}`")))
+        }
     }
 }
 
@@ -167,7 +170,7 @@ fn remove_container(host: &Host, id: &ContainerId, name: &str) -> Result<(), Eng
     }
     if is_monitored(host, id)? {
         let directory = host.paths.container_run(id);
-        monitor::client::stop_if_running(&directory, None, None).map_err(failed("stop", id))?;
+        monitor::client::stop_if_running(&directory, None, None, host.teller.who()).map_err(failed("stop", id))?;
         stray::end(&directory, STRAY_PATIENCE)?;
     }
     lifecycle::remove_cgroup(&host.surroundings(), &host.hierarchy, id, name)?;

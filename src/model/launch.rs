@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::container::Logging;
+use super::event::Traits;
 use super::health::Healthcheck;
 use super::id::ContainerId;
 use super::restart::RestartPolicy;
@@ -57,6 +58,19 @@ pub struct Resolver {
     pub upstreams: Vec<IpAddr>,
 }
 
+/// What the monitor tells of the container, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Telling {
+    /// The directory of the journal.
+    pub journal: PathBuf,
+    /// Who wrote this, for a start: `apply`, `watch`, `run`.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// Left out of what a monitor keeps in memory: it reads them again when there is something to tell.
+    #[serde(default)]
+    pub traits: Traits,
+}
+
 /// The launch file: `launch.json` in the container's run directory. The engine is its only writer; a running
 /// monitor reads it again when it is told to, and takes over what is live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +100,9 @@ pub struct Launch {
     pub stop_signal: Signal,
     pub stop_grace_period: Timespan,
     pub logging: Logging,
+    /// `None` in what was written before there was a journal.
+    #[serde(default)]
+    pub telling: Option<Telling>,
     /// What the monitor executes as its last act, when the container is over: program and arguments. Empty is nothing.
     #[serde(default)]
     pub after_end: Vec<OsString>,

@@ -13,6 +13,7 @@
 //! * [`lock`], [`follow`]: what image references stand for, once and for all, or as their tags move.
 //! * [`host_config`]: what is true of a host and of no project.
 //! * [`foreign`]: text of images and containers, before a person reads it.
+//! * [`event`]: what happened, as it is told.
 //! * [`garbage`]: what of a store goes when space is wanted.
 //! * [`action`]: one engine operation, [`after`]: what it makes of a host. [`launch`]: what a monitor reads.
 
@@ -23,6 +24,7 @@ pub mod build;
 pub mod container;
 pub mod desired;
 pub mod dockerfile;
+pub mod event;
 pub mod extra_host;
 pub mod firewall;
 pub mod follow;

@@ -13,6 +13,7 @@
 //!   networks/<id>/record.json
 //!   generations/ last-good/ build-cache/
 //!   trash/              removed volumes, and files that images call data, until they expire
+//!   events/             the journal: see crate::journal
 //!   trash.json          how long they have been there
 //!   lock                one apply at a time
 //!   run.json            the run directory that serves it since the last boot
@@ -79,6 +80,10 @@ impl Paths {
     pub fn inputs(&self) -> PathBuf {
         self.root.join("inputs")
     }
+    /// The journal of what happens.
+    pub fn events(&self) -> PathBuf {
+        events(&self.root)
+    }
     pub fn trash(&self) -> PathBuf {
         self.root.join("trash")
     }
@@ -114,6 +119,11 @@ impl Paths {
     pub fn container_run(&self, id: &ContainerId) -> PathBuf {
         self.containers_run().join(id.as_str())
     }
+}
+
+/// The journal of a state root.
+pub fn events(root: &Path) -> PathBuf {
+    root.join("events")
 }
 
 /// The object's record inside its directory.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, socketpair};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, socketpair};
 
 use super::error::MonitorError;
 use super::packet::{self, Packet};
@@ -75,11 +75,20 @@ pub struct Attached {
 impl Client {
     /// Connects to the monitor that works in a container's run directory.
     pub fn connect(directory: &Path) -> Result<Client, MonitorError> {
+        Client::connect_as(directory, None)
+    }
+
+    /// The same for somebody who acts: `who` says what he is, in a word (`stop`, `watch`), for the journal.
+    pub fn connect_as(directory: &Path, who: Option<&str>) -> Result<Client, MonitorError> {
         let attempt = || {
             let opened = packet::open_directory(directory)?;
             let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
             // It holds for connect(2), too, which waits while the queue of the listener is full (socket(7)).
             set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+            if let Some(who) = who {
+                // Without it nothing is told of who asked, and what he asks for is done.
+                let _ = packet::introduction(who).and_then(|name| Ok(bind(&socket, &name)?));
+            }
             connect(&socket, &packet::address(&opened, run::CONTROL)?)?;
             Ok(socket)
         };
@@ -327,8 +336,9 @@ pub fn stop_if_running(
     directory: &Path,
     signal: Option<Signal>,
     grace: Option<Timespan>,
+    who: Option<&str>,
 ) -> Result<Option<Status>, MonitorError> {
-    match Client::connect(directory).and_then(|client| client.stop(signal, grace)) {
+    match Client::connect_as(directory, who).and_then(|client| client.stop(signal, grace)) {
         Ok(status) => Ok(Some(status)),
         // It ended by itself between the two calls, or is about to, or there was none.
         Err(MonitorError::NotRunning { .. } | MonitorError::Conversation { .. }) if is_over(directory)? => {
@@ -373,10 +383,10 @@ mod tests {
         let directory = directory.path();
         let lock = lock::acquire(directory).unwrap();
         write_status(directory, Phase::Running);
-        assert!(matches!(stop_if_running(directory, None, None), Err(MonitorError::NotRunning { .. })));
+        assert!(matches!(stop_if_running(directory, None, None, None), Err(MonitorError::NotRunning { .. })));
         write_status(directory, Phase::Exited);
         let stopping = std::thread::scope(|scope| {
-            let stopping = scope.spawn(|| stop_if_running(directory, None, None));
+            let stopping = scope.spawn(|| stop_if_running(directory, None, None, None));
             std::thread::sleep(Duration::from_millis(100));
             drop(lock);
             stopping.join().unwrap()

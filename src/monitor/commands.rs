@@ -15,6 +15,7 @@ use super::probe::{self, Probe};
 use super::protocol::{Answer, StartFailure, chain};
 use super::supervise::{FirstStart, Supervisor};
 use crate::model::status::{Exit, ProbeResult};
+use crate::model::units::Signal;
 use crate::runtime::RuntimeError;
 
 impl Supervisor {
@@ -39,6 +40,7 @@ impl Supervisor {
             Command::Signal(signal) => {
                 let hears = self.workload.hears(signal);
                 let _ = self.workload.signal(signal);
+                self.tell_signal(signal);
                 if !hears {
                     self.step(Event::Unheard, now);
                 }
@@ -46,16 +48,25 @@ impl Supervisor {
             }
             Command::KillAll => {
                 self.start.iter().for_each(Errand::kill);
-                self.workload.kill_all()
+                let result = self.workload.kill_all();
+                self.tell_signal(Signal::KILL);
+                result
             }
             Command::Freeze => {
                 let result = self.workload.freeze();
-                if result.is_err() {
-                    self.step(Event::FreezeFailed, now);
+                match &result {
+                    Ok(()) => self.tell_by_asker("pause", |event| event),
+                    Err(_) => self.step(Event::FreezeFailed, now),
                 }
                 result
             }
-            Command::Thaw => self.workload.thaw(),
+            Command::Thaw => {
+                let result = self.workload.thaw();
+                if result.is_ok() {
+                    self.tell_by_asker("unpause", |event| event);
+                }
+                result
+            }
         };
         self.complain(result);
     }
@@ -108,8 +119,10 @@ impl Supervisor {
             say(format_args!("{}: {}", self.launch.name, chain(&error)));
         }
         let pid = pid.as_raw_nonzero().get().unsigned_abs();
+        let is_first = self.first.is_none();
         self.first.get_or_insert(FirstStart::Running { pid });
         self.step(Event::Started { pid }, now);
+        self.tell_start(pid, is_first);
         let answer = self.status_answer();
         self.control.keep(Promise::Running, &answer);
     }
@@ -117,9 +130,10 @@ impl Supervisor {
     fn start_failed(&mut self, failure: StartFailure, now: Now) {
         self.start = None;
         self.output.finish(now);
-        let error = failure.message.clone();
+        let (error, kind) = (failure.message.clone(), failure.kind);
         self.first.get_or_insert(FirstStart::Failed(failure));
-        self.step(Event::StartFailed { error }, now);
+        self.step(Event::StartFailed { error: error.clone() }, now);
+        self.tell_failed_start(kind.code(), &error);
     }
 
     fn begin_probe(&mut self, now: Now) {
@@ -139,7 +153,9 @@ impl Supervisor {
     }
 
     pub(super) fn conclude_probe(&mut self, Verdict { healthy, output }: Verdict, now: Now) {
+        let before = self.machine.verdict();
         self.step(Event::Probed(ProbeResult { at: now.wall, healthy, output }), now);
+        self.tell_health(before);
     }
 
     pub(super) fn reaped(&mut self, pid: Pid, exit: Exit, now: Now) {
@@ -150,7 +166,9 @@ impl Supervisor {
         if self.workload.pid == Some(pid) {
             let exit = self.workload.ended(exit);
             self.output.finish(now);
+            let was_stopping = self.machine.is_stopping();
             self.step(Event::Exited(exit), now);
+            self.tell_end(exit, was_stopping);
         } else if self.probe.as_ref().and_then(Probe::pid) == Some(pid) {
             if let Some(mut probe) = self.probe.take() {
                 let verdict = probe.ended(exit);
@@ -158,6 +176,7 @@ impl Supervisor {
             }
         } else if let Some(at) = self.jobs.iter().position(|job| job.job.pid == Some(pid)) {
             let job = self.jobs.swap_remove(at);
+            self.tell_exec_end(&job.told, exit.code(), None);
             self.control.answer(job.connection, &Answer::Ended(exit), &[]);
         }
         // Anything else: a copy that did its errand, a cancelled probe, an orphan of the container.

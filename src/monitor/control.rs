@@ -117,6 +117,12 @@ impl Control {
         }
     }
 
+    /// What the other end says that it is: see [`packet::introduction`].
+    pub fn asker(&self, number: u32) -> Option<String> {
+        let connection = self.connections.iter().find(|connection| connection.number == number)?;
+        packet::introduced(&connection.socket)
+    }
+
     /// Whether this connection has a promise to wait for; meanwhile it may not ask for more.
     pub fn is_promised(&self, number: u32) -> bool {
         self.connections.iter().any(|connection| connection.number == number && connection.promise.is_some())

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! * [`machine`] decides, purely. `supervise` turns kernel facts and requests into its events and carries out its
-//!   commands; `errand`, `workload`, `output`, `probe`, `names` and `control` are what it has to do with.
+//!   commands; `errand`, `workload`, `output`, `probe`, `names` and `control` are what it has to do with, `telling` what it
+//!   says of it in the journal.
 //! * [`spawn`](mod@spawn), [`client`], [`liveness`](liveness()) and [`logs`] are for those on the outside: engine and command line.
 //! * [`protocol`] is what both sides say.
 //! * Not here: what must be there before a container starts (network, records, volumes, the OCI configuration) is the
@@ -60,6 +61,7 @@ mod requests;
 pub mod spawn;
 mod status_file;
 mod supervise;
+mod telling;
 pub mod workload;
 
 pub use client::Client;

@@ -5,11 +5,12 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketAddrUnix, recv, recvmsg, sendmsg,
+    SendFlags, SocketAddrUnix, getpeername, recv, recvmsg, sendmsg,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,6 +26,24 @@ const LONGEST: usize = 160 * 1024;
 pub fn address(directory: &File, name: &str) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))?)
 }
+
+/// How the end of a connection is called whose owner says what he is: an address without a file (unix(7), abstract sockets),
+/// of what nobody else has, our process and a count, and a word. The other end sees it from the first packet on, and one that
+/// knows nothing of it does not look.
+pub fn introduction(who: &str) -> io::Result<SocketAddrUnix> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    Ok(SocketAddrUnix::new_abstract_name(format!("{INTRODUCED}{process}.{count}/{who}").as_bytes())?)
+}
+
+/// What the other end of a connection says that it is.
+pub fn introduced(socket: impl AsFd) -> Option<String> {
+    let peer = SocketAddrUnix::try_from(getpeername(socket).ok()??).ok()?;
+    let name = std::str::from_utf8(peer.abstract_name()?).ok()?;
+    Some(name.strip_prefix(INTRODUCED)?.split_once('/')?.1.to_owned())
+}
+
+const INTRODUCED: &str = "evenkeel/";
 
 /// Opens a directory to look things up in.
 pub fn open_directory(path: &Path) -> io::Result<File> {

@@ -136,6 +136,21 @@ pub enum FailureKind {
     Other,
 }
 
+impl FailureKind {
+    /// The exit code that a shell, and Docker, gives for it.
+    pub fn code(self) -> u8 {
+        match self {
+            FailureKind::CommandNotFound => 127,
+            FailureKind::NotExecutable => 126,
+            FailureKind::WorkingDirectory
+            | FailureKind::UserNotFound
+            | FailureKind::Unsupported
+            | FailureKind::Busy
+            | FailureKind::Other => 128,
+        }
+    }
+}
+
 impl StartFailure {
     pub(super) fn other(error: &dyn std::error::Error) -> StartFailure {
         StartFailure { kind: FailureKind::Other, message: chain(error), hint: None }

@@ -1,6 +1,7 @@
 //! What clients ask for over the control socket.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::SystemTime;
 
 use super::clock::Now;
 use super::control::Promise;
@@ -11,6 +12,7 @@ use super::machine::{Ask, Event, Settings};
 use super::packet::Packet;
 use super::protocol::{Answer, ExecSpec, InputOutput, Request, StartFailure};
 use super::supervise::{ClientJob, Supervisor};
+use super::telling::ToldExec;
 use crate::model::status::Phase;
 
 /// Further processes at one time, so that clients cannot use up the monitor's descriptors.
@@ -39,7 +41,7 @@ impl Supervisor {
             Request::Pause => self.ask(number, Ask::Pause, None, now),
             Request::Resume => self.ask(number, Ask::Resume, None, now),
             Request::Reload => self.reload(number, now),
-            Request::Exec(request) => self.exec(number, &request, packet),
+            Request::Exec(request) => self.exec(number, &request, packet, now),
             Request::Attach => self.attach(number, packet),
             Request::TakeInput => self.give_input(number),
         }
@@ -56,6 +58,7 @@ impl Supervisor {
         }
         promise.into_iter().for_each(|promise| self.control.promise(number, promise));
         self.problem = None;
+        self.teller.asker = self.control.asker(number);
         self.step(Event::Asked(ask), now);
         match (promise, self.problem.take()) {
             (None, None) => self.control.answer(number, &Answer::Done, &[]),
@@ -79,7 +82,7 @@ impl Supervisor {
         self.ask(number, Ask::Reload(Box::new(settings)), None, now);
     }
 
-    fn exec(&mut self, number: u32, request: &ExecSpec, mut packet: Packet) {
+    fn exec(&mut self, number: u32, request: &ExecSpec, mut packet: Packet, now: Now) {
         let phase = self.machine.status(&self.launch.id).phase;
         let target = match (phase, self.workload.pid) {
             (Phase::Running, Some(target)) if self.jobs.len() < MOST_JOBS => target,
@@ -100,7 +103,9 @@ impl Supervisor {
         };
         match errand::exec(&self.launch, request, descriptors.as_ref(), target) {
             Ok(errand) => {
-                self.jobs.push(ClientJob { job: Job::new(errand), connection: number });
+                let told = ToldExec { id: exec_id(now), command: request.command.join(" ") };
+                self.tell_exec_asked(&told, self.control.asker(number).as_deref());
+                self.jobs.push(ClientJob { job: Job::new(errand), connection: number, told });
                 self.control.promise(number, Promise::Job);
             }
             Err(error) => self.control.answer(number, &Answer::Failed(StartFailure::other(&error)), &[]),
@@ -110,8 +115,8 @@ impl Supervisor {
     /// Tells clients whether their processes run.
     pub(super) fn hear_jobs(&mut self) {
         let mut at = 0;
-        while let Some(ClientJob { job, connection }) = self.jobs.get_mut(at) {
-            let number = *connection;
+        while let Some(ClientJob { job, connection, told }) = self.jobs.get_mut(at) {
+            let (number, told) = (*connection, told.clone());
             let failure = match job.report() {
                 Report::Nothing => None,
                 // The container's own matter; more may follow.
@@ -119,6 +124,7 @@ impl Supervisor {
                 Report::Started { pid, terminal } => {
                     let terminal: Vec<BorrowedFd<'_>> = terminal.iter().map(AsFd::as_fd).collect();
                     let pid = pid.as_raw_nonzero().get().unsigned_abs();
+                    self.tell_exec_start(&told, pid);
                     self.control.answer(number, &Answer::Started { pid }, &terminal);
                     self.control.promise(number, Promise::Job);
                     None
@@ -128,6 +134,7 @@ impl Supervisor {
             };
             match failure {
                 Some(failure) => {
+                    self.tell_exec_end(&told, failure.kind.code(), Some(&failure.message));
                     self.control.answer(number, &Answer::Failed(failure), &[]);
                     self.jobs.swap_remove(at);
                 }
@@ -152,12 +159,20 @@ impl Supervisor {
         };
         match self.output.attach(stdout, stderr) {
             Ok(input) => {
+                self.teller.asker = self.control.asker(number);
+                self.tell_by_asker("attach", |event| event);
                 let input: Vec<BorrowedFd<'_>> = input.iter().map(AsFd::as_fd).collect();
                 self.control.answer(number, &Answer::Attached, &input);
             }
             Err(error) => self.refuse(number, &error.to_string()),
         }
     }
+}
+
+/// Of one container no two processes are asked for in the same nanosecond.
+fn exec_id(now: Now) -> String {
+    let since = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{:016x}", since.as_nanos())
 }
 
 /// Three descriptors in the order 0, 1, 2.

@@ -27,6 +27,7 @@ use super::netns::Home;
 use super::output::Output;
 use super::probe::Probe;
 use super::protocol::{Answer, StartFailure, chain};
+use super::telling::{Teller, ToldExec};
 use super::workload::Workload;
 use super::{children, launch_file, status_file};
 use crate::model::launch::{Launch, Resolver};
@@ -57,6 +58,7 @@ enum Ready {
 pub(super) struct ClientJob {
     pub job: Job,
     pub connection: u32,
+    pub told: ToldExec,
 }
 
 /// One monitor at work.
@@ -81,6 +83,7 @@ pub struct Supervisor {
     pub(super) first: Option<FirstStart>,
     /// What the last command could not do.
     pub(super) problem: Option<String>,
+    pub(super) teller: Teller,
     _lock: Lock,
 }
 
@@ -129,6 +132,7 @@ impl Supervisor {
             published: Some(status),
             first: None,
             problem: None,
+            teller: Teller::default(),
             machine,
             launch,
             directory,
@@ -272,6 +276,7 @@ impl Supervisor {
         while let Some(signal) = self.signals.read_signal().map_err(failed)? {
             // A host that goes down says so with SIGTERM: the container gets its stop sequence.
             if signal.ssi_signo == NixSignal::SIGTERM as u32 {
+                self.teller.asker = Some("SIGTERM".to_owned());
                 self.step(Event::Asked(Ask::Stop { signal: None, grace: None }), now);
             }
         }
@@ -289,7 +294,7 @@ impl Supervisor {
 
     /// Brings the status file up to date where something changed that others look at. A file system that is full is
     /// tried again: it is no reason to leave the container alone.
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         let status = self.machine.status(&self.launch.id);
         if self.published.as_ref().is_some_and(|published| !differ(published, &status)) {
             return;

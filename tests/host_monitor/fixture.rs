@@ -57,6 +57,7 @@ impl Container {
             stop_signal: Signal::TERM,
             stop_grace_period: Timespan::from_secs(5),
             logging: Logging::default(),
+            telling: None,
             after_end: Vec::new(),
         };
         let config = config(line, &format!("/evenkeel-monitor-test-{}", launch.id));
@@ -145,7 +146,7 @@ impl Drop for Container {
         let stopped = Client::connect(&self.run_directory())
             .and_then(|client| client.stop(Some(Signal::KILL), Some(Timespan::ZERO)));
         if stopped.is_err() {
-            let _ = client::stop_if_running(&self.run_directory(), None, None);
+            let _ = client::stop_if_running(&self.run_directory(), None, None, None);
             let _ = self.cgroup().kill();
         }
         let _ = self.cgroup().remove();

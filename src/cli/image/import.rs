@@ -12,7 +12,6 @@ use crate::cli::by_hand::PATIENCE;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output};
-use crate::engine::image::Store;
 use crate::engine::image::load::{Importing, import};
 
 #[derive(Debug, Args)]
@@ -47,11 +46,11 @@ pub fn run(arguments: &ImportArguments, context: &Context, output: &Output) -> R
             .hint(format!("`curl -fsSL {url} | evenkeel image import -` does that")));
     }
     let host = context.host()?.report_images_to(told::progress(output));
-    let store = Store::new(&context.paths.root);
-    let input = input(&arguments.file, &store)?;
+    let store = host.images();
+    let input = input(&arguments.file, store)?;
     let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
     let importing = Importing { name, changes: &arguments.changes, message: arguments.message.as_deref() };
-    let image = import(&store, input, &importing, host.image_tools()).map_err(failure)?;
+    let image = import(store, input, &importing, host.image_tools()).map_err(failure)?;
     match output.format() {
         Format::Json => output.document(&json!({ "id": image.id }))?,
         Format::Text => output.text(&format!("{}\n", image.id))?,

@@ -12,8 +12,8 @@ use crate::cli::by_hand::PATIENCE;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output};
+use crate::engine::image::Silent;
 use crate::engine::image::load::load;
-use crate::engine::image::{Silent, Store};
 use crate::model::image::ImageSource;
 
 #[derive(Debug, Args)]
@@ -31,11 +31,11 @@ pub struct LoadArguments {
 pub fn run(arguments: &LoadArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let progress = if arguments.quiet { Box::new(Silent) } else { told::progress(output) };
     let host = context.host()?.report_images_to(progress);
-    let store = Store::new(&context.paths.root);
-    let input = input(&arguments.input, &store)?;
+    let store = host.images();
+    let input = input(&arguments.input, store)?;
     // A name may move away from an image that something is being made of.
     let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
-    let loaded = load(&store, input, host.image_tools()).map_err(failure)?;
+    let loaded = load(store, input, host.image_tools()).map_err(failure)?;
     for image in &loaded {
         let id = &image.image.id;
         for name in &image.ignored {

@@ -44,7 +44,7 @@ pub fn run(arguments: &RmArguments, context: &Context, output: &Output) -> Resul
     let host = context.host()?;
     // Nobody makes a container of an image between the look and the removal.
     let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
-    let store = Store::new(&context.paths.root);
+    let store = host.images();
     let mut failures = Vec::new();
     for word in &arguments.images {
         let entries = store.catalogue().map_err(failure)?;
@@ -54,7 +54,7 @@ pub fn run(arguments: &RmArguments, context: &Context, output: &Output) -> Resul
             }
             meant => {
                 let removed =
-                    meant.map_err(failure).and_then(|meant| remove(&store, (word, meant), arguments, context, output));
+                    meant.map_err(failure).and_then(|meant| remove(store, (word, meant), arguments, context, output));
                 failures.extend(removed.err().map(|failure| failure.context(format!("cannot remove `{word}`"))));
             }
         }

@@ -7,7 +7,6 @@ use crate::cli::by_hand::PATIENCE;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::Output;
-use crate::engine::image::Store;
 use crate::model::image::ImageSource;
 use crate::model::reference::Reference;
 
@@ -26,7 +25,7 @@ pub fn run(arguments: &TagArguments, context: &Context, _: &Output) -> Result<Ex
     let source = name(&arguments.name)?;
     let host = context.host()?;
     let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
-    let store = Store::new(&context.paths.root);
+    let store = host.images();
     let entries = store.catalogue().map_err(failure)?;
     let entry = find(&entries, &arguments.image)?.entry();
     let session = store.session(&source).map_err(failure)?;

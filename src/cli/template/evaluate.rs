@@ -6,9 +6,9 @@ use serde_json::{Number, Value};
 
 use super::{Branch, Expression, Function, Node};
 
-pub fn render(nodes: &[Node], document: &Value) -> Result<String, String> {
+pub fn render(nodes: &[Node], document: &Value, tables: &[&Value]) -> Result<String, String> {
     let mut text = String::new();
-    let scope = Scope { document, dot: document, variables: Vec::new() };
+    let scope = Scope { document, dot: document, variables: Vec::new(), tables };
     scope.run(nodes, &mut text)?;
     Ok(text)
 }
@@ -19,6 +19,8 @@ struct Scope<'a> {
     document: &'a Value,
     dot: &'a Value,
     variables: Vec<(&'a str, Value)>,
+    /// Those values of the document whose keys are anybody's to choose.
+    tables: &'a [&'a Value],
 }
 
 impl Scope<'_> {
@@ -74,7 +76,12 @@ impl Scope<'_> {
                 found.map(|(_, value)| Cow::Borrowed(value)).ok_or_else(|| format!("there is no variable `${name}`"))
             }
             Expression::Field(of, name) => match self.value(of)? {
-                Cow::Borrowed(value) => field(value, of, name).map(Cow::Borrowed),
+                Cow::Borrowed(value) => match field(value, of, name) {
+                    Err(_) if self.tables.iter().any(|table| std::ptr::eq(*table, value)) => {
+                        Ok(Cow::Owned(Value::from("")))
+                    }
+                    found => found.map(Cow::Borrowed),
+                },
                 Cow::Owned(value) => field(&value, of, name).cloned().map(Cow::Owned),
             },
             Expression::Call(function, arguments) => {

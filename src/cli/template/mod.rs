@@ -101,7 +101,12 @@ impl FromStr for Template {
 impl Template {
     /// The text for this document. An error names the field or value that does not fit.
     pub fn render(&self, document: &Value) -> Result<String, String> {
-        evaluate::render(&self.0, document)
+        evaluate::render(&self.0, document, &[])
+    }
+
+    /// The same of a document in which `tables` are: what such a one does not have is nothing, as of Go's maps, and no error.
+    pub fn render_with(&self, document: &Value, tables: &[&Value]) -> Result<String, String> {
+        evaluate::render(&self.0, document, tables)
     }
 
     /// The fields of the document that are named, but for those of variables and of what `range` and `with` lead to.
@@ -217,6 +222,16 @@ mod tests {
             let refused = shown(template).unwrap_err();
             assert!(refused.contains(told), "{template}: {refused}");
         }
+    }
+
+    #[test]
+    fn what_a_table_does_not_have_is_nothing() {
+        let document = json!({ "Actor": { "Attributes": { "name": "web" } } });
+        let tables = [&document["Actor"]["Attributes"]];
+        let shown = |text: &str| text.parse::<Template>().unwrap().render_with(&document, &tables);
+        let text = "{{.Actor.Attributes.name}}|{{.Actor.Attributes.exitCode}}|{{with .Actor.Attributes}}{{.x}}{{end}}|";
+        assert_eq!(shown(text).as_deref(), Ok("web|||"));
+        assert!(shown("{{.Actor.Nmae}}").is_err());
     }
 
     #[test]

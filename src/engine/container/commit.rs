@@ -56,7 +56,13 @@ pub fn commit(
         })
     };
     let made = commit::commit(store, (&base, &record.spec), committing, (&upper, &write), tools);
-    made.map_err(|source| failed("commit", record, source))
+    let made = made.map_err(|source| failed("commit", record, source))?;
+    let event = store.teller.of_container("commit", record).with("imageID", &made.id);
+    store.teller.tell(&match &committing.name {
+        Some(name) => event.with("imageRef", name),
+        None => event,
+    });
+    Ok(made)
 }
 
 /// Writes the files of a container as a tar stream, without its volumes.
@@ -71,7 +77,9 @@ pub fn export(
     let mut layers = store.layer_paths(&base);
     layers.push(container.join("upper"));
     let root = view::open(&layers, None, &etc::directory(&container)).at("look at the files in", &container)?;
-    pack::export(root.as_fd(), &container, record.users, to).map_err(|source| failed("export", record, source))
+    pack::export(root.as_fd(), &container, record.users, to).map_err(|source| failed("export", record, source))?;
+    store.teller.tell(&store.teller.of_container("export", record));
+    Ok(())
 }
 
 fn open(directory: &Path) -> Result<OwnedFd, EngineError> {

@@ -11,6 +11,7 @@ use crate::engine::error::{At, EngineError};
 use crate::engine::files::{self, Durability};
 use crate::engine::image::Store;
 use crate::engine::records;
+use crate::engine::telling::Teller;
 use crate::model::actual::HostFacts;
 use crate::model::id::{RootTag, Whose};
 use crate::model::image::Image;
@@ -28,6 +29,7 @@ pub struct Surroundings<'a> {
     pub facts: &'a HostFacts,
     /// The `evenkeel` binary.
     pub evenkeel: &'a Path,
+    pub teller: &'a Teller,
 }
 
 /// What becomes of a container on this host.
@@ -73,6 +75,7 @@ pub fn prepare(on: &Surroundings<'_>, record: &ContainerRecord, image: &Image) -
         stop_signal: effective.stop_signal,
         stop_grace_period: spec.stop_grace_period,
         logging: spec.logging.clone(),
+        telling: Some(on.teller.telling(record)),
         after_end: after_end(on, record),
     };
     Ok(Prepared { directory, launch, effective })

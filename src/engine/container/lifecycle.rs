@@ -89,11 +89,11 @@ pub fn start(
 }
 
 /// Its processes go on. One that is not paused does so already.
-pub fn resume(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
-    let directory = paths.container_run(&record.id);
+pub fn resume(on: &Surroundings<'_>, record: &ContainerRecord) -> Result<(), EngineError> {
+    let (directory, who) = (on.paths.container_run(&record.id), on.teller.who());
     match monitor::liveness(&directory).map_err(failed("look at", record))? {
         Liveness::Monitored(status) if status.phase == Phase::Paused => {
-            let resumed = monitor::client::Client::connect(&directory).and_then(|client| client.resume());
+            let resumed = monitor::client::Client::connect_as(&directory, who).and_then(|client| client.resume());
             resumed.map_err(failed("resume", record))
         }
         Liveness::Absent | Liveness::Monitored(_) | Liveness::Lost(_) | Liveness::Ended(_) => Ok(()),
@@ -106,7 +106,8 @@ pub fn stop(on: &Surroundings<'_>, hierarchy: &Hierarchy, record: &ContainerReco
     match liveness(on, hierarchy, record)? {
         Liveness::Absent | Liveness::Ended(_) => Ok(()),
         Liveness::Monitored(_) => {
-            monitor::client::stop_if_running(&directory, None, None).map(drop).map_err(failed("stop", record))
+            let stopped = monitor::client::stop_if_running(&directory, None, None, on.teller.who());
+            stopped.map(drop).map_err(failed("stop", record))
         }
         Liveness::Lost(last) => clean_up(on, hierarchy, record, last.as_ref()),
     }
@@ -284,6 +285,7 @@ fn clean_up(
             name: record.full_name(),
             source: Box::new(source),
         })?;
+        on.teller.tell(&on.teller.of_container("die", record).with("reason", "its monitor was lost"));
     }
     remove_cgroup(on, hierarchy, &record.id, &record.full_name())?;
     files::remove_file(&on.paths.container_run(&record.id).join(paths::run::STATUS))

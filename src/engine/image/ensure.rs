@@ -28,6 +28,7 @@ pub fn ensure(
     progress: &dyn Progress,
 ) -> Result<Image, ImageError> {
     let session = store.session(source)?;
+    let before = store.find(source)?;
     let tools = Tools { options, progress };
     let image = match source {
         ImageSource::Reference(text) => pull::ensure_reference(session, source, text, tools),
@@ -37,6 +38,15 @@ pub fn ensure(
     }?;
     // Also what was here already: who asks for it is about to use it.
     store.mark_used(&image.id)?;
+    if before.as_ref() != Some(&image) {
+        let action = match source {
+            ImageSource::Reference(_) => "pull",
+            ImageSource::Archive(_) => "load",
+            ImageSource::Rootfs(_) => "import",
+            ImageSource::Build(_) => "build",
+        };
+        store.teller.tell(&store.teller.of_image(action, &image, Some(source)));
+    }
     Ok(image)
 }
 

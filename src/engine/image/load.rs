@@ -63,6 +63,7 @@ pub fn load(store: &Store, input: Input, tools: Tools<'_>) -> Result<Vec<Loaded>
         }
         let found = archive.read(listing, tools.options)?;
         let image = archive.import(&session, found, None, tools)?;
+        store.teller.tell(&store.teller.of_image("load", &image, None));
         for name in &names {
             session.name(&ImageSource::Reference(name.to_string()), &image)?;
         }
@@ -97,5 +98,7 @@ pub fn import(store: &Store, input: Input, importing: &Importing<'_>, tools: Too
     let configuration = config::parse(&path.display().to_string(), &bytes)?;
     let id = sha256([bytes.as_slice()]);
     let parts = Parts { id, manifest: None, configuration, blobs: vec![bytes], stamp: None };
-    commit(&workshop, importing.name.as_ref(), vec![layer], parts)
+    let image = commit(&workshop, importing.name.as_ref(), vec![layer], parts)?;
+    store.teller.tell(&store.teller.of_image("import", &image, importing.name.as_ref()));
+    Ok(image)
 }

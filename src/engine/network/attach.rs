@@ -25,22 +25,31 @@ use super::netlink::Netlink;
 use super::netns;
 use super::snapshot::{Link, Snapshot};
 
+/// What there was to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    Nothing,
+    /// It was there, and not all of it as it should be.
+    Repaired,
+    Made,
+}
+
 impl Links {
     /// Pair, addresses and routes are there, and packets pass. The namespace must be ([`netns::ensure`]), and the
     /// bridge too. Sends nothing where nothing is missing.
-    pub fn ensure_attachment(&self, attachment: &Attachment, namespace: &Path) -> Result<(), NetworkError> {
+    pub fn ensure_attachment(&self, attachment: &Attachment, namespace: &Path) -> Result<Done, NetworkError> {
         let entered = netns::open(namespace).map_err(|source| NetworkError::Namespace {
             verb: "open",
             path: namespace.to_owned(),
             source,
         })?;
-        if self.ensure_once(attachment, namespace, &entered)? {
-            return Ok(());
+        if let Some(done) = self.ensure_once(attachment, namespace, &entered)? {
+            return Ok(done);
         }
         self.remove(&attachment.link)?;
         match self.ensure_once(attachment, namespace, &entered)? {
-            true => Ok(()),
-            false => Err(NetworkError::Interface {
+            Some(done) => Ok(done),
+            None => Err(NetworkError::Interface {
                 interface: attachment.interface.clone(),
                 path: namespace.to_owned(),
                 source: io::Error::other("somebody takes it away again"),
@@ -48,10 +57,16 @@ impl Links {
         }
     }
 
-    /// `false` when the host's end is there, but its other end is not where it belongs.
-    fn ensure_once(&self, attachment: &Attachment, namespace: &Path, entered: &OwnedFd) -> Result<bool, NetworkError> {
+    /// `None` when the host's end is there, but its other end is not where it belongs.
+    fn ensure_once(
+        &self,
+        attachment: &Attachment,
+        namespace: &Path,
+        entered: &OwnedFd,
+    ) -> Result<Option<Done>, NetworkError> {
         let mut host = self.look_at(attachment)?;
-        if !host.links.contains_key(&attachment.link) {
+        let is_new = !host.links.contains_key(&attachment.link);
+        if is_new {
             host = self.create(attachment, &host, entered)?;
         }
         let mut faults = attachment.faults_outside(&host);
@@ -63,12 +78,16 @@ impl Links {
             source,
         })?);
         if faults.iter().any(|fault| matches!(fault, Fault::Pair { .. })) {
-            return Ok(false);
+            return Ok(None);
         }
         if faults.iter().any(|fault| matches!(fault, Fault::Down | Fault::HostDown | Fault::Detached)) {
             await_carrier(|| self.look_at(attachment))?;
         }
-        Ok(true)
+        Ok(Some(match (is_new, faults.is_empty()) {
+            (true, _) => Done::Made,
+            (false, false) => Done::Repaired,
+            (false, true) => Done::Nothing,
+        }))
     }
 
     fn look_at(&self, attachment: &Attachment) -> Result<Snapshot, NetworkError> {

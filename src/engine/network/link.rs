@@ -80,15 +80,17 @@ impl Links {
         self.run("change", name, self.handle.link().change(message).execute())
     }
 
-    /// The link is gone, the other end of a pair and the addresses of a bridge with it; gone already is fine.
+    /// The link is gone, the other end of a pair and the addresses of a bridge with it; gone already is fine. Says whether it
+    /// was there.
     ///
     /// Removing one link waits for several RCU grace periods, tens of milliseconds, while it holds the lock of all
     /// links (RTNL). A whole group waits only once: so the link is put into the group of the doomed, and then the
     /// group is removed. While one thread waits, the others gather there, and whoever is next takes them all.
-    pub fn remove(&self, name: &str) -> Result<(), NetworkError> {
+    pub fn remove(&self, name: &str) -> Result<bool, NetworkError> {
         let doomed = LinkUnspec::new_with_name(name).link_group(DOOMED).build();
-        gone(self.run("remove", name, self.handle.link().change(doomed).execute()))?;
-        self.remove_doomed(name)
+        let was_there = was_there(self.run("remove", name, self.handle.link().change(doomed).execute()))?;
+        self.remove_doomed(name)?;
+        Ok(was_there)
     }
 
     /// Links that a crash left in the group of the doomed are gone, before anybody takes one into use again.
@@ -98,7 +100,7 @@ impl Links {
 
     fn remove_doomed(&self, name: &str) -> Result<(), NetworkError> {
         let group = LinkMessageBuilder::<LinkUnspec>::default().link_group(DOOMED).build();
-        gone(self.run("remove", name, self.handle.link().del_with_message(group).execute()))
+        was_there(self.run("remove", name, self.handle.link().del_with_message(group).execute())).map(drop)
     }
 
     pub(super) fn add_address(&self, name: &str, index: u32, at: (IpAddr, u8)) -> Result<(), NetworkError> {
@@ -127,10 +129,10 @@ impl Links {
 const DOOMED: u32 = u32::from_be_bytes(*b"ekrm");
 
 /// What is not there need not be removed.
-fn gone(result: Result<(), NetworkError>) -> Result<(), NetworkError> {
+fn was_there(result: Result<(), NetworkError>) -> Result<bool, NetworkError> {
     match result {
-        Err(NetworkError::Link { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => Ok(()),
-        other => other,
+        Err(NetworkError::Link { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+        other => other.map(|()| true),
     }
 }
 

@@ -20,7 +20,7 @@
 //! execution. Looking uses plain blocking sockets (`netlink`), because each of a hundred namespaces needs a socket of
 //! its own for some microseconds, and reads only the few attributes that are compared.
 
-mod attach;
+pub mod attach;
 pub mod attachment;
 pub mod bridge;
 mod error;

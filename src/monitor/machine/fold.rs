@@ -99,6 +99,10 @@ impl Fold {
         pause.max(SHORTEST_WAIT)
     }
 
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
     pub fn status(&self) -> HealthStatus {
         HealthStatus {
             health: self.health,

@@ -1,7 +1,10 @@
 //! What the machine's state looks like from outside.
 
+use std::time::Duration;
+
 use super::fold::Fold;
 use super::state::{Life, Machine};
+use crate::model::health::Health;
 use crate::model::id::ContainerId;
 use crate::model::launch::LAUNCH_VERSION;
 use crate::model::status::{HealthStatus, Phase, STATUS_VERSION, Status};
@@ -10,6 +13,31 @@ use crate::model::status::{HealthStatus, Phase, STATUS_VERSION, Status};
 const CRASH_LOOP_ENDS: u32 = 3;
 
 impl Machine {
+    /// What the health check has found, without its answers.
+    pub fn verdict(&self) -> Option<Health> {
+        match &self.life {
+            Life::Running { health, .. } => health.as_ref().map(Fold::health),
+            Life::Starting | Life::Stopping { .. } | Life::Waiting { .. } | Life::Over(_) => {
+                self.last_health.as_ref().map(|last| last.health)
+            }
+        }
+    }
+
+    /// Whether somebody wants its end.
+    pub fn is_stopping(&self) -> bool {
+        matches!(self.life, Life::Stopping { .. })
+    }
+
+    /// Whether the restart policy has started what runs now: a start by request begins to count anew.
+    pub fn is_restarted_by_policy(&self) -> bool {
+        self.restarts > 0
+    }
+
+    /// How long the last run took that ended.
+    pub fn last_run(&self) -> Option<Duration> {
+        self.finished_at?.duration_since(self.started_at?).ok()
+    }
+
     pub(super) fn health(&self) -> Option<HealthStatus> {
         match &self.life {
             Life::Running { health, .. } => health.as_ref().map(Fold::status),

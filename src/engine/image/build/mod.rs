@@ -89,6 +89,7 @@ pub fn build(store: &Store, spec: &BuildSpec, names: &[ImageSource], tools: Tool
     let workshop = Workshop { session: &session, options: tools.options, progress: tools.progress };
     let parts = make(&workshop, &source, spec, &Inputs::read(spec, store)?)?;
     let image = commit(&workshop, None, Vec::new(), parts)?;
+    store.teller.tell(&store.teller.of_image("build", &image, None));
     names.iter().try_for_each(|name| session.name(name, &image))?;
     store.mark_used(&image.id)?;
     Ok(image)

@@ -23,6 +23,7 @@ use crate::engine::image::build::cache::Built;
 use crate::engine::image::catalogue::Entry;
 use crate::engine::image::error::ImageError;
 use crate::engine::image::manifest;
+use crate::model::event::Event;
 use crate::model::garbage::{
     CacheFact, Chosen, Disk, Extent, Facts, ImageFact, Needs, Policy, StepFact, Thing, choose,
 };
@@ -66,7 +67,9 @@ impl Store {
             return Ok(());
         }
         let _alone = self.lock_alone(Patience::Wait)?;
+        let record: Option<SourceRecord> = read_if_understood(&path)?;
         remove_any(&path)?;
+        record.iter().for_each(|record| self.teller.tell(&self.teller.of_image("untag", &record.image, Some(source))));
         self.write_index()
     }
 
@@ -112,9 +115,16 @@ impl Store {
         // While its other record is there, an image is found; so names are first among the records, too.
         let names = removed.sources.iter().map(|source| self.source_path(source));
         let all: Vec<PathBuf> = names.chain(records).collect();
+        let mut events = Vec::new();
+        for Chosen { thing, why, .. } in &chosen {
+            if let Thing::Image(id) = thing {
+                events.extend(self.removal_events(id, facts)?.into_iter().map(|event| event.with("reason", why)));
+            }
+        }
         for path in &all {
             remove_any(path)?;
         }
+        events.iter().for_each(|event| self.teller.tell(event));
         if !all.is_empty() {
             for directory in ["sources", "ids", "built"].map(|name| self.images.join(name)) {
                 sync_directory(&directory)?;
@@ -132,6 +142,15 @@ impl Store {
         }
         removed.chosen = chosen;
         Ok(removed)
+    }
+
+    /// What is told when this image goes: of each of its names, and then of itself.
+    fn removal_events(&self, id: &Digest, facts: &Facts) -> Result<Vec<Event>, ImageError> {
+        let Some(image) = self.known(id)? else { return Ok(Vec::new()) };
+        let names = facts.images.iter().filter(|fact| fact.id == *id).flat_map(|fact| &fact.names);
+        let mut events: Vec<Event> = names.map(|name| self.teller.of_image("untag", &image, Some(name))).collect();
+        events.push(self.teller.of_image("delete", &image, None));
+        Ok(events)
     }
 
     /// Everything here that could go; the caller is alone with the store. What takes long to measure is looked at only

@@ -44,6 +44,7 @@ use super::build::cache::Built;
 use super::error::ImageError;
 use super::push::Packed;
 use crate::engine::image::erofs;
+use crate::engine::telling::Teller;
 use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
 use crate::model::reference::Reference;
@@ -63,11 +64,18 @@ pub struct Store {
     layers: PathBuf,
     /// As what layers are unpacked; known when the first is. Copies share it: that is one trial for each process.
     best_form: Arc<OnceLock<Form>>,
+    pub(in crate::engine) teller: Teller,
 }
 
 impl Store {
     pub fn new(state_root: &Path) -> Store {
-        Store { images: state_root.join("images"), layers: state_root.join("layers"), best_form: Arc::default() }
+        let (images, layers) = (state_root.join("images"), state_root.join("layers"));
+        Store { images, layers, best_form: Arc::default(), teller: Teller::new(state_root) }
+    }
+
+    /// The same, which tells in the journal who does it.
+    pub fn telling(self, teller: Teller) -> Store {
+        Store { teller, ..self }
     }
 
     /// The image that `source` stood for when it was last made whole, if every layer of it is still there.

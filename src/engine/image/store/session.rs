@@ -175,8 +175,14 @@ impl Session<'_> {
 
     /// Makes the source stand for an image that is here already, as well as whatever else does.
     pub fn name(&self, source: &ImageSource, image: &Image) -> Result<(), ImageError> {
+        let is_new = self.store.known_as(source)?.is_none_or(|known| known.id != image.id);
         let named = Some((source.clone(), None));
-        self.commit(Commit { layers: Vec::new(), blobs: Vec::new(), image: image.clone(), named })
+        self.commit(Commit { layers: Vec::new(), blobs: Vec::new(), image: image.clone(), named })?;
+        if is_new {
+            let teller = &self.store.teller;
+            teller.tell(&teller.of_image("tag", image, Some(source)));
+        }
+        Ok(())
     }
 
     pub fn store(&self) -> &Store {

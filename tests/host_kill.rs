@@ -183,7 +183,11 @@ impl Trial {
 
     fn stray_cgroups(&self) -> Vec<String> {
         let parent = format!("evenkeel-{}", evenkeel::engine::host::tag(&self.path("root").canonicalize().unwrap()));
-        let known: BTreeSet<String> = names(&self.path("root/containers")).collect();
+        let mut known: BTreeSet<String> = names(&self.path("root/containers")).collect();
+        if !known.is_empty() {
+            // With cgroup version 2 that of their monitors.
+            known.insert("monitors".to_owned());
+        }
         let hierarchies = names(Path::new("/sys/fs/cgroup")).map(|name| Path::new("/sys/fs/cgroup").join(name));
         let parents = hierarchies.chain(["/sys/fs/cgroup".into()]).map(|hierarchy| hierarchy.join(&parent));
         let is_group = |parent: &Path, name: &String| parent.join(name).is_dir();

@@ -25,8 +25,8 @@ for name in "$@"; do
     [[ " ${everything[*]} " = *" $name "* ]] || { echo "\`$name\` needs --vm" >&2; exit 64; }
 done
 
-# Servers and clients that host tests run beside containers; the bed makes its image with them.
-export EVENKEEL_VM_EXTRA="dnsmasq-base bind9-dnsutils${EVENKEEL_VM_EXTRA:+ $EVENKEEL_VM_EXTRA}"
+# Servers, clients and the compiler that host tests run beside containers; the bed makes its image with them.
+export EVENKEEL_VM_EXTRA="dnsmasq-base bind9-dnsutils gcc libc6-dev${EVENKEEL_VM_EXTRA:+ $EVENKEEL_VM_EXTRA}"
 
 binaries=${EVENKEEL_BINARIES:-${CARGO_TARGET_DIR:-target}/release}
 [ -x "$binaries/evenkeel" ] || cargo build --release --locked --bins

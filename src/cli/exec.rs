@@ -24,7 +24,7 @@ use super::terminal::{self, RawMode, Signals};
 use crate::manifest::{self, Source};
 use crate::monitor::client::{Client, Descriptors, Running};
 use crate::monitor::error::MonitorError;
-use crate::monitor::protocol::{ExecSpec, FailureKind, Privilege, Window};
+use crate::monitor::protocol::{ExecSpec, FailureKind, Privilege};
 use crate::sys::clone::{Copy, clone3, exit_now};
 
 #[derive(Debug, Args)]
@@ -123,7 +123,7 @@ fn spec(arguments: &ExecArguments) -> Result<ExecSpec, Failure> {
         environment,
         user: arguments.user.clone(),
         working_dir: arguments.workdir.clone(),
-        window: terminal::window().map(|size| Window { rows: size.ws_row, columns: size.ws_col }),
+        window: terminal::size(),
         privilege: if arguments.privileged { Privilege::Full } else { Privilege::Container },
         ..ExecSpec::default()
     })

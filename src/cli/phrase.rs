@@ -105,8 +105,8 @@ fn soon(status: &Status, now: SystemTime) -> String {
 /// ` (exited (1), 5 restarts)`.
 fn history(status: &Status) -> String {
     let exit = match (status.exit, &status.error) {
-        (Some(exit), _) => format!("exited ({}), ", how(exit)),
-        (None, Some(_)) => "failed to start, ".to_owned(),
+        (_, Some(_)) => "failed to start, ".to_owned(),
+        (Some(exit), None) => format!("exited ({}), ", how(exit)),
         (None, None) => String::new(),
     };
     format!(" ({exit}{})", counted(status.restarts.into(), "restart"))

@@ -12,6 +12,8 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::termios::{OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr};
 
+use crate::monitor::protocol::Window;
+
 /// The terminal as it was, for the panic hook.
 static ORIGINAL: OnceLock<Termios> = OnceLock::new();
 
@@ -73,9 +75,14 @@ pub fn is_interactive() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
-/// Rows and columns of the terminal at stdin.
+/// Rows and columns of the terminal at stdin, or at stdout where stdin is none.
 pub fn window() -> Option<Winsize> {
-    tcgetwinsize(io::stdin()).ok()
+    tcgetwinsize(io::stdin()).or_else(|_| tcgetwinsize(io::stdout())).ok()
+}
+
+/// [`window`] for a terminal that is to be made.
+pub fn size() -> Option<Window> {
+    window().map(|size| Window { rows: size.ws_row, columns: size.ws_col })
 }
 
 /// SIGWINCH and the signals that end a process, as something to poll.

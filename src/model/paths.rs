@@ -143,6 +143,8 @@ pub mod run {
     /// Pipes of those who want to see everything from the first byte on, while the container is started.
     pub const STDOUT: &str = "stdout";
     pub const STDERR: &str = "stderr";
+    /// The size of their terminal, as JSON.
+    pub const WINDOW: &str = "window";
     /// A monitor's standard error: empty, unless it failed in a way that it could not report.
     pub const MONITOR_ERRORS: &str = "monitor.err";
 }

@@ -86,6 +86,7 @@ pub struct Status {
     pub pid: Option<u32>,
     pub started_at: Option<SystemTime>,
     pub finished_at: Option<SystemTime>,
+    /// Of a start that failed it is what a shell would say, and `error` is why. Monitors of before said nothing then.
     pub exit: Option<Exit>,
     /// Restarts since the container was started by request.
     pub restarts: u32,

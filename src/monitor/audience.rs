@@ -3,7 +3,9 @@
 //! ```text
 //! client                                    monitor
 //!   | mkfifo stdout, stderr; opens them       |
-//!   | ---- starts the container ------------> | opens them for writing, where somebody reads
+//!   | writes the size of its terminal         |
+//!   | ---- starts the container ------------> | opens them for writing, where somebody reads, and
+//!   |                                         | gives the container's terminal that size
 //!   | removes their names                     |
 //!   | <============ bytes =================== | and stops reading from the container while they are full
 //! ```
@@ -25,6 +27,7 @@ use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 
 use super::error::MonitorError;
 use super::logs::Stream;
+use super::protocol::Window;
 use crate::model::paths::run;
 use crate::sys::clone::{Copy, clone3, exit_now};
 
@@ -37,8 +40,9 @@ pub struct Seats {
 }
 
 impl Seats {
-    /// To be taken before the container is started; `directory` is its run directory, which is made if need be.
-    pub fn take(directory: &Path) -> Result<Seats, MonitorError> {
+    /// To be taken before the container is started; `directory` is its run directory, which is made if need be. A
+    /// terminal of the container's is born with the size of `window`: a program that asks at once gets it right.
+    pub fn take(directory: &Path, window: Option<Window>) -> Result<Seats, MonitorError> {
         std::fs::create_dir_all(directory).map_err(|source| MonitorError::file("create", directory, source))?;
         let take = |name: &str| {
             let path = directory.join(name);
@@ -50,12 +54,19 @@ impl Seats {
             };
             made().map_err(|source: io::Error| MonitorError::file("make the pipe", &path, source))
         };
-        Ok(Seats { stdout: take(run::STDOUT)?, stderr: take(run::STDERR)? })
+        let seats = Seats { stdout: take(run::STDOUT)?, stderr: take(run::STDERR)? };
+        if let Some(window) = window {
+            let path = directory.join(run::WINDOW);
+            let written = serde_json::to_vec(&window).map_err(io::Error::from);
+            let written = written.and_then(|text| std::fs::write(&path, text));
+            written.map_err(|source| MonitorError::file("write", &path, source))?;
+        }
+        Ok(seats)
     }
 
     /// Once the container is started nobody else is to come in this way.
     pub fn close_the_doors(directory: &Path) -> io::Result<()> {
-        [run::STDOUT, run::STDERR].iter().try_for_each(|name| forget(&directory.join(name)))
+        [run::STDOUT, run::STDERR, run::WINDOW].iter().try_for_each(|name| forget(&directory.join(name)))
     }
 }
 
@@ -64,6 +75,11 @@ fn forget(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// The size of the terminal of somebody who sits there. Nobody, or one that cannot be read, is no size.
+pub(super) fn window(directory: &Path) -> Option<Window> {
+    serde_json::from_slice(&std::fs::read(directory.join(run::WINDOW)).ok()?).ok()
 }
 
 /// The writing ends, for the monitor.
@@ -168,8 +184,10 @@ mod tests {
     #[test]
     fn nothing_is_left_out_and_who_left_is_forgotten() {
         let directory = tempfile::tempdir().unwrap();
-        let seats = Seats::take(directory.path()).unwrap();
+        let size = Window { rows: 31, columns: 97 };
+        let seats = Seats::take(directory.path(), Some(size)).unwrap();
         let mut audience = Audience::find(directory.path());
+        assert_eq!(window(directory.path()), Some(size));
         Seats::close_the_doors(directory.path()).unwrap();
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 
@@ -195,7 +213,8 @@ mod tests {
     fn an_empty_house_is_no_error() {
         let directory = tempfile::tempdir().unwrap();
         assert!(Audience::find(directory.path()).0.is_empty());
-        drop(Seats::take(directory.path()).unwrap());
+        drop(Seats::take(directory.path(), None).unwrap());
+        assert_eq!(window(directory.path()), None);
         assert!(Audience::find(directory.path()).0.is_empty());
     }
 }

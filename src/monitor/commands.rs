@@ -81,7 +81,8 @@ impl Supervisor {
     }
 
     fn begin_start(&mut self, now: Now) {
-        let started = self.output.prepare().and_then(|descriptors| errand::start(&self.launch, descriptors.as_ref()));
+        let prepared = self.output.prepare();
+        let started = prepared.and_then(|descriptors| errand::start(&self.launch, self.window, descriptors.as_ref()));
         match started {
             Ok(errand) => self.start = Some(errand),
             Err(error) => self.start_failed(StartFailure::other(&error), now),
@@ -130,10 +131,10 @@ impl Supervisor {
     fn start_failed(&mut self, failure: StartFailure, now: Now) {
         self.start = None;
         self.output.finish(now);
-        let (error, kind) = (failure.message.clone(), failure.kind);
+        let (error, exit) = (failure.message.clone(), failure.kind.exit());
         self.first.get_or_insert(FirstStart::Failed(failure));
-        self.step(Event::StartFailed { error: error.clone() }, now);
-        self.tell_failed_start(kind.code(), &error);
+        self.step(Event::StartFailed { error: error.clone(), exit }, now);
+        self.tell_failed_start(exit, &error);
     }
 
     fn begin_probe(&mut self, now: Now) {

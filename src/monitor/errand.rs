@@ -83,9 +83,13 @@ pub struct Descriptors {
     pub stderr: OwnedFd,
 }
 
-/// Starts a container's first process; `None` gives it a terminal.
-pub fn start(launch: &Launch, descriptors: Option<&Descriptors>) -> Result<Errand, MonitorError> {
-    send_out(&launch.name, descriptors, |channel| start_here(launch, stdio(descriptors), channel))
+/// Starts a container's first process; without `descriptors` it gets a terminal, with them `window` means nothing.
+pub fn start(
+    launch: &Launch,
+    window: Option<Window>,
+    descriptors: Option<&Descriptors>,
+) -> Result<Errand, MonitorError> {
+    send_out(&launch.name, descriptors, |channel| start_here(launch, window, stdio(descriptors), channel))
 }
 
 /// Starts a further process in the container whose first process is `target`.
@@ -185,8 +189,16 @@ fn depend_on(monitor: Pid, channel: BorrowedFd<'_>, needs: Option<&Descriptors>)
     close_others(3, &keep).map_err(|error| StartFailure::other(&error))
 }
 
-fn start_here(launch: &Launch, stdio: Stdio<'_>, channel: BorrowedFd<'_>) -> Result<Process, StartFailure> {
-    let spec = read_config(&launch.config)?;
+fn start_here(
+    launch: &Launch,
+    window: Option<Window>,
+    stdio: Stdio<'_>,
+    channel: BorrowedFd<'_>,
+) -> Result<Process, StartFailure> {
+    let mut spec = read_config(&launch.config)?;
+    if let (Some(process), Some(window)) = (spec.process_mut(), window) {
+        process.set_console_size(console_size(window));
+    }
     let cgroup = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
     packet::send(channel, &Word::Cgroup(cgroup.clone()), &[]).map_err(|error| StartFailure::other(&error))?;
     if let Some(path) = cgroup {
@@ -253,16 +265,18 @@ fn read_config(path: &Path) -> Result<Spec, StartFailure> {
     config_file::read(path).map_err(|error| StartFailure::other(&error))
 }
 
+fn console_size(Window { rows, columns }: Window) -> Option<oci_spec::runtime::Box> {
+    // The builder fails on fields that are missing, and none is.
+    BoxBuilder::default().height(rows).width(columns).build().ok()
+}
+
 /// The container's own process with the request's differences.
 fn process_of(spec: &Spec, request: &ExecSpec) -> ProcessSpec {
     let ExecSpec { command, environment, user: _, working_dir, input_output, window, privilege } = request;
     let mut process = spec.process().clone().unwrap_or_default();
     process.set_args(Some(command.clone()));
     process.set_terminal(Some(*input_output == InputOutput::Terminal));
-    // The builder fails on fields that are missing; this one has a default for each.
-    process.set_console_size(
-        window.and_then(|Window { rows, columns }| BoxBuilder::default().height(rows).width(columns).build().ok()),
-    );
+    process.set_console_size(window.and_then(console_size));
     let mut variables = process.env().clone().unwrap_or_default();
     for variable in environment {
         let name = variable.split('=').next().unwrap_or_default();

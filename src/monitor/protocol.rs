@@ -137,17 +137,17 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// The exit code that a shell, and Docker, gives for it.
-    pub fn code(self) -> u8 {
-        match self {
+    /// As a shell would have it; 125 where there is nothing that a shell would run, as Docker's `run` has it.
+    pub fn exit(self) -> Exit {
+        Exit::Code(match self {
             FailureKind::CommandNotFound => 127,
             FailureKind::NotExecutable => 126,
             FailureKind::WorkingDirectory
             | FailureKind::UserNotFound
             | FailureKind::Unsupported
             | FailureKind::Busy
-            | FailureKind::Other => 128,
-        }
+            | FailureKind::Other => 125,
+        })
     }
 }
 

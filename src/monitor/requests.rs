@@ -134,7 +134,7 @@ impl Supervisor {
             };
             match failure {
                 Some(failure) => {
-                    self.tell_exec_end(&told, failure.kind.code(), Some(&failure.message));
+                    self.tell_exec_end(&told, failure.kind.exit().code(), Some(&failure.message));
                     self.control.answer(number, &Answer::Failed(failure), &[]);
                     self.jobs.swap_remove(at);
                 }

@@ -12,7 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::AsFd;
 
-use super::audience::Audience;
+use super::audience::{self, Audience};
 use super::clock::Now;
 use super::complaint::say;
 use super::control::{self, Control, Promise};
@@ -26,11 +26,11 @@ use super::names::server as names;
 use super::netns::Home;
 use super::output::Output;
 use super::probe::Probe;
-use super::protocol::{Answer, StartFailure, chain};
+use super::protocol::{Answer, StartFailure, Window, chain};
 use super::telling::{Teller, ToldExec};
 use super::workload::Workload;
 use super::{children, launch_file, status_file};
-use crate::model::launch::{Launch, Resolver};
+use crate::model::launch::{Launch, Resolver, Terminal};
 use crate::model::paths::run;
 use crate::model::status::Status;
 
@@ -68,6 +68,8 @@ pub struct Supervisor {
     pub(super) machine: Machine,
     pub(super) workload: Workload,
     pub(super) output: Output,
+    /// What the container's terminal is born with, where it has one.
+    pub(super) window: Option<Window>,
     pub(super) control: Control,
     pub(super) jobs: Vec<ClientJob>,
     pub(super) names: Option<names::Server>,
@@ -121,6 +123,7 @@ impl Supervisor {
                 launch.logs.clone(),
                 launch.logging.clone(),
             ),
+            window: audience::window(&directory).filter(|_| launch.terminal == Terminal::Tty),
             workload: Workload::default(),
             jobs: Vec::new(),
             names_again: is_due_later(&launch, names.as_ref()),

@@ -102,9 +102,9 @@ impl Supervisor {
         }
     }
 
-    /// It never came to run; the exit code is the one that a shell would give.
-    pub(super) fn tell_failed_start(&mut self, code: u8, error: &str) {
-        self.tell("die", |event| event.with("exitCode", code).with("error", error));
+    /// It never came to run.
+    pub(super) fn tell_failed_start(&mut self, exit: Exit, error: &str) {
+        self.tell("die", |event| event.with("exitCode", exit.code()).with("error", error));
     }
 
     /// What its health is now, if that is not `before`.

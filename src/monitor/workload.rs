@@ -105,8 +105,21 @@ impl Workload {
 
 /// Whether this first process of a container could take notice of the signal: see [`Workload::hears`].
 pub fn process_hears(pid: Pid, signal: Signal) -> bool {
-    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap_or_default();
-    hears(&status, signal)
+    let read = |file| fs::read_to_string(format!("/proc/{}/{file}", pid.as_raw_nonzero())).unwrap_or_default();
+    hears(&read("status"), signal) || waits_for_signals(&read("syscall"))
+}
+
+/// By /proc/PID/syscall (proc(5)). Who is in sigwaitinfo(2) takes its signals there, and as long as it waits the kernel
+/// does not show them as blocked: small inits such as ours, tini and dumb-init live in it. What cannot be read speaks for
+/// hearing.
+fn waits_for_signals(syscall: &str) -> bool {
+    // rt_sigtimedwait of this machine, and of 32-bit programs with either size of time.
+    const WAITS: [i64; 3] = [libc::SYS_rt_sigtimedwait, 177, 421];
+    match syscall.split_whitespace().next() {
+        Some("running") => false,
+        Some(number) => number.parse().map_or(true, |number| WAITS.contains(&number)),
+        None => true,
+    }
 }
 
 /// By the masks of /proc/PID/status (proc(5)), and whether it is process 1 of its namespace at all: with the host's it is
@@ -131,6 +144,15 @@ fn hears(status: &str, signal: Signal) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_for_signals_hears_them() {
+        let wait = libc::SYS_rt_sigtimedwait;
+        assert!(waits_for_signals(&format!("{wait} 0x7ffc 0x0 0x0 0x8 0x0 0x0 0x7ffc 0x7f\n")));
+        assert!(waits_for_signals("") && waits_for_signals("?"));
+        assert!(!waits_for_signals("running\n") && !waits_for_signals("-1 0x7ffc 0x7f\n"));
+        assert!(!waits_for_signals(&format!("{} 0x7ffc 0x0\n", libc::SYS_nanosleep)));
+    }
 
     #[test]
     fn a_signal_is_heard_when_it_is_caught_blocked_or_ignored_by_word() {

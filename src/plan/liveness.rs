@@ -131,8 +131,8 @@ pub(super) fn remark(container: &ActualContainer) -> Option<String> {
         }
         Liveness::Ended(status) if !succeeded(status) && status.phase != Phase::Stopped => {
             let how = match (&status.exit, &status.error) {
-                (Some(exit), _) => format!("ended with status {}", exit.code()),
-                (None, Some(error)) => format!("could not be started: {error}"),
+                (_, Some(error)) => format!("could not be started: {error}"),
+                (Some(exit), None) => format!("ended with status {}", exit.code()),
                 (None, None) => "ended".to_owned(),
             };
             Some(format!("container {name} {how}, and its restart policy lets it rest"))

@@ -7,6 +7,7 @@ use crate::cli::apply::Session;
 use crate::cli::console::{Console, ConsoleSettings, Fate, Outcome};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::Output;
+use crate::cli::terminal;
 use crate::engine::host::Host;
 use crate::engine::lock::Lock;
 use crate::model::actual::Liveness;
@@ -45,7 +46,7 @@ impl Foreground {
     /// Before the container is started.
     pub fn prepare(paths: &Paths, id: &ContainerId, streams: Streams) -> Result<Foreground, Failure> {
         let directory = paths.container_run(id);
-        let seats = Seats::take(&directory).map_err(Failure::monitor)?;
+        let seats = Seats::take(&directory, terminal::size().filter(|_| streams.terminal)).map_err(Failure::monitor)?;
         Ok(Foreground { directory, container: paths.container(id), seats, streams })
     }
 
@@ -136,7 +137,9 @@ fn last_status(directory: &std::path::Path) -> Result<Status, Failure> {
 /// The exit code of a container is ours.
 pub fn exit_of(status: &Status) -> Result<Exit, Failure> {
     match (status.exit, &status.error) {
-        (_, Some(error)) => Err(Failure::new(error.clone()).exit(Exit::Status(125))),
+        (exit, Some(error)) => {
+            Err(Failure::new(error.clone()).exit(Exit::Status(exit.map_or(125, |exit| exit.code()))))
+        }
         (Some(exit), None) => Ok(Exit::Status(exit.code())),
         (None, None) => Ok(Exit::Done),
     }

@@ -45,8 +45,8 @@ pub use state::Machine;
 pub enum Event {
     /// The first process executes its command.
     Started { pid: u32 },
-    /// It never came to that, for this reason.
-    StartFailed { error: String },
+    /// It never came to that, for this reason; a shell would say `exit`.
+    StartFailed { error: String, exit: Exit },
     /// The first process ended, and everything else of the container with it.
     Exited(Exit),
     /// A probe answered, or its time was over.

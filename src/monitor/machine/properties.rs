@@ -51,7 +51,7 @@ fn settings() -> impl Strategy<Value = Settings> {
 fn events() -> impl Strategy<Value = Event> {
     prop_oneof![
         (1_u32..100).prop_map(|pid| Event::Started { pid }),
-        Just(Event::StartFailed { error: "e".into() }),
+        Just(Event::StartFailed { error: "e".into(), exit: Exit::Code(127) }),
         (0_u8..3).prop_map(|code| Event::Exited(Exit::Code(code))),
         any::<bool>().prop_map(|healthy| Event::Probed(ProbeResult {
             at: SystemTime::UNIX_EPOCH,

@@ -101,7 +101,7 @@ impl Machine {
         let mut commands = Vec::new();
         match event {
             Event::Started { pid } => self.started(pid, now, &mut commands),
-            Event::StartFailed { error } => self.start_failed(error, now, &mut commands),
+            Event::StartFailed { error, exit } => self.start_failed((error, exit), now, &mut commands),
             Event::Exited(exit) => self.exited(exit, now, &mut commands),
             Event::Probed(result) => self.probed(result, now),
             Event::Unheard => self.unheard(&mut commands),
@@ -133,13 +133,14 @@ impl Machine {
         self.started_at = Some(now.wall);
     }
 
-    fn start_failed(&mut self, error: String, now: Now, commands: &mut Vec<Command>) {
+    fn start_failed(&mut self, (error, exit): (String, Exit), now: Now, commands: &mut Vec<Command>) {
         match self.life {
             Life::Starting => {}
             Life::Stopping { pid: None, then, .. } => return self.stopped(then, commands),
             Life::Running { .. } | Life::Stopping { .. } | Life::Waiting { .. } | Life::Over(_) => return,
         }
         self.error = Some(error);
+        self.exit = Some(exit);
         self.finished_at = Some(now.wall);
         if self.first || !self.wants_restart(None) {
             self.life = Life::Over(Phase::Failed);

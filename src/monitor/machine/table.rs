@@ -123,8 +123,10 @@ fn retries_in_a_row_come_to_an_end() {
 
 #[test]
 fn the_first_start_that_fails_is_final_and_a_later_one_is_one_more_end() {
-    let failed = || Event::StartFailed { error: "why".into() };
-    Story::of(settings(RestartCondition::Always)).step(failed(), &[], Phase::Failed);
+    let failed = || Event::StartFailed { error: "why".into(), exit: Exit::Code(127) };
+    let mut first = Story::of(settings(RestartCondition::Always));
+    first.step(failed(), &[], Phase::Failed);
+    assert_eq!(first.machine.exit, Some(Exit::Code(127)));
     let mut story = Story::running(settings(RestartCondition::OnFailure));
     story.step(exited(1), &[Start], Phase::Starting).step(failed(), &[], Phase::Waiting);
     assert_eq!(story.machine.error.as_deref(), Some("why"));
@@ -161,14 +163,14 @@ fn a_stop_during_a_start_waits_for_its_answer() {
     let mut late = Story::of(settings(RestartCondition::Always));
     late.step(stop(), &[], Phase::Stopping);
     late.timer(&[KillAll], Phase::Stopping);
-    late.step(Event::StartFailed { error: "killed".into() }, &[], Phase::Stopped);
+    late.step(Event::StartFailed { error: "killed".into(), exit: Exit::Code(125) }, &[], Phase::Stopped);
 }
 
 #[test]
 fn a_stop_while_it_waits_is_over_at_once() {
     let mut story = Story::running(settings(RestartCondition::Always));
     story.step(exited(1), &[Start], Phase::Starting).step(
-        Event::StartFailed { error: String::new() },
+        Event::StartFailed { error: String::new(), exit: Exit::Code(125) },
         &[],
         Phase::Waiting,
     );
@@ -216,7 +218,7 @@ fn what_is_paused_is_thawed_before_it_is_stopped_or_killed() {
 fn what_makes_no_sense_is_refused_and_changes_nothing() {
     let mut story = Story::running(settings(RestartCondition::Always));
     story.step(exited(1), &[Start], Phase::Starting).step(
-        Event::StartFailed { error: String::new() },
+        Event::StartFailed { error: String::new(), exit: Exit::Code(125) },
         &[],
         Phase::Waiting,
     );

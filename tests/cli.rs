@@ -43,7 +43,7 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn mistakes_of_usage_exit_with_64_and_help_with_0() {
-    for arguments in [&["pln"][..], &["ps", "--nope"], &["logs", "--tail", "-3"], &[]] {
+    for arguments in [&["pln"][..], &["ps", "--nope"], &["logs", "--tail", "some"], &[]] {
         let output = run(&[], arguments);
         assert_eq!((code(&output), stdout(&output)), (64, String::new()), "{arguments:?}: {}", stderr(&output));
     }

@@ -91,9 +91,9 @@ impl Terminal {
     fn with(mut command: Command) -> Terminal {
         let pair = nix::pty::openpty(None, None).unwrap();
         let theirs = || Stdio::from(pair.slave.try_clone().unwrap());
-        let child = command.stdin(theirs()).stdout(theirs()).stderr(theirs()).spawn().unwrap();
         let size = rustix::termios::Winsize { ws_row: 31, ws_col: 97, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&pair.master, size).unwrap();
+        let child = command.stdin(theirs()).stdout(theirs()).stderr(theirs()).spawn().unwrap();
         Terminal { master: pair.master.into(), child, seen: String::new() }
     }
 
@@ -141,6 +141,132 @@ fn a_terminal_is_handed_over_resized_and_left() {
         terminal.expect("again");
         assert_eq!(terminal.child.wait().unwrap().code(), Some(7));
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    });
+}
+
+#[test]
+fn a_terminal_has_its_size_from_the_first_moment_on() {
+    Shell::with(|shell| {
+        // One that asks at once and is gone before anybody could tell it more.
+        let mut terminal = Terminal::with(shell.command(&["run", "--rm", "-t", BOX, "stty", "size"]));
+        terminal.expect("31 97");
+        assert_eq!(terminal.child.wait().unwrap().code(), Some(0));
+        shell.ok(&["create", "-t", "--name", "later", BOX, "stty", "size"]);
+        Terminal::with(shell.command(&["start", "-a", "later"])).expect("31 97");
+    });
+}
+
+#[test]
+fn a_start_that_failed_is_remembered_as_run_told_it() {
+    Shell::with(|shell| {
+        fs::write(shell.path("rootfs/data"), "no program").unwrap();
+        for (command, code) in [("nowhere", 127), ("/data", 126)] {
+            let failed = shell.run(&["run", "--name", "job", BOX, command]);
+            assert_eq!(failed.code, code, "{failed:?}");
+            assert_eq!(shell.ok(&["wait", "job"]).stdout, format!("{code}\n"));
+            assert_eq!(shell.ok(&["inspect", "-f", "{{.State.ExitCode}}", "job"]).stdout, format!("{code}\n"));
+            assert!(shell.ok(&["ps", "-a"]).stdout.contains("Failed to start"));
+            shell.ok(&["rm", "job"]);
+        }
+    });
+}
+
+#[test]
+fn who_is_paused_is_neither_started_nor_attached_to_and_stops_with_grace() {
+    Shell::with(|shell| {
+        let script = "trap 'exit 7' TERM; while :; do sleep 0.05; done";
+        shell.ok(&["run", "-d", "--name", "box", BOX, "sh", "-c", script]);
+        shell.ok(&["pause", "box"]);
+        for refused in [&["start", "box"][..], &["start", "-a", "box"], &["attach", "box"]] {
+            let answer = shell.run(refused);
+            assert!(answer.code == 1 && answer.stderr.contains("evenkeel unpause box"), "{refused:?}: {answer:?}");
+        }
+        shell.ok(&["stop", "box"]);
+        assert_eq!(shell.ok(&["wait", "box"]).stdout, "7\n");
+    });
+}
+
+#[test]
+fn an_init_that_waits_for_signals_hears_them() {
+    Shell::with(|shell| {
+        let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done";
+        shell.ok(&["run", "-d", "--init", "--name", "box", BOX, "sh", "-c", script]);
+        eventually("it is ready", || shell.ok(&["logs", "box"]).stdout == "ready\n");
+        shell.ok(&["stop", "box"]);
+        assert_eq!(shell.ok(&["wait", "box"]).stdout, "7\n", "not 137: it was given the time to end");
+    });
+}
+
+#[test]
+fn what_is_removed_at_its_end_is_not_started_again() {
+    Shell::with(|shell| {
+        sleeper(shell, "gone", &["--rm", "--restart", "no"]);
+        let answer = shell.run(&["update", "--restart", "always", "gone"]);
+        assert!(answer.code == 1 && answer.stderr.contains("--rm"), "{answer:?}");
+        assert_eq!(shell.run(&["run", "--rm", "--restart", "always", BOX, "true"]).code, 125);
+    });
+}
+
+#[test]
+fn logs_are_followed_until_a_moment() {
+    Shell::with(|shell| {
+        shell.ok(&["run", "-d", "--name", "talker", BOX, "sh", "-c", "while :; do echo line; sleep 0.05; done"]);
+        let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let until = now() + Duration::from_millis(1500);
+        let moment = format!("{}.{:03}", until.as_secs(), until.subsec_millis());
+        let answer = shell.ok(&["logs", "-f", "--tail", "-1", "--until", &moment, "talker"]);
+        assert!(now() >= until && answer.stdout.lines().count() > 5, "{answer:?}");
+        // The moment itself is in.
+        let first = shell.ok(&["logs", "-t", "talker"]).stdout.lines().next().unwrap().to_owned();
+        let until = first.split(' ').next().unwrap().to_owned();
+        assert_eq!(shell.ok(&["logs", "-t", "--until", &until, "talker"]).stdout, format!("{first}\n"));
+    });
+}
+
+#[test]
+fn limits_have_dockers_words() {
+    Shell::with(|shell| {
+        let words = ["-m", "0.0625g", "--memory-swap", "-1", "--cpu-period", "50000", "--cpu-quota", "25000"];
+        sleeper(shell, "limited", &words);
+        let config =
+            |name: &str| shell.ok(&["inspect", "-f", &format!("{{{{.HostConfig.{name}}}}}"), "limited"]).stdout;
+        assert_eq!((config("Memory").as_str(), config("NanoCpus").as_str()), ("67108864\n", "500000000\n"));
+        shell.ok(&["update", "--cpu-quota", "200000", "limited"]);
+        assert_eq!(config("NanoCpus"), "2000000000\n");
+        shell.ok(&["update", "--cpu-quota", "-1", "limited"]);
+        assert_eq!(config("NanoCpus"), "0\n");
+        for wrong in
+            [&["--cpu-quota", "1000", "--cpu-period", "3000"][..], &["--cpu-period", "1000"], &["--expose", "80"]]
+        {
+            let answer = shell.run(&[&["run", "--rm"], wrong, &[BOX, "true"]].concat());
+            assert_eq!(answer.code, 125, "{wrong:?}: {answer:?}");
+        }
+    });
+}
+
+#[test]
+fn files_that_are_given_are_read_only_with_the_root() {
+    Shell::with(|shell| {
+        let script = "for f in hosts hostname resolv.conf; do { echo x >>/etc/$f; } 2>/dev/null && echo $f; done; true";
+        assert_eq!(shell.ok(&["run", "--rm", "--read-only", BOX, "sh", "-c", script]).stdout, "");
+        assert_eq!(shell.ok(&["run", "--rm", BOX, "sh", "-c", script]).stdout, "hosts\nhostname\nresolv.conf\n");
+    });
+}
+
+#[test]
+fn times_of_a_check_are_about_the_image_s() {
+    Shell::with(|shell| {
+        shell.write(
+            "Dockerfile",
+            "FROM scratch\nCOPY rootfs /\nHEALTHCHECK --retries=2 --interval=7s CMD test -e /ok\n",
+        );
+        shell.ok(&["image", "build", "-t", "checked", "."]);
+        shell.ok(&["create", "--name", "box", "--health-interval", "3s", "checked", "true"]);
+        let check = "{{with .Config.Healthcheck}}{{json .Test}} {{.Interval}} {{.Retries}}{{end}}";
+        let shown = shell.ok(&["inspect", "-f", check, "box"]).stdout;
+        assert_eq!(shown, "[\"CMD-SHELL\",\"test -e /ok\"] 3000000000 2\n");
+        let none = shell.run(&["create", "--health-retries", "5", BOX, "true"]);
+        assert!(none.code == 125 && none.stderr.contains("--health-cmd"), "{none:?}");
     });
 }
 

@@ -430,7 +430,7 @@ mod tests {
             "evenkeel run --nope box",
             "evenkeel run",
             "evenkeel --root /x run --memory",
-            "evenkeel -f ps --json run --rm --restart no box",
+            "evenkeel -f ps --json run --cpus 1 --cpu-quota 5 box",
             "evenkeel create",
             "evenkeel exec web",
             "evenkeel exec --nope web true",

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::detach_keys::{self, DetachKeys};
 use super::each;
 use super::failure::{Exit, Failure};
-use super::kill::running;
+use super::kill::{ensure_not_paused, running};
 use super::output::Output;
 use super::run::foreground::exit_of;
 use super::terminal::Signals;
@@ -48,6 +48,7 @@ pub fn attach(
     context: &Context,
     output: &Output,
 ) -> Result<Exit, Failure> {
+    ensure_not_paused(record, context)?;
     let signals = Signals::take()?;
     let client = running(record, context)?;
     let attached = client.attach().map_err(Failure::monitor)?;

@@ -9,9 +9,12 @@ use clap::Args;
 use super::context::Context;
 use super::each::{Names, each, remark_drift};
 use super::failure::{Exit, Failure};
+use super::inventory::liveness;
 use super::output::Output;
 use super::stop::{Manner, stop};
+use crate::model::actual::Liveness;
 use crate::model::record::ContainerRecord;
+use crate::model::status::Phase;
 use crate::model::units::Signal;
 use crate::monitor::MonitorError;
 use crate::monitor::client::Client;
@@ -45,6 +48,18 @@ fn kill(record: &ContainerRecord, signal: Signal, context: &Context) -> Result<(
     }
     let cannot = |error| Failure::monitor(error).context(format!("cannot signal container `{}`", record.full_name()));
     client.kill(signal).map_err(cannot)
+}
+
+/// Frozen processes neither speak nor listen.
+pub fn ensure_not_paused(record: &ContainerRecord, context: &Context) -> Result<(), Failure> {
+    match liveness(&context.paths, record).map_err(Failure::engine)? {
+        Liveness::Monitored(status) if status.phase == Phase::Paused => {
+            let name = record.full_name();
+            Err(Failure::new(format!("container `{name}` is paused"))
+                .hint(format!("`evenkeel unpause {name}` lets it go on")))
+        }
+        Liveness::Absent | Liveness::Lost(_) | Liveness::Monitored(_) | Liveness::Ended(_) => Ok(()),
+    }
 }
 
 /// The monitor of a container that runs.

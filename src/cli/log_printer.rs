@@ -107,7 +107,7 @@ impl Printer {
             prefix.push_str(&format!("{style}{name:width$} |{style:#} ", width = self.widest));
         }
         if self.look.timestamps {
-            prefix.push_str(&format!("{} ", humantime::format_rfc3339_millis(entry.time)));
+            prefix.push_str(&format!("{} ", humantime::format_rfc3339_nanos(entry.time)));
         }
         prefix
     }
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn one_container_needs_no_prefix_and_several_do() {
         assert_eq!(printer(&["a"], false).text(0, &entry("x\n")), "x\n");
-        assert_eq!(printer(&["a"], true).text(0, &entry("x\n")), "1970-01-01T00:00:01.000Z x\n");
+        assert_eq!(printer(&["a"], true).text(0, &entry("x\n")), "1970-01-01T00:00:01.000000000Z x\n");
         assert_eq!(printer(&["a", "long"], false).text(0, &entry("x\n")), "a    | x\n");
     }
 

@@ -33,15 +33,18 @@ pub struct LogsArguments {
     follow: bool,
 
     /// Only the last lines of each: a number, or `all`
-    #[arg(short = 'n', long, value_name = "LINES", default_value = "all", value_parser = tail)]
+    #[arg(
+        short = 'n', long, value_name = "LINES", default_value = "all", value_parser = tail,
+        allow_negative_numbers = true
+    )]
     tail: Tail,
 
     /// Only what is younger: `10m`, or a moment such as 2026-11-21T04:05:06Z or 2026-11-21, or Unix time
     #[arg(long, value_name = "TIME", value_parser = past::moment)]
     since: Option<SystemTime>,
 
-    /// Only what is older
-    #[arg(long, value_name = "TIME", value_parser = past::moment, conflicts_with = "follow")]
+    /// Only what is not younger; with `--follow` a moment to come ends it
+    #[arg(long, value_name = "TIME", value_parser = past::moment)]
     until: Option<SystemTime>,
 
     /// Begin each line with its time
@@ -63,7 +66,12 @@ enum Tail {
 fn tail(text: &str) -> Result<Tail, String> {
     match text {
         "all" => Ok(Tail::All),
-        number => number.parse().map(Tail::Lines).map_err(|_| "expected a number of lines, or `all`".to_owned()),
+        number => match number.parse::<i64>() {
+            // As Docker has it.
+            Ok(..0) => Ok(Tail::All),
+            Ok(lines) => Ok(Tail::Lines(usize::try_from(lines).unwrap_or(usize::MAX))),
+            Err(_) => Err("expected a number of lines, or `all`".to_owned()),
+        },
     }
 }
 
@@ -83,11 +91,12 @@ impl<'a> Source<'a> {
             Tail::All => None,
             Tail::Lines(lines) => Some(lines),
         };
-        // The last lines before a moment are not the last ones there are.
-        let selection = Selection { tail: tail.filter(|_| arguments.until.is_none()), since: arguments.since };
+        // The last lines before a moment are not the last ones there are, but for a moment to come.
+        let before = arguments.until.filter(|until| *until < SystemTime::now());
+        let selection = Selection { tail: tail.filter(|_| before.is_none()), since: arguments.since };
         let reader = Reader::open(&context.paths.container_logs(&record.id), &selection)?;
         let mut source = Source { record, reader, until: arguments.until, last: None, next: None };
-        if let (Some(count), Some(_)) = (tail, arguments.until) {
+        if let (Some(count), Some(_)) = (tail, before) {
             let mut last = VecDeque::new();
             let mut entries = 0;
             while let Some(passage) = source.read()? {
@@ -105,7 +114,7 @@ impl<'a> Source<'a> {
     fn read(&mut self) -> Result<Option<Passage>, Failure> {
         match &mut self.last {
             Some(last) => Ok(last.pop_front()),
-            None => Ok(self.reader.next()?.filter(|passage| self.until.is_none_or(|until| passage.time() < until))),
+            None => Ok(self.reader.next()?.filter(|passage| self.until.is_none_or(|until| passage.time() <= until))),
         }
     }
 }
@@ -129,6 +138,7 @@ pub fn run(arguments: &LogsArguments, context: &Context, output: &Output) -> Res
         printer.flush()?;
         match &bell {
             None => return Ok(Exit::Done),
+            Some(_) if arguments.until.is_some_and(|until| until < SystemTime::now()) => return Ok(Exit::Done),
             Some(bell) => {
                 if bell.wait(Some(QUIET))? == Rang::Nothing
                     && all_over(&sources, &inventory)
@@ -188,6 +198,7 @@ mod tests {
     fn a_tail_is_a_number_or_all() {
         assert_eq!(tail("all"), Ok(Tail::All));
         assert_eq!(tail("0"), Ok(Tail::Lines(0)));
-        assert!(tail("-1").is_err());
+        assert_eq!(tail("-1"), Ok(Tail::All));
+        assert!(tail("x").is_err());
     }
 }

@@ -10,6 +10,7 @@ use super::context::Context;
 use super::detach_keys::{self, DetachKeys};
 use super::each::{Names, each};
 use super::failure::{Exit, Failure};
+use super::kill::ensure_not_paused;
 use super::output::Output;
 use super::run::foreground::{Foreground, Streams};
 use crate::engine::Engine;
@@ -49,7 +50,10 @@ pub fn run(arguments: &StartArguments, context: &Context, output: &Output) -> Re
     }
     let session = Session::open(context)?;
     let _lock = by_hand::lock(&session, output)?;
-    each(chosen, output, |record| start(&session, record, output))
+    each(chosen, output, |record| {
+        ensure_not_paused(record, context)?;
+        start(&session, record, output)
+    })
 }
 
 /// Under the lock: a monitor runs it.

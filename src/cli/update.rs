@@ -15,10 +15,11 @@ use super::output::Output;
 use super::run::arguments::ResourceArguments;
 use super::run::{declaration, mistakes};
 use crate::manifest::{self, Source};
-use crate::model::container::{ContainerSpec, RunState};
+use crate::model::container::{AfterEnd, ContainerSpec, RunState};
 use crate::model::id::Whose;
 use crate::model::record::ContainerRecord;
 use crate::model::resources::Resources;
+use crate::model::restart::RestartCondition;
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("changes").required(true).multiple(true).args(CHANGES))]
@@ -35,8 +36,17 @@ pub struct UpdateArguments {
 }
 
 /// Without any of them there is nothing to do.
-const CHANGES: [&str; 8] =
-    ["memory", "memory_swap", "memory_reservation", "cpus", "cpu_shares", "cpuset_cpus", "pids_limit", "restart"];
+const CHANGES: [&str; 9] = [
+    "memory",
+    "memory_swap",
+    "memory_reservation",
+    "cpus",
+    "cpu_quota",
+    "cpu_shares",
+    "cpuset_cpus",
+    "pids_limit",
+    "restart",
+];
 
 pub fn run(arguments: &UpdateArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let chosen = arguments.names.read(context)?;
@@ -50,6 +60,10 @@ pub fn run(arguments: &UpdateArguments, context: &Context, output: &Output) -> R
             return Err(Failure::new(format!("container `{}` is declared by project {project}", record.full_name()))
                 .hint("change its manifest: `resources` and `restart` are changed while it runs"));
         }
+        if record.after_end == AfterEnd::Remove && wanted.restart.condition != RestartCondition::No {
+            return Err(Failure::new(format!("container `{}` is removed when it has ended", record.full_name()))
+                .hint("one that is to be started again is made without `--rm`"));
+        }
         let mut spec = record.spec.clone();
         change(&mut spec, &wanted, arguments);
         let changed = ContainerRecord { spec, ..record.clone() };
@@ -62,7 +76,7 @@ pub fn run(arguments: &UpdateArguments, context: &Context, output: &Output) -> R
 
 /// The options as the manifest reads them.
 fn wanted(arguments: &UpdateArguments) -> Result<ContainerSpec, Failure> {
-    let manifest = declaration::declare_update(&arguments.resources, &arguments.restart);
+    let manifest = declaration::declare_update(&arguments.resources, &arguments.restart)?;
     let source = Source { path: "evenkeel update".into(), text: toml::to_string(&manifest)? };
     let told = |problems| mistakes::explain(&problems, &source.path, &source.text);
     let desired = manifest::load_text(source.clone(), &variable).map_err(told)?.desired;
@@ -72,15 +86,24 @@ fn wanted(arguments: &UpdateArguments) -> Result<ContainerSpec, Failure> {
 
 /// Only what was said changes.
 fn change(spec: &mut ContainerSpec, wanted: &ContainerSpec, arguments: &UpdateArguments) {
-    let ResourceArguments { memory, memory_swap, memory_reservation, cpus, cpu_shares, cpuset_cpus, pids_limit } =
-        &arguments.resources;
+    let ResourceArguments {
+        memory,
+        memory_swap,
+        memory_reservation,
+        cpus,
+        cpu_quota,
+        cpu_period: _,
+        cpu_shares,
+        cpuset_cpus,
+        pids_limit,
+    } = &arguments.resources;
     let new = wanted.resources.clone();
     let old = &spec.resources;
     spec.resources = Resources {
         memory: if memory.is_some() { new.memory } else { old.memory },
         memory_swap: if memory_swap.is_some() { new.memory_swap } else { old.memory_swap },
         memory_reservation: if memory_reservation.is_some() { new.memory_reservation } else { old.memory_reservation },
-        cpus: if cpus.is_some() { new.cpus } else { old.cpus },
+        cpus: if cpus.is_some() || cpu_quota.is_some() { new.cpus } else { old.cpus },
         cpu_shares: if cpu_shares.is_some() { new.cpu_shares } else { old.cpu_shares },
         cpuset: if cpuset_cpus.is_some() { new.cpuset } else { old.cpuset.clone() },
         pids: if pids_limit.is_some() { new.pids } else { old.pids },

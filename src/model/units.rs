@@ -76,8 +76,8 @@ impl FromStr for Timespan {
 }
 text_serde!(Timespan);
 
-/// A number of bytes: `64MiB`, `1GiB`, `4096`. `k`, `m`, `g`, `t` with or without `B` or `iB` are powers of 1024,
-/// as Docker reads them.
+/// A number of bytes: `64MiB`, `1.5GiB` (cut to whole bytes), `4096`. `k`, `m`, `g`, `t` with or without `B` or `iB` are
+/// powers of 1024, as Docker reads them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct ByteSize(pub u64);
@@ -105,9 +105,15 @@ impl FromStr for ByteSize {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let expected = UnitError { expected: "a size such as \"64MiB\", \"1GiB\" or a number of bytes" };
-        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let number: u64 = text[..digits].parse().map_err(|_| expected.clone())?;
-        let shift = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        let digits = |from: &str| from.find(|c: char| !c.is_ascii_digit()).unwrap_or(from.len());
+        let (whole, rest) = text.split_at(digits(text));
+        let (fraction, unit) = match rest.strip_prefix('.') {
+            Some(rest) if digits(rest) > 0 => rest.split_at(digits(rest)),
+            Some(_) => return Err(expected),
+            None => ("", rest),
+        };
+        let number: u64 = whole.parse().map_err(|_| expected.clone())?;
+        let shift = match unit.trim().to_ascii_lowercase().as_str() {
             "" | "b" => 0,
             "k" | "kb" | "kib" => 10,
             "m" | "mb" | "mib" => 20,
@@ -115,7 +121,15 @@ impl FromStr for ByteSize {
             "t" | "tb" | "tib" => 40,
             _ => return Err(expected),
         };
-        number.checked_mul(1 << shift).map(ByteSize).ok_or(expected)
+        // A part of a byte is none.
+        if shift == 0 && !fraction.is_empty() {
+            return Err(expected);
+        }
+        // What a digit stands for beyond the ninth is less than a thousand bytes, of more than a tebibyte.
+        let fraction: u64 = format!("{fraction:0<9.9}").parse().map_err(|_| expected.clone())?;
+        let part = (u128::from(fraction) << shift) / 1_000_000_000;
+        let bytes = number.checked_mul(1 << shift).and_then(|bytes| bytes.checked_add(u64::try_from(part).ok()?));
+        bytes.map(ByteSize).ok_or(expected)
     }
 }
 text_serde!(ByteSize);
@@ -309,7 +323,12 @@ mod tests {
     fn what_is_no_quantity_is_refused() {
         assert!("1us".parse::<Timespan>().is_err());
         assert!("5".parse::<Timespan>().is_err());
-        assert!("64 parsecs".parse::<ByteSize>().is_err());
+        for (text, bytes) in [("1.5g", 3 << 29), ("0.0625 GiB", 64 << 20), ("0.1k", 102), ("1.0000000009k", 1024)] {
+            assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
+        }
+        for text in ["64 parsecs", "1.5", "1.5B", "1.g", ".5g", "1.5.1g", "-1g"] {
+            assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
         assert!("99999999999TiB".parse::<ByteSize>().is_err());
         assert!("0".parse::<Cpus>().is_err());
         assert!("0.009".parse::<Cpus>().is_err());

@@ -19,7 +19,7 @@ pub struct ContainerArguments {
     pub name: Option<String>,
 
     /// Remove it when it has ended, and the volumes that were made for it alone
-    #[arg(long, conflicts_with = "restart")]
+    #[arg(long)]
     pub rm: bool,
 
     /// Keep standard input open
@@ -162,7 +162,7 @@ pub struct NetworkArguments {
     pub publish_all: bool,
 
     /// A further port for `-P`; on its networks every port is reachable anyway
-    #[arg(long, value_name = "PORT[-PORT][/udp]", requires = "publish_all")]
+    #[arg(long, value_name = "PORT[-PORT][/udp]")]
     pub expose: Vec<String>,
 
     /// default, none, host, container:NAME, a network of `evenkeel network create`, or one of a project: PROJECT/NETWORK
@@ -205,8 +205,8 @@ pub struct ResourceArguments {
     #[arg(short, long, value_name = "SIZE")]
     pub memory: Option<String>,
 
-    /// Memory and swap together
-    #[arg(long, value_name = "SIZE")]
+    /// Memory and swap together; -1 is no limit of swap, as without it
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
     pub memory_swap: Option<String>,
 
     /// Memory that it keeps when the host is short
@@ -216,6 +216,14 @@ pub struct ResourceArguments {
     /// How many processors, such as 1.5
     #[arg(long, value_name = "NUMBER")]
     pub cpus: Option<String>,
+
+    /// Microseconds of processor time in each period: with it, another way to write `--cpus`; -1 is no limit
+    #[arg(long, value_name = "MICROSECONDS", conflicts_with = "cpus", allow_negative_numbers = true)]
+    pub cpu_quota: Option<i64>,
+
+    /// The period of the quota [default: 100000]; the kernel is told the same share of a tenth of a second
+    #[arg(long, value_name = "MICROSECONDS", requires = "cpu_quota")]
+    pub cpu_period: Option<i64>,
 
     /// Its weight beside others; 1024 is usual
     #[arg(short = 'c', long, value_name = "NUMBER")]
@@ -311,28 +319,28 @@ pub struct LifeArguments {
     #[arg(long, value_name = "SECONDS")]
     pub stop_timeout: Option<u64>,
 
-    /// How its health is found out: a line for the container's /bin/sh
+    /// How its health is found out: a line for the container's /bin/sh [default: the image's check]
     #[arg(long, value_name = "LINE", conflicts_with = "no_healthcheck")]
     pub health_cmd: Option<String>,
 
-    /// How often [default: 30s]
-    #[arg(long, value_name = "TIME", requires = "health_cmd")]
+    /// How often [default: the image's, or 30s]
+    #[arg(long, value_name = "TIME", conflicts_with = "no_healthcheck")]
     pub health_interval: Option<String>,
 
-    /// How many failures in a row make it unhealthy [default: 3]
-    #[arg(long, value_name = "NUMBER", requires = "health_cmd")]
+    /// How many failures in a row make it unhealthy [default: the image's, or 3]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "no_healthcheck")]
     pub health_retries: Option<i64>,
 
-    /// How long an answer may take [default: 30s]
-    #[arg(long, value_name = "TIME", requires = "health_cmd")]
+    /// How long an answer may take [default: the image's, or 30s]
+    #[arg(long, value_name = "TIME", conflicts_with = "no_healthcheck")]
     pub health_timeout: Option<String>,
 
     /// Failures within this time after the start do not count
-    #[arg(long, value_name = "TIME", requires = "health_cmd")]
+    #[arg(long, value_name = "TIME", conflicts_with = "no_healthcheck")]
     pub health_start_period: Option<String>,
 
     /// How often until the first success within the start period [default: 1s]
-    #[arg(long, value_name = "TIME", requires = "health_cmd")]
+    #[arg(long, value_name = "TIME", conflicts_with = "no_healthcheck")]
     pub health_start_interval: Option<String>,
 
     /// Without the image's health check

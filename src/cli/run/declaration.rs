@@ -232,7 +232,7 @@ fn declare_network(arguments: &NetworkArguments, container: &mut Table, taken: &
 
 fn declare_limits(arguments: &LimitArguments, container: &mut Table) -> Result<(), Failure> {
     let LimitArguments { resources, ulimits, oom_score_adj } = arguments;
-    declare_resources(resources, container);
+    declare_resources(resources, container)?;
     let mut limits = Table::new();
     for ulimit in ulimits {
         let (name, limit) = ulimit.split_once('=').ok_or_else(|| malformed("--ulimit", ulimit, "NAME=SOFT[:HARD]"))?;
@@ -250,26 +250,51 @@ fn declare_limits(arguments: &LimitArguments, container: &mut Table) -> Result<(
 }
 
 /// The options of `update` as a manifest of a container whose other keys do not matter.
-pub fn declare_update(resources: &ResourceArguments, restart: &Option<String>) -> Table {
+pub fn declare_update(resources: &ResourceArguments, restart: &Option<String>) -> Result<Table, Failure> {
     let mut container = Table::from_iter([("image".to_owned(), text("any"))]);
-    declare_resources(resources, &mut container);
+    declare_resources(resources, &mut container)?;
     option(&mut container, "restart", restart);
     let containers = Table::from_iter([("any".to_owned(), Value::Table(container))]);
-    Table::from_iter([("project".to_owned(), text(PROJECT)), ("containers".to_owned(), Value::Table(containers))])
+    let project = ("project".to_owned(), text(PROJECT));
+    Ok(Table::from_iter([project, ("containers".to_owned(), Value::Table(containers))]))
 }
 
-fn declare_resources(arguments: &ResourceArguments, container: &mut Table) {
-    let ResourceArguments { memory, memory_swap, memory_reservation, cpus, cpu_shares, cpuset_cpus, pids_limit } =
-        arguments;
+fn declare_resources(arguments: &ResourceArguments, container: &mut Table) -> Result<(), Failure> {
+    let ResourceArguments {
+        memory,
+        memory_swap,
+        memory_reservation,
+        cpus,
+        cpu_quota,
+        cpu_period,
+        cpu_shares,
+        cpuset_cpus,
+        pids_limit,
+    } = arguments;
     let mut resources = Table::new();
     option(&mut resources, "memory", memory);
-    option(&mut resources, "memory_swap", memory_swap);
+    option(&mut resources, "memory_swap", &memory_swap.clone().filter(|size| size != "-1"));
     option(&mut resources, "memory_reservation", memory_reservation);
-    option(&mut resources, "cpus", cpus);
+    let share = cpu_quota.map(|quota| share(quota, cpu_period.unwrap_or(100_000))).transpose()?.flatten();
+    option(&mut resources, "cpus", &cpus.clone().or(share));
     number(&mut resources, "cpu_shares", *cpu_shares);
     option(&mut resources, "cpuset", cpuset_cpus);
     number(&mut resources, "pids", pids_limit.filter(|limit| !matches!(limit, -1 | 0)));
     table(container, "resources", resources);
+    Ok(())
+}
+
+/// The processors that a quota of each period is; `None` is no limit.
+fn share(quota: i64, period: i64) -> Result<Option<String>, Failure> {
+    match (quota, period) {
+        (-1, _) => Ok(None),
+        (1.., 1..) if quota.checked_mul(1000).is_some_and(|thousandths| thousandths % period == 0) => {
+            let thousandths = quota * 1000 / period;
+            Ok(Some(format!("{}.{:03}", thousandths / 1000, thousandths % 1000)))
+        }
+        _ => Err(Failure::usage(format!("a quota of {quota} in a period of {period} microseconds is no share"))
+            .hint("it is given in thousandths of a processor: `--cpus 1.5` is 150000 of 100000")),
+    }
 }
 
 fn declare_security(arguments: &SecurityArguments, container: &mut Table) -> Result<(), Failure> {
@@ -354,6 +379,10 @@ fn declare_life(arguments: &LifeArguments, container: &mut Table) -> Result<(), 
     option(&mut check, "timeout", health_timeout);
     option(&mut check, "start_period", health_start_period);
     option(&mut check, "start_interval", health_start_interval);
+    if !check.is_empty() {
+        // In the place of the image's: see `super::of_image`.
+        check.entry("command").or_insert_with(|| text("true"));
+    }
     table(container, "healthcheck", check);
     Ok(())
 }
@@ -404,6 +433,19 @@ fn table(parent: &mut Table, key: &str, entries: Table) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quota_is_a_share_of_its_period() {
+        for (quota, period, processors) in
+            [(50_000, 100_000, "0.500"), (20_000, 10_000, "2.000"), (1_250_000, 1_000_000, "1.250")]
+        {
+            assert_eq!(share(quota, period).unwrap().as_deref(), Some(processors));
+        }
+        assert_eq!(share(-1, 100_000).unwrap(), None);
+        for (quota, period) in [(0, 100_000), (-2, 100_000), (1000, 0), (1000, 3000), (i64::MAX, 1)] {
+            assert!(share(quota, period).is_err(), "{quota} {period}");
+        }
+    }
 
     #[test]
     fn paths_of_images_are_no_references() {

@@ -22,6 +22,7 @@ mod identifier;
 pub mod mistakes;
 mod mounts;
 mod networks;
+mod of_image;
 mod ports;
 pub mod unsupported;
 mod volumes_from;
@@ -37,16 +38,14 @@ use super::detach_keys::{self, DetachKeys};
 use super::failure::{Exit, Failure};
 use super::output::{Format, Output};
 use super::{by_hand, planning};
-use crate::engine::image::store::Store;
 use crate::engine::lock::Lock;
 use crate::manifest::{self, Source};
 use crate::model::action::Action;
 use crate::model::actual::Actual;
 use crate::model::container::{AfterEnd, RunState};
-use crate::model::desired::Desired;
 use crate::model::id::{ContainerId, Ids, Instance, ResourceName, VolumeKey, Whose};
-use crate::model::image::Pull;
 use crate::model::record::ContainerRecord;
+use crate::model::restart::RestartCondition;
 use crate::plan::{self, Policy};
 use crate::reconcile::fetch::fetches;
 use arguments::ContainerArguments;
@@ -195,10 +194,14 @@ impl Proposal {
         }
         networks::lend(&declaration.network, &before, &name, &mut desired, context)?;
         volumes_from::lend(&arguments.storage.volumes_from, &before, &name, &mut desired, context)?;
-        if arguments.network.publish_all {
-            publish_all(arguments, &name, &mut desired, session, &mut taken)?;
-        }
+        of_image::publish_all(&arguments.network, &name, &mut desired, session, &mut taken)?;
+        of_image::inherit_check(&arguments.life, &name, &mut desired, session)?;
         for container in desired.containers.values_mut() {
+            if arguments.rm && container.spec.restart.condition != RestartCondition::No {
+                return Err(Failure::usage(
+                    "`--rm` and `--restart` exclude each other: one is removed, or started again",
+                ));
+            }
             container.spec.state = state;
             container.after_end = if arguments.rm { AfterEnd::Remove } else { AfterEnd::Keep };
         }
@@ -257,34 +260,4 @@ fn name(arguments: &ContainerArguments, unique: &str, actual: &Actual) -> Result
             })
         }
     }
-}
-
-/// Every port that the image exposes, and those that the options add, at free ports of the host. What `-p` published
-/// stays where it is.
-fn publish_all(
-    arguments: &ContainerArguments,
-    name: &ResourceName,
-    desired: &mut Desired,
-    session: &Session,
-    taken: &mut Taken,
-) -> Result<(), Failure> {
-    let Some(container) = desired.containers.get_mut(name) else { return Ok(()) };
-    let source = &container.spec.image;
-    let store = Store::new(&session.host.paths().root);
-    if store.find(source)?.is_none() && desired.images.get(source) != Some(&Pull::Never) {
-        session.host.ensure_image(source, None).map_err(Failure::engine)?;
-    }
-    // One that must not be pulled and is not there is refused by the plan.
-    let image = store.find(source)?;
-    let exposed = image.iter().flat_map(|image| &image.config.exposed_ports).chain(&arguments.network.expose);
-    for written in exposed {
-        for (host, inside) in ports::exposed(written, taken)? {
-            let ports = &mut container.spec.ports;
-            let is_published = ports.iter().any(|(h, port)| h.protocol == host.protocol && *port == inside);
-            if !is_published {
-                ports.insert(host, inside);
-            }
-        }
-    }
-    Ok(())
 }

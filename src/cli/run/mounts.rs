@@ -22,6 +22,8 @@ pub struct Mounts {
 /// What Docker takes for the sake of other systems, where a file may be two.
 const CONSISTENCIES: [&str; 4] = ["default", "consistent", "cached", "delegated"];
 
+const MOUNT_KEYS: &str = "type, source, target, readonly, bind-propagation, volume-nocopy, tmpfs-size and tmpfs-mode";
+
 const PROPAGATIONS: [&str; 6] = ["rprivate", "private", "rshared", "shared", "rslave", "slave"];
 
 pub fn declare(arguments: &StorageArguments, container: &str, unique: &str, paths: &Paths) -> Result<Mounts, Failure> {
@@ -48,6 +50,7 @@ impl Builder<'_> {
         let (source, target, options) = match written.split(':').collect::<Vec<_>>().as_slice() {
             [target] => (None, *target, ""),
             [source, target] if target.starts_with('/') => (Some(*source), *target, ""),
+            [_, ""] => return Err(expected()),
             [target, options] => (None, *target, *options),
             [source, target, options] => (Some(*source), *target, *options),
             _ => return Err(expected()),
@@ -84,19 +87,24 @@ impl Builder<'_> {
                 "source" | "src" => source = Some(value),
                 "target" | "destination" | "dst" => target = Some(value),
                 "readonly" | "ro" => {
-                    let set = value.parse().map_err(|_| expected("`readonly`, or `readonly=true` or `=false`"))?;
+                    let set = boolean(value).ok_or_else(|| expected("`readonly`, or `readonly=true` or `=false`"))?;
                     rest.insert("read_only".into(), Value::Boolean(set));
                 }
                 "bind-propagation" => drop(rest.insert("propagation".into(), text(value))),
                 "volume-nocopy" => {
-                    let set =
-                        value.parse().map_err(|_| expected("`volume-nocopy`, or `volume-nocopy=true` or `=false`"))?;
+                    let expected = || expected("`volume-nocopy`, or `volume-nocopy=true` or `=false`");
+                    let set = boolean(value).ok_or_else(expected)?;
                     rest.insert("nocopy".into(), Value::Boolean(set));
                 }
                 "consistency" if CONSISTENCIES.contains(&value) => {}
                 "tmpfs-size" => drop(rest.insert("tmpfs".into(), text(value))),
                 "tmpfs-mode" => drop(rest.insert("mode".into(), text(value))),
-                _ => return Err(expected("keys that `evenkeel run --help` lists")),
+                "" => {
+                    return Err(expected(
+                        "KEY=VALUE pairs with commas between them, such as type=bind,source=/a,target=/b",
+                    ));
+                }
+                _ => return Err(expected(&format!("no `{key}`: {MOUNT_KEYS} are known"))),
             }
         }
         let target = target.ok_or_else(|| expected("a `target=`"))?;
@@ -179,6 +187,15 @@ fn ensure_no_labels(written: &str) -> Result<(), Failure> {
         false => Ok(()),
         true => Err(Failure::usage(format!("`--volume {written}`: this engine changes no labels of SELinux"))
             .hint("label the source once (`chcon -t container_file_t`), and leave `z` and `Z` out")),
+    }
+}
+
+/// As Go reads one.
+fn boolean(value: &str) -> Option<bool> {
+    match value {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
     }
 }
 

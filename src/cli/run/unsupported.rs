@@ -4,16 +4,21 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue};
 
-use crate::cli::arguments::command_word;
-use crate::cli::failure::{Exit, Failure};
+use crate::cli::arguments::{command_word, mistake};
+use crate::cli::failure::Failure;
 
 /// A mistake that is an option of Docker's.
 pub fn explain(error: &clap::Error, words: &[OsString]) -> Option<Failure> {
     let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return None };
     let option = option.split('=').next().unwrap_or_default();
-    let advice = advice(option)?;
-    matches!(command_word(words).as_deref(), Some("run" | "create"))
-        .then(|| Failure::new(format!("there is no `{option}`")).hint(advice).exit(Exit::Status(125)))
+    let command = command_word(words);
+    let advice = match (command.as_deref(), option) {
+        (Some("create"), "--attach" | "-a") => "leave it out: `evenkeel start --attach` shows what it writes",
+        (Some("logs"), "--details") => "its labels and variables are in `evenkeel inspect`; no log keeps them",
+        _ => advice(option)?,
+    };
+    matches!(command.as_deref(), Some("run" | "create" | "logs" | "update"))
+        .then(|| Failure::new(format!("there is no `{option}`")).hint(advice).exit(mistake(words)))
 }
 
 /// What to do in place of an option of Docker's, written as `--name` or `-x`. `None` for what is none of Docker's.
@@ -44,7 +49,7 @@ const ADVICE: &[(&[&str], &str)] = &[
     (&["--cgroup-parent"], "every container is below the cgroup of its state root; limit the service or the container"),
     (&["--cgroupns", "--uts"], NAMESPACE),
     (&["--cpu-count", "--cpu-percent", "--io-maxbandwidth", "--io-maxiops", "--isolation"], WINDOWS),
-    (&["--cpu-period", "--cpu-quota", "--cpu-rt-period", "--cpu-rt-runtime"], PROCESSOR),
+    (&["--cpu-rt-period", "--cpu-rt-runtime"], PROCESSOR),
     (&["--cpuset-mems"], "`--cpuset-cpus` chooses processors; memory comes from their nodes first"),
     (&["--device-cgroup-rule"], "`--device SOURCE:TARGET:rwm` names the device"),
     (&["--disable-content-trust"], "leave it out: images are checked against their digests, not against signatures"),

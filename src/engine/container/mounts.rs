@@ -22,7 +22,8 @@ pub fn mounts(record: &ContainerRecord, paths: &Paths) -> Vec<OciMount> {
     let files = etc::directory(&paths.container(&record.id));
     for (target, name) in etc::MOUNTED {
         if !spec.mounts.contains_key(target) {
-            let options = ["rbind", "rprivate"].map(str::to_owned).to_vec();
+            let access = if spec.read_only { Access::ReadOnly } else { Access::ReadWrite };
+            let options = bind_options(access, Propagation::Rprivate);
             mounts.push(bind(target, &files.join(name), as_the_containers_own(record, options)));
         }
     }

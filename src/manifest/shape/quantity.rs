@@ -12,7 +12,7 @@ use crate::model::tmpfs::TmpfsOption;
 use crate::model::units::{ByteSize, Cpus, FileMode, Signal, Timespan};
 
 word!(Timespan, "a time span", Nothing, "^[0-9]+ *[A-Za-z]+( *[0-9]+ *[A-Za-z]+)*$");
-word!(ByteSize, "a size", Integers, "^[0-9]+ *([kKmMgGtT]([iI]?[bB])?|[bB])?$");
+word!(ByteSize, "a size", Integers, r"^[0-9]+(\.[0-9]+ *[kKmMgGtT]([iI]?[bB])?| *([kKmMgGtT]([iI]?[bB])?|[bB])?)$");
 word!(Cpus, "a number of processors", Numbers, "^[0-9]+(\\.[0-9]{0,3})?$");
 word!(FileMode, "a file mode", Nothing, "^[0-7]{1,5}$");
 word!(Window, "a time of day", Nothing, "^([A-Za-z,-]+ +)?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}( +UTC)?$");

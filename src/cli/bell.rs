@@ -25,10 +25,7 @@ impl Bell {
     /// For files that are written to, made or exchanged in these directories. One that is not there never rings.
     pub fn of(directories: impl IntoIterator<Item = PathBuf>) -> Result<Bell, Failure> {
         let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let events = inotify::WatchFlags::MODIFY
-            | inotify::WatchFlags::CREATE
-            | inotify::WatchFlags::MOVED_TO
-            | inotify::WatchFlags::DELETE_SELF;
+        let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
         for directory in directories {
             match inotify::add_watch(&inotify, &directory, events) {
                 Ok(_) | Err(Errno::NOENT) => {}

@@ -140,7 +140,8 @@ impl Follower {
     }
 }
 
-/// At the directory of the journal, which is made where nothing happened yet, or somebody took it away.
+/// At the directory of the journal, which is made where nothing happened yet, or somebody took it away, and at the state
+/// root, where it appears again if somebody does that later.
 fn hang(journal: &Journal, context: &Context) -> Result<(Bell, Metadata), Failure> {
     let cannot = |error: std::io::Error| {
         Failure::from(error).context(format!("cannot follow the events in `{}`", journal.directory().display()))
@@ -148,7 +149,7 @@ fn hang(journal: &Journal, context: &Context) -> Result<(Bell, Metadata), Failur
     files::create_directories(&context.paths.root).map_err(Failure::engine)?;
     journal.make_directory().map_err(cannot)?;
     let directory = fs::metadata(journal.directory()).map_err(cannot)?;
-    Ok((Bell::of([journal.directory().to_owned()])?, directory))
+    Ok((Bell::of([journal.directory().to_owned(), context.paths.root.clone()])?, directory))
 }
 
 fn is_same(one: &Metadata, other: &Metadata) -> bool {

@@ -230,6 +230,9 @@ fn images_networks_and_volumes_are_told_when_something_changes() {
         shell.ok(&["run", "--rm", "-v", "data:/data", BOX, "true"]);
         eventually("the volume is free", || shell.run(&["volume", "rm", "data"]).code == 0);
         assert_eq!(actions(&told(shell, &["volume=data"])), ["create", "destroy"]);
+        shell.ok(&["--keep-removed", "0s", "volume", "create", "other"]);
+        assert_eq!(actions(&told(shell, &["volume=data"])), ["create", "destroy", "expire"]);
+        shell.ok(&["volume", "rm", "other"]);
 
         shell.ok(&["network", "create", "front"]);
         shell.ok(&["run", "-d", "--name", "on", "--network", "front", BOX, "sleep", "1000"]);

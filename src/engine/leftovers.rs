@@ -35,7 +35,8 @@ impl Host {
         left.extend(self.links.finish_removals().map_err(network_error("remove", "links".into())).err());
         self.sweep(&mut left)?;
         let expired = volume::expire(&self.paths, self.keep_removed, &Clock::read()?, &mut left)?;
-        left.extend(self.remove_behind(expired).err());
+        expired.names.iter().for_each(|name| self.teller.tell(&self.teller.of_expired(name)));
+        left.extend(self.remove_behind(expired.to_delete).err());
         self.tell(&left);
         Ok(lock)
     }

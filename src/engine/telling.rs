@@ -19,7 +19,7 @@ use crate::journal::Journal;
 use crate::model::action::Action;
 use crate::model::container::ContainerSpec;
 use crate::model::event::{Event, Kind, Traits};
-use crate::model::id::{ProjectName, RootTag, VolumeKey};
+use crate::model::id::{ContainerId, ProjectName, RootTag, VolumeKey};
 use crate::model::image::{Image, ImageSource};
 use crate::model::launch::Telling;
 use crate::model::orphan::Orphan;
@@ -104,6 +104,18 @@ impl Teller {
             None => key.name.to_string(),
         };
         with_project(self.event(Kind::Volume, action, &name).with("driver", "local"), key.project.project())
+    }
+
+    /// What was in the trash under this name cannot be brought back any more.
+    pub fn of_expired(&self, name: &str) -> Event {
+        let key = name.rsplit_once('.').map_or(name, |(key, _)| key);
+        let container = key.strip_prefix("container.").and_then(|id| id.parse::<ContainerId>().ok());
+        let event = match (container, key.parse::<VolumeKey>()) {
+            (Some(id), _) => self.event(Kind::Container, "expire", id),
+            (None, Ok(key)) => self.of_volume("expire", &key),
+            (None, Err(_)) => self.event(Kind::Volume, "expire", key),
+        };
+        event.with("trash", name)
     }
 }
 

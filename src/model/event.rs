@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Types and actions are Docker's words where Docker has one for it. Ours are `host` for what belongs to no single object, and
-//! the actions `repair` (what somebody took away is there again) and `rollback` (an update was given up).
+//! the actions `repair` (what somebody took away is there again), `rollback` (an update was given up) and `expire` (what was
+//! removed has left the trash, too).
 //!
 //! # Decisions
 //! * A line has a greatest length, because a journal that is kept within a size is only kept if no label can fill it. What does

@@ -104,17 +104,21 @@ pub fn discard(paths: &Paths, directory: &Path, name: &str, now: SystemTime) -> 
     files::publish(directory, &place)
 }
 
+/// What was taken out of the trash.
+#[derive(Debug)]
+pub struct Expired {
+    /// As they were called there: see [`discard`].
+    pub names: Vec<String>,
+    /// Where the contents lie now, and those of earlier times that nobody has finished deleting.
+    pub to_delete: Vec<PathBuf>,
+}
+
 /// Takes out of the trash what has been there for `kept` or longer ([`Ages`]), and gives it to be deleted, with what nobody
 /// has finished deleting. That may take hours, and is not for whoever holds the lock.
 ///
 /// What has no such name is somebody else's and stays. So does what cannot be taken out, and why is pushed to `left`: a disk
 /// that somebody mounted there stops no command.
-pub fn expire(
-    paths: &Paths,
-    kept: Duration,
-    now: &Clock,
-    left: &mut Vec<EngineError>,
-) -> Result<Vec<PathBuf>, EngineError> {
+pub fn expire(paths: &Paths, kept: Duration, now: &Clock, left: &mut Vec<EngineError>) -> Result<Expired, EngineError> {
     let objects = files::objects(&paths.trash())?;
     let removed: Vec<(&PathBuf, &str)> = objects.iter().filter_map(|path| Some((path, removed_name(path)?))).collect();
     let written = match files::read_json::<Ages>(&paths.trash_ages()) {
@@ -123,15 +127,21 @@ pub fn expire(
         written => written?.unwrap_or_default(),
     };
     let ages = written.at(now, removed.iter().map(|(_, name)| (*name).to_owned()));
-    let expired = removed.iter().filter(|(_, name)| ages.age(name) >= kept);
-    left.extend(expired.filter_map(|(path, _)| files::put_aside(path).err()));
+    let mut expired = Vec::new();
+    for (path, name) in removed.iter().filter(|(_, name)| ages.age(name) >= kept) {
+        match files::put_aside(path) {
+            Ok(Some(_)) => expired.push((*name).to_owned()),
+            Ok(None) => {}
+            Err(error) => left.push(error),
+        }
+    }
     match ages.is_news(&written) {
         _ if removed.is_empty() => files::remove_file(&paths.trash_ages())?,
         // What is in the trash is there longer than it is known to be: on a full disk something may be removed all the same.
         true => left.extend(files::write_json(&paths.trash_ages(), &ages, Durability::Volatile).err()),
         false => {}
     }
-    files::crumbs(&paths.trash())
+    Ok(Expired { names: expired, to_delete: files::crumbs(&paths.trash())? })
 }
 
 /// A name as [`discard`] gives it.
@@ -394,6 +404,8 @@ mod tests {
         expire(&paths, KEPT, &clock(2), &mut Vec::new()).unwrap();
         fs::rename(root.path().join("aside"), paths.trash().join("shop.data.1800000001")).unwrap();
         let expired = expire(&paths, KEPT, &clock(8), &mut Vec::new()).unwrap();
+        assert_eq!(expired.names, ["shop.data.1800000000"]);
+        let expired = expired.to_delete;
         assert!(expired.iter().any(|path| fs::read_to_string(path.join("data/file")).is_ok_and(|it| it == "first")));
         assert!(expired.iter().any(|path| path.ends_with(".shop.data.1800000000.1-1")));
         let left = ["notes", "shop.data", "shop.data.1800000001"].map(|name| paths.trash().join(name));

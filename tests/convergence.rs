@@ -199,7 +199,7 @@ proptest! {
             *looked < 3
         };
         let (fake, waits) = (Fake::new(actual).taking_time(is_open), Waits::lingering(Duration::ZERO));
-        let before = Before { waits: &waits, unfetched: &Default::default() };
+        let before = Before { waits: &waits, fetched: &Default::default() };
         let mut history = String::new();
         for round in 0..60 {
             let plan = planned(&desired, &fake.actual(), round);
@@ -247,7 +247,7 @@ proptest! {
         };
         let before = actual.containers.clone();
         let (fake, waits) = (Fake::failing(actual, script).taking_time(is_open), Waits::lingering(Duration::ZERO));
-        let beforehand = Before { waits: &waits, unfetched: &Default::default() };
+        let beforehand = Before { waits: &waits, fetched: &Default::default() };
         let mut history = String::new();
         for round in 0..12 {
             let plan = watched(&desired, &fake.actual(), round);

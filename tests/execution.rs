@@ -284,6 +284,90 @@ fn images_are_fetched_without_the_lock_and_asked_for_once() {
     assert!(!held.load(Ordering::SeqCst));
 }
 
+/// Somebody else got the lock while a registry was asked in vain, and keeps it.
+#[test]
+fn a_round_that_finds_the_lock_taken_after_its_fetch_does_not_ask_the_registry_again() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = asked.clone();
+    let fake = Fake::failing(worlds::host(), move |action| {
+        let Action::FetchImage { source, .. } = action else { return None };
+        source.to_string().contains("nginx").then(|| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            "the registry is down".to_owned()
+        })
+    });
+    let locks = AtomicUsize::new(0);
+    let surroundings = Surroundings {
+        load: &|| Ok(declared(SHOP)),
+        recall: &|_| None,
+        remember: &|_| true,
+        ask_again: &|| {},
+        collect: &|_| {},
+        // The first round gets it once, before the fetch.
+        lock: &|_| {
+            let is_free = !(1..4).contains(&locks.fetch_add(1, Ordering::SeqCst));
+            Ok(is_free.then(|| Box::new(()) as Box<dyn Send>))
+        },
+        seed: &|| 7,
+        leave: &|| {},
+    };
+    let mut rounds = Rounds::new(&fake, surroundings).lingering(Duration::ZERO);
+    for _ in 0..3 {
+        assert_eq!(round(&mut rounds), Outcome::Busy);
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+    }
+    let outcome = round(&mut rounds);
+    assert!(
+        matches!(&outcome, Outcome::Degraded { failed: 1, first } if first.contains("registry is down")),
+        "{outcome}"
+    );
+    assert_eq!((asked.load(Ordering::SeqCst), up(&fake)), (1, ["db".to_owned()].into()));
+    // That was a failed round: the next comes after a pause, and asks.
+    round(&mut rounds);
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+/// Layers that are made again come from a registry, too.
+#[test]
+fn images_are_restored_without_the_lock() {
+    let held = Arc::new(AtomicBool::new(false));
+    let (seen, has_failed) = (held.clone(), AtomicBool::new(false));
+    let fake = Fake::failing(worlds::host(), move |action| match action {
+        Action::RestoreImage { .. } => {
+            assert!(!seen.load(Ordering::SeqCst), "{action:?} with the lock");
+            (!has_failed.swap(true, Ordering::SeqCst)).then(|| "no route".to_owned())
+        }
+        Action::FetchImage { .. } => None,
+        other => (!seen.load(Ordering::SeqCst)).then(|| format!("{other:?} without the lock")),
+    });
+    let surroundings = Surroundings {
+        load: &|| Ok(declared(SHOP)),
+        recall: &|_| None,
+        remember: &|_| true,
+        ask_again: &|| {},
+        collect: &|_| {},
+        lock: &|_| {
+            held.store(true, Ordering::SeqCst);
+            Ok(Some(Box::new(Held(held.clone())) as Box<dyn Send>))
+        },
+        seed: &|| 7,
+        leave: &|| {},
+    };
+    let mut rounds = Rounds::new(&fake, surroundings).lingering(Duration::ZERO);
+    assert_eq!(round(&mut rounds), Outcome::Converged);
+    fake.edit(|actual| {
+        worlds::happen(actual, &worlds::Event::Reboot);
+        let db = actual.containers.values().find(|c| c.record.instance.to_string() == "db").unwrap();
+        let image = db.record.image.clone().unwrap();
+        actual.damaged.insert(image.clone(), [image].into());
+    });
+    let outcome = round(&mut rounds);
+    assert!(matches!(&outcome, Outcome::Degraded { failed: 1, first } if first.contains("no route")), "{outcome}");
+    assert_eq!(up(&fake), ["web".to_owned()].into());
+    assert_eq!(round(&mut rounds), Outcome::Converged);
+    assert_eq!(up(&fake), ["db", "web"].map(str::to_owned).into());
+}
+
 /// What `apply` brings into force while the manifest of the service is refused.
 #[test]
 fn what_came_by_hand_while_the_manifest_is_refused_stays() {

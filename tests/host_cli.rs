@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -266,6 +267,72 @@ fn a_second_apply_is_told_that_the_state_is_locked() {
         drop(lock);
         assert_eq!(exit_code(waiting, Duration::from_secs(30)), 0);
     });
+}
+
+/// A registry may take an hour. Meanwhile others change the state root; what has its image goes on behind it.
+#[test]
+fn an_apply_holds_no_lock_while_a_registry_is_waited_for() {
+    Shell::with(|shell| {
+        let registry = TcpListener::bind("127.0.0.1:0").unwrap();
+        registry.set_nonblocking(true).unwrap();
+        let address = registry.local_addr().unwrap();
+        let slow = format!("{WEB}[containers.slow]\nimage = \"{address}/slow:1\"\n");
+        shell.manifest(&slow);
+        for arguments in [&["apply", "--json"][..], &["apply", "--json", "kept.plan"]] {
+            shell.ok(&["plan", "-o", "kept.plan"]);
+            let mut command = shell.command(arguments);
+            let applying = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let asking = asked(&registry);
+            eventually("the lock is free", || {
+                fs::File::open(shell.path("root/lock")).is_ok_and(|lock| lock.try_lock().is_ok())
+            });
+            assert_eq!(shell.json(&["ps"]), serde_json::json!([]), "nothing is begun before");
+            shell.ok(&["volume", "create", "meanwhile"]);
+            drop(asking);
+            let end = Answer::of(ended_while(applying, || drop(registry.accept())));
+            assert_eq!(end.code, 3, "{end:#?}");
+            let events: Vec<Value> = end.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let of = |word: &str| events.iter().filter(|event| event["event"] == word).collect::<Vec<_>>();
+            let reports = of("report");
+            assert_eq!((reports.len(), &reports[0]["failed"]), (1, &1.into()), "{events:#?}");
+            let mut ended: Vec<u64> = of("step_ended").iter().map(|event| event["step"].as_u64().unwrap()).collect();
+            ended.sort_unstable();
+            assert_eq!(ended, (0..ended.len() as u64).collect::<Vec<_>>(), "each step ends once: {events:#?}");
+            assert!(shell.pid("web") > 0);
+            shell.ok(&["down"]);
+            shell.ok(&["volume", "rm", "meanwhile"]);
+        }
+
+        // Others may have been busy meanwhile with what a kept plan is about.
+        shell.ok(&["plan", "-o", "kept.plan"]);
+        let applying = shell.command(&["apply", "kept.plan"]).stderr(Stdio::piped()).spawn().unwrap();
+        let asking = asked(&registry);
+        shell.write("other.toml", &fs::read_to_string(shell.path("evenkeel.toml")).unwrap().replace("always", "no"));
+        shell.ok(&["apply", "-f", "other.toml", "--target", "web", "--lock-timeout", "30s"]);
+        drop((asking, registry));
+        let stale = Answer::of(applying.wait_with_output().unwrap());
+        assert_eq!(stale.code, 5, "{stale:#?}");
+        assert!(stale.stderr.contains("stale") && stale.stderr.contains("container web"), "{stale:#?}");
+    });
+}
+
+/// Somebody connects.
+fn asked(registry: &TcpListener) -> TcpStream {
+    let mut found = None;
+    eventually("the registry is asked", || {
+        found = registry.accept().ok();
+        found.is_some()
+    });
+    found.unwrap().0
+}
+
+/// What became of a process, with `meanwhile` done again and again until then.
+fn ended_while(mut child: Child, mut meanwhile: impl FnMut()) -> std::process::Output {
+    while child.try_wait().unwrap().is_none() {
+        meanwhile();
+        std::thread::yield_now();
+    }
+    child.wait_with_output().unwrap()
 }
 
 #[test]

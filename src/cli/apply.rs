@@ -2,20 +2,26 @@
 //!
 //! It does not ask: `plan` is for looking, and what could lose data is refused by the planner.
 //!
+//! ```text
+//! lock ─> look ─> plan ── wants images ──> lock released ─> fetch ─> lock ─> look ─> plan as before the fetch ─> carry out
+//!                   └──── wants none ───────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
 //! # Decisions
 //! It holds the lock of the state root from the plan to the last step, also while it waits for a container to be healthy
-//! or to complete. What is behind a wait was planned for the host as it is: if others changed that meanwhile, either the
+//! or to complete; only for a registry it lets go of it, before anything else is done (`reconcile::fetch`). What is behind a wait was planned for the host as it is: if others changed that meanwhile, either the
 //! plan was not the truth, or `apply` would have to stop in the middle, with what it had taken down still down. Somebody
 //! sits there who may interrupt it, and `watch` of other projects waits without a complaint. `watch` itself, which may wait
 //! at any hour for anything, leaves its waits (`reconcile::waits`). What `--wait` waits for changes nothing more, so that is
 //! without the lock.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::MultiProgress;
 
+use super::by_hand;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::interrupt::Interrupt;
@@ -29,10 +35,12 @@ use super::progress::Progress;
 use super::settle;
 use crate::engine::host::Host;
 use crate::engine::lock::Lock;
+use crate::model::actual::Actual;
 use crate::model::desired::Desired;
 use crate::model::units::Timespan;
 use crate::plan::{HeldBack, Plan, Refusal};
-use crate::reconcile::execute::execute;
+use crate::reconcile::execute::execute_rest;
+use crate::reconcile::fetch::{Fetched, Fetches};
 use crate::reconcile::report::Report;
 
 #[derive(Debug, Args)]
@@ -71,7 +79,11 @@ pub struct LockArguments {
 
 impl LockArguments {
     pub fn take(&self, host: &Host) -> Result<Lock, Failure> {
-        host.lock(self.lock_timeout.to_duration()).map_err(Failure::engine)
+        host.lock(self.time()).map_err(Failure::engine)
+    }
+
+    fn time(&self) -> Duration {
+        self.lock_timeout.to_duration()
     }
 }
 
@@ -96,26 +108,27 @@ pub fn run(arguments: &ApplyArguments, context: &Context, output: &Output) -> Re
     };
     let session = Session::open(context)?;
     let host = &session.host;
-    let lock = arguments.lock.take(host)?;
-    let proposal = match wanted {
-        Wanted::Kept(proposal) => {
-            proposal.ensure_current(host)?;
-            *proposal
+    let mut lock = arguments.lock.take(host)?;
+    let (mut proposal, actual) = wanted.propose(arguments, context, host)?;
+    let mut beforehand = Beforehand::default();
+    if let Some(fetches) = Fetches::of(&proposal.plan, &beforehand.fetched) {
+        planning::ensure_allowed(&proposal.plan)?;
+        drop(lock);
+        beforehand = session.fetch(&proposal.plan, &fetches, output);
+        if session.interrupt.is_heard() {
+            // All that is left is left undone.
+            return Ok(session.carry_out(&proposal.plan, beforehand, output)?.0);
         }
-        Wanted::Desired(desired) => {
-            // What `watch` follows may have moved while the lock was waited for.
-            let desired = locking::in_force(context, *desired)?;
-            let policy = arguments.planning.policy(&desired)?;
-            planning::propose(host, desired, policy)?.0
-        }
-    };
+        lock = host.lock(arguments.lock.time().max(by_hand::PATIENCE)).map_err(Failure::engine)?;
+        proposal = wanted.propose_again(proposal, (&actual, &fetches), context, host)?;
+    }
     let changed = !proposal.plan.is_empty();
     if proposal.plan.refusals.is_empty() {
         // A kept plan does not tell where its manifest was.
         let inputs = if arguments.plan.is_none() { context.lasting_inputs()? } else { None };
         proposal.remember(host, &inputs.unwrap_or_default())?;
     }
-    let (exit, report) = session.carry_out(&proposal.plan, output)?;
+    let (exit, report) = session.carry_out(&proposal.plan, beforehand, output)?;
     if report.rolled_back(&proposal.plan).next().is_some() {
         match arguments.plan {
             None => session.go_on(&proposal, output)?,
@@ -145,11 +158,66 @@ enum Wanted {
     Desired(Box<Desired>),
 }
 
+impl Wanted {
+    /// What is to be done, and the host that it was planned for.
+    fn propose(
+        &self,
+        arguments: &ApplyArguments,
+        context: &Context,
+        host: &Host,
+    ) -> Result<(Proposal, Actual), Failure> {
+        match self {
+            Wanted::Kept(proposal) => {
+                let actual = planning::observe(host, &proposal.desired)?;
+                proposal.ensure_current(&actual)?;
+                Ok((Proposal::clone(proposal), actual))
+            }
+            Wanted::Desired(desired) => {
+                // What `watch` follows may have moved while the lock was waited for.
+                let desired = locking::in_force(context, Desired::clone(desired))?;
+                let policy = arguments.planning.policy(&desired)?;
+                planning::propose(host, desired, policy)
+            }
+        }
+    }
+
+    /// The same after a fetch, for a host on which others may have been busy meanwhile. Where they were not, it is the plan
+    /// that was begun.
+    fn propose_again(
+        &self,
+        begun: Proposal,
+        (before, fetches): (&Actual, &Fetches),
+        context: &Context,
+        host: &Host,
+    ) -> Result<Proposal, Failure> {
+        let now = |desired: &Desired| Ok::<_, Failure>(fetches.undone(planning::observe(host, desired)?, before));
+        match self {
+            Wanted::Kept(_) => {
+                begun.ensure_current(&now(&begun.desired)?)?;
+                Ok(begun)
+            }
+            Wanted::Desired(desired) => {
+                let desired = locking::in_force(context, Desired::clone(desired))?;
+                let actual = now(&desired)?;
+                Ok(begun.again(desired, &actual))
+            }
+        }
+    }
+}
+
 /// The host under the eyes of somebody who may interrupt.
 pub struct Session {
     pub host: Host,
     pub interrupt: Interrupt,
     lines: MultiProgress,
+}
+
+/// What was done before a plan is carried out, and belongs to it.
+#[derive(Default)]
+pub struct Beforehand {
+    fetched: Fetched,
+    warned: Vec<String>,
+    took: Duration,
 }
 
 impl Session {
@@ -161,10 +229,21 @@ impl Session {
         Ok(Session { host, interrupt, lines })
     }
 
+    /// Fetches what a plan needs. It is told with the plan's own steps.
+    fn fetch(&self, plan: &Plan, fetches: &Fetches, output: &Output) -> Beforehand {
+        plan.warnings.iter().for_each(|warning| output.warning(warning));
+        let begun = Instant::now();
+        // Whoever does not read this does not read the report either, and that is said then.
+        let progress = Progress::new(plan, &self.lines, output);
+        let fetched = fetches.fetch(&self.host, &progress, self.interrupt.cancel());
+        Beforehand { fetched, warned: plan.warnings.clone(), took: begun.elapsed() }
+    }
+
     /// Executes a plan that is allowed, and tells how it goes.
-    pub fn carry_out(&self, plan: &Plan, output: &Output) -> Result<(Exit, Report), Failure> {
+    pub fn carry_out(&self, plan: &Plan, beforehand: Beforehand, output: &Output) -> Result<(Exit, Report), Failure> {
+        let Beforehand { fetched, warned, took } = beforehand;
         planning::ensure_allowed(plan)?;
-        for warning in &plan.warnings {
+        for warning in plan.warnings.iter().filter(|warning| !warned.contains(warning)) {
             output.warning(warning);
         }
         if plan.is_empty() && output.format() == Format::Text {
@@ -173,8 +252,8 @@ impl Session {
         }
         let begun = Instant::now();
         let progress = Progress::new(plan, &self.lines, output);
-        let report = execute(&self.host, plan, &progress, self.interrupt.cancel());
-        Ok((progress.finish(&report, begun.elapsed())?, report))
+        let report = execute_rest(&self.host, plan, &fetched, &progress, self.interrupt.cancel());
+        Ok((progress.finish(&report, took + begun.elapsed())?, report))
     }
 
     /// After a rollback: what the steps that were skipped were to bring about, as far as it goes without the update that
@@ -190,7 +269,7 @@ impl Session {
         }
         if !rest.is_empty() {
             output.remark(&format!("without it, {} go on:", counted(rest.steps.len() as u64, "step")));
-            self.carry_out(&rest, output)?;
+            self.carry_out(&rest, Beforehand::default(), output)?;
         }
         Ok(())
     }

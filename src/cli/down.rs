@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::apply::{LockArguments, Session};
+use super::apply::{Beforehand, LockArguments, Session};
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output::Output;
@@ -76,7 +76,7 @@ pub fn run(arguments: &DownArguments, context: &Context, output: &Output) -> Res
     let (proposal, _) = planning::propose(host, desired, policy(volumes))?;
     planning::ensure_allowed(&proposal.plan)?;
     host.forget(&proposal.desired.project).map_err(Failure::engine)?;
-    let (exit, _) = session.carry_out(&proposal.plan, output)?;
+    let (exit, _) = session.carry_out(&proposal.plan, Beforehand::default(), output)?;
     host.remember_followed(&project, Tags::new()).map_err(Failure::engine)?;
     host.tidy(&lock).map_err(Failure::engine)?;
     Ok(exit)

@@ -58,6 +58,11 @@ impl Interrupt {
         self.gentle.store(true, Ordering::Relaxed);
         &self.cancel
     }
+
+    /// Whether a first signal came since.
+    pub fn is_heard(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
 }
 
 enum Awaited {

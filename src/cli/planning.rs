@@ -54,7 +54,10 @@ pub fn propose_asking_tags(host: &Host, desired: Desired, policy: Policy) -> Res
 }
 
 fn proposal(actual: &Actual, desired: Desired, policy: Policy) -> Proposal {
-    let seed = seed();
+    seeded(actual, desired, policy, seed())
+}
+
+fn seeded(actual: &Actual, desired: Desired, policy: Policy, seed: u64) -> Proposal {
     let plan = plan::plan(&desired, actual, &policy, &mut Ids::from_seed(seed));
     Proposal { version: FORMAT, evenkeel: VERSION.to_owned(), desired, policy, seed, plan }
 }
@@ -70,6 +73,11 @@ pub fn observe(host: &Host, desired: &Desired) -> Result<Actual, Failure> {
 }
 
 impl Proposal {
+    /// Plans again, with the same choices where the same is to be done.
+    pub fn again(self, desired: Desired, actual: &Actual) -> Proposal {
+        seeded(actual, desired, self.policy, self.seed)
+    }
+
     /// That this is in force from now on: what a service falls back on whose manifest is broken.
     pub fn remember(&self, host: &Host, inputs: &[PathBuf]) -> Result<(), Failure> {
         let remembered = match plan::targeted(&self.desired, &self.policy) {
@@ -118,10 +126,9 @@ impl Proposal {
         Proposal::deserialize(&value).map_err(|error| cannot(error.into()))
     }
 
-    /// An error (exit code 5) unless the plan is what would be planned now.
-    pub fn ensure_current(&self, host: &Host) -> Result<(), Failure> {
-        let actual = observe(host, &self.desired)?;
-        let now = plan::plan(&self.desired, &actual, &self.policy, &mut Ids::from_seed(self.seed));
+    /// An error (exit code 5) unless the plan is what would be planned for this host.
+    pub fn ensure_current(&self, actual: &Actual) -> Result<(), Failure> {
+        let now = plan::plan(&self.desired, actual, &self.policy, &mut Ids::from_seed(self.seed));
         // Words about the moment, such as how often something was restarted, are not what is done.
         if now.steps == self.plan.steps && now.refusals == self.plan.refusals {
             return Ok(());

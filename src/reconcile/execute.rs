@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::fetch::Unfetched;
+use super::fetch::Fetched;
 use super::report::{Report, StepOutcome, causes};
 use super::waits::{Left, Waits};
 use crate::engine::Engine;
@@ -46,15 +46,27 @@ impl Default for Workers {
 
 /// Executes `plan`. Once `cancel` is set no further step begins; those that run are let finish.
 pub fn execute<E: Engine>(engine: &E, plan: &Plan, observer: &dyn Observer, cancel: &AtomicBool) -> Report {
-    run(plan, observer, cancel, |_, action| timed(engine, || engine.perform(action).map(|()| Left::Over)))
+    execute_rest(engine, plan, &Fetched::default(), observer, cancel)
+}
+
+/// Executes all of `plan` but what was fetched before. The report has that, too; the observer was told of it.
+pub fn execute_rest<E: Engine>(
+    engine: &E,
+    plan: &Plan,
+    fetched: &Fetched,
+    observer: &dyn Observer,
+    cancel: &AtomicBool,
+) -> Report {
+    let board = Board::new(plan, fetched);
+    run(board, observer, cancel, |_, action| timed(engine, || engine.perform(action).map(|()| Left::Over)))
 }
 
 /// What was done before a plan is executed.
 #[derive(Clone, Copy)]
 pub struct Before<'a> {
     pub waits: &'a Waits,
-    /// Not tried again.
-    pub unfetched: &'a Unfetched,
+    /// What failed is not tried again.
+    pub fetched: &'a Fetched,
 }
 
 /// Executes `plan` as far as it goes without a long wait. What is left open another plan takes up, with the same waits.
@@ -65,13 +77,11 @@ pub fn advance<E: Engine>(
     observer: &dyn Observer,
     cancel: &AtomicBool,
 ) -> Report {
-    let Before { waits, unfetched } = before;
+    let Before { waits, fetched } = before;
     waits.turn_to(plan);
-    run(plan, observer, cancel, |step, action| {
-        if let Action::FetchImage { source, .. } = action
-            && let Some(failed) = unfetched.get(source)
-        {
-            return failed.clone();
+    run(Board::new(plan, &Fetched::default()), observer, cancel, |step, action| {
+        if let Some(outcome) = fetched.get(action) {
+            return outcome.clone();
         }
         timed(engine, || {
             if let Some(awaited) = Awaited::of(action) {
@@ -89,13 +99,13 @@ pub fn advance<E: Engine>(
 }
 
 fn run(
-    plan: &Plan,
+    board: Board<'_>,
     observer: &dyn Observer,
     cancel: &AtomicBool,
     perform: impl Fn(&Step, &Action) -> StepOutcome + Sync,
 ) -> Report {
     let Workers(workers) = Workers::default();
-    let board = Board::new(plan);
+    let plan = board.plan;
     let perform = &perform;
     let run = |id: StepId| {
         observer.step_started(id);
@@ -157,8 +167,10 @@ enum Turn {
 }
 
 impl<'a> Board<'a> {
-    fn new(plan: &'a Plan) -> Board<'a> {
-        let state = State { waiting: (0..plan.steps.len()).collect(), outcomes: vec![None; plan.steps.len()] };
+    fn new(plan: &'a Plan, before: &Fetched) -> Board<'a> {
+        let outcomes: Vec<_> = plan.steps.iter().map(|step| before.get(&step.action).cloned()).collect();
+        let waiting = (0..outcomes.len()).filter(|id| outcomes[*id].is_none()).collect();
+        let state = State { waiting, outcomes };
         Board { plan, state: Mutex::new(state), changed: Condvar::new() }
     }
 

@@ -16,50 +16,118 @@
 //! * Builds stay among the other steps. Their commands run in control groups and networks of this state root, which
 //!   whoever has the lock may take for leftovers.
 //! * An image that could not be fetched is not asked for again in the same round: its step fails with the same words.
+//! * Layers that are made again come from where the image came from, and so count as fetched.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use super::execute::{Observer, execute};
 use super::report::StepOutcome;
 use crate::engine::Engine;
 use crate::model::action::Action;
+use crate::model::actual::Actual;
 use crate::model::image::ImageSource;
-use crate::plan::{Plan, Step};
+use crate::plan::{Plan, Step, StepId};
 
-/// Images that are not fetched by the steps of a plan, each with the outcome of its step.
-pub type Unfetched = BTreeMap<ImageSource, StepOutcome>;
+/// What became of images that are not fetched by the steps of a plan.
+#[derive(Debug, Clone, Default)]
+pub struct Fetched(Vec<(Action, StepOutcome)>);
+
+impl Fetched {
+    pub fn get(&self, action: &Action) -> Option<&StepOutcome> {
+        self.0.iter().find(|(fetched, _)| fetched == action).map(|(_, outcome)| outcome)
+    }
+
+    /// What is here by now a plan does not ask for.
+    pub fn failures(self) -> Fetched {
+        Fetched(self.0.into_iter().filter(|(_, outcome)| matches!(outcome, StepOutcome::Failed { .. })).collect())
+    }
+
+    pub fn and(mut self, other: Fetched) -> Fetched {
+        self.0.extend(other.0);
+        self
+    }
+}
 
 /// The part of a plan that needs no lock.
-pub fn fetches(plan: &Plan) -> Plan {
-    let steps = plan.steps.iter().filter(|step| needs_no_lock(step));
-    // Images wait for nothing.
-    let steps = steps.map(|step| Step { after: Default::default(), ..step.clone() }).collect();
-    Plan { steps, ..Plan::nothing(plan.project.clone()) }
+#[derive(Debug)]
+pub struct Fetches {
+    /// Steps of their own numbers.
+    pub part: Plan,
+    /// Their numbers in the plan.
+    steps: Vec<StepId>,
+}
+
+impl Fetches {
+    /// All but those that something is known of. `None` where there are none.
+    pub fn of(plan: &Plan, known: &Fetched) -> Option<Fetches> {
+        let all = plan.steps.iter().enumerate().filter(|(_, step)| needs_no_lock(step));
+        let some = all.filter(|(_, step)| known.get(&step.action).is_none());
+        // Images wait for nothing.
+        let (steps, part): (Vec<StepId>, Vec<Step>) =
+            some.map(|(id, step)| (id, Step { after: Default::default(), ..step.clone() })).unzip();
+        let part = Plan { steps: part, ..Plan::nothing(plan.project.clone()) };
+        (!steps.is_empty()).then_some(Fetches { part, steps })
+    }
+
+    /// For what comes before the fetch: these images, and what is made of them, are left for later.
+    pub fn left_open(&self) -> Fetched {
+        self.with(|_| StepOutcome::Open { is_new: false })
+    }
+
+    /// Executes them. The observer is told the plan's own numbers.
+    pub fn fetch<E: Engine>(&self, engine: &E, observer: &dyn Observer, cancel: &AtomicBool) -> Fetched {
+        let report = execute(engine, &self.part, &Numbered { steps: &self.steps, observer }, cancel);
+        self.with(|at| report.outcomes[at].clone())
+    }
+
+    /// A host that was looked at `after` the fetch as it would be without: what moved beside shows in what is planned for it.
+    pub fn undone(&self, mut after: Actual, before: &Actual) -> Actual {
+        for step in &self.part.steps {
+            if let Action::FetchImage { source, .. } = &step.action {
+                match before.images.get(source) {
+                    Some(known) => drop(after.images.insert(source.clone(), known.clone())),
+                    None => drop(after.images.remove(source)),
+                }
+            }
+        }
+        after.damaged.extend(before.damaged.clone());
+        for (id, container) in &mut after.containers {
+            let Some(known) = before.containers.get(id) else { continue };
+            if known.broken.is_some() {
+                container.broken = known.broken.clone();
+            }
+            if let Some(image) = known.record.image.as_ref().filter(|image| !before.made_of.contains_key(image)) {
+                after.made_of.remove(image);
+            }
+        }
+        after
+    }
+
+    fn with(&self, outcome: impl Fn(usize) -> StepOutcome) -> Fetched {
+        Fetched(self.part.steps.iter().enumerate().map(|(at, step)| (step.action.clone(), outcome(at))).collect())
+    }
 }
 
 fn needs_no_lock(step: &Step) -> bool {
     match &step.action {
         Action::FetchImage { source, bases: _ } => !matches!(source, ImageSource::Build(_)) && !step.is_rescue(),
+        Action::RestoreImage { .. } => !step.is_rescue(),
         _ => false,
     }
 }
 
-/// For what comes before the fetch: these images, and what is made of them, are left for later.
-pub fn left_open(fetches: &Plan) -> Unfetched {
-    let sources = fetches.steps.iter().filter_map(|step| match &step.action {
-        Action::FetchImage { source, .. } => Some(source.clone()),
-        _ => None,
-    });
-    sources.map(|source| (source, StepOutcome::Open { is_new: false })).collect()
+/// Tells of the steps of a part as of those of the whole.
+struct Numbered<'a> {
+    steps: &'a [StepId],
+    observer: &'a dyn Observer,
 }
 
-/// Executes such a part.
-pub fn fetch<E: Engine>(engine: &E, fetches: &Plan, observer: &dyn Observer, cancel: &AtomicBool) -> Unfetched {
-    let report = execute(engine, fetches, observer, cancel);
-    let failed = |(step, outcome): (&Step, StepOutcome)| match (&step.action, &outcome) {
-        (Action::FetchImage { source, .. }, StepOutcome::Failed { .. }) => Some((source.clone(), outcome)),
-        _ => None,
-    };
-    fetches.steps.iter().zip(report.outcomes).filter_map(failed).collect()
+impl Observer for Numbered<'_> {
+    fn step_started(&self, step: StepId) {
+        self.observer.step_started(self.steps[step]);
+    }
+
+    fn step_ended(&self, step: StepId, outcome: &StepOutcome) {
+        self.observer.step_ended(self.steps[step], outcome);
+    }
 }

@@ -47,7 +47,7 @@ use crate::model::id::{ContainerId, Ids, Instance, ResourceName, VolumeKey, Whos
 use crate::model::record::ContainerRecord;
 use crate::model::restart::RestartCondition;
 use crate::plan::{self, Policy};
-use crate::reconcile::fetch::fetches;
+use crate::reconcile::fetch::{Fetched, Fetches};
 use arguments::ContainerArguments;
 use cidfile::CidFile;
 use foreground::{Foreground, Streams};
@@ -153,12 +153,9 @@ fn propose(
 ) -> Result<(Lock, Proposal), Failure> {
     let lock = by_hand::lock(session, output)?;
     let proposal = Proposal::of(arguments, state, session, context)?;
-    let fetches = fetches(&proposal.plan);
-    if fetches.is_empty() {
-        return Ok((lock, proposal));
-    }
+    let Some(fetches) = Fetches::of(&proposal.plan, &Fetched::default()) else { return Ok((lock, proposal)) };
     drop(lock);
-    by_hand::execute_plan(session, &fetches, output)?;
+    by_hand::execute_plan(session, &fetches.part, output)?;
     let lock = by_hand::lock(session, output)?;
     Ok((lock, Proposal::of(arguments, state, session, context)?))
 }

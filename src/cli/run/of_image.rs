@@ -8,7 +8,7 @@ use crate::engine::image::store::Store;
 use crate::model::desired::Desired;
 use crate::model::health::{Healthcheck, Probe};
 use crate::model::id::ResourceName;
-use crate::model::image::{Image, ImageSource, Pull};
+use crate::model::image::{Image, ImageSource};
 
 /// Every port that the image exposes, and those that the options add, at free ports of the host. What `-p` published
 /// stays where it is.
@@ -29,7 +29,7 @@ pub fn publish_all(
     let Some(source) = desired.containers.get(name).map(|container| container.spec.image.clone()) else {
         return Ok(());
     };
-    let image = image(&source, desired, session)?;
+    let image = image(&source, session)?;
     let Some(container) = desired.containers.get_mut(name) else { return Ok(()) };
     let exposed = image.iter().flat_map(|image| &image.config.exposed_ports).chain(&arguments.expose);
     for written in exposed {
@@ -58,7 +58,7 @@ pub fn inherit_check(
     if arguments.health_cmd.is_some() || arguments.no_healthcheck {
         return Ok(());
     }
-    let Some(image) = image(&source, desired, session)? else { return Ok(()) };
+    let Some(image) = image(&source, session)? else { return Ok(()) };
     let Some(of_image) = image.config.healthcheck.filter(|check| check.probe != Probe::None) else {
         return Err(Failure::usage(
             "the image has no health check that `--health-interval` and its like could be about",
@@ -82,11 +82,7 @@ pub fn inherit_check(
     Ok(())
 }
 
-/// The image, fetched if need be. One that must not be pulled and is not there is refused by the plan.
-fn image(source: &ImageSource, desired: &Desired, session: &Session) -> Result<Option<Image>, Failure> {
-    let store = Store::new(&session.host.paths().root);
-    if store.find(source)?.is_none() && desired.images.get(source) != Some(&Pull::Never) {
-        session.host.ensure_image(source, None).map_err(Failure::engine)?;
-    }
-    Ok(store.find(source)?)
+/// One that is not there yet is fetched by the plan, and then this is asked again; one that must not be is refused.
+fn image(source: &ImageSource, session: &Session) -> Result<Option<Image>, Failure> {
+    Ok(Store::new(&session.host.paths().root).find(source)?)
 }

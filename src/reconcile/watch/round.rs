@@ -14,7 +14,7 @@ use crate::model::id::{Ids, Whose};
 use crate::plan::{HeldBack, Plan, Policy, RefusedUpdates, Step, StepId};
 use crate::reconcile::converge::plan_now;
 use crate::reconcile::execute::{Before, Observer, advance};
-use crate::reconcile::fetch::{Unfetched, fetch, fetches, left_open};
+use crate::reconcile::fetch::{Fetched, Fetches};
 use crate::reconcile::report::{StepOutcome, causes};
 use crate::reconcile::waits::Waits;
 
@@ -52,6 +52,9 @@ pub struct Rounds<'a, E: Engine> {
     /// Warnings and refusals that are in the log already, and which plan had them last.
     said: BTreeMap<String, Instant>,
     waits: Waits,
+    /// Images that could not be fetched by a round which then found the lock taken. The next goes on from there: it comes
+    /// soon, and a registry that is down is not asked twice a second.
+    fetched: Fetched,
 }
 
 /// What a round does.
@@ -159,8 +162,8 @@ const LOCK_AGAIN: Duration = Duration::from_millis(500);
 
 impl<'a, E: Engine> Rounds<'a, E> {
     pub fn new(engine: &'a E, on: Surroundings<'a, Box<dyn Send>>) -> Rounds<'a, E> {
-        let (said, waits) = (BTreeMap::new(), Waits::default());
-        Rounds { engine, on, desired: None, unkept: None, complaint: None, said, waits }
+        let (said, waits, fetched) = Default::default();
+        Rounds { engine, on, desired: None, unkept: None, complaint: None, said, waits, fetched }
     }
 
     /// Sits out the beginnings of waits for so long.
@@ -184,6 +187,9 @@ impl<'a, E: Engine> Rounds<'a, E> {
         if wake == Wake::Reload {
             (self.on.ask_again)();
         }
+        if wake.is_reload() {
+            self.fetched = Fetched::default();
+        }
         if wake.rereads_manifest() || self.desired.is_none() {
             self.reread();
         }
@@ -202,26 +208,30 @@ impl<'a, E: Engine> Rounds<'a, E> {
     /// Does what is to be done, with the lock. Images that it needs are fetched without, once all is done that needs none of
     /// them: a registry takes its time. `None` when somebody else has the lock.
     fn go_through(&mut self, desired: &Desired, cancel: &AtomicBool) -> Result<Option<Outcome>, String> {
-        let (mut unfetched, mut is_kept) = (None, false);
+        let (mut fetched, mut has_fetched) = (std::mem::take(&mut self.fetched), false);
+        let mut is_kept = false;
         loop {
-            let Some(lock) = (self.on.lock)(LOCK_PATIENCE)? else { return Ok(None) };
+            let Some(lock) = (self.on.lock)(LOCK_PATIENCE)? else {
+                self.fetched = fetched.failures();
+                return Ok(None);
+            };
             let decision = self.plan(desired)?;
             if let (Decision::Whole(_), false) = (&decision, is_kept) {
                 self.keep(desired);
                 is_kept = true;
             }
-            let fetches = fetches(decision.plan());
-            if unfetched.is_none() && !fetches.is_empty() {
-                let first = self.carry_out(&decision, &left_open(&fetches), cancel);
+            if let (Some(fetches), false) = (Fetches::of(decision.plan(), &fetched), has_fetched) {
+                let first = self.carry_out(&decision, &fetched.clone().and(fetches.left_open()), cancel);
                 drop(lock);
-                unfetched = Some(fetch(self.engine, &fetches, &Fetching(Log { plan: &fetches }), cancel));
+                fetched = fetched.and(fetches.fetch(self.engine, &Fetching(Log { plan: decision.plan() }), cancel));
+                has_fetched = true;
                 match first.standing() {
                     // What failed is not tried again at once.
                     Standing::Failing => return Ok(Some(first)),
                     _ => continue,
                 }
             }
-            let outcome = self.carry_out(&decision, &unfetched.unwrap_or_default(), cancel);
+            let outcome = self.carry_out(&decision, &fetched.failures(), cancel);
             // Also where a step failed: that may be for want of space.
             (self.on.collect)(desired);
             drop(lock);
@@ -251,8 +261,8 @@ impl<'a, E: Engine> Rounds<'a, E> {
     }
 
     /// As far as it goes without a long wait. What waits goes on without the lock.
-    fn carry_out(&self, decision: &Decision, unfetched: &Unfetched, cancel: &AtomicBool) -> Outcome {
-        let done = self.advance(decision.plan(), unfetched, cancel);
+    fn carry_out(&self, decision: &Decision, fetched: &Fetched, cancel: &AtomicBool) -> Outcome {
+        let done = self.advance(decision.plan(), fetched, cancel);
         match decision {
             Decision::Whole(_) => done,
             // What failed is in the log; that the manifest is refused is what there is to say.
@@ -260,8 +270,8 @@ impl<'a, E: Engine> Rounds<'a, E> {
         }
     }
 
-    fn advance(&self, plan: &Plan, unfetched: &Unfetched, cancel: &AtomicBool) -> Outcome {
-        let before = Before { waits: &self.waits, unfetched };
+    fn advance(&self, plan: &Plan, fetched: &Fetched, cancel: &AtomicBool) -> Outcome {
+        let before = Before { waits: &self.waits, fetched };
         let report = advance(self.engine, plan, before, &Log { plan }, cancel);
         let steps = || report.outcomes.iter().zip(&plan.steps);
         let failures = steps().filter_map(|(outcome, step)| match outcome {

@@ -7,6 +7,8 @@ mod build;
 mod commit;
 #[path = "host_images/damage.rs"]
 mod damage;
+#[path = "host_images/dockerfile.rs"]
+mod dockerfile;
 #[path = "host_images/gc.rs"]
 mod gc;
 #[path = "support/mod.rs"]

@@ -2,14 +2,12 @@
 
 use std::ops::Range;
 
+use super::files;
 use super::flags::{self, Flag};
-use super::lines::{self, Line};
+use super::lines::Line;
 use super::mount::{self, Asked};
 use super::words;
-use super::{
-    Argument, CommandLine, Copy, CopyKind, CopySource, Healthcheck, Instruction, Run, RunNetwork, Stage, Step,
-    SyntaxError,
-};
+use super::{Argument, CommandLine, CopyKind, Healthcheck, Instruction, Run, RunNetwork, Stage, Step, SyntaxError};
 use crate::model::units::Signal;
 
 pub(super) enum Parsed {
@@ -63,8 +61,8 @@ pub(super) fn parse_line(line: &Line, escape: char) -> Result<Parsed, SyntaxErro
         return reader.from().map(Parsed::From);
     }
     let step = match keyword.as_str() {
-        "ADD" => Step::Copy(reader.copy(CopyKind::Add)?),
-        "COPY" => Step::Copy(reader.copy(CopyKind::Copy)?),
+        "ADD" => Step::Copy(files::read(&reader, CopyKind::Add)?),
+        "COPY" => Step::Copy(files::read(&reader, CopyKind::Copy)?),
         "ARG" => Step::Arg(reader.arguments()?),
         "CMD" => Step::Cmd(reader.command_line()?),
         "ENTRYPOINT" => Step::Entrypoint(reader.command_line()?),
@@ -84,12 +82,13 @@ pub(super) fn parse_line(line: &Line, escape: char) -> Result<Parsed, SyntaxErro
     Ok(Parsed::Step(step))
 }
 
-struct Reader<'l> {
-    line: &'l Line,
+/// A line, and how its parts are read.
+pub(super) struct Reader<'l> {
+    pub line: &'l Line,
     escape: char,
-    flags: Vec<Flag<'l>>,
+    pub flags: Vec<Flag<'l>>,
     /// Where the arguments begin.
-    begin: usize,
+    pub begin: usize,
 }
 
 impl<'l> Reader<'l> {
@@ -98,7 +97,7 @@ impl<'l> Reader<'l> {
         Reader { line, escape, flags, begin }
     }
 
-    fn rest(&self) -> &'l str {
+    pub fn rest(&self) -> &'l str {
         self.line.text[self.begin..].trim()
     }
 
@@ -111,20 +110,20 @@ impl<'l> Reader<'l> {
         words.into_iter().map(|word| self.begin + word.start..self.begin + word.end).collect()
     }
 
-    fn plain_words(&self) -> Vec<Range<usize>> {
+    pub fn plain_words(&self) -> Vec<Range<usize>> {
         self.places(words::plain(&self.line.text[self.begin..]))
     }
 
-    fn text(&self, at: &Range<usize>) -> &'l str {
+    pub fn text(&self, at: &Range<usize>) -> &'l str {
         &self.line.text[at.clone()]
     }
 
-    fn missing(&self, what: &str) -> SyntaxError {
+    pub fn missing(&self, what: &str) -> SyntaxError {
         let message = format!("`{}` needs {what}", self.keyword());
         self.line.error(0..self.line.text.len(), message, format!("expected {what}"))
     }
 
-    fn wrong<T>(&self, at: Range<usize>, message: impl Into<String>, expected: &str) -> Result<T, SyntaxError> {
+    pub fn wrong<T>(&self, at: Range<usize>, message: impl Into<String>, expected: &str) -> Result<T, SyntaxError> {
         Err(self.line.error(at, message, expected))
     }
 
@@ -272,6 +271,8 @@ impl<'l> Reader<'l> {
                     let expected = "expected `default`, `none` or `host`";
                     return self.wrong(flag.at.clone(), "it is not a network of a build", expected);
                 }
+                // The other one is `insecure`, which no build here is.
+                ("security", Some("sandbox")) => {}
                 _ => return Err(flag.unknown(self.line, "its flags are `--mount` and `--network`")),
             }
         }
@@ -280,52 +281,6 @@ impl<'l> Reader<'l> {
         }
         let command = command_line(self.rest());
         Ok(Run { command, documents: self.line.documents.clone(), mounts, secrets, network })
-    }
-
-    fn copy(&self, kind: CopyKind) -> Result<Copy, SyntaxError> {
-        let mut copy = Copy {
-            kind,
-            from: None,
-            sources: Vec::new(),
-            target: String::new(),
-            owner: None,
-            mode: None,
-            exclude: Vec::new(),
-        };
-        for flag in &self.flags {
-            match flag.name {
-                "from" if kind == CopyKind::Copy => copy.from = Some(flag.text(self.line)?),
-                "chown" => copy.owner = Some(flag.text(self.line)?),
-                "chmod" => copy.mode = Some(flag.text(self.line)?),
-                "exclude" => copy.exclude.push(flag.text(self.line)?),
-                // The files are the same; a build here keeps its layers apart anyway.
-                "link" => drop(flag.is_on(self.line)?),
-                _ => return Err(flag.unknown(self.line, COPY_FLAGS)),
-            }
-        }
-        let places = self.plain_words();
-        let mut paths = match words::json(self.rest()) {
-            Some(list) => list,
-            None => places.iter().map(|at| self.text(at).to_owned()).collect(),
-        };
-        copy.target = match (paths.len(), paths.pop()) {
-            (2.., Some(target)) => target,
-            _ => return Err(self.missing("a source and a target")),
-        };
-        for (number, path) in paths.into_iter().enumerate() {
-            let document = lines::document_name(&path)
-                .and_then(|name| self.line.documents.iter().find(|document| document.name == name));
-            if path.contains("://") || path.starts_with("git@") {
-                let at = places.get(number).cloned().unwrap_or(self.begin..self.line.text.len());
-                let expected = "fetch it in a `RUN`, or put it into the context";
-                return self.wrong(at, "files of other hosts are not fetched", expected);
-            }
-            copy.sources.push(match document {
-                Some(document) => CopySource::Document(document.clone()),
-                None => CopySource::Path(path),
-            });
-        }
-        Ok(copy)
     }
 
     fn trigger(&self) -> Result<String, SyntaxError> {
@@ -376,7 +331,6 @@ impl<'l> Reader<'l> {
     }
 }
 
-const COPY_FLAGS: &str = "its flags are `--from` (of COPY), `--chown`, `--chmod`, `--exclude` and `--link`";
 const HEALTHCHECK_FLAGS: &str =
     "its flags are `--interval`, `--timeout`, `--start-period`, `--start-interval` and `--retries`";
 

@@ -6,13 +6,16 @@
 //!
 //! * `lines`: directives, comments, continuations, here-documents. `words`: how arguments are separated.
 //! * `instruction`: one line becomes one [`Step`]; `flags` are the words in front that begin with two hyphens.
+//! * `files` reads `COPY` and `ADD`, `mount` the mounts of a `RUN`. [`chmod`]: modes as `--chmod` has them.
 //! * [`expand`]: variables, which only a build knows. [`pattern`]: what `.dockerignore` leaves out.
 //!
 //! The language is that of the Dockerfile reference, with BuildKit's additions where a build here can do what they
 //! say. What it cannot is an error with its place, never silence. The `# syntax=` line names a program that would
 //! read the file in BuildKit; it is tolerated, since here there is one reader.
 
+pub mod chmod;
 pub mod expand;
+mod files;
 mod flags;
 mod instruction;
 mod lines;
@@ -185,11 +188,21 @@ pub struct Copy {
     pub owner: Option<String>,
     pub mode: Option<String>,
     pub exclude: Vec<String>,
+    /// Whether the files are a layer that is the same on whatever is below (`--link`).
+    pub is_linked: bool,
+    /// Whether the directories of a source are kept, from its `/./` on or all (`--parents`).
+    pub keeps_parents: bool,
+    /// Of what is fetched; there is one if something is.
+    pub checksum: Option<String>,
+    /// `None` for what goes without saying: local archives are unpacked by `ADD`, fetched ones are not.
+    pub unpacks: Option<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopySource {
     Path(String),
+    /// Fetched from another host: the only source.
+    Url(String),
     Document(Heredoc),
 }
 

@@ -5,12 +5,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::SystemTime;
 
 use rustix::fs::{self as rfs, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use super::tree::{Chosen, Item, Tree, link_of, shown};
 use crate::engine::storage::copy::copy_contents;
+use crate::model::dockerfile::chmod::Chmod;
 use crate::runtime::identity;
 
 /// As the kernel counts for one lookup (path_resolution(7)).
@@ -18,10 +20,10 @@ const LINKS_MAX: usize = 40;
 
 /// What copies look like.
 #[derive(Debug, Clone, Copy)]
-pub struct Look {
+pub struct Look<'m> {
     /// `None` keeps the owners of the source.
     pub owner: Option<(u32, u32)>,
-    pub mode: Option<u32>,
+    pub mode: Option<&'m Chmod>,
     pub devices: Devices,
 }
 
@@ -30,6 +32,14 @@ pub struct Look {
 pub enum Devices {
     Copied,
     Refused,
+}
+
+/// A file that has no source in a tree.
+pub struct Fresh<'f> {
+    pub contents: &'f mut dyn io::Read,
+    /// Unless the look says another.
+    pub mode: u32,
+    pub modified: Option<SystemTime>,
 }
 
 /// The files of a stage, writable.
@@ -98,7 +108,7 @@ impl Target {
     }
 
     /// Copies what was chosen: what is in a directory goes into the directory `path`, a file becomes `path`.
-    pub fn copy(&self, from: &Tree, chosen: &Chosen, path: &[u8], look: Look) -> io::Result<()> {
+    pub fn copy(&self, from: &Tree, chosen: &Chosen, path: &[u8], look: Look<'_>) -> io::Result<()> {
         if !chosen.is_directory {
             let Some(item) = chosen.items.first() else { return Ok(()) };
             let (directory, name) = self.place(path, look.owner)?;
@@ -136,15 +146,34 @@ impl Target {
         }
     }
 
-    /// A new file with these contents.
-    pub fn write(&self, path: &[u8], contents: &[u8], look: Look) -> io::Result<()> {
+    /// The same as the file or directory `path`, in directories that look as those of the source, where they are new.
+    pub fn copy_with_parents(&self, from: &Tree, chosen: &Chosen, path: &[u8], look: Look<'_>) -> io::Result<()> {
+        // Whoever keeps parents has the whole name at the end of the path.
+        let top = path.strip_suffix(chosen.name.as_slice()).unwrap_or(path);
+        let mut new = Vec::new();
+        for parent in &chosen.parents {
+            let path = [top, &parent.below].concat();
+            if !self.is_directory(&path) {
+                new.push((parent, self.make_directories(&path, look.owner)?));
+            }
+        }
+        self.copy(from, chosen, path, look)?;
+        // Innermost first: times change with what is made inside.
+        new.iter().rev().try_for_each(|(parent, fd)| dress(from, parent, fd.as_fd(), look))
+    }
+
+    /// A new file.
+    pub fn write(&self, path: &[u8], fresh: Fresh<'_>, look: Look<'_>) -> io::Result<()> {
         let (directory, name) = self.place(path, look.owner)?;
         let file = make_file(directory.as_fd(), &name)?;
-        io::Write::write_all(&mut &file, contents)?;
+        io::copy(fresh.contents, &mut &file)?;
         let (uid, gid) = look.owner.unwrap_or((0, 0));
         rfs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-        rfs::fchmod(&file, Mode::from_raw_mode(look.mode.unwrap_or(0o644)))?;
-        Ok(())
+        rfs::fchmod(&file, Mode::from_raw_mode(look.mode.map_or(fresh.mode, |mode| mode.apply(fresh.mode, false))))?;
+        match fresh.modified {
+            Some(modified) => file.set_modified(modified),
+            None => Ok(()),
+        }
     }
 
     /// The directory and the name of a file to be: links at its place are followed, inside.
@@ -208,7 +237,7 @@ fn make_file(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<std::fs::File
 }
 
 /// Makes one thing that is no directory.
-fn put(from: &Tree, item: &Item, directory: BorrowedFd<'_>, name: &[u8], look: Look) -> io::Result<()> {
+fn put(from: &Tree, item: &Item, directory: BorrowedFd<'_>, name: &[u8], look: Look<'_>) -> io::Result<()> {
     if item.kind == FileType::RegularFile {
         let file = make_file(directory, name)?;
         copy_contents(&from.open_file(item)?, &file)?;
@@ -222,7 +251,7 @@ fn put(from: &Tree, item: &Item, directory: BorrowedFd<'_>, name: &[u8], look: L
     match item.kind {
         FileType::Symlink => rfs::symlinkat(from.target(item)?, directory, name)?,
         kind if look.devices == Devices::Copied => {
-            let mode = Mode::from_raw_mode(look.mode.unwrap_or(item.stat.st_mode));
+            let mode = Mode::from_raw_mode(mode(item, look));
             rfs::mknodat(directory, name, kind, mode, item.stat.st_rdev)?;
             rfs::chmodat(directory, name, mode, AtFlags::empty())?;
         }
@@ -235,9 +264,14 @@ fn put(from: &Tree, item: &Item, directory: BorrowedFd<'_>, name: &[u8], look: L
     Ok(rfs::utimensat(directory, name, &times(item), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-fn owner(item: &Item, look: Look) -> (Uid, Gid) {
+fn owner(item: &Item, look: Look<'_>) -> (Uid, Gid) {
     let (uid, gid) = look.owner.unwrap_or((item.stat.st_uid, item.stat.st_gid));
     (Uid::from_raw(uid), Gid::from_raw(gid))
+}
+
+fn mode(item: &Item, look: Look<'_>) -> u32 {
+    let mode = item.stat.st_mode;
+    look.mode.map_or(mode, |change| change.apply(mode, item.kind == FileType::Directory))
 }
 
 fn times(item: &Item) -> Timestamps {
@@ -247,11 +281,11 @@ fn times(item: &Item) -> Timestamps {
 
 /// Owner, mode, attributes and times of a file or directory. Owner first: chown(2) clears set-user-ID bits and
 /// capabilities. Times last: everything else touches them.
-fn dress(from: &Tree, item: &Item, to: BorrowedFd<'_>, look: Look) -> io::Result<()> {
+fn dress(from: &Tree, item: &Item, to: BorrowedFd<'_>, look: Look<'_>) -> io::Result<()> {
     let (uid, gid) = owner(item, look);
     rfs::fchown(to, Some(uid), Some(gid))?;
     copy_attributes(from, item, to)?;
-    rfs::fchmod(to, Mode::from_raw_mode(look.mode.unwrap_or(item.stat.st_mode) & 0o7777))?;
+    rfs::fchmod(to, Mode::from_raw_mode(mode(item, look) & 0o7777))?;
     Ok(rfs::futimens(to, &times(item))?)
 }
 

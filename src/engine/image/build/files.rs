@@ -1,10 +1,9 @@
-//! Instructions that write files: `RUN`, `COPY`, `ADD`, `WORKDIR`.
+//! Instructions that write files: what they write on, and what becomes of it; `RUN` and `WORKDIR`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -12,25 +11,21 @@ use serde_json::{Value, json};
 
 use super::cache::{self, Built};
 use super::config::Made;
-use super::copy::{Devices, Look, Target};
+use super::copy::Target;
 use super::layer;
 use super::mounts::Mounts;
 use super::sandbox::{self, Ground, Point};
 use super::secrets::Secrets;
 use super::stage::{Builder, Stage, problem};
-use super::tree::{Chosen, Item, Owners, Tree, look, shown};
+use super::tree::{Owners, Tree};
 use crate::engine::container::effective::DEFAULT_PATH;
 use crate::engine::image::error::ImageError;
-use crate::engine::image::rootfs;
 use crate::engine::image::store::session::StagedLayer;
 use crate::engine::storage::view::{self, Writable};
 use crate::model::build::BuildNetwork;
-use crate::model::dockerfile::expand::expand_document;
 use crate::model::dockerfile::pattern::Ignore;
-use crate::model::dockerfile::{CommandLine, Copy, CopyKind, CopySource, Heredoc, Instruction, Run, RunNetwork};
-use crate::model::launch::Identity;
+use crate::model::dockerfile::{CommandLine, Heredoc, Instruction, Run, RunNetwork};
 use crate::model::volume::{Access, MissingSource, Mount, Propagation};
-use crate::runtime::identity;
 
 /// Where the script of a `RUN` is that brings its own interpreter; below /dev, so that the image keeps nothing of it.
 const SCRIPTS: &str = "/dev/pipes";
@@ -67,7 +62,7 @@ impl<'a> Files<'a> {
 }
 
 /// What to mount for a stage; there is always something.
-fn lower(stage: &Stage, place: &Path) -> Result<Vec<PathBuf>, ImageError> {
+pub(super) fn lower(stage: &Stage, place: &Path) -> Result<Vec<PathBuf>, ImageError> {
     for layer in &stage.lower {
         // Once for the whole build: what mounts them later finds them here.
         crate::runtime::layer::attach(layer).map_err(ImageError::file("mount", layer))?;
@@ -75,16 +70,37 @@ fn lower(stage: &Stage, place: &Path) -> Result<Vec<PathBuf>, ImageError> {
     if !stage.lower.is_empty() {
         return Ok(stage.lower.clone());
     }
+    Ok(vec![empty(place)?])
+}
+
+/// A layer that has nothing.
+fn empty(place: &Path) -> Result<PathBuf, ImageError> {
     let empty = place.join("empty");
     if !empty.is_dir() {
         fs::create_dir(&empty).map_err(ImageError::file("make the directory", &empty))?;
     }
     fs::set_permissions(&empty, Permissions::from_mode(0o755)).map_err(ImageError::file("set the mode of", &empty))?;
-    Ok(vec![empty])
+    Ok(empty)
+}
+
+/// Mode and owner of the root directory.
+fn root_look(stage: &Stage) -> Result<Value, ImageError> {
+    let Some(layer) = stage.lower.last() else { return Ok(json!([0o755, 0, 0])) };
+    let root = crate::runtime::layer::attach(layer).and_then(|root| fs::File::from(root).metadata());
+    let root = root.map_err(ImageError::file("look at", layer))?;
+    Ok(json!([root.mode() & 0o7777, root.uid(), root.gid()]))
+}
+
+/// What an instruction writes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    Stage,
+    /// Nothing, so that its layer is the same wherever it is put.
+    Nothing,
 }
 
 /// Where an instruction writes.
-struct Writing<'w> {
+pub struct Writing<'w> {
     lower: &'w [PathBuf],
     upper: &'w Path,
     place: &'w Path,
@@ -92,7 +108,7 @@ struct Writing<'w> {
 
 impl Writing<'_> {
     /// The files of the stage, writable.
-    fn target(&self) -> Result<Target, ImageError> {
+    pub fn target(&self) -> Result<Target, ImageError> {
         let failed = || ImageError::file("mount on", self.place);
         let work = self.place.join("work");
         fs::create_dir(&work).map_err(failed())?;
@@ -106,20 +122,25 @@ impl<'a> Builder<'a> {
         self.workshop.session.store().caches()
     }
 
-    fn stage_place(&self) -> Result<StagedLayer, ImageError> {
+    pub(super) fn stage_place(&self) -> Result<StagedLayer, ImageError> {
         self.workshop.session.stage()
     }
 
     /// The layer of these inputs: one that was built before, or what `write` writes.
-    fn layer(
+    pub(super) fn layer(
         &self,
         stage: &mut Stage,
         instruction: &Instruction,
-        inputs: Value,
+        (inputs, on): (Value, On),
         write: impl FnOnce(&Writing<'_>) -> Result<(), ImageError>,
     ) -> Result<(), ImageError> {
         let session = self.workshop.session;
-        let key = cache::key(&json!({ "form": 1, "below": stage.chain, "what": inputs }));
+        let key = match on {
+            On::Stage => json!({ "form": 1, "below": stage.chain, "what": inputs }),
+            // The root of a layer is part of it, and looks as the one below.
+            On::Nothing => json!({ "form": 1, "root": root_look(stage)?, "what": inputs }),
+        };
+        let key = cache::key(&key);
         let built = match cache::find(session, &key, self.reuse())? {
             Some(built) => {
                 self.told(instruction, true);
@@ -131,6 +152,10 @@ impl<'a> Builder<'a> {
                 let (upper, place) = (staged.tree(), place.tree());
                 let lower = lower(stage, &place)?;
                 layer::dress_root(&upper, &lower[lower.len() - 1])?;
+                let lower = match on {
+                    On::Stage => lower,
+                    On::Nothing => vec![empty(&place)?],
+                };
                 write(&Writing { lower: &lower, upper: &upper, place: &place })?;
                 let layer = layer::finish(staged)?;
                 let created = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
@@ -169,7 +194,7 @@ impl<'a> Builder<'a> {
         for (name, value) in self.scope.proxies() {
             environment.entry(name.clone()).or_insert_with(|| value.clone());
         }
-        self.layer(stage, instruction, inputs, |writing| {
+        self.layer(stage, instruction, (inputs, On::Stage), |writing| {
             let mut made = mounts.make(&place.tree())?;
             let told = secrets.tell(&place.tree(), self.workshop.options.variable)?;
             made.mounts.extend(told.mounts.iter().cloned());
@@ -210,129 +235,11 @@ impl<'a> Builder<'a> {
             stage.config.record(&instruction.text, &Made::Nothing);
             return Ok(());
         }
-        self.layer(stage, instruction, json!({ "directory": path }), |writing| {
+        self.layer(stage, instruction, (json!({ "directory": path }), On::Stage), |writing| {
             let made = writing.target()?.make_directories(path.as_bytes(), None);
             made.map(drop).map_err(|error| problem(error.to_string()))
         })
     }
-
-    pub(super) fn copy(&self, stage: &mut Stage, instruction: &Instruction, copy: &Copy) -> Result<(), ImageError> {
-        let expand = |text: &str| self.scope.expand(text, &|name| stage.variable(name)).map_err(problem);
-        let told = |error: io::Error| problem(error.to_string());
-        let place = self.stage_place()?;
-        let files = Files::of(self, copy.from.as_deref(), &place.tree())?;
-        let exclude: Vec<String> = copy.exclude.iter().map(|text| expand(text)).collect::<Result<_, _>>()?;
-        let exclude = Ignore::of(exclude.iter().map(String::as_str)).map_err(problem)?;
-        let (mut chosen, mut documents) = (Vec::new(), Vec::new());
-        for source in &copy.sources {
-            match source {
-                CopySource::Path(path) => chosen.extend(files.tree().choose(&expand(path)?, &exclude).map_err(told)?),
-                CopySource::Document(Heredoc { name, body, expands: false }) => documents.push((name, body.clone())),
-                CopySource::Document(Heredoc { name, body, expands: true }) => {
-                    let body = expand_document(body, &|name| stage.variable(name)).map_err(problem)?;
-                    documents.push((name, body));
-                }
-            }
-        }
-        let owner = copy.owner.as_deref().map(&expand).transpose()?;
-        let mode = copy.mode.as_deref().map(|text| mode(&expand(text)?)).transpose()?;
-        let written = expand(&copy.target)?;
-        let target = stage.absolute(&written);
-        let is_directory = written.ends_with('/') || matches!(written.as_str(), "." | "..") || written.ends_with("/.");
-        if chosen.len() + documents.len() > 1 && !is_directory {
-            return Err(problem(format!("several files cannot become one; write the target as `{written}/`")));
-        }
-        let (kind, owners) = (copy.kind, if owner.is_some() { Owners::Replaced } else { files.owners() });
-        let mut parts = Vec::new();
-        for one in &chosen {
-            let digest = files.tree().contents(&one.items, owners).map_err(told)?;
-            parts.push(json!({ "name": shown(&one.name), "directory": one.is_directory, "contents": digest }));
-        }
-        let inputs = json!({
-            "copy": parts, "documents": documents, "unpack": kind == CopyKind::Add, "target": target,
-            "owner": owner, "mode": mode, "owners": owners == Owners::Kept,
-        });
-        let items = || chosen.iter().flat_map(|one| one.items.iter().cloned()).collect::<Vec<Item>>();
-        self.layer(stage, instruction, inputs, |writing| {
-            let to = writing.target()?;
-            let named = owner.as_deref().map(|owner| numbers(&to, owner)).transpose()?;
-            let devices = if files.owners() == Owners::Kept { Devices::Copied } else { Devices::Refused };
-            let owner = named.or((files.owners() == Owners::Replaced).then_some((0, 0)));
-            let copies = Look { owner, mode, devices };
-            let into = is_directory || to.is_directory(target.as_bytes());
-            let path = |name: &[u8]| match into {
-                true => [target.trim_end_matches('/').as_bytes(), b"/", name].concat(),
-                false => target.clone().into_bytes(),
-            };
-            for one in &chosen {
-                let archive = if kind == CopyKind::Add { self.unpacked(&files, one)? } else { None };
-                match archive {
-                    Some(archive) => {
-                        let tree =
-                            Tree::new(crate::runtime::layer::open(&archive.files()).map_err(told)?, Ignore::default());
-                        let whole = tree.choose("/", &Ignore::default()).map_err(told)?;
-                        let look = Look { owner: named, mode: None, devices: Devices::Copied };
-                        for one in &whole {
-                            to.copy(&tree, one, target.as_bytes(), look).map_err(told)?;
-                        }
-                    }
-                    None if one.is_directory => to.copy(files.tree(), one, target.as_bytes(), copies).map_err(told)?,
-                    None => to.copy(files.tree(), one, &path(&one.name), copies).map_err(told)?,
-                }
-            }
-            for (name, body) in &documents {
-                to.write(&path(name.as_bytes()), body.as_bytes(), copies).map_err(told)?;
-            }
-            self.check_unchanged(&files, &items())
-        })
-    }
-
-    /// The layer is remembered under the contents that were read before it was copied.
-    fn check_unchanged(&self, files: &Files<'_>, before: &[Item]) -> Result<(), ImageError> {
-        let Files::Context(tree) = files else { return Ok(()) };
-        let now: io::Result<Vec<Item>> = before.iter().map(|item| tree.again(item)).collect();
-        match now.is_ok_and(|now| look(&now) == look(before)) {
-            true => Ok(()),
-            false => Err(problem("files of the context changed while they were copied; apply again")),
-        }
-    }
-
-    /// The files of a chosen archive, unpacked by a confined child; `None` if it is none.
-    fn unpacked(&self, files: &Files<'_>, chosen: &Chosen) -> Result<Option<StagedLayer>, ImageError> {
-        let Some(item) = chosen.items.first().filter(|_| !chosen.is_directory) else { return Ok(None) };
-        let failed = |error: io::Error| problem(error.to_string());
-        let mut file = files.tree().open_file(item).map_err(failed)?;
-        let mut start = Vec::new();
-        file.by_ref().take(512).read_to_end(&mut start).map_err(failed)?;
-        if !is_archive(&start, &chosen.name, || files.tree().open_file(item)).map_err(problem)? {
-            return Ok(None);
-        }
-        let file = files.tree().open_file(item).map_err(failed)?;
-        rootfs::unpack_open_file(&self.workshop, file, &shown(&item.path)).map(|layer| Some(layer.staged))
-    }
-}
-
-/// Whether a file that begins so is a tar archive.
-fn is_archive(start: &[u8], name: &[u8], again: impl FnOnce() -> io::Result<fs::File>) -> Result<bool, String> {
-    let is_tar = |block: &[u8]| block.get(257..262) == Some(b"ustar");
-    match start {
-        [0x1f, 0x8b, ..] => {
-            let mut block = Vec::new();
-            let read =
-                again().and_then(|file| flate2::read::MultiGzDecoder::new(file).take(512).read_to_end(&mut block));
-            Ok(read.is_ok() && is_tar(&block))
-        }
-        // Its contents are for the confined child alone to inflate, so its name decides.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(name.ends_with(b".tar.zst") || name.ends_with(b".tzst")),
-        [b'B', b'Z', b'h', ..] | [0xfd, b'7', b'z', b'X', b'Z', 0, ..] if has_tar_name(name) => {
-            Err(format!("`{}` is compressed in a way that is not read; use gzip or zstd, or `COPY` it", shown(name)))
-        }
-        block => Ok(is_tar(block)),
-    }
-}
-
-fn has_tar_name(name: &[u8]) -> bool {
-    [&b".tar.bz2"[..], b".tar.xz", b".tbz2", b".txz", b".tbz"].iter().any(|end| name.ends_with(end))
 }
 
 /// The words to execute, and the script that is mounted for them.
@@ -368,23 +275,6 @@ fn script_mount(script: &Heredoc, place: &Path) -> Result<(String, Mount, Point)
         missing: MissingSource::Refuse,
     };
     Ok((format!("{SCRIPTS}/{}", script.name), mount, Point::File))
-}
-
-fn mode(text: &str) -> Result<u32, ImageError> {
-    let parsed = text.parse::<crate::model::units::FileMode>();
-    parsed.map(|mode| mode.0).map_err(|error| problem(format!("`{text}` is not a mode: {error}")))
-}
-
-/// User and group of `--chown`, by the image's own files. A number alone is both.
-fn numbers(files: &Target, owner: &str) -> Result<(u32, u32), ImageError> {
-    if let Ok(number) = owner.parse() {
-        return Ok((number, number));
-    }
-    let read =
-        |path| files.read_accounts(path).map(Option::unwrap_or_default).map_err(|error| problem(error.to_string()));
-    let identity = Identity { user: owner.to_owned(), groups: Vec::new() };
-    let found = identity::find(&identity, &read("etc/passwd")?, &read("etc/group")?);
-    found.map(|numbers| (numbers.uid, numbers.gid)).map_err(|error| problem(error.to_string()))
 }
 
 /// Without `.`, `..` and doubled slashes.

@@ -10,7 +10,7 @@
 //!
 //! * `inputs`: whether a build would make something else now. [`bases()`]: what it begins with. `scope`: variables. `config`: the configuration.
 //! * `stage`: the files and words of one stage, and what every instruction does to them. `files` are those that
-//!   write: `RUN`, `COPY`, `ADD`, `WORKDIR`.
+//!   write, `add` of them `COPY` and `ADD`.
 //! * `apart`: the mounts of a build. `mounts` and `secrets`: those of one `RUN`.
 //! * [`child`]: the hidden process `evenkeel internal-build`.
 //!
@@ -24,6 +24,7 @@
 //!   no reason to build again: the same plan may be what moves it, and a plan after it must be empty. A base that is
 //!   locked is the one that the lock names, and a lock that names another one is a reason.
 
+mod add;
 mod apart;
 mod bases;
 pub mod cache;

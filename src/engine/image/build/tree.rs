@@ -51,6 +51,8 @@ pub struct Chosen {
     pub is_directory: bool,
     /// The directory first and parents before what is in them, names in order.
     pub items: Vec<Item>,
+    /// The directories above it that are kept, outermost first; `below` is from where they are kept on.
+    pub parents: Vec<Item>,
 }
 
 impl Tree {
@@ -80,6 +82,39 @@ impl Tree {
     /// What `source` stands for: one path, or those that match its wildcards. Parts of chosen directories that match
     /// `exclude` are left out.
     pub fn choose(&self, source: &str, exclude: &Ignore) -> io::Result<Vec<Chosen>> {
+        let chosen = self.choose_paths(source, exclude)?;
+        Ok(chosen.into_iter().map(|(_, chosen)| chosen).collect())
+    }
+
+    /// The same, each called by its path from the source's `/./` on, or by its whole one.
+    pub fn choose_with_parents(&self, source: &str, exclude: &Ignore) -> io::Result<Vec<Chosen>> {
+        let parts = |text: &str| text.split('/').filter(|part| !matches!(*part, "" | ".")).count();
+        let (above, _) = source.split_once("/./").unwrap_or_default();
+        if source.split('/').any(|part| part == "..") || above.contains("**") {
+            let message = format!(
+                "`{source}` does not say which directories are kept: write it without `..`, and `**` behind `/./`"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let mut all = Vec::new();
+        for (path, mut chosen) in self.choose_paths(source, exclude)? {
+            let path: Vec<&[u8]> =
+                path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
+            let (left, kept) = path.split_at(parts(above).min(path.len()));
+            for end in 1..kept.len() {
+                let real = self.resolve(&[left, &kept[..end]].concat().join(&b'/'))?;
+                let stat = rfs::fstat(self.open_inside(&real, OFlags::PATH)?)?;
+                let kind = FileType::from_raw_mode(stat.st_mode);
+                chosen.parents.push(Item { path: real, below: kept[..end].join(&b'/'), kind, stat });
+            }
+            chosen.name = kept.join(&b'/');
+            all.push(chosen);
+        }
+        Ok(all)
+    }
+
+    /// With the path of each as it was written.
+    fn choose_paths(&self, source: &str, exclude: &Ignore) -> io::Result<Vec<(Vec<u8>, Chosen)>> {
         let mut paths = Vec::new();
         if pattern::has_wildcards(source) {
             let parts: Vec<&str> = source.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
@@ -101,7 +136,7 @@ impl Tree {
                 let message = format!("`{}` is left out by `.dockerignore`", shown(&path));
                 return Err(io::Error::new(io::ErrorKind::NotFound, message));
             }
-            all.push(chosen);
+            all.push((path, chosen));
         }
         Ok(all)
     }
@@ -180,7 +215,7 @@ impl Tree {
                 items.clear();
             }
         }
-        Ok(Chosen { name: name.to_vec(), is_directory, items })
+        Ok(Chosen { name: name.to_vec(), is_directory, items, parents: Vec::new() })
     }
 
     fn walk(&self, directory: BorrowedFd<'_>, at: &mut Walk<'_>) -> io::Result<()> {

@@ -11,6 +11,7 @@ mod blob;
 pub(super) mod challenge;
 pub mod credentials;
 mod date;
+pub mod download;
 mod http;
 pub mod login;
 mod rate;

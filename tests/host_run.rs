@@ -815,6 +815,63 @@ fn a_copy_never_leaves_the_container() {
     });
 }
 
+/// What a container writes into an extended attribute comes along in the archive between the two ends, and is never taken
+/// for another of its records there: neither for a name, nor for a size, which says where the next header is.
+#[test]
+fn an_attribute_of_a_file_says_nothing_but_itself() {
+    Shell::with(|shell| {
+        let victim = shell.path("victim");
+        fs::create_dir(&victim).unwrap();
+        let record = |key: &str, value: &str| {
+            let rest = format!(" {key}={value}\n");
+            let length = (rest.len()..).find(|length| length.to_string().len() + rest.len() == *length).unwrap();
+            format!("{length}{rest}")
+        };
+        let says = |path: &Path, records: &str| {
+            rustix::fs::setxattr(path, "user.x", format!("a\n{records}").as_bytes(), rustix::fs::XattrFlags::empty())
+                .unwrap();
+        };
+        // In whichever order a file system lists them, in one of these trees the link comes before the file.
+        for (tree, link, file) in [("one", "a", "z"), ("other", "z", "a")] {
+            let path = shell.path("rootfs").join(tree);
+            fs::create_dir(&path).unwrap();
+            std::os::unix::fs::symlink(&victim, path.join(link)).unwrap();
+            fs::write(path.join(file), "* * * * * root attack\n").unwrap();
+            says(&path.join(file), &record("path", &format!("{tree}/{link}/cron-entry")));
+        }
+        fs::write(shell.path("rootfs/log"), "log\n").unwrap();
+        says(&shell.path("rootfs/log"), &record("path", ".profile"));
+        let hidden = {
+            let mut builder = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_gnu();
+            header.set_size(3);
+            header.set_mode(0o755);
+            builder.append_data(&mut header, "hidden", &b"bad"[..]).unwrap();
+            builder.into_inner().unwrap()
+        };
+        fs::write(shell.path("rootfs/entries"), &hidden).unwrap();
+        says(&shell.path("rootfs/entries"), &record("size", "0"));
+        sleeper(shell, "hostile", &[]);
+        for archive in [&[][..], &["-a"]] {
+            let out = shell.path("out");
+            fs::create_dir(&out).unwrap();
+            let copy = |name| shell.run(&[&["cp"], archive, &[&format!("hostile:/{name}"), "out"]].concat());
+            let copied = ["one", "other", "log", "entries"].map(copy);
+            assert_eq!(shell.entries("victim"), [] as [&str; 0], "nothing was written through the link");
+            assert!(copied.iter().all(|copied| copied.code == 0), "{copied:#?}");
+            for (directory, expected) in
+                [("out", &["entries", "log", "one", "other"][..]), ("out/one", &["a", "z"]), ("out/other", &["a", "z"])]
+            {
+                let mut entries = shell.entries(directory);
+                entries.sort();
+                assert_eq!(entries, expected);
+            }
+            assert_eq!(fs::read(out.join("entries")).unwrap(), hidden);
+            fs::remove_dir_all(&out).unwrap();
+        }
+    });
+}
+
 /// CVE-2019-14271: a copy must not load or execute what a container provides.
 #[test]
 fn a_copy_executes_nothing_of_the_container() {

@@ -17,7 +17,7 @@ use super::context::Context;
 use super::each;
 use super::failure::{Exit, Failure};
 use crate::engine::host::Host;
-use crate::engine::transfer::{Links, Ownership, Source, TransferError, pack, unpack};
+use crate::engine::transfer::{Links, Ownership, Source, TransferError, Way, pack, unpack};
 use crate::model::record::ContainerRecord;
 use crate::runtime::look;
 
@@ -86,7 +86,7 @@ pub fn run(arguments: &CpArguments, context: &Context) -> Result<Exit, Failure> 
         (Place::Stream, Place::Container { name, path }) => {
             let record = each::one(name, context)?;
             within(&host, &record, |root| match directory(root, path) {
-                true => unpack(root, path, io::stdin().lock(), Ownership::Archive),
+                true => unpack((root, path), io::stdin().lock(), Ownership::Archive, Way::ThroughLinks),
                 false => Err(TransferError::NoDirectory(path.clone())),
             })
         }
@@ -140,7 +140,7 @@ fn copy(
     let (reader, writer) = io::pipe().map_err(|source| TransferError::Stream { source })?;
     std::thread::scope(|scope| {
         let packing = scope.spawn(|| pack(&source, &top, io::BufWriter::with_capacity(64 * 1024, writer)));
-        let unpacked = unpack(to, &into, reader, ownership);
+        let unpacked = unpack((to, &into), reader, ownership, Way::WithoutLinks);
         let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // Who cannot write any more breaks the pipe of the other: the cause comes first.
         unpacked.and(packed)

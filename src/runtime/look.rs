@@ -61,6 +61,11 @@ pub fn resolve(root: BorrowedFd<'_>, path: &Path) -> std::io::Result<std::os::fd
     paths::resolve(root, path, Links::Inside)
 }
 
+/// The directory at `path` below `root`, made where it is missing; a link in it is an error (`ELOOP`, `ENOTDIR`).
+pub fn ensure_directory_without_links(root: BorrowedFd<'_>, path: &Path) -> std::io::Result<std::os::fd::OwnedFd> {
+    paths::ensure(root, path, Kind::Directory, Links::Refused)
+}
+
 /// The directory at `path` below `root`, made where it is missing, with no link ever leading out.
 pub fn ensure_directory(root: BorrowedFd<'_>, path: &Path) -> std::io::Result<std::os::fd::OwnedFd> {
     paths::ensure(root, path, Kind::Directory, Links::Inside)

@@ -8,6 +8,10 @@
 //! (`RESOLVE_IN_ROOT`, openat2(2)), each time anew, and what is opened is looked at afterwards; so a process in the
 //! container that swaps directories for links while we work (CVE-2018-15664) never leads outside of its own root.
 //! Nothing is executed or loaded from there, and names of users are not looked up (CVE-2019-14271).
+//!
+//! What a container wrote, names and attributes, is in the stream too, and the other end may be the host. So the stream is
+//! read by the reader of images' layers, which takes every record for as long as it says that it is; and on the host no
+//! name of the stream leads through a link, whoever made it.
 
 mod pack;
 mod unpack;
@@ -18,7 +22,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 pub use pack::{Links, Source, pack};
-pub use unpack::{Ownership, unpack};
+pub use unpack::{Ownership, Way, unpack};
 
 #[derive(Debug, Error)]
 pub enum TransferError {

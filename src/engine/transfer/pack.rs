@@ -235,7 +235,8 @@ fn attributes(file: &File) -> Result<Vec<(String, Vec<u8>)>, Errno> {
     };
     let mut found = Vec::new();
     for name in names[..length].split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok()) {
-        if carried(name) {
+        // A record's name ends where the first `=` stands (pax(1)), so there is none for such a one.
+        if carried(name) && !name.contains('=') {
             let mut value = vec![0; XATTR_SIZE_MAX];
             match rfs::fgetxattr(file, name, value.as_mut_slice()) {
                 Ok(length) => found.push((format!("{XATTR}{name}"), value[..length].to_vec())),

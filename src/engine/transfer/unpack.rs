@@ -2,15 +2,19 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{self as rfs, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
-use tar::{Archive, Entry, EntryType};
 
-use super::{TransferError, XATTR, below, carried, failed};
+use super::{TransferError, below, carried, failed};
+use crate::engine::image::unpack::Segment;
+use crate::engine::image::unpack::members::{Kind, Member, Members, Stream};
+use crate::engine::image::unpack::report::Problem;
 use crate::runtime::look;
 
 /// Whose the files are.
@@ -23,87 +27,123 @@ pub enum Ownership {
     Fixed { uid: u32, gid: u32 },
 }
 
+/// Whether a link may stand where a name in the archive has a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Never. The root is the host's, where a link that came with the archive would lead to any file of it.
+    WithoutLinks,
+    /// It leads on, inside of the root, as for a program there.
+    ThroughLinks,
+}
+
 /// Puts what `from` holds below `into`, a directory of `root`. Files, links and devices of the same name are replaced;
-/// directories that are there stay as they are.
-pub fn unpack(root: BorrowedFd<'_>, into: &Path, from: impl Read, ownership: Ownership) -> Result<(), TransferError> {
-    let mut archive = Archive::new(from);
-    let unpacker = Unpacker { root, into, ownership };
-    for entry in archive.entries().map_err(|source| TransferError::Archive { source })? {
-        unpacker.entry(&mut entry.map_err(|source| TransferError::Archive { source })?)?;
+/// directories that are there stay as they are. Links in `into` itself are followed inside of the root.
+pub fn unpack(
+    (root, into): (BorrowedFd<'_>, &Path),
+    from: impl Read,
+    ownership: Ownership,
+    way: Way,
+) -> Result<(), TransferError> {
+    let ground = match way {
+        Way::ThroughLinks => root.try_clone_to_owned(),
+        Way::WithoutLinks => look::ensure_directory(root, below(into)),
+    };
+    let ground = ground.map_err(failed("open", into))?;
+    let mut members = Members::new(Piped(BufReader::with_capacity(64 * 1024, from)));
+    let unpacker = Unpacker { ground, into, ownership, way };
+    while let Some(member) = members.next().map_err(unreadable)? {
+        unpacker.make(&member, &mut members)?;
     }
     Ok(())
 }
 
+/// A stream that is read to be passed over.
+struct Piped<R>(BufReader<R>);
+
+impl<R: Read> Read for Piped<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: Read> Stream for Piped<R> {
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        let skipped = io::copy(&mut (&mut self.0).take(bytes), &mut io::sink())?;
+        if skipped < bytes { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+}
+
+fn unreadable(problem: Problem) -> TransferError {
+    TransferError::Archive { source: io::Error::other(problem.to_string()) }
+}
+
 struct Unpacker<'a> {
-    root: BorrowedFd<'a>,
+    /// What directories of the archive are looked for in: with links the root, where they may lead anywhere; else `into`.
+    ground: OwnedFd,
     into: &'a Path,
     ownership: Ownership,
+    way: Way,
 }
 
 impl Unpacker<'_> {
-    fn entry<R: Read>(&self, entry: &mut Entry<'_, R>) -> Result<(), TransferError> {
-        let written = entry.path().map_err(|source| TransferError::Archive { source })?.into_owned();
-        let Some((parent, name)) = split(&written)? else { return Ok(()) };
-        let place = self.into.join(&written);
+    fn make<S: Stream>(&self, member: &Member, members: &mut Members<S>) -> Result<(), TransferError> {
+        let Some((parent, name)) = split(Path::new(OsStr::from_bytes(&member.path)))? else { return Ok(()) };
+        let place = self.into.join(&parent).join(&name);
         let parent = self.directory(&parent)?;
         let cannot = |error: Errno| failed("write", &place)(error.into());
-        match entry.header().entry_type() {
-            EntryType::Directory => match rfs::mkdirat(&parent, &name, Mode::from_bits_truncate(0o700)) {
-                Ok(()) => self.dress(entry, parent.as_fd(), &name).map_err(cannot),
+        match member.kind {
+            Kind::Directory => match rfs::mkdirat(&parent, &name, Mode::from_bits_truncate(0o700)) {
+                Ok(()) => self.dress(member, parent.as_fd(), &name).map_err(cannot),
                 Err(Errno::EXIST) => match kind(parent.as_fd(), &name).map_err(cannot)? {
                     Some(FileType::Directory) => Ok(()),
                     _ => Err(TransferError::NoDirectory(place)),
                 },
                 Err(error) => Err(cannot(error)),
             },
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            Kind::File => {
                 make_room(parent.as_fd(), &name, &place)?;
                 let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = rfs::openat(&parent, &name, new, Mode::from_bits_truncate(0o600)).map_err(cannot)?;
-                let mut file = File::from(file);
-                let attributes = self.attributes(entry)?;
-                io::copy(entry, &mut file).map_err(failed("write", &place))?;
-                self.dress_file(entry, &file).map_err(cannot)?;
-                set_attributes(&file, &attributes).map_err(cannot)
+                let file = File::from(file);
+                fill(&file, member, members, &place)?;
+                self.dress_file(member, &file).map_err(cannot)
             }
-            EntryType::Symlink => {
-                let target = link_of(entry)?;
+            Kind::SymbolicLink => {
                 make_room(parent.as_fd(), &name, &place)?;
-                rfs::symlinkat(&target, &parent, &name).map_err(cannot)?;
-                self.own(entry, parent.as_fd(), &name).map_err(cannot)
+                rfs::symlinkat(member.link.as_slice(), &parent, &name).map_err(cannot)?;
+                self.own(member, parent.as_fd(), &name).map_err(cannot)
             }
-            EntryType::Link => {
-                let target = link_of(entry)?;
+            Kind::HardLink => {
+                let target = PathBuf::from(OsString::from_vec(member.link.clone()));
                 let Some((of, other)) = split(&target)? else { return Err(TransferError::Escapes(target)) };
                 let of = self.directory(&of)?;
                 make_room(parent.as_fd(), &name, &place)?;
                 rfs::linkat(&of, &other, &parent, &name, AtFlags::empty()).map_err(cannot)
             }
-            EntryType::Char | EntryType::Block if self.ownership != Ownership::Archive => {
-                Err(TransferError::Device(place))
-            }
-            special @ (EntryType::Fifo | EntryType::Char | EntryType::Block) => {
+            Kind::Character | Kind::Block if self.ownership != Ownership::Archive => Err(TransferError::Device(place)),
+            special @ (Kind::Fifo | Kind::Character | Kind::Block) => {
                 let kind = match special {
-                    EntryType::Fifo => FileType::Fifo,
-                    EntryType::Char => FileType::CharacterDevice,
+                    Kind::Fifo => FileType::Fifo,
+                    Kind::Character => FileType::CharacterDevice,
                     _ => FileType::BlockDevice,
                 };
-                let number = |number: io::Result<Option<u32>>| number.ok().flatten().unwrap_or_default();
-                let header = entry.header();
-                let device = rfs::makedev(number(header.device_major()), number(header.device_minor()));
+                let device = rfs::makedev(member.device.0, member.device.1);
                 make_room(parent.as_fd(), &name, &place)?;
                 rfs::mknodat(&parent, &name, kind, Mode::from_bits_truncate(0o600), device).map_err(cannot)?;
-                self.dress(entry, parent.as_fd(), &name).map_err(cannot)
+                self.dress(member, parent.as_fd(), &name).map_err(cannot)
             }
-            // Headers of the archive as a whole say nothing about files.
-            _ => Ok(()),
         }
     }
 
     /// A directory of the archive, below the one that is unpacked into.
     fn directory(&self, path: &Path) -> Result<OwnedFd, TransferError> {
         let place = self.into.join(path);
-        let opened = look::ensure_directory(self.root, below(&place)).map_err(failed("open", &place))?;
+        let opened = match self.way {
+            Way::ThroughLinks => look::ensure_directory(self.ground.as_fd(), below(&place)),
+            Way::WithoutLinks if path.as_os_str().is_empty() => self.ground.try_clone(),
+            Way::WithoutLinks => look::ensure_directory_without_links(self.ground.as_fd(), path),
+        };
+        let opened = opened.map_err(failed("open", &place))?;
         match rfs::fstat(&opened).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
             Ok(FileType::Directory) => Ok(opened),
             Ok(_) => Err(TransferError::NoDirectory(place)),
@@ -111,80 +151,87 @@ impl Unpacker<'_> {
         }
     }
 
-    /// Those that go with the file.
-    fn attributes<R: Read>(&self, entry: &mut Entry<'_, R>) -> Result<Vec<(String, Vec<u8>)>, TransferError> {
-        let mut found = Vec::new();
-        if self.ownership == Ownership::Archive {
-            let archive = |source| TransferError::Archive { source };
-            for extension in entry.pax_extensions().map_err(archive)?.into_iter().flatten() {
-                let extension = extension.map_err(archive)?;
-                let name = extension.key().ok().and_then(|key| key.strip_prefix(XATTR)).filter(|name| carried(name));
-                found.extend(name.map(|name| (name.to_owned(), extension.value_bytes().to_vec())));
-            }
-        }
-        Ok(found)
-    }
-
-    fn ids<R: Read>(&self, entry: &Entry<'_, R>) -> (Option<Uid>, Option<Gid>) {
+    fn ids(&self, member: &Member) -> (Option<Uid>, Option<Gid>) {
         let (uid, gid) = match self.ownership {
             Ownership::Fixed { uid, gid } => (uid, gid),
-            Ownership::Archive => {
-                let id = |id: io::Result<u64>| id.ok().and_then(|id| u32::try_from(id).ok()).unwrap_or_default();
-                (id(entry.header().uid()), id(entry.header().gid()))
-            }
+            Ownership::Archive => (member.uid, member.gid),
         };
         (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
     }
 
     /// Whoever takes the owner away takes its privileges away, too.
-    fn mode<R: Read>(&self, entry: &Entry<'_, R>) -> Mode {
+    fn mode(&self, member: &Member) -> Mode {
         let kept = match self.ownership {
             Ownership::Archive => 0o7777,
             Ownership::Fixed { .. } => 0o1777,
         };
-        Mode::from_bits_truncate(entry.header().mode().unwrap_or(0o644) & kept)
+        Mode::from_bits_truncate(member.mode & kept)
     }
 
-    fn own<R: Read>(&self, entry: &Entry<'_, R>, parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
-        let (uid, gid) = self.ids(entry);
+    fn own(&self, member: &Member, parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+        let (uid, gid) = self.ids(member);
         rfs::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
     }
 
-    /// The owner first: changing it takes set-user-ID bits away (chown(2)).
-    fn dress_file<R: Read>(&self, entry: &Entry<'_, R>, file: &File) -> Result<(), Errno> {
-        let (uid, gid) = self.ids(entry);
+    /// The owner first: changing it takes set-user-ID bits and capabilities away (chown(2)).
+    fn dress_file(&self, member: &Member, file: &File) -> Result<(), Errno> {
+        let (uid, gid) = self.ids(member);
         rfs::fchown(file, uid, gid)?;
-        rfs::fchmod(file, self.mode(entry))?;
-        let time = Timespec { tv_sec: entry.header().mtime().unwrap_or_default() as i64, tv_nsec: 0 };
+        rfs::fchmod(file, self.mode(member))?;
+        if self.ownership == Ownership::Archive {
+            set_attributes(file, member)?;
+        }
+        let time = Timespec { tv_sec: member.modified.0, tv_nsec: member.modified.1.into() };
         rfs::futimens(file, &Timestamps { last_access: time, last_modification: time })
     }
 
     /// Of what is not opened for that: a device could do something when it is.
-    fn dress<R: Read>(&self, entry: &Entry<'_, R>, parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    fn dress(&self, member: &Member, parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
         let opened = rfs::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        let (uid, gid) = self.ids(entry);
+        let (uid, gid) = self.ids(member);
         rfs::chownat(&opened, "", uid, gid, AtFlags::EMPTY_PATH)?;
         // fchmod(2) takes no O_PATH descriptor; its name in /proc leads to the same file and nowhere else.
         let number = std::os::fd::AsRawFd::as_raw_fd(&opened);
-        rfs::chmod(format!("/proc/self/fd/{number}"), self.mode(entry))
+        rfs::chmod(format!("/proc/self/fd/{number}"), self.mode(member))
     }
 }
 
-/// Last: a change of the owner takes capabilities away (chown(2)).
-fn set_attributes(file: &File, attributes: &[(String, Vec<u8>)]) -> Result<(), Errno> {
-    for (name, value) in attributes {
-        match rfs::fsetxattr(file, name.as_str(), value, XattrFlags::empty()) {
-            // Notes of users are no part of what a file does; not every filesystem takes them.
+/// The contents, with the holes that the archive left out.
+fn fill<S: Stream>(file: &File, member: &Member, members: &mut Members<S>, place: &Path) -> Result<(), TransferError> {
+    let whole = [Segment { offset: 0, length: member.size }];
+    let (segments, length) = match &member.sparse {
+        Some((segments, length)) => (segments.as_slice(), *length),
+        None => (whole.as_slice(), member.size),
+    };
+    let mut buffer = vec![0; 64 * 1024];
+    for segment in segments {
+        let (mut at, end) = (segment.offset, segment.offset + segment.length);
+        while at < end {
+            let wanted = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
+            let count = members.read_body(&mut buffer[..wanted]).map_err(unreadable)?;
+            if count == 0 {
+                return Err(failed("write", place)(io::ErrorKind::UnexpectedEof.into()));
+            }
+            file.write_all_at(&buffer[..count], at).map_err(failed("write", place))?;
+            at += count as u64;
+        }
+    }
+    match member.sparse {
+        Some(_) => file.set_len(length).map_err(failed("write", place)),
+        None => Ok(()),
+    }
+}
+
+/// Those that go with the file. Not every file system takes the notes of users, and they are no part of what a file does.
+fn set_attributes(file: &File, member: &Member) -> Result<(), Errno> {
+    let named = member.xattrs.iter().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)));
+    for (name, value) in named.filter(|(name, _)| carried(name)) {
+        match rfs::fsetxattr(file, name, value, XattrFlags::empty()) {
             Err(Errno::OPNOTSUPP) if name.starts_with("user.") => {}
             other => other?,
         }
     }
     Ok(())
-}
-
-fn link_of<R: Read>(entry: &Entry<'_, R>) -> Result<PathBuf, TransferError> {
-    let name = entry.link_name().map_err(|source| TransferError::Archive { source })?;
-    Ok(name.map(std::borrow::Cow::into_owned).unwrap_or_default())
 }
 
 fn kind(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Option<FileType>, Errno> {
@@ -245,7 +292,10 @@ mod tests {
         let opened = root(from.path());
         let source = Source::open(opened.as_fd(), Path::new("/tree"), Links::Keep).unwrap();
         pack(&source, Path::new("copy"), &mut bytes).unwrap();
-        unpack(root(to.path()).as_fd(), Path::new("/"), bytes.as_slice(), Ownership::Archive).unwrap();
+        let unpack = |to: &tempfile::TempDir, ownership| {
+            unpack((root(to.path()).as_fd(), Path::new("/")), bytes.as_slice(), ownership, Way::WithoutLinks).unwrap();
+        };
+        unpack(&to, Ownership::Archive);
         let copy = to.path().join("copy");
         assert_eq!(std::fs::read_to_string(copy.join("a/b/file")).unwrap(), "text");
         let file = std::fs::metadata(copy.join("a/b/file")).unwrap();
@@ -255,8 +305,7 @@ mod tests {
         assert_eq!(kept[..length], CAPABILITY);
         // As somebody else's it has no power.
         let fixed = tempfile::tempdir().unwrap();
-        unpack(root(fixed.path()).as_fd(), Path::new("/"), bytes.as_slice(), Ownership::Fixed { uid: 0, gid: 0 })
-            .unwrap();
+        unpack(&fixed, Ownership::Fixed { uid: 0, gid: 0 });
         let taken = rfs::getxattr(fixed.path().join("copy/a/b/file"), "security.capability", &mut kept[..]);
         assert_eq!(taken, Err(Errno::NODATA));
         let mode = std::fs::metadata(fixed.path().join("copy/a/b/file")).unwrap().mode();
@@ -288,11 +337,18 @@ mod tests {
             builder.into_inner().unwrap()
         };
         let put = |name: &str, into: &str| {
-            unpack(opened.as_fd(), Path::new(into), archive(name).as_slice(), Ownership::Archive)
+            let into = (opened.as_fd(), Path::new(into));
+            unpack(into, archive(name).as_slice(), Ownership::Archive, Way::ThroughLinks)
         };
         put("file", "/").unwrap();
         put("secret", "/away").unwrap();
         assert!(matches!(put("../up", "/"), Err(TransferError::Escapes(_))));
+        // Where the root is the host's, not even that: its own root is everywhere.
+        let without_links = |name: &str, into: &str| {
+            unpack((opened.as_fd(), Path::new(into)), archive(name).as_slice(), Ownership::Archive, Way::WithoutLinks)
+        };
+        without_links("other", "/away").unwrap();
+        assert!(without_links("away/other", "/").is_err());
         assert_eq!(std::fs::read_to_string(outside.path().join("secret")).unwrap(), "secret");
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
         assert_eq!(std::fs::read_to_string(inside.path().join("file")).unwrap(), "new");

@@ -46,7 +46,7 @@ mod fields;
 pub(super) mod fuzzing;
 mod ground;
 mod image;
-mod members;
+pub(in crate::engine) mod members;
 pub mod parent;
 pub mod report;
 mod sparse;

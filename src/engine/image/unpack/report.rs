@@ -56,6 +56,16 @@ impl Problem {
     }
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Problem::DiskFull => "the disk is full",
+            Problem::Memory => "it takes more memory than is allowed",
+            Problem::Other(text) => text,
+        })
+    }
+}
+
 /// A member's name for people.
 pub fn show(path: &[u8]) -> String {
     match path {

@@ -46,28 +46,48 @@ pub(crate) fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result
 }
 
 /// Replaces `path` by `bytes`, for others to read too: whose it is and with which mode stays as it was, and a new one is
-/// its directory's owner's. A link is followed.
+/// its directory's owner's. A link is followed, but not one of another user's to what is not his.
 pub(crate) fn write_shared(path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let aside = beside(&path);
-    write_new(&aside, bytes, 0o644, Durability::Durable)
-        .and_then(|()| {
-            let (owner, mode) = match fs::metadata(&path) {
-                Ok(before) => (before.clone(), before.permissions()),
-                Err(_) => (fs::metadata(parent(&path))?, fs::metadata(&aside)?.permissions()),
-            };
-            if rustix::process::geteuid().is_root() {
-                std::os::unix::fs::chown(&aside, Some(owner.uid()), Some(owner.gid()))?;
-            }
-            fs::set_permissions(&aside, mode)?;
-            fs::rename(&aside, &path)
-        })
-        .map_err(|source| {
-            // The error that matters is the first.
-            let _ = fs::remove_file(&aside);
-            EngineError::File { operation: "write", path: path.clone(), source }
-        })?;
-    sync_directory(parent(&path))
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let aside = beside(&target);
+    let written = write_in_place_of(&target, &aside, path, bytes);
+    written.and_then(|()| fs::rename(&aside, &target)).map_err(|source| {
+        // The error that matters is the first.
+        let _ = fs::remove_file(&aside);
+        EngineError::File { operation: "write", path: target.clone(), source }
+    })?;
+    sync_directory(parent(&target))
+}
+
+/// In a directory of another user's every name may become another file's between two calls, so what is new is asked for
+/// and given away by its descriptor.
+fn write_in_place_of(target: &Path, aside: &Path, called: &Path, bytes: &[u8]) -> io::Result<()> {
+    let home = fs::metadata(parent(called))?;
+    let before = match fs::symlink_metadata(target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        before => Some(before?),
+    };
+    let caller = rustix::process::geteuid();
+    if let Some(before) = &before {
+        if !before.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let is_elsewhere = fs::canonicalize(parent(called))? != parent(target);
+        if is_elsewhere && ![0, caller.as_raw(), before.uid()].contains(&home.uid()) {
+            let problem = format!("`{}` leads to what is not its owner's", called.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
+        }
+    }
+    let mut file = File::options().write(true).create_new(true).mode(0o644).open(aside)?;
+    file.write_all(bytes)?;
+    if caller.is_root() {
+        let owner = before.as_ref().unwrap_or(&home);
+        std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    if let Some(before) = before {
+        file.set_permissions(before.permissions())?;
+    }
+    file.sync_all()
 }
 
 fn json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, EngineError> {
@@ -75,7 +95,7 @@ fn json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, EngineError> {
 }
 
 fn replace(path: &Path, aside: &Path, bytes: &[u8], durability: Durability) -> Result<(), EngineError> {
-    let renamed = write_new(aside, bytes, 0o600, durability).and_then(|()| fs::rename(aside, path));
+    let renamed = write_new(aside, bytes, durability).and_then(|()| fs::rename(aside, path));
     if let Err(source) = renamed {
         // The error that matters is the first; a leftover is swept later.
         let _ = fs::remove_file(aside);
@@ -87,8 +107,8 @@ fn replace(path: &Path, aside: &Path, bytes: &[u8], durability: Durability) -> R
     }
 }
 
-fn write_new(path: &Path, bytes: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
-    let mut file = File::options().write(true).create_new(true).mode(mode).open(path)?;
+fn write_new(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     match durability {
         Durability::Durable => file.sync_data(),
@@ -247,6 +267,31 @@ mod tests {
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!((fs::read(&file).unwrap(), fs::metadata(&file).unwrap().mode() & 0o777), (b"two".to_vec(), 0o640));
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2, "nothing lies beside it");
+    }
+
+    #[test]
+    fn another_users_link_leads_to_nothing_that_is_not_his() {
+        let root = tempfile::tempdir().unwrap();
+        let (home, secret) = (root.path().join("home"), root.path().join("secret"));
+        fs::create_dir(&home).unwrap();
+        fs::write(&secret, "root's").unwrap();
+        let give = |path: &Path, user| std::os::unix::fs::lchown(path, Some(user), Some(user)).unwrap();
+        give(&home, 65534);
+        let link = home.join("evenkeel.lock");
+        std::os::unix::fs::symlink(&secret, &link).unwrap();
+        write_shared(&link, b"two").unwrap_err();
+        assert_eq!(fs::read(&secret).unwrap(), b"root's");
+        give(&secret, 65534);
+        write_shared(&link, b"two").unwrap();
+        assert_eq!((fs::read(&secret).unwrap(), fs::metadata(&secret).unwrap().uid()), (b"two".to_vec(), 65534));
+
+        // One that leads nowhere is not replaced by a file, nor is what it would lead to made.
+        let dangling = home.join("dangling");
+        std::os::unix::fs::symlink(root.path().join("nowhere"), &dangling).unwrap();
+        write_shared(&dangling, b"two").unwrap_err();
+        assert!(fs::symlink_metadata(&dangling).unwrap().is_symlink() && !root.path().join("nowhere").exists());
+        write_shared(&home.join("new"), b"new").unwrap();
+        assert_eq!(fs::metadata(home.join("new")).unwrap().uid(), 65534, "as its directory");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One change at a time per state root.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -27,12 +28,18 @@ impl Lock {
 /// For a process that an apply was about to start when it was killed: between fork and exec it holds what its parent held.
 const LAST_BREATH: Duration = Duration::from_millis(500);
 
+/// Whoever can open a file, for whatever, can lock it (flock(2)) and keep everybody waiting.
+const OWNER_ALONE: u32 = 0o600;
+
 /// Takes the lock, waiting up to `timeout` for another holder, and never less than a moment.
 pub fn take(path: &Path, timeout: Duration) -> Result<Lock, EngineError> {
     if let Some(parent) = path.parent() {
         files::create_directories(parent)?;
     }
-    let file = File::options().create(true).append(true).open(path).at("open the lock", path)?;
+    let file = File::options().create(true).append(true).mode(OWNER_ALONE).open(path).at("open the lock", path)?;
+    if file.metadata().at("look at the lock", path)?.mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(OWNER_ALONE)).at("close the lock to others", path)?;
+    }
     let deadline = Instant::now() + timeout.max(LAST_BREATH);
     loop {
         match file.try_lock() {

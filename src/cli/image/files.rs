@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::find::failure;
@@ -56,7 +57,9 @@ pub fn with_output(
     temporary.push(name);
     temporary.push(format!(".{}", std::process::id()));
     let temporary = path.with_file_name(temporary);
-    let written = File::create_new(&temporary).map_err(cannot).and_then(|file| {
+    // What is in it was readable for nobody but root.
+    let new = File::options().write(true).create_new(true).mode(0o600).open(&temporary);
+    let written = new.map_err(cannot).and_then(|file| {
         let mut to = BufWriter::with_capacity(256 << 10, file);
         work(&mut to)?;
         to.flush().and_then(|()| std::fs::rename(&temporary, path)).map_err(cannot)

@@ -32,10 +32,21 @@ pub fn monitors(directory: &Path) -> Result<Vec<Pid>, EngineError> {
         let line = std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
         let groups = || std::fs::read_to_string(format!("/proc/{number}/cgroup")).unwrap_or_default();
         is_monitor_of(&line, directory)
+            && is_ours(*number)
             && std::fs::read_link(format!("/proc/{number}/ns/pid")).ok() == here
             && !is_in_a_container(&groups())
     };
     Ok(numbers.filter(is_monitor).filter_map(Pid::from_raw).collect())
+}
+
+/// Anybody may call a process what he likes. /proc/PID itself is root's for every process that is not to be dumped.
+fn is_ours(number: i32) -> bool {
+    let status = std::fs::read(format!("/proc/{number}/status")).unwrap_or_default();
+    let user = String::from_utf8_lossy(&status).lines().find_map(|line| {
+        let numbers = line.strip_prefix("Uid:")?;
+        numbers.split_whitespace().next()?.parse::<u32>().ok()
+    });
+    user == Some(rustix::process::getuid().as_raw())
 }
 
 fn is_monitor_of(command_line: &[u8], directory: &Path) -> bool {

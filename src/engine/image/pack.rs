@@ -222,7 +222,13 @@ impl<W: Write> Packer<W> {
         } else if kind.is_file() {
             // Not through a link that somebody puts there meanwhile, and not waiting for the other end of a pipe.
             let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-            contents = Some(File::options().read(true).custom_flags(flags).open(path).map_err(failed)?);
+            let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
+            let opened = file.metadata().map_err(failed)?;
+            // A device that somebody put there meanwhile would be read as this process may, not as he may.
+            if !opened.is_file() || (opened.dev(), opened.ino()) != (metadata.dev(), metadata.ino()) {
+                return Err(failed(io::Error::other("it was replaced while it was read")));
+            }
+            contents = Some(file);
             header.set_size(metadata.size());
             (EntryType::Regular, Vec::new())
         } else if kind.is_dir() {

@@ -95,7 +95,8 @@ fn joined(layers: &[OwnedFd]) -> String {
 
 fn mount_overlay(place: &Path, options: &str, flags: MountFlags) -> io::Result<OwnedFd> {
     let options = std::ffi::CString::new(options)?;
-    rustix::mount::mount("overlay", place, "overlay", flags, options.as_c_str())?;
+    // Nodes are looked at here and never opened.
+    rustix::mount::mount("overlay", place, "overlay", flags | MountFlags::NODEV, options.as_c_str())?;
     Ok(rustix::fs::openat(CWD, place, DIRECTORY, Mode::empty())?)
 }
 

@@ -220,7 +220,7 @@ impl Host {
         let failed = |error| EngineError::Push { destination: push.destination.to_string(), source: Box::new(error) };
         let pushed = image::push::push(&self.store, push, &self.images, &*self.progress).map_err(failed)?;
         let event = self.teller.of_image("push", push.image, None);
-        self.teller.tell(&event.with("name", &push.destination));
+        self.teller.tell(&event.with("name", push.destination));
         Ok(pushed)
     }
 

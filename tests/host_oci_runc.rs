@@ -182,3 +182,54 @@ fn the_source_of_a_bind_mount_may_be_what_an_earlier_mount_shows() {
         assert!(bundle.error(&["run", "box"]).contains("mnt/inner"));
     }
 }
+
+#[test]
+fn what_a_container_has_frozen_of_itself_ends_with_it() {
+    let bundle = Bundle::of(&["sh", "-c", "sleep 600 & exec sleep 600"]);
+    bundle.ok(&["create", "box"]);
+    bundle.ok(&["start", "box"]);
+    let processes = || -> Vec<i32> { serde_json::from_str(&bundle.ok(&["ps", "--format", "json", "box"])).unwrap() };
+    until("both", || processes().len() == 2);
+    let (own, state, frozen) = match cgroup::detect().unwrap().layout() {
+        Layout::V1 => ("/sys/fs/cgroup/freezer", "freezer.state", "FROZEN"),
+        Layout::V2 => ("/sys/fs/cgroup", "cgroup.freeze", "1"),
+    };
+    let below = Path::new(own).join(&bundle.cgroup[1..]).join("below");
+    fs::create_dir(&below).unwrap();
+    let inner = processes().into_iter().find(|pid| i64::from(*pid) != bundle.pid()).unwrap();
+    fs::write(below.join("cgroup.procs"), inner.to_string()).unwrap();
+    fs::write(below.join(state), frozen).unwrap();
+    bundle.ok(&["delete", "--force", "box"]);
+    assert!(!Path::new(&format!("/proc/{inner}")).exists());
+}
+
+#[test]
+fn a_hook_without_a_word_about_its_environment_has_the_callers() {
+    let mut bundle = Bundle::of(&["true"]);
+    let line = |place: &Path| format!("echo \"$COLOUR\" >> {}", place.display());
+    let said = bundle.path("said");
+    for moment in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
+        bundle.hook(moment, json!({"path": "/bin/sh", "args": ["sh", "-c", line(&said)]}));
+        bundle.hook(moment, json!({"path": "/bin/sh", "args": ["sh", "-c", line(&said)], "env": []}));
+    }
+    let mut command = bundle.command(&["run", "box"]);
+    command.env("COLOUR", "blue");
+    let outcome = bundle.finish(command);
+    assert_eq!((outcome.code, bundle.text("said").as_str()), (0, "blue\n\n".repeat(5).as_str()), "{outcome:?}");
+}
+
+#[test]
+fn a_host_has_one_name() {
+    let mut bundle = Bundle::of(&["sh", "-c", "hostname; cat /proc/sys/kernel/domainname"]);
+    bundle.config["hostname"] = json!("inside");
+    bundle.config["domainname"] = json!("example.org");
+    bundle.config["linux"]["sysctl"] = json!({"kernel.hostname": "inside", "kernel.domainname": "example.org"});
+    assert_eq!(bundle.ok(&["run", "box"]), "inside\nexample.org\n");
+    for name in ["hostname", "domainname"] {
+        bundle.config["linux"]["sysctl"] = json!({format!("kernel.{name}"): "other"});
+        assert!(bundle.error(&["run", "box"]).contains("`linux.sysctl` says otherwise"));
+    }
+    bundle.config.as_object_mut().unwrap().remove("hostname");
+    bundle.config["linux"]["sysctl"] = json!({"kernel.hostname": "other"});
+    assert_eq!(bundle.ok(&["run", "box"]), "other\nexample.org\n");
+}

@@ -13,8 +13,9 @@
 //! refused: one would be a process of that namespace with the host's tree, for everybody there to see (see `between`).
 //!
 //! A hook reads the state from its standard input. It has the environment that the configuration gives it and no
-//! other (startContainer hooks for which it has no word that of the container's command, as with runc and youki), and a
-//! process group of its own, so that all of it ends when its time is over.
+//! other. One for which there is no word, not even of an empty one, has the caller's, and a startContainer hook that of
+//! the container's command, as with runc, crun and youki. It has a process group of its own, so that all of it ends when
+//! its time is over.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -179,8 +180,10 @@ fn command(hook: &Hook) -> Command {
     if let Some((name, rest)) = hook.args().as_deref().and_then(<[String]>::split_first) {
         command.arg0(name).args(rest);
     }
-    let variables = hook.env().iter().flatten();
-    command.env_clear().envs(variables.map(|variable| variable.split_once('=').unwrap_or((variable, ""))));
+    if let Some(variables) = hook.env() {
+        command.env_clear();
+        command.envs(variables.iter().map(|variable| variable.split_once('=').unwrap_or((variable, ""))));
+    }
     command.process_group(0);
     command
 }

@@ -133,6 +133,15 @@ pub(super) fn prepare<'a>(request: &Request<'a>) -> Result<Setup<'a>, RuntimeErr
     let kinds = namespaces.fresh | namespaces.join.iter().fold(0, |bits, (bit, ..)| bits | *bit as u64);
     needs_own(spec.hostname().is_some(), "hostname", kinds)?;
     needs_own(spec.domainname().is_some(), "domainname", kinds)?;
+    let sysctls = sysctl::prepare(linux.sysctl().as_ref(), kinds)?;
+    for (field, name, path) in
+        [("hostname", spec.hostname(), "kernel/hostname"), ("domainname", spec.domainname(), "kernel/domainname")]
+    {
+        let differs = |sysctl: &Sysctl| sysctl.path == path && name.as_ref().is_some_and(|name| *name != sysctl.value);
+        if sysctls.iter().any(differs) {
+            return Err(invalid(field, "`linux.sysctl` says otherwise"));
+        }
+    }
     let program = program::prepare(process, request.identity, Some(linux))?;
     if request.first == FirstProcess::Init && !program.labels.is_empty() {
         // They are set by the task that executes the command, and that is another one then.
@@ -155,7 +164,7 @@ pub(super) fn prepare<'a>(request: &Request<'a>) -> Result<Setup<'a>, RuntimeErr
         devices: linux.devices().clone().unwrap_or_default(),
         masked: absolute("linux.maskedPaths", linux.masked_paths())?,
         read_only: absolute("linux.readonlyPaths", linux.readonly_paths())?,
-        sysctls: sysctl::prepare(linux.sysctl().as_ref(), kinds)?,
+        sysctls,
         stdio: request.stdio,
         first: request.first,
         program,
@@ -220,6 +229,10 @@ fn namespaces(linux: &Linux) -> Result<Namespaces, RuntimeError> {
             (None, LinuxNamespaceType::Time) => found.time = Some(time_namespace::offsets(linux)?),
             (None, LinuxNamespaceType::Cgroup) => found.fresh_cgroup = true,
             (None, kind) => found.fresh |= bit(kind) as u64,
+            // The mounts would be made before everybody's eyes there, and pivot_root(2) moves their root too.
+            (Some(_), LinuxNamespaceType::Mount) => {
+                return Err(unsupported(field, "a mount namespace that others live in; a container needs a new one"));
+            }
             (Some(path), LinuxNamespaceType::Pid) => found.join_pid = Some((open_namespace(path)?, path.clone())),
             (Some(path), kind) => found.join.push((bit(kind), open_namespace(path)?, path.clone())),
         }

@@ -96,7 +96,7 @@ fn each_below(directory: &Path, visit: &mut dyn FnMut(&Path) -> Result<(), Runti
     children(directory)?.iter().try_for_each(|child| each_below(child, visit))
 }
 
-fn children(directory: &Path) -> Result<Vec<std::path::PathBuf>, RuntimeError> {
+pub(super) fn children(directory: &Path) -> Result<Vec<std::path::PathBuf>, RuntimeError> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.map_err(|error| failure("read", directory, error))?,

@@ -65,7 +65,23 @@ impl Cgroup {
                 break;
             }
         }
-        self.thaw()
+        // A cgroup below may be frozen for itself, by a container's own containers.
+        match self.hierarchy.layout() {
+            Layout::V1 => thaw_all(&directory),
+            Layout::V2 => self.thaw(),
+        }
+    }
+}
+
+/// The directory and all below it, where version 1 freezes.
+fn thaw_all(directory: &Path) -> Result<(), RuntimeError> {
+    match files::write(directory, "freezer.state", "THAWED") {
+        // Nobody is in what has been removed meanwhile, or in a hierarchy without a freezer.
+        Err(error) if files::is_gone(&error) => Ok(()),
+        other => {
+            other?;
+            files::children(directory)?.iter().try_for_each(|below| thaw_all(below))
+        }
     }
 }
 

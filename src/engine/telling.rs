@@ -83,8 +83,8 @@ impl Teller {
     }
 
     pub fn of_network(&self, action: &str, record: &NetworkRecord) -> Event {
-        let driver = if record.spec.internal { "internal" } else { "bridge" };
-        let event = self.event(Kind::Network, action, &record.id).with("name", record.full_name()).with("type", driver);
+        let event =
+            self.event(Kind::Network, action, &record.id).with("name", record.full_name()).with("type", "bridge");
         with_project(event, record.project.project())
     }
 

@@ -29,7 +29,8 @@ pub fn address(directory: &File, name: &str) -> io::Result<SocketAddrUnix> {
 
 /// How the end of a connection is called whose owner says what he is: an address without a file (unix(7), abstract sockets),
 /// of what nobody else has, our process and a count, and a word. The other end sees it from the first packet on, and one that
-/// knows nothing of it does not look.
+/// knows nothing of it does not look. Nothing listens there, so nobody can connect to it, from a container with the host's
+/// network either (CVE-2020-15257 was about such an address that did listen).
 pub fn introduction(who: &str) -> io::Result<SocketAddrUnix> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));

@@ -58,7 +58,9 @@ impl Supervisor {
         }
         promise.into_iter().for_each(|promise| self.control.promise(number, promise));
         self.problem = None;
-        self.teller.asker = self.control.asker(number);
+        if !matches!(ask, Ask::Reload(_)) {
+            self.teller.asker = self.control.asker(number);
+        }
         self.step(Event::Asked(ask), now);
         match (promise, self.problem.take()) {
             (None, None) => self.control.answer(number, &Answer::Done, &[]),
@@ -103,7 +105,7 @@ impl Supervisor {
         };
         match errand::exec(&self.launch, request, descriptors.as_ref(), target) {
             Ok(errand) => {
-                let told = ToldExec { id: exec_id(now), command: request.command.join(" ") };
+                let told = ToldExec { id: exec_id(number, now), command: request.command.join(" ") };
                 self.tell_exec_asked(&told, self.control.asker(number).as_deref());
                 self.jobs.push(ClientJob { job: Job::new(errand), connection: number, told });
                 self.control.promise(number, Promise::Job);
@@ -159,8 +161,8 @@ impl Supervisor {
         };
         match self.output.attach(stdout, stderr) {
             Ok(input) => {
-                self.teller.asker = self.control.asker(number);
-                self.tell_by_asker("attach", |event| event);
+                let who = self.control.asker(number);
+                self.tell_for(who.as_deref(), "attach", |event| event);
                 let input: Vec<BorrowedFd<'_>> = input.iter().map(AsFd::as_fd).collect();
                 self.control.answer(number, &Answer::Attached, &input);
             }
@@ -169,10 +171,10 @@ impl Supervisor {
     }
 }
 
-/// Of one container no two processes are asked for in the same nanosecond.
-fn exec_id(now: Now) -> String {
+/// By the connection, which asks for one at a time, and the moment, since connections are counted anew with each monitor.
+fn exec_id(number: u32, now: Now) -> String {
     let since = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    format!("{:016x}", since.as_nanos())
+    format!("{:016x}{number:08x}", since.as_nanos())
 }
 
 /// Three descriptors in the order 0, 1, 2.

@@ -8,8 +8,9 @@
 //!   finds it told.
 //! * Name and labels are read from the launch file each time. They may change while the container runs, and a monitor keeps no
 //!   memory for what it says once a day.
-//! * Who asked is what the other end of the control socket is called (see [`Client`](super::Client)): an attribute `by`. What a
-//!   monitor does by itself, as the restart policy says, is by `monitor`.
+//! * Who asked is what the other end of the control socket is called (`packet::introduction`): an attribute `by`. It stands in
+//!   no request, since monitors of before refuse those that they do not know, and they outlive an upgrade. What a monitor does
+//!   by itself, as the restart policy says, is by `monitor`.
 //! * Probes of a health check are no events, as Docker has it that each is one `exec` of three: every ten seconds, for each
 //!   container, they would be all that a journal of two files holds. What they find is, when it is not what it was.
 
@@ -69,7 +70,12 @@ impl Supervisor {
     /// The same of what somebody asked for.
     pub(super) fn tell_by_asker(&mut self, action: &str, more: impl FnOnce(Event) -> Event) {
         let asker = self.teller.asker.clone();
-        self.tell(action, |event| more(by(event, asker.as_deref())));
+        self.tell_for(asker.as_deref(), action, more);
+    }
+
+    /// The same of what `who` wants.
+    pub(super) fn tell_for(&mut self, who: Option<&str>, action: &str, more: impl FnOnce(Event) -> Event) {
+        self.tell(action, |event| more(by(event, who)));
     }
 
     pub(super) fn tell_signal(&mut self, signal: Signal) {
@@ -84,9 +90,9 @@ impl Supervisor {
             (false, true) => Some(ITSELF.to_owned()),
             (false, false) => self.teller.asker.clone(),
         };
-        self.tell("start", |event| by(event, who.as_deref()).with("pid", pid));
+        self.tell_for(who.as_deref(), "start", |event| event.with("pid", pid));
         if !is_first && !is_policys {
-            self.tell("restart", |event| by(event, who.as_deref()));
+            self.tell_for(who.as_deref(), "restart", |event| event);
         }
     }
 
@@ -119,7 +125,7 @@ impl Supervisor {
     }
 
     pub(super) fn tell_exec_asked(&mut self, exec: &ToldExec, who: Option<&str>) {
-        self.tell(&format!("exec_create: {}", exec.command), |event| by(event.with("execID", &exec.id), who));
+        self.tell_for(who, &format!("exec_create: {}", exec.command), |event| event.with("execID", &exec.id));
     }
 
     pub(super) fn tell_exec_start(&mut self, exec: &ToldExec, pid: u32) {

@@ -88,6 +88,7 @@ fn the_life_of_a_container_is_told_by_whoever_acts() {
         let first = shell.pid("a");
         for act in [
             &["exec", "a", "echo", "hi"][..],
+            &["cp", "./rootfs/etc/passwd", "a:/tmp/"],
             &["pause", "a"],
             &["unpause", "a"],
             &["kill", "-s", "USR1", "a"],
@@ -109,6 +110,7 @@ fn the_life_of_a_container_is_told_by_whoever_acts() {
                 "exec_create: echo hi",
                 "exec_start: echo hi",
                 "exec_die",
+                "extract-to-dir",
                 "pause",
                 "unpause",
                 "kill",
@@ -129,7 +131,7 @@ fn the_life_of_a_container_is_told_by_whoever_acts() {
         assert_eq!(
             by,
             [
-                "run", "run", "exec", "", "", "pause", "unpause", "kill", "restart", "", "restart", "restart",
+                "run", "run", "exec", "", "", "cp", "pause", "unpause", "kill", "restart", "", "restart", "restart",
                 "restart", "update", "rename", "stop", "", "stop", "rm"
             ]
         );
@@ -213,11 +215,11 @@ fn images_networks_and_volumes_are_told_when_something_changes() {
         shell.ok(&["image", "prune", "-a"]);
         shell.ok(&["image", "load", "-i", "x.tar"]);
         let events = told(shell, &["type=image"]);
-        assert_eq!(actions(&events), ["import", "tag", "untag", "untag", "delete", "load", "tag"]);
-        assert_eq!(attribute(&events[2], "by"), "image rm");
-        assert_eq!(attribute(&events[4], "by"), "image prune");
-        assert!(!attribute(&events[4], "reason").is_empty());
-        assert_eq!(actions(&told(shell, &["image=localhost/x"])), ["tag", "untag", "tag"]);
+        assert_eq!(actions(&events), ["import", "tag", "save", "untag", "untag", "delete", "load", "tag"]);
+        assert_eq!(attribute(&events[3], "by"), "image rm");
+        assert_eq!(attribute(&events[5], "by"), "image prune");
+        assert!(!attribute(&events[5], "reason").is_empty());
+        assert_eq!(actions(&told(shell, &["image=localhost/x"])), ["tag", "save", "untag", "tag"]);
         shell.write("Dockerfile", "FROM localhost/x:1\nLABEL a=b\n");
         shell.ok(&["image", "build", "-t", "localhost/y", "."]);
         assert_eq!(actions(&told(shell, &["type=image", "label=a=b"])), ["build", "tag"]);

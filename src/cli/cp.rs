@@ -17,7 +17,7 @@ use super::context::Context;
 use super::each;
 use super::failure::{Exit, Failure};
 use crate::engine::host::Host;
-use crate::engine::transfer::{Links, Ownership, Source, TransferError, Way, pack, unpack};
+use crate::engine::transfer::{Copied, Links, Ownership, Source, TransferError, Way, pack, unpack};
 use crate::model::record::ContainerRecord;
 use crate::runtime::look;
 
@@ -78,14 +78,14 @@ pub fn run(arguments: &CpArguments, context: &Context) -> Result<Exit, Failure> 
                 return Err(Failure::usage("an archive is not for a terminal").hint("redirect standard output"));
             }
             let record = each::one(name, context)?;
-            within(&host, &record, |root| {
+            within((&host, &record), Copied::Out(path), |root| {
                 let source = open(root, path, links)?;
                 pack(&source, &own_name(path), io::stdout().lock())
             })
         }
         (Place::Stream, Place::Container { name, path }) => {
             let record = each::one(name, context)?;
-            within(&host, &record, |root| match directory(root, path) {
+            within((&host, &record), Copied::In(path), |root| match directory(root, path) {
                 true => unpack((root, path), io::stdin().lock(), Ownership::Archive, Way::ThroughLinks),
                 false => Err(TransferError::NoDirectory(path.clone())),
             })
@@ -94,7 +94,8 @@ pub fn run(arguments: &CpArguments, context: &Context) -> Result<Exit, Failure> 
             let record = each::one(name, context)?;
             let target = std::path::absolute(target)?;
             let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-            within(&host, &record, |root| copy(root, path, links, here.as_fd(), &target, owned_by(uid, gid)))
+            let copied = Copied::Out(path);
+            within((&host, &record), copied, |root| copy(root, path, links, here.as_fd(), &target, owned_by(uid, gid)))
         }
         (Place::Here(path), Place::Container { name, path: target }) => {
             let record = each::one(name, context)?;
@@ -105,7 +106,8 @@ pub fn run(arguments: &CpArguments, context: &Context) -> Result<Exit, Failure> 
                 // `absolute` drops what says that the content is meant.
                 path.push(".");
             }
-            within(&host, &record, |root| copy(here.as_fd(), &path, links, root, target, owned_by(0, 0)))
+            let copied = Copied::In(target);
+            within((&host, &record), copied, |root| copy(here.as_fd(), &path, links, root, target, owned_by(0, 0)))
         }
         _ => Err(Failure::usage("one of the two must be in a container: CONTAINER:PATH, and the other here or `-`")),
     }
@@ -113,8 +115,8 @@ pub fn run(arguments: &CpArguments, context: &Context) -> Result<Exit, Failure> 
 
 /// Runs `work` with the root of a container, under the lock where that does not run.
 fn within(
-    host: &Host,
-    record: &ContainerRecord,
+    (host, record): (&Host, &ContainerRecord),
+    copied: Copied<'_>,
     work: impl FnOnce(BorrowedFd<'_>) -> Result<(), TransferError> + Send,
 ) -> Result<Exit, Failure> {
     let runs = super::by_hand::is_up(&super::inventory::liveness(host.paths(), record).map_err(Failure::engine)?);
@@ -123,6 +125,7 @@ fn within(
         false => Some(host.lock(super::by_hand::PATIENCE).map_err(Failure::engine)?),
     };
     host.with_root(record, work).map_err(Failure::engine)??;
+    host.tell_copied(record, copied);
     Ok(Exit::Done)
 }
 

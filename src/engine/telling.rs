@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
+use super::host::Host;
 use super::records;
+use super::transfer::Copied;
 use crate::journal::Journal;
 use crate::model::action::Action;
 use crate::model::container::ContainerSpec;
@@ -116,6 +118,17 @@ impl Teller {
             (None, Err(_)) => self.event(Kind::Volume, "expire", key),
         };
         event.with("trash", name)
+    }
+}
+
+impl Host {
+    /// Tells of files that were copied out of a container or into one; who copies has both ends.
+    pub fn tell_copied(&self, record: &ContainerRecord, copied: Copied<'_>) {
+        let (action, path) = match copied {
+            Copied::Out(path) => ("archive-path", path),
+            Copied::In(path) => ("extract-to-dir", path),
+        };
+        self.teller.tell(&self.teller.of_container(action, record).with("path", path.display()));
     }
 }
 

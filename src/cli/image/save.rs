@@ -37,7 +37,7 @@ enum Form {
 }
 
 pub fn run(arguments: &SaveArguments, context: &Context, _: &Output) -> Result<Exit, Failure> {
-    let store = Store::new(&context.paths.root);
+    let store = Store::new(&context.paths.root).acting_for(&context.who);
     let entries = store.catalogue().map_err(failure)?;
     let wanted = arguments.images.iter().map(|word| {
         let meaning = find(&entries, word)?;

@@ -71,7 +71,11 @@ pub fn save(store: &Store, wanted: &[Wanted<'_>], format: Format, place: &mut dy
         Format::Docker => save_docker(store, &images, place)?,
         Format::Oci => save_oci(store, &images, place)?,
     }
-    place.finish()
+    place.finish()?;
+    for Wanted { entry, names: _ } in wanted {
+        store.teller.tell(&store.teller.of_image("save", &entry.image, entry.sources.first()));
+    }
+    Ok(())
 }
 
 struct Saved {

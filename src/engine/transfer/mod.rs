@@ -24,6 +24,13 @@ use thiserror::Error;
 pub use pack::{Links, Source, pack};
 pub use unpack::{Ownership, Way, unpack};
 
+/// Which way files went, and where in the container.
+#[derive(Debug, Clone, Copy)]
+pub enum Copied<'a> {
+    Out(&'a Path),
+    In(&'a Path),
+}
+
 #[derive(Debug, Error)]
 pub enum TransferError {
     #[error("cannot {operation} `{}`", path.display())]

@@ -73,6 +73,11 @@ impl Store {
         Store { images, layers, best_form: Arc::default(), teller: Teller::new(state_root) }
     }
 
+    /// The same for whoever acts on it, in a word: `image save`.
+    pub fn acting_for(self, who: &str) -> Store {
+        Store { teller: self.teller.for_whom(who), ..self }
+    }
+
     /// The same, which tells in the journal who does it.
     pub fn telling(self, teller: Teller) -> Store {
         Store { teller, ..self }

@@ -312,6 +312,25 @@ fn apply_and_watch_tell_what_they_did_and_what_they_put_back() {
 }
 
 #[test]
+fn an_update_that_is_given_up_is_told_with_its_reason() {
+    Shell::with(|shell| {
+        let declare =
+            |command: &str| shell.manifest(&format!("[containers.web]\nimage = \"box\"\ncommand = {command}\n"));
+        declare("[\"sleep\", \"1000\"]");
+        shell.ok(&["apply"]);
+        let old = shell.inspect("web")["id"].as_str().unwrap().to_owned();
+        declare("[\"nonesuch\"]");
+        assert_eq!(shell.run(&["apply"]).code, 3);
+        let events = told(shell, &["event=rollback"]);
+        assert_eq!((events.len(), events[0]["id"].as_str()), (1, Some(old.as_str())), "{events:#?}");
+        assert!(attribute(&events[0], "reason").contains("nonesuch") && attribute(&events[0], "by") == "apply");
+        let of_the_new = told(shell, &[&format!("container={}", attribute(&events[0], "failed"))]);
+        assert_eq!(actions(&of_the_new), ["create", "die", "destroy"]);
+        assert_eq!(actions(&told(shell, &[&format!("container={old}")])).last(), Some(&"start"));
+    });
+}
+
+#[test]
 fn who_follows_sees_what_fits_and_what_comes() {
     Shell::with(|shell| {
         // In a root where nothing has happened, which is made.

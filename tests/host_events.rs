@@ -280,6 +280,9 @@ fn apply_and_watch_tell_what_they_did_and_what_they_put_back() {
         shell.ok(&["apply"]);
         assert_eq!(told(shell, &[]), events, "nothing to do is nothing to tell");
         assert_eq!(told(shell, &["project=shop", "label=tier=front"]).len(), 2);
+        let named =
+            shell.ok(&["-f", "evenkeel.toml", "events", "--json", "--since", "1970-01-02", "--until", "0s"]).stdout;
+        assert_eq!(lines(&named), told(shell, &["project=shop"]));
 
         let log = fs::File::create(shell.path("log")).unwrap();
         let mut watch = shell.command(&["watch"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();

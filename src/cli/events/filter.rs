@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use crate::model::event::{Event, Kind};
-use crate::model::id::Instance;
+use crate::model::id::{Instance, ProjectName};
 use crate::model::reference::Reference;
 
 pub const FILTER_HELP: &str = "\
@@ -74,6 +74,11 @@ pub fn fits(filters: &[Filter], event: &Event) -> bool {
 }
 
 impl Filter {
+    /// Only what happens to the objects of this project.
+    pub fn of_project(project: &ProjectName) -> Filter {
+        Filter { key: Key::Project, value: project.to_string() }
+    }
+
     fn holds(&self, event: &Event) -> bool {
         let value = self.value.as_str();
         let attribute = |name: &str| event.attributes.get(name).map(String::as_str);

@@ -62,6 +62,9 @@ pub fn run(arguments: &EventsArguments, context: &Context, output: &Output) -> R
     {
         return Err(Failure::usage("`--until` is before `--since`"));
     }
+    let named = context.named_project()?;
+    let filters: Vec<Filter> = arguments.filter.iter().cloned().chain(named.as_ref().map(Filter::of_project)).collect();
+    let wanted = Wanted { filters, since: arguments.since, until: arguments.until };
     let is_over = |now: SystemTime| arguments.until.is_some_and(|until| until <= now);
     let is_past = is_over(SystemTime::now());
     let journal = Journal::new(&context.paths.events());
@@ -72,7 +75,10 @@ pub fn run(arguments: &EventsArguments, context: &Context, output: &Output) -> R
     let start = if arguments.since.is_some() || arguments.until.is_some() { Start::Beginning } else { Start::End };
     let mut reader = Reader::open(&journal, start).map_err(cannot)?;
     loop {
-        reader.read(|event| show(&event, arguments, output))?;
+        reader.read(|event| match wanted.takes(&event) {
+            true => shown::show(&event, arguments.format.as_ref(), output),
+            false => Ok(()),
+        })?;
         let Some(at_work) = follower.as_mut().filter(|_| !is_over(SystemTime::now())) else { return Ok(Exit::Done) };
         match at_work.wait(arguments.until, context)? {
             Woken::Something => {}
@@ -86,12 +92,18 @@ pub fn run(arguments: &EventsArguments, context: &Context, output: &Output) -> R
     }
 }
 
-fn show(event: &Event, arguments: &EventsArguments, output: &Output) -> Result<(), Failure> {
-    let at = event.at();
-    let is_in_time = arguments.since.is_none_or(|since| since <= at) && arguments.until.is_none_or(|until| at <= until);
-    match is_in_time && filter::fits(&arguments.filter, event) {
-        true => shown::show(event, arguments.format.as_ref(), output),
-        false => Ok(()),
+/// Which events are shown. A manifest that was named with `-f` before the command narrows them to its project.
+struct Wanted {
+    filters: Vec<Filter>,
+    since: Option<SystemTime>,
+    until: Option<SystemTime>,
+}
+
+impl Wanted {
+    fn takes(&self, event: &Event) -> bool {
+        let at = event.at();
+        let is_in_time = self.since.is_none_or(|since| since <= at) && self.until.is_none_or(|until| at <= until);
+        is_in_time && filter::fits(&self.filters, event)
     }
 }
 

@@ -8,7 +8,7 @@ use evenkeel::engine::image::store::session::Form;
 use evenkeel::engine::image::{Options, Silent, ensure};
 use evenkeel::model::image::ImageSource;
 
-use crate::hosts::eventually;
+use crate::hosts::{eventually, run};
 use crate::made::{LAYER, MANIFEST, image, layer, layout};
 use crate::shell::Shell;
 use crate::support::{directory, file, tar};
@@ -240,5 +240,53 @@ fn who_removes_an_image_does_not_wait_for_its_files() {
             trace.lines().filter(|line| line.contains("unlink")).partition(|line| process(line) == command);
         assert!(own.len() < 50, "{own:#?}");
         assert!(others.len() >= 500, "{}", others.len());
+    });
+}
+
+/// Containers of one image have one file system, and so one copy in memory, of each of its layers: what the kernel has
+/// mounted below them is what is attached beside the layer (proc_pid_mountinfo(5), overlayfs's `lowerdir`).
+#[test]
+fn containers_of_one_image_are_on_the_same_mount_of_its_layer() {
+    Shell::with(|shell| {
+        fs::create_dir_all(shell.path("rootfs/bin")).unwrap();
+        fs::copy("/bin/busybox", shell.path("rootfs/bin/busybox")).unwrap();
+        run(&["tar", "-cf", &shell.word("rootfs.tar"), "-C", &shell.word("rootfs"), "."]);
+        shell.ok(&["image", "import", "rootfs.tar", "localhost/app"]);
+        let start = |name: &str| {
+            let options = ["run", "-d", "--network", "none", "--restart", "always", "--name", name];
+            shell.ok(&[&options[..], &["localhost/app", "/bin/busybox", "sleep", "1000"]].concat());
+        };
+        let pid = |name: &str| shell.json(&["inspect", name])[0]["pid"].as_u64();
+        let is_on_it = |name: &str| {
+            let mounts = pid(name).and_then(|pid| fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok());
+            mounts.is_some_and(|mounts| mounts.lines().any(|line| line.contains(" / / ") && line.contains("/mounted,")))
+        };
+        let attached = || -> Vec<String> {
+            let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+            let ours =
+                mounts.lines().filter(|line| line.contains(&shell.word("state/layers")) && line.contains(" - erofs "));
+            ours.map(|line| line.split(' ').nth(2).unwrap().to_owned()).collect()
+        };
+        start("one");
+        let first = attached();
+        start("two");
+        assert_eq!((first.len(), attached()), (1, first), "this kernel has layers as images");
+        assert!(is_on_it("one") && is_on_it("two"));
+
+        // One that starts again is on it too.
+        let before = pid("one");
+        run(&["kill", "-9", &before.unwrap().to_string()]);
+        eventually("it has started again", || pid("one").is_some_and(|now| Some(now) != before) && is_on_it("one"));
+
+        // Who is on it keeps it when it is taken off by hand; the next one attaches it again.
+        let layers =
+            fs::read_dir(shell.path("state/layers")).unwrap().map(|layer| layer.unwrap().path().join("mounted"));
+        let attached_at = layers.into_iter().find(|place| place.is_dir()).unwrap();
+        run(&["umount", "-l", attached_at.to_str().unwrap()]);
+        assert_eq!(attached().len(), 0);
+        shell.ok(&["exec", "two", "/bin/busybox", "true"]);
+        start("three");
+        assert_eq!(attached().len(), 1);
+        assert!(is_on_it("three"));
     });
 }

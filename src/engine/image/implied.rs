@@ -23,6 +23,7 @@ use tar::{EntryType, Header};
 use super::error::ImageError;
 use super::layer::{Bytes, Expected, Workshop};
 use super::store::session::FinishedLayer;
+use super::unpack::xattrs::OPAQUE;
 use crate::runtime::layer;
 
 /// A layer of the image: where it is, and which of its directories it implies.
@@ -155,8 +156,7 @@ fn at(layer: &Layer, path: &[u8]) -> Result<Place, ImageError> {
         directory = crate::sys::path::openat2(&directory, name, flags, Mode::empty(), resolve).map_err(failed)?;
         let mut value = [0; 1];
         is_within_opaque = opaque;
-        opaque |=
-            rustix::fs::fgetxattr(&directory, c"trusted.overlay.opaque", &mut value).is_ok_and(|_| value == *b"y");
+        opaque |= rustix::fs::fgetxattr(&directory, OPAQUE.0, &mut value).is_ok_and(|_| value == *OPAQUE.1);
     }
     let metadata = File::from(directory).metadata().map_err(ImageError::file("look at", &shown()))?;
     Ok(Place::Directory { metadata, is_within_opaque })

@@ -13,6 +13,7 @@
 //! * [`build`]: images made here, as a Dockerfile says; [`commit`]: of a container; [`load`]: of what somebody hands over.
 //! * [`save`] and [`flatten`]: images as archives and as directories. [`check`]: whether
 //!   layers are what they were. [`restore`]: those that are not, made again.
+//! * `segment`: a part of a sparse file, as archives, recipes and images have it.
 //! * `layer`: from bytes to an unpacked layer. `side_by_side`: several at once. `digesting`: what passes, digested.
 //!   `writeback`: on the disk while the rest is unpacked.
 //! * [`unpack`]: the child that turns a layer into an image or a directory and can reach nothing else. `erofs`: the images.
@@ -47,6 +48,7 @@ pub mod registry;
 pub mod restore;
 mod rootfs;
 pub mod save;
+mod segment;
 mod side_by_side;
 pub mod store;
 pub mod unpack;

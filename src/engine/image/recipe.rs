@@ -30,7 +30,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::unpack::Segment;
+use super::segment::Segment;
 
 /// Its name beside the tree.
 pub const NAME: &str = "recipe.zst";

@@ -11,7 +11,7 @@ use super::inode::{self, Inode, LINKS_AT, Layout, Look, SIZE};
 use super::space::Space;
 use super::superblock::{self, ROOT_AT, SUPERBLOCK_AT};
 use super::{BLOCK, SLOT};
-use crate::engine::image::unpack::Segment;
+use crate::engine::image::segment::Segment;
 
 /// Room for it and for all the attributes that an inode can have; what is not needed of it is a hole in the file.
 const ROOT_MAX: u64 = 65 * BLOCK;

@@ -24,10 +24,10 @@ use super::Limits;
 use super::ground::{At, Ground, Refusal, Sort};
 use super::members::{Kind, Lending, Member, Members, Stream};
 use super::report::{Problem, show};
-use super::sparse::Segment;
 use super::tree::{Attributes, Directory, Tree, clean, split};
 use crate::engine::image::erofs::Shape;
 use crate::engine::image::recipe::Recipe;
+use crate::engine::image::segment::Segment;
 use crate::engine::image::store::record::LayerRecord;
 
 const WHITEOUT: &[u8] = b".wh.";

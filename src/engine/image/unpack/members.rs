@@ -12,8 +12,9 @@ use std::io::{self, Read};
 
 use super::fields::{BLOCK, Block, Pair, check_sum, header_path, number, pax_records, pax_time, text};
 use super::report::{Problem, show};
-use super::sparse::{self, Segment};
+use super::sparse;
 use super::xattrs;
+use crate::engine::image::segment::Segment;
 
 /// Long names have at most 4096 bytes, but a PAX body also carries extended attributes of up to 64 KiB each.
 const HEADER_BODY_MAX: u64 = 1 << 20;

@@ -55,7 +55,6 @@ pub(super) mod xattrs;
 
 pub use child::child_main;
 pub use parent::{Destination, Unpacking};
-pub use sparse::Segment;
 
 /// The hidden argument by which `evenkeel` becomes the child.
 pub const ARGUMENT: &str = "internal-unpack";

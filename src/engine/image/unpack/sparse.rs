@@ -2,13 +2,7 @@
 
 use super::fields::{Pair, number};
 use super::report::Problem;
-
-/// A part of a file that has contents; what lies between parts is a hole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
-    pub offset: u64,
-    pub length: u64,
-}
+use crate::engine::image::segment::Segment;
 
 const SEGMENTS_MAX: usize = 100_000;
 /// Digits of the largest number there is.

@@ -67,7 +67,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::manifest::shape::build::BuildTable;
+    use crate::manifest::shape::build::{BuildTable, SecretTable};
     use crate::manifest::shape::container::*;
     use crate::manifest::shape::form::DeviceTable;
     use crate::manifest::shape::mount::MountTable;
@@ -80,6 +80,7 @@ mod tests {
         let tables: Vec<(&str, &[&str])> = vec![
             ("Image", Image::KEYS),
             ("BuildTable", BuildTable::KEYS),
+            ("SecretTable", SecretTable::KEYS),
             ("Network", Network::KEYS),
             ("Volume", Volume::KEYS),
             ("Owner", Owner::KEYS),

@@ -48,7 +48,7 @@ pub mod registry;
 pub mod restore;
 mod rootfs;
 pub mod save;
-mod segment;
+pub(in crate::engine) mod segment;
 mod side_by_side;
 pub mod store;
 pub mod unpack;

@@ -12,7 +12,7 @@ use rustix::fs::{self as rfs, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Ti
 use rustix::io::Errno;
 
 use super::{TransferError, below, carried, failed};
-use crate::engine::image::unpack::Segment;
+use crate::engine::image::segment::Segment;
 use crate::engine::image::unpack::members::{Kind, Member, Members, Stream};
 use crate::engine::image::unpack::report::Problem;
 use crate::runtime::look;

@@ -233,3 +233,49 @@ fn a_host_has_one_name() {
     bundle.config["linux"]["sysctl"] = json!({"kernel.hostname": "other"});
     assert_eq!(bundle.ok(&["run", "box"]), "other\nexample.org\n");
 }
+
+#[test]
+fn what_is_mounted_is_mounted_again_with_other_options() {
+    let line = "for at in / /made /shown; do grep \" $at \" /proc/mounts | tail -n 1 | cut -d ' ' -f 4; done; df -k /made | tail -n 1";
+    let mut bundle = Bundle::of(&["sh", "-c", line]);
+    fs::create_dir(bundle.path("source")).unwrap();
+    let source = bundle.path("source");
+    let plain = bundle.config["mounts"].clone();
+    let add = |bundle: &mut Bundle, target: &str, kind: &str, options: &[&str]| {
+        let mount = json!({"destination": target, "type": kind, "source": source, "options": options});
+        bundle.config["mounts"].as_array_mut().unwrap().push(mount);
+    };
+    add(&mut bundle, "/made", "tmpfs", &["size=1m", "nosuid", "noexec"]);
+    add(&mut bundle, "/shown", "bind", &["bind"]);
+    add(&mut bundle, "/made", "", &["remount", "size=2m", "nodev", "exec"]);
+    add(&mut bundle, "/shown", "bind", &["remount", "bind", "ro", "silent"]);
+    add(&mut bundle, "/", "", &["remount", "ro"]);
+    let said = bundle.ok(&["run", "box"]);
+    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split([',', ' ']).collect()).collect();
+    assert!(lines[0].contains(&"ro"), "{said}");
+    assert!(lines[1].contains(&"nosuid") && lines[1].contains(&"nodev") && !lines[1].contains(&"noexec"), "{said}");
+    assert!(lines[2].contains(&"ro") && lines[3].contains(&"2048"), "{said}");
+    let host = fs::read_to_string("/proc/mounts").unwrap();
+    assert!(host.lines().any(|line| line.contains(" / ") && line.contains(" rw,")));
+    // What a bind mount shows is the host's filesystem.
+    for (target, options, reason) in [
+        ("/shown", &["remount", "errors=continue"][..], "not the container's own"),
+        ("/sys/fs/cgroup", &["remount", "nsdelegate"], "not the container's own"),
+        ("/nothing", &["remount", "ro"], "cannot mount again `/nothing`"),
+        ("/tmp", &["remount", "ro"], "nothing is mounted at `/tmp`"),
+    ] {
+        bundle.config["mounts"] = plain.clone();
+        add(&mut bundle, "/shown", "bind", &["bind"]);
+        add(&mut bundle, target, "", options);
+        let error = bundle.error(&["run", "box"]);
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn a_limit_is_named_once() {
+    let mut bundle = Bundle::of(&["true"]);
+    let limit = |soft: u64| json!({"type": "RLIMIT_NOFILE", "soft": soft, "hard": 200});
+    bundle.config["process"]["rlimits"] = json!([limit(100), limit(200)]);
+    assert!(bundle.error(&["run", "box"]).contains("a second `RLIMIT_NOFILE`"));
+}

@@ -23,6 +23,8 @@ pub(super) struct MountOptions {
     pub propagation: Option<Propagation>,
     /// Owners are shown through a mapping (`idmap`, `ridmap`).
     pub map_owners: Option<Reach>,
+    /// It changes what is mounted there (`remount`).
+    pub remounts: bool,
     /// What the image has at the target goes into the new filesystem (`tmpcopyup`).
     pub copies_up: bool,
     /// For the filesystem: `key` or `key=value`.
@@ -74,7 +76,8 @@ const PROPAGATIONS: [(&str, u64); 4] = [
 ];
 
 /// Words of mount(8) that ask for what the kernel does anyway.
-const DEFAULTS: [&str; 6] = ["defaults", "async", "loud", "nolazytime", "noiversion", "nomand"];
+/// Messages about a filesystem go to whoever makes it through fsopen(2), never to the kernel's log, `silent` or not.
+const DEFAULTS: [&str; 7] = ["defaults", "async", "loud", "silent", "nolazytime", "noiversion", "nomand"];
 
 /// Words for the superblock: plain flags to fsconfig(2).
 const SUPERBLOCK: [&str; 3] = ["sync", "dirsync", "lazytime"];
@@ -83,7 +86,7 @@ const SUPERBLOCK: [&str; 3] = ["sync", "dirsync", "lazytime"];
 pub(super) fn words() -> Vec<String> {
     let attributes = ATTRIBUTES.iter().flat_map(|(word, ..)| [(*word).to_owned(), format!("r{word}")]);
     let propagations = PROPAGATIONS.iter().flat_map(|(word, _)| [(*word).to_owned(), format!("r{word}")]);
-    let others = ["bind", "rbind", "idmap", "ridmap", "tmpcopyup"]
+    let others = ["bind", "rbind", "idmap", "ridmap", "remount", "tmpcopyup"]
         .iter()
         .chain(&DEFAULTS)
         .chain(&SUPERBLOCK)
@@ -105,6 +108,9 @@ pub(super) fn parse(field: &str, words: &[String]) -> Result<MountOptions, Runti
     }
     if options.bind.is_some() && options.copies_up {
         return Err(invalid(field, "`tmpcopyup` is no option of a bind mount"));
+    }
+    if options.remounts && (options.copies_up || options.map_owners.is_some()) {
+        return Err(invalid(field, "what is mounted already is neither filled nor mapped by `remount`"));
     }
     if options.bind.is_some() && !options.data.is_empty() {
         let (key, _) = &options.data[0];
@@ -132,7 +138,9 @@ fn take(field: &str, word: &str, options: &mut MountOptions) -> Result<(), Runti
         options.map_owners = Some(Reach::Tree);
     } else if word == "tmpcopyup" {
         options.copies_up = true;
-    } else if ["remount", "mand", "iversion", "silent"].contains(&word) {
+    } else if word == "remount" {
+        options.remounts = true;
+    } else if ["mand", "iversion"].contains(&word) {
         return Err(unsupported(field, format!("the mount option `{word}`")));
     } else if !DEFAULTS.contains(&word) {
         options.data.push(match word.split_once('=') {
@@ -211,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_is_not_done_is_refused() {
-        for words in [["silent"], ["mand"], ["remount"]] {
+        for words in [["iversion"], ["mand"]] {
             assert!(parse("mounts[0]", &words.map(str::to_owned)).is_err());
         }
         assert!(parse("mounts[0]", &["bind".to_owned(), "size=1".to_owned()]).is_err());

@@ -8,10 +8,10 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, fstat};
+use rustix::fs::{AtFlags, CWD, FileType, StatxAttributes, StatxFlags, fstat, statx};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
-    fsmount, fsopen, open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_reconfigure,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick, open_tree,
 };
 
 use super::copy_up::{self, OwnMode};
@@ -32,6 +32,8 @@ pub(super) enum Source {
     Begun(OwnedFd),
     /// Ready to be attached: a copy of the mount at the source of a bind mount, or a filesystem that was made outside.
     Made(OwnedFd),
+    /// What is mounted at the target already.
+    There,
     /// A bind mount of what an earlier mount shows, at this path inside the root, with its users' namespace if its owners
     /// are mapped.
     Inside(PathBuf, Option<OwnedFd>),
@@ -46,6 +48,7 @@ pub(super) fn open_source(
     cgroups: &[PathBuf],
 ) -> Result<Source, RuntimeError> {
     match (mount.options.bind, is_cgroup(mount)) {
+        _ if mount.options.remounts => Ok(Source::There),
         (Some(bind), _) => {
             let source = copy_of(mount.source.as_deref().unwrap_or(Path::new("/")), bind)?;
             adjust_bind(source, mount, users).map(Source::Made)
@@ -60,6 +63,9 @@ pub(super) fn open_source(
 /// filesystem at the path that it has on the host.
 pub(super) fn inside(mount: &MountPoint, root: &RootFilesystem, earlier: &[MountPoint]) -> Option<PathBuf> {
     let RootFilesystem::Directory(root) = root else { return None };
+    if mount.options.remounts {
+        return None;
+    }
     let source = mount.options.bind.and(mount.source.as_deref())?;
     let below = source.strip_prefix(root).ok().map(Path::to_owned);
     let below = below.or_else(|| Some(source.strip_prefix(root.canonicalize().ok()?).ok()?.to_owned()))?;
@@ -128,10 +134,47 @@ pub(super) fn attach_one(root: BorrowedFd<'_>, mount: &MountPoint, source: Sourc
                 false => return Err(rustix::io::Errno::PERM).during("mount", mount.target.display()),
             }
         }
+        Source::There => return remount(root, mount),
         Source::Cgroups(directories) => return attach_cgroups(root, mount, directories),
     };
     attach_at_target(root, made.as_fd(), mount)?;
     Ok(made)
+}
+
+/// Gives what is mounted at the target the attributes that are named, and its filesystem the options. `prepare` has seen
+/// to it that such a filesystem is the container's own: those of others, which a bind mount shows, belong to the host.
+fn remount(root: BorrowedFd<'_>, mount: &MountPoint) -> Result<OwnedFd, RuntimeError> {
+    let (step, name) = ("mount again", mount.target.display());
+    let there = paths::resolve(root, &mount.target, links_on_the_way(&mount.target)).during(step, &name)?;
+    let found = statx(&there, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).during(step, &name)?;
+    if !found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        return Err(invalid("mounts", format!("nothing is mounted at `{name}`, which is to be remounted")));
+    }
+    if !mount.options.data.is_empty() {
+        let flags = FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC;
+        let filesystem = fspick(&there, "", flags).during(step, &name)?;
+        configure(&filesystem, mount)?;
+        fsconfig_reconfigure(filesystem.as_fd()).during(step, &name)?;
+    }
+    let MountOptions { attributes, recursive, propagation, .. } = &mount.options;
+    mount_setattr(there.as_fd(), Reach::Tree, *recursive).during(step, &name)?;
+    mount_setattr(there.as_fd(), Reach::One, *attributes).during(step, &name)?;
+    if let Some(Propagation { kind, reach }) = *propagation {
+        mount_setattr(there.as_fd(), reach, Attributes { propagation: kind, ..Attributes::default() })
+            .during(step, &name)?;
+    }
+    Ok(there)
+}
+
+/// The options of a filesystem.
+fn configure(filesystem: &OwnedFd, mount: &MountPoint) -> Result<(), RuntimeError> {
+    mount.options.data.iter().try_for_each(|(key, value)| {
+        let set = match value {
+            Some(value) => fsconfig_set_string(filesystem.as_fd(), key, value),
+            None => fsconfig_set_flag(filesystem.as_fd(), key),
+        };
+        set.during("mount", format!("{} (the option {key})", mount.target.display()))
+    })
 }
 
 /// A tmpfs that does not say its mode has that of the directory which it covers, as runc and crun have it; the kernel's
@@ -178,7 +221,7 @@ fn links_on_the_way(target: &Path) -> Links {
 }
 
 /// Of the directories on the way from the root.
-fn names(target: &Path) -> Vec<&OsStr> {
+pub(super) fn names(target: &Path) -> Vec<&OsStr> {
     let mut names: Vec<&OsStr> = Vec::new();
     for component in target.components() {
         match component {
@@ -264,13 +307,7 @@ fn finish_filesystem(filesystem: OwnedFd, mount: &MountPoint) -> Result<OwnedFd,
     let name = mount.target.display();
     let source = mount.source.as_deref().unwrap_or(Path::new(&mount.kind));
     fsconfig_set_string(filesystem.as_fd(), "source", source).during("mount", &name)?;
-    for (key, value) in &mount.options.data {
-        let set = match value {
-            Some(value) => fsconfig_set_string(filesystem.as_fd(), key, value),
-            None => fsconfig_set_flag(filesystem.as_fd(), key),
-        };
-        set.during("mount", format!("{name} (the option {key})"))?;
-    }
+    configure(&filesystem, mount)?;
     fsconfig_create(filesystem.as_fd()).during("mount", &name)?;
     let mut attributes = mount.options.attributes;
     attributes.set |= mount.options.recursive.set;

@@ -14,6 +14,7 @@ use super::hooks;
 use super::label;
 use super::launch::{Caller, FirstProcess, Request, Stdio};
 use super::mount_options::{self, MountOptions, Propagation};
+use super::mounts;
 use super::net_devices::{self, NetDevice};
 use super::program::{self, Program};
 use super::sysctl::{self, Sysctl};
@@ -122,6 +123,7 @@ pub(super) fn prepare<'a>(request: &Request<'a>) -> Result<Setup<'a>, RuntimeErr
     let namespaces = namespaces(linux)?;
     let mut mounts: Vec<MountPoint> =
         spec.mounts().iter().flatten().enumerate().map(mount_point).collect::<Result<_, _>>()?;
+    refuse_foreign_filesystems(&mounts)?;
     if let Some(label) = label::of_mounts(linux)? {
         label_mounts(&mut mounts, &label);
     }
@@ -283,11 +285,12 @@ fn root_propagation(linux: &Linux) -> Result<Option<Propagation>, RuntimeError> 
 fn mount_point((at, mount): (usize, &Mount)) -> Result<MountPoint, RuntimeError> {
     let field = format!("mounts[{at}]");
     let options = mount_options::parse(&field, mount.options().as_deref().unwrap_or_default())?;
-    if options.bind.is_some() && !mount.source().as_ref().is_some_and(|source| source.is_absolute()) {
+    let remounts = options.remounts;
+    if !remounts && options.bind.is_some() && !mount.source().as_ref().is_some_and(|source| source.is_absolute()) {
         return Err(invalid(format!("{field}.source"), "a bind mount needs an absolute path"));
     }
     let kind = mount.typ().clone().unwrap_or_default();
-    if options.bind.is_none() && matches!(kind.as_str(), "" | "none" | "bind") {
+    if !remounts && options.bind.is_none() && matches!(kind.as_str(), "" | "none" | "bind") {
         return Err(invalid(format!("{field}.type"), "a filesystem type, or the option `bind`, is needed"));
     }
     let own = Mapping::parse(&field, mount.uid_mappings(), mount.gid_mappings())?;
@@ -300,6 +303,25 @@ fn mount_point((at, mount): (usize, &Mount)) -> Result<MountPoint, RuntimeError>
         return Err(invalid(field, "only a bind mount has its owners mapped"));
     }
     Ok(MountPoint { target: mount.destination().clone(), kind, source: mount.source().clone(), options, owners })
+}
+
+/// Filesystems that are new with each mount. Others are one for a namespace, a device or the host, whoever mounts them.
+const NEW_WITH_EACH_MOUNT: [&str; 5] = ["devpts", "overlay", "proc", "ramfs", "tmpfs"];
+
+/// Options of a filesystem are the same for all who see it: only one that the container has made is its to change.
+fn refuse_foreign_filesystems(mounts: &[MountPoint]) -> Result<(), RuntimeError> {
+    for (at, mount) in mounts.iter().enumerate().filter(|(_, mount)| mount.options.remounts) {
+        let is_there = |earlier: &&MountPoint| mounts::names(&earlier.target) == mounts::names(&mount.target);
+        let is_new =
+            |found: &MountPoint| found.options.bind.is_none() && NEW_WITH_EACH_MOUNT.contains(&found.kind.as_str());
+        let is_own =
+            mounts[..at].iter().filter(|earlier| !earlier.options.remounts).rfind(is_there).is_some_and(is_new);
+        if let (Some((key, _)), false) = (mount.options.data.first(), is_own) {
+            let reason = format!("`{key}` would change a filesystem that is not the container's own");
+            return Err(invalid(format!("mounts[{at}]"), reason));
+        }
+    }
+    Ok(())
 }
 
 /// One that has a context of its own keeps it.

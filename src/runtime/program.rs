@@ -96,7 +96,7 @@ pub(super) fn prepare(
         user: user(process, identity)?,
         umask: process.user().umask().unwrap_or(DEFAULT_UMASK),
         capabilities: capability_sets(process, linux, &mut warnings)?,
-        limits: process.rlimits().iter().flatten().map(limit).collect::<Result<_, _>>()?,
+        limits: limits(process.rlimits().as_deref().unwrap_or_default())?,
         privileges: match process.no_new_privileges() {
             Some(true) => Privileges::NoNew,
             _ => Privileges::MayGrow,
@@ -212,6 +212,16 @@ fn mask(set: &str, names: &Option<HashSet<OciCapability>>) -> Result<u64, Runtim
         bits |= 1 << capability.number();
     }
     Ok(bits)
+}
+
+/// Each once (config.md, "POSIX process").
+fn limits(wanted: &[PosixRlimit]) -> Result<Vec<(Resource, Rlimit)>, RuntimeError> {
+    for (at, one) in wanted.iter().enumerate() {
+        if wanted[..at].iter().any(|earlier| earlier.typ() == one.typ()) {
+            return Err(invalid("process.rlimits", format!("a second `{}`", one.typ())));
+        }
+    }
+    wanted.iter().map(limit).collect()
 }
 
 /// A limit that this process could not set is an error here already, with both numbers.

@@ -689,7 +689,7 @@ fn what_was_asked_for_is_inspected_under_the_names_that_docker_has() {
         );
         // What could not start did not end well.
         assert_eq!(shell.run(&["run", "-d", "--name", "failed", BOX, "nowhere"]).code, 127);
-        assert_eq!(said("failed", "{{.State.ExitCode}}"), "125\n");
+        assert_eq!(said("failed", "{{.State.ExitCode}}"), "127\n");
     });
 }
 
@@ -1282,9 +1282,10 @@ fn lists_are_narrowed_and_logs_cut() {
 
         let lines: Vec<Value> =
             shell.ok(&["logs", "--json", "two"]).stdout.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-        let second = lines[1]["time"].as_str().unwrap();
-        assert_eq!(shell.ok(&["logs", "--until", second, "two"]).stdout, "first\n");
-        assert_eq!(shell.ok(&["logs", "--until", second, "--tail", "1", "two"]).stdout, "first\n");
+        let [first, second] = [0, 1].map(|at: usize| lines[at]["time"].as_str().unwrap());
+        assert_eq!(shell.ok(&["logs", "--until", first, "two"]).stdout, "first\n");
+        assert_eq!(shell.ok(&["logs", "--until", first, "--tail", "1", "two"]).stdout, "first\n");
+        assert_eq!(shell.ok(&["logs", "--until", second, "two"]).stdout, "first\nsecond\n");
         assert_eq!(shell.ok(&["logs", "--until", "0s", "--tail", "1", "two"]).stdout, "second\n");
     });
 }
@@ -1356,5 +1357,77 @@ fn namespaces_of_the_host_are_shared_when_asked_for_and_nothing_in_them_outlives
         assert!(word.code == 125 && word.stderr.contains("--ipc: "), "{word:?}");
         let apart = shell.run(&["run", "--rm", "--pid", "host", "--userns", "auto", BOX, "true"]);
         assert!(apart.code == 125 && apart.stderr.contains("--pid: "), "{apart:?}");
+    });
+}
+
+#[test]
+fn what_is_no_container_is_inspected_too() {
+    Shell::with(|shell| {
+        shell.ok(&["run", "--name", "box", BOX, "sh", "-c", "head -c 100000 /dev/zero >/file"]);
+        shell.ok(&["volume", "create", "data"]);
+        shell.ok(&["network", "create", "--subnet", "10.77.3.0/24", "lane"]);
+        fs::create_dir(shell.path("context")).unwrap();
+        shell.write("context/Dockerfile", "FROM scratch\nLABEL a=b\n");
+        shell.ok(&["image", "build", "-t", "empty:1", "context"]);
+        let inspect = |words: &[&str]| shell.run(&[&["inspect"], words].concat());
+        assert_eq!(inspect(&["-s", "-f", "{{.SizeRw}}", "box"]).stdout, "100000\n");
+        let all = inspect(&["-f", "{{.Name}}", "lane", "box", "data"]);
+        assert_eq!(all.stdout, "lane\n/box\ndata\n", "{all:?}");
+        assert_eq!(inspect(&["--type", "image", "-f", "{{json .RepoTags}}", "empty:1"]).stdout, "[\"empty:1\"]\n");
+        let wrong = inspect(&["--type", "volume", "box"]);
+        assert!(wrong.code == 1 && wrong.stderr.contains("volume"), "{wrong:?}");
+        let nothing = inspect(&["nothing", "data"]);
+        assert!(nothing.code == 1 && nothing.stderr.contains("no container `nothing`"), "{nothing:?}");
+        assert!(nothing.stdout.contains("data"), "one that is none keeps nobody from the others");
+        let file = inspect(&["-f", "{{.HostsPath}}", "box"]).stdout;
+        assert!(Path::new(file.trim()).exists(), "{file}");
+    });
+}
+
+#[test]
+fn lists_have_dockers_fields_filters_and_words() {
+    Shell::with(|shell| {
+        let ps = |words: &[&str]| {
+            let answer = shell.run(&[&["ps", "-a"], words].concat());
+            assert_eq!(answer.code, 0, "{words:?}: {answer:?}");
+            answer.stdout
+        };
+        sleeper(shell, "first", &["-p", "18081:80", "-p", "*:18082:53/udp", "-l", "a.b=c", "-v", "data:/data"]);
+        shell.ok(&["run", "--name", "second", BOX, "true"]);
+        sleeper(shell, "third", &[]);
+        shell.ok(&["stop", "-t", "0", "third"]);
+        let named = |filter: &str| ps(&["--filter", filter, "--format", "{{.Names}}"]);
+        for (filter, names) in [
+            ("before=second", "first\n"),
+            ("since=second", "third\n"),
+            ("publish=18081", "first\n"),
+            ("publish=18000-19000/udp", "first\n"),
+            ("publish=80", ""),
+            ("expose=80", "first\n"),
+            ("name=^/?first$", "first\n"),
+            ("name=^irst", ""),
+            ("network=bridge", "first\nsecond\nthird\n"),
+            ("is-task=true", ""),
+            ("status=exited", "second\nthird\n"),
+            ("status=stopped", "third\n"),
+        ] {
+            assert_eq!(named(filter), names, "{filter}");
+        }
+        assert_eq!(shell.run(&["ps", "--filter", "before=nobody"]).code, 1);
+        let first = ["--filter", "name=first", "--format"];
+        let of_first = |template: &str| ps(&[&first[..], &[template]].concat());
+        assert_eq!(of_first(r#"{{.Label "a.b"}}|{{.Label "x"}}|{{.LocalVolumes}}"#), "c||1\n");
+        let ports = "127.0.0.1:18081->80/tcp, 0.0.0.0:18082->53/udp, [::]:18082->53/udp\n";
+        assert_eq!(of_first("{{.Ports}}").split(", ").count(), 3);
+        assert!(ports.trim().split(", ").all(|port| of_first("{{.Ports}}").contains(port)), "{}", of_first("{{.Ports}}"));
+        let all: Value = serde_json::from_str(&of_first("json")).unwrap();
+        assert_eq!((&all["Command"], &all["State"]), (&"\"sleep 1000\"".into(), &"running".into()));
+        assert!(ps(&["--format", "{{.State}} {{.Status}}", "third"]).starts_with("exited Exited (137)"));
+
+        let stats = |words: &[&str]| shell.ok(&[&["stats", "--no-stream"], words].concat()).stdout;
+        assert_eq!(stats(&["-a", "--format", "{{.Name}} {{.PIDs}}"]), "first 1\nsecond 0\nthird 0\n");
+        let shown = stats(&["--format", "table {{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.BlockIO}}", "first"]);
+        assert!(shown.starts_with("NAME") && shown.contains("MEM USAGE / LIMIT") && shown.contains("iB / "), "{shown}");
+        assert!(stats(&["--format", "{{json .}}", "first"]).contains("\"NetIO\""));
     });
 }

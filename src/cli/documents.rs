@@ -31,6 +31,16 @@ pub struct Inspected<D> {
     pub docker: Value,
 }
 
+impl<D: Serialize> Inspected<D> {
+    /// As one of several kinds.
+    pub fn as_value(self) -> Result<Inspected<Value>, Failure> {
+        Ok(Inspected { document: serde_json::to_value(self.document)?, docker: self.docker })
+    }
+}
+
+/// What was found under some names, and why others mean nothing.
+pub type Sought = (Vec<Inspected<Value>>, Vec<Failure>);
+
 impl Shape {
     /// All of them, or nothing behind the first of which the template names what it has not.
     pub fn show<D: Serialize>(&self, inspected: &[Inspected<D>], output: &Output) -> Result<(), Failure> {

@@ -17,7 +17,7 @@ use toml::{Table as Toml, Value};
 use super::apply::Session;
 use super::by_hand;
 use super::context::{Context, variable};
-use super::documents::{Inspected, Shape};
+use super::documents::{Inspected, Shape, Sought};
 use super::each::conclude;
 use super::failure::{Exit, Failure};
 use super::output::{Format, Output};
@@ -126,19 +126,36 @@ fn list(quiet: bool, context: &Context, output: &Output) -> Result<Exit, Failure
 
 fn inspect(names: &[String], shape: &Shape, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let (records, containers) = read(context, output)?;
+    let (found, unknown) = inspected(names, &records, &containers, context);
+    shape.show(&found, output)?;
+    conclude(unknown, output)
+}
+
+/// Beside what else may have such names.
+pub fn sought(names: &[String], context: &Context, output: &Output) -> Result<Sought, Failure> {
+    let (records, containers) = read(context, output)?;
+    let (found, unknown) = inspected(names, &records, &containers, context);
+    Ok((found.into_iter().map(Inspected::as_value).collect::<Result<_, _>>()?, unknown))
+}
+
+fn inspected<'a>(
+    names: &[String],
+    records: &'a [NetworkRecord],
+    containers: &[ContainerRecord],
+    context: &Context,
+) -> (Vec<Inspected<Row<'a>>>, Vec<Failure>) {
     let records: Vec<&NetworkRecord> = records.iter().collect();
     let (mut found, mut unknown) = (Vec::new(), Vec::new());
     for name in names {
         match one(&records, name) {
             Ok(record) => found.push(Inspected {
-                document: row(record, &containers, context),
-                docker: in_dockers_words(record, &containers),
+                document: row(record, containers, context),
+                docker: in_dockers_words(record, containers),
             }),
             Err(failure) => unknown.push(failure),
         }
     }
-    shape.show(&found, output)?;
-    conclude(unknown, output)
+    (found, unknown)
 }
 
 /// As far as `docker network inspect` means the same.
@@ -147,7 +164,8 @@ fn in_dockers_words(record: &NetworkRecord, containers: &[ContainerRecord]) -> J
     let here = containers.iter().filter_map(|container| {
         let addresses = container.addresses.get(&record.id)?;
         let six = addresses.v6.map(|address| address.to_string()).unwrap_or_default();
-        let shown = json!({ "Name": container.full_name(), "IPv4Address": addresses.v4, "IPv6Address": six });
+        let four = format!("{}/{}", addresses.v4, record.subnet.prefix());
+        let shown = json!({ "Name": container.full_name(), "IPv4Address": four, "IPv6Address": six });
         Some((container.id.to_string(), shown))
     });
     json!({

@@ -46,6 +46,41 @@ pub fn state(liveness: &Liveness, now: SystemTime) -> String {
     }
 }
 
+/// Docker's word for how it is.
+pub fn dockers_state(liveness: &Liveness) -> &'static str {
+    let phase = match liveness {
+        Liveness::Absent | Liveness::Lost(None) => return "created",
+        // What Docker calls dead is beyond its reach.
+        Liveness::Lost(Some(_)) => return "dead",
+        Liveness::Monitored(status) | Liveness::Ended(status) => status.phase,
+    };
+    match phase {
+        Phase::Starting => "created",
+        Phase::Running | Phase::Stopping => "running",
+        Phase::Paused => "paused",
+        Phase::Waiting | Phase::CrashLoop => "restarting",
+        Phase::Exited | Phase::Stopped | Phase::Failed => "exited",
+    }
+}
+
+/// Docker's sentence for how it is, as scripts look for it.
+pub fn dockers_status(liveness: &Liveness, now: SystemTime) -> String {
+    let status = match liveness {
+        Liveness::Absent | Liveness::Lost(None) => return "Created".to_owned(),
+        Liveness::Lost(Some(_)) => return "Dead".to_owned(),
+        Liveness::Monitored(status) | Liveness::Ended(status) => status,
+    };
+    let ago = since(status.finished_at, now).map(|gone| format!(" {} ago", span(gone))).unwrap_or_default();
+    let code = status.exit.map_or(0, Exit::code);
+    match dockers_state(liveness) {
+        "running" => format!("Up{}{}", up(status, now), health(status)),
+        "paused" => format!("Up{} (Paused)", up(status, now)),
+        "restarting" => format!("Restarting ({code}){ago}"),
+        "exited" => format!("Exited ({code}){ago}"),
+        _ => "Created".to_owned(),
+    }
+}
+
 /// What went wrong last, where the monitor knows it.
 pub fn error(liveness: &Liveness) -> Option<&str> {
     match liveness {

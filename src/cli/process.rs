@@ -66,6 +66,13 @@ pub fn network_bytes(pid: u32) -> Option<(u64, u64)> {
     fs::read_to_string(format!("/proc/{pid}/net/dev")).ok().map(|table| count(&table))
 }
 
+/// All the memory that this host has, in bytes: `MemTotal` of /proc/meminfo (proc(5)), which is in KiB.
+pub fn memory_of_host() -> Option<u64> {
+    let table = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = table.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 fn count(table: &str) -> (u64, u64) {
     let mut total = (0, 0);
     // Two lines of heading, then `eth0: 1 2 3 ..`: bytes received are the first number, bytes sent the ninth.

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::by_hand;
 use super::context::Context;
@@ -24,7 +25,7 @@ use crate::model::actual::Liveness;
 use crate::model::health::Health;
 use crate::model::id::{ContainerId, Digest, Instance, ProjectName, ResourceName};
 use crate::model::network::NetworkMode;
-use crate::model::port::HostPort;
+use crate::model::port::{HostAddress, HostPort};
 use crate::model::record::ContainerRecord;
 use crate::model::status::{Exit as HowItEnded, Phase, Status};
 use crate::monitor::protocol::chain;
@@ -60,7 +61,8 @@ pub struct PsArguments {
     size: bool,
 
     /// As a template says, in Docker's words: '{{.Names}}: {{.Status}}', or 'table {{.ID}}\t{{.Image}}' for columns.
-    /// ID, Names, Image, State, Status, Ports, Labels, CreatedAt, RunningFor, Command, Mounts, Networks and Size are known
+    /// ID, Names, Image, State, Status, Ports, Labels, Label "key", CreatedAt, RunningFor, Command, Mounts, LocalVolumes,
+    /// Networks and Size are known; `json` is all of them
     #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["quiet", "json"])]
     format: Option<RowTemplate>,
 
@@ -107,6 +109,9 @@ pub struct Row<'a> {
     size_bytes: Option<u64>,
     #[serde(skip)]
     record: &'a ContainerRecord,
+    /// Docker's word and sentence.
+    #[serde(skip)]
+    pub dockers: (&'static str, String),
     /// How long ago it was made.
     #[serde(skip)]
     age: Option<String>,
@@ -143,6 +148,8 @@ pub fn run(arguments: &PsArguments, context: &Context, output: &Output) -> Resul
             || record.project.project().is_some()
             || by_hand::is_up(liveness)
     };
+    let filters = arguments.filter.iter().map(|filter| filter.resolved(&inventory, context));
+    let filters = filters.collect::<Result<Vec<_>, Failure>>()?;
     let looked = shares::each(&chosen, |record| (inventory.liveness(record), inventory.created(record)));
     let now = SystemTime::now();
     let mut rows = Vec::new();
@@ -159,7 +166,7 @@ pub fn run(arguments: &PsArguments, context: &Context, output: &Output) -> Resul
             continue;
         }
         let row = row(record, &liveness, created, now);
-        if filter::fits(&arguments.filter, record, &row) {
+        if filter::fits(&filters, record, created, &row) {
             rows.push((created, record, row));
         }
     }
@@ -178,7 +185,7 @@ pub fn run(arguments: &PsArguments, context: &Context, output: &Output) -> Resul
             }
         }
     }
-    if arguments.format.as_ref().is_some_and(|template| template.has(Field::Command)) {
+    if arguments.format.as_ref().is_some_and(|template| template.has(Field::Command) || template.has_all()) {
         let store = Store::new(&context.paths.root);
         for (_, record, row) in &mut rows {
             row.command = Some(command(record, &store, arguments)?);
@@ -189,7 +196,7 @@ pub fn run(arguments: &PsArguments, context: &Context, output: &Output) -> Resul
         _ if arguments.quiet => return ids(&rows, output),
         (Format::Json, _) => output.document(&rows)?,
         (Format::Text, None) => output.text(&table(&rows, arguments.size))?,
-        (Format::Text, Some(template)) => output.text(&template.render(&rows, cell).map_err(Failure::usage)?)?,
+        (Format::Text, Some(template)) => output.text(&template.render(&rows, told).map_err(Failure::usage)?)?,
     }
     Ok(Exit::Done)
 }
@@ -241,6 +248,7 @@ pub fn row<'a>(
         ports: &record.spec.ports,
         size_bytes: None,
         record,
+        dockers: (phrase::dockers_state(liveness), phrase::dockers_status(liveness, now)),
         age: created.map(|created| format!("{} ago", phrase::span(now.duration_since(created).unwrap_or_default()))),
         command: None,
     }
@@ -278,6 +286,27 @@ fn table(rows: &[Row<'_>], with_size: bool) -> String {
     table.render()
 }
 
+/// What a template is told of a field, as Docker says it.
+fn told(row: &Row<'_>, field: Field) -> Value {
+    match field {
+        Field::Label => json!(row.record.spec.labels),
+        Field::State => row.dockers.0.into(),
+        Field::Status => row.dockers.1.clone().into(),
+        Field::Ports => {
+            let port = |(host, inside): (&HostPort, &u16)| {
+                let published = |address: &str| format!("{address}:{}->{inside}/{}", host.port, host.protocol);
+                match host.address {
+                    HostAddress::Any => format!("{}, {}", published("0.0.0.0"), published("[::]")),
+                    HostAddress::One(IpAddr::V4(address)) => published(&address.to_string()),
+                    HostAddress::One(IpAddr::V6(address)) => published(&format!("[{address}]")),
+                }
+            };
+            row.ports.iter().map(port).collect::<Vec<_>>().join(", ").into()
+        }
+        field => cell(row, field).into(),
+    }
+}
+
 fn cell(row: &Row<'_>, field: Field) -> String {
     let ports = row.ports.iter().map(|(host, inside)| format!("{host}->{inside}"));
     let spec = &row.record.spec;
@@ -289,7 +318,8 @@ fn cell(row: &Row<'_>, field: Field) -> String {
         Field::State => state_word(&row.state),
         Field::Status => row.status.clone(),
         Field::Ports => ports.collect::<Vec<_>>().join(", "),
-        Field::Labels => labels.collect::<Vec<_>>().join(","),
+        Field::Labels | Field::Label => labels.collect::<Vec<_>>().join(","),
+        Field::LocalVolumes => spec.volumes().count().to_string(),
         Field::CreatedAt => row.created_at.clone().unwrap_or_default(),
         Field::RunningFor => row.age.clone().unwrap_or_default(),
         Field::Command => row.command.clone().unwrap_or_default(),

@@ -19,6 +19,7 @@ use super::failure::{Exit, Failure};
 use super::inventory::Inventory;
 use super::output::{Format, Output};
 use super::table::Table;
+use super::template::columns::{Columns, RowTemplate};
 use super::{process, select};
 use crate::engine::{self, shares};
 use crate::model::actual::Liveness;
@@ -36,9 +37,50 @@ pub struct StatsArguments {
     #[arg(long)]
     no_stream: bool,
 
+    /// Also those that do not run
+    #[arg(short, long)]
+    all: bool,
+
+    /// As a template says, in Docker's words: '{{.Name}}: {{.CPUPerc}}', or 'table {{.Name}}\t{{.MemUsage}}' for columns.
+    /// Container, Name, ID, CPUPerc, MemUsage, MemPerc, NetIO, BlockIO and PIDs are known; `json` is all of them
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "json")]
+    format: Option<RowTemplate<Field>>,
+
+    /// Whole ids, as all of ours are
+    #[arg(long, hide = true)]
+    no_trunc: bool,
+
     /// Between the two looks at processor time [default: 1s, or 20ms with --no-stream]
     #[arg(long, value_name = "TIME")]
     interval: Option<Timespan>,
+}
+
+/// What a template shows of a container, under Docker's name for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Container,
+    Name,
+    Id,
+    CpuPerc,
+    MemUsage,
+    MemPerc,
+    NetIo,
+    BlockIo,
+    Pids,
+}
+
+impl Columns for Field {
+    const ALL: &'static [(Field, &'static str, &'static str)] = &[
+        (Field::Container, "Container", "CONTAINER"),
+        (Field::Name, "Name", "NAME"),
+        (Field::Id, "ID", "CONTAINER ID"),
+        (Field::CpuPerc, "CPUPerc", "CPU %"),
+        (Field::MemUsage, "MemUsage", "MEM USAGE / LIMIT"),
+        (Field::MemPerc, "MemPerc", "MEM %"),
+        (Field::NetIo, "NetIO", "NET I/O"),
+        (Field::BlockIo, "BlockIO", "BLOCK I/O"),
+        (Field::Pids, "PIDs", "PIDS"),
+    ];
 }
 
 /// A container that runs.
@@ -62,6 +104,8 @@ struct Usage {
     pressure: Option<Pressure>,
     received: u64,
     sent: u64,
+    /// Read from disks and written to them, where it was asked for.
+    blocks: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,6 +121,8 @@ struct Row {
     processes_limit: Option<u64>,
     received_bytes: u64,
     sent_bytes: u64,
+    #[serde(skip)]
+    blocks: Option<(u64, u64)>,
     /// How long its processes waited for processors, memory and disks; nothing where the kernel does not say.
     pressure: Option<Pressure>,
 }
@@ -94,13 +140,15 @@ pub fn run(arguments: &StatsArguments, context: &Context, output: &Output) -> Re
         if !arguments.no_stream {
             std::thread::sleep(interval);
         }
-        let used: Vec<_> = running.iter().map(Running::usage).collect();
+        let blocks = arguments.format.as_ref().is_some_and(|format| format.has(Field::BlockIo) || format.has_all());
+        let used: Vec<_> = running.iter().map(|container| container.usage(blocks)).collect();
         std::thread::sleep(interval.saturating_sub(begun.elapsed()));
         let after: Vec<_> = running.iter().map(Running::cpu_time).collect();
         let looks = running.iter().zip(used).zip(before.into_iter().zip(after));
         let rows: Vec<_> = looks
             .filter_map(|((running, usage), (before, after))| Some(row(running.record, usage?, before?, after?)))
             .collect();
+        let rows = if arguments.all { with_the_others(rows, &chosen) } else { rows };
         show(&rows, arguments, output)?;
         if arguments.no_stream {
             return Ok(Exit::Done);
@@ -108,14 +156,59 @@ pub fn run(arguments: &StatsArguments, context: &Context, output: &Output) -> Re
     }
 }
 
+/// Home, then clear to the end: no flicker (ECMA-48, CUP and ED).
+const CLEAR: &str = "\x1b[H\x1b[J";
+
+/// One that does not run uses nothing.
+fn with_the_others(mut rows: Vec<Row>, chosen: &[&ContainerRecord]) -> Vec<Row> {
+    let nothing = |record: &&ContainerRecord| Row {
+        id: record.id.to_string(),
+        container: record.full_name(),
+        cpu_percent: 0.0,
+        cpu_nanoseconds: 0,
+        memory_bytes: 0,
+        memory_limit_bytes: None,
+        processes: 0,
+        processes_limit: None,
+        received_bytes: 0,
+        sent_bytes: 0,
+        blocks: None,
+        pressure: None,
+    };
+    let others = chosen.iter().filter(|record| rows.iter().all(|row| row.id != record.id.as_str()));
+    let others: Vec<Row> = others.map(nothing).collect();
+    rows.extend(others);
+    rows
+}
+
+/// As Docker shows it. What has no limit of its own has the host's memory.
+fn cell(row: &Row, field: Field) -> String {
+    let limit = || row.memory_limit_bytes.or_else(process::memory_of_host).unwrap_or_default();
+    match field {
+        Field::Container | Field::Name => row.container.clone(),
+        Field::Id => row.id.clone(),
+        Field::CpuPerc => format!("{:.2}%", row.cpu_percent),
+        Field::MemUsage => format!("{} / {}", bytes(row.memory_bytes), bytes(limit())),
+        Field::MemPerc => format!("{:.2}%", row.memory_bytes as f64 / limit().max(1) as f64 * 100.0),
+        Field::NetIo => format!("{} / {}", bytes(row.received_bytes), bytes(row.sent_bytes)),
+        Field::BlockIo => match row.blocks {
+            Some((read, written)) => format!("{} / {}", bytes(read), bytes(written)),
+            None => "--".to_owned(),
+        },
+        Field::Pids => row.processes.to_string(),
+    }
+}
+
 fn show(rows: &[Row], arguments: &StatsArguments, output: &Output) -> Result<(), Failure> {
+    if let Some(template) = &arguments.format {
+        let text = template.render(rows, cell).map_err(Failure::usage)?;
+        let clear = if !arguments.no_stream && output.is_terminal() { CLEAR } else { "" };
+        return output.text(&format!("{clear}{text}"));
+    }
     match (output.format(), arguments.no_stream) {
         (Format::Json, true) => output.document(&rows),
         (Format::Json, false) => rows.iter().try_for_each(|row| output.line(row)),
-        (Format::Text, false) if output.is_terminal() => {
-            // Home, then clear to the end: no flicker (ECMA-48, CUP and ED).
-            output.text(&format!("\x1b[H\x1b[J{}", table(rows)))
-        }
+        (Format::Text, false) if output.is_terminal() => output.text(&format!("{CLEAR}{}", table(rows))),
         (Format::Text, _) => output.text(&table(rows)),
     }
 }
@@ -142,10 +235,11 @@ impl Running<'_> {
         Some(CpuTime { at: Instant::now(), nanoseconds })
     }
 
-    fn usage(&self) -> Option<Usage> {
+    fn usage(&self, with_blocks: bool) -> Option<Usage> {
         let (usage, pressure) = (self.cgroup.stats().ok()?, self.cgroup.pressure().ok()?);
         let (received, sent) = process::network_bytes(self.pid).unwrap_or_default();
-        Some(Usage { usage, pressure, received, sent })
+        let blocks = if with_blocks { self.cgroup.block_bytes().ok()? } else { None };
+        Some(Usage { usage, pressure, received, sent, blocks })
     }
 }
 
@@ -157,7 +251,7 @@ pub fn cgroup(record: &ContainerRecord, context: &Context, hierarchy: &Hierarchy
 
 fn row(record: &ContainerRecord, used: Usage, before: CpuTime, after: CpuTime) -> Row {
     let spent = after.nanoseconds.saturating_sub(before.nanoseconds);
-    let Usage { usage, pressure, received, sent } = used;
+    let Usage { usage, pressure, received, sent, blocks } = used;
     Row {
         id: record.id.to_string(),
         container: record.full_name(),
@@ -169,6 +263,7 @@ fn row(record: &ContainerRecord, used: Usage, before: CpuTime, after: CpuTime) -
         processes_limit: usage.pids_limit,
         received_bytes: received,
         sent_bytes: sent,
+        blocks,
         pressure,
     }
 }

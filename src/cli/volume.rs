@@ -15,7 +15,7 @@ use serde_json::json;
 use super::apply::Session;
 use super::by_hand;
 use super::context::Context;
-use super::documents::{Inspected, Shape};
+use super::documents::{Inspected, Shape, Sought};
 use super::each::conclude;
 use super::failure::{Exit, Failure};
 use super::output::{Format, Output};
@@ -167,11 +167,29 @@ fn list(quiet: bool, context: &Context, output: &Output) -> Result<Exit, Failure
 
 fn inspect(names: &[String], shape: &Shape, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let (volumes, containers) = read(context, output)?;
+    let (found, unknown) = inspected(names, &volumes, &containers, context);
+    shape.show(&found, output)?;
+    conclude(unknown, output)
+}
+
+/// Beside what else may have such names.
+pub fn sought(names: &[String], context: &Context, output: &Output) -> Result<Sought, Failure> {
+    let (volumes, containers) = read(context, output)?;
+    let (found, unknown) = inspected(names, &volumes, &containers, context);
+    Ok((found.into_iter().map(Inspected::as_value).collect::<Result<_, _>>()?, unknown))
+}
+
+fn inspected<'a>(
+    names: &[String],
+    volumes: &'a [VolumeRecord],
+    containers: &[ContainerRecord],
+    context: &Context,
+) -> (Vec<Inspected<Row<'a>>>, Vec<Failure>) {
     let (mut found, mut unknown) = (Vec::new(), Vec::new());
     for name in names {
-        match one(&volumes, name) {
+        match one(volumes, name) {
             Ok(record) => {
-                let document = row(record, &containers, context);
+                let document = row(record, containers, context);
                 // As far as `docker volume inspect` means the same.
                 let docker = json!({
                     "Name": record.full_name(),
@@ -179,14 +197,14 @@ fn inspect(names: &[String], shape: &Shape, context: &Context, output: &Output) 
                     "Scope": "local",
                     "Mountpoint": document.path,
                     "Labels": record.spec.labels,
+                    "Options": null,
                 });
                 found.push(Inspected { document, docker });
             }
             Err(failure) => unknown.push(failure),
         }
     }
-    shape.show(&found, output)?;
-    conclude(unknown, output)
+    (found, unknown)
 }
 
 fn read(context: &Context, output: &Output) -> Result<(Vec<VolumeRecord>, Vec<ContainerRecord>), Failure> {

@@ -51,7 +51,7 @@ mod walk;
 
 pub use container::alive::liveness;
 pub use container::changes::{Change, Kind as ChangeKind};
-pub use container::etc::hostname;
+pub use container::etc::{directory as etc_files, hostname};
 pub use container::oci::cgroup_path;
 pub use walk::length_of_files;
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::find::{failure, find, is_pinned, shown};
 use super::users::Users;
 use crate::cli::context::Context;
-use crate::cli::documents::{Inspected, Shape};
+use crate::cli::documents::{Inspected, Shape, Sought};
 use crate::cli::each::conclude;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::Output;
@@ -68,19 +68,37 @@ struct Layer {
 pub fn run(arguments: &InspectArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let store = Store::new(&context.paths.root);
     let entries = store.catalogue().map_err(failure)?;
+    let (found, unknown) = inspected(&arguments.images, &store, &entries, context)?;
+    arguments.shape.show(&found, output)?;
+    conclude(unknown, output)
+}
+
+/// Beside what else may have such names.
+pub fn sought(names: &[String], context: &Context) -> Result<Sought, Failure> {
+    let store = Store::new(&context.paths.root);
+    let entries = store.catalogue().map_err(failure)?;
+    let (found, unknown) = inspected(names, &store, &entries, context)?;
+    Ok((found.into_iter().map(Inspected::as_value).collect::<Result<_, _>>()?, unknown))
+}
+
+fn inspected<'a>(
+    names: &[String],
+    store: &Store,
+    entries: &'a [Entry],
+    context: &Context,
+) -> Result<(Vec<Inspected<Document<'a>>>, Vec<Failure>), Failure> {
     let users = Users::read(&context.paths)?;
     let (mut found, mut unknown) = (Vec::new(), Vec::new());
-    for word in &arguments.images {
-        match find(&entries, word) {
+    for word in names {
+        match find(entries, word) {
             Ok(meaning) => {
                 let entry = meaning.entry();
-                found.push(Inspected { document: document(&store, entry, &users)?, docker: in_dockers_words(entry) });
+                found.push(Inspected { document: document(store, entry, &users)?, docker: in_dockers_words(entry) });
             }
             Err(failure) => unknown.push(failure),
         }
     }
-    arguments.shape.show(&found, output)?;
-    conclude(unknown, output)
+    Ok((found, unknown))
 }
 
 /// As far as `docker image inspect` means the same.

@@ -12,7 +12,7 @@ mod filter;
 mod find;
 mod history;
 mod import;
-mod inspect;
+pub mod inspect;
 mod load;
 mod ls;
 mod prune;

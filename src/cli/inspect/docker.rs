@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::host_config::{bound, host_config, or_null, port_bindings};
 use super::{Attachment, Places};
+use crate::cli::phrase::dockers_state;
 use crate::cli::ps::timestamp;
 use crate::engine;
 use crate::model::actual::Liveness;
@@ -33,17 +34,20 @@ pub struct Known<'a> {
     pub networks: &'a [Attachment],
     pub places: &'a Places,
     pub paths: &'a Paths,
+    /// What it has written, in bytes, where it was asked for.
+    pub size: Option<u64>,
 }
 
 /// What Docker shows where a time is not known.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 pub fn document(known: &Known<'_>) -> Value {
-    let Known { record, liveness, created, config, networks, places, paths } = known;
+    let Known { record, liveness, created, config, networks, places, paths, size } = known;
     let spec = &record.spec;
     let status = status(liveness);
     let arguments = config.arguments(spec.entrypoint.as_deref(), spec.command.as_deref());
-    json!({
+    let file = |name| engine::etc_files(&places.directory).join(name);
+    let mut document = json!({
         "Id": record.id,
         // With the slash that Docker has there.
         "Name": format!("/{}", record.full_name()),
@@ -53,6 +57,13 @@ pub fn document(known: &Known<'_>) -> Value {
         "Image": record.image,
         "RestartCount": status.map_or(0, |status| status.restarts),
         "LogPath": places.logs,
+        "ResolvConfPath": file("resolv.conf"),
+        "HostnamePath": file("hostname"),
+        "HostsPath": file("hosts"),
+        "Driver": "overlay",
+        "GraphDriver": { "Name": "overlay", "Data": { "UpperDir": places.directory.join("upper") } },
+        // None is kept after its start.
+        "ExecIDs": null,
         "Platform": "linux",
         // None has any.
         "MountLabel": "",
@@ -62,8 +73,12 @@ pub fn document(known: &Known<'_>) -> Value {
         "Config": configuration(record, config),
         "HostConfig": host_config(record),
         "Mounts": mounts(record, paths),
-        "NetworkSettings": network_settings(spec, networks),
-    })
+        "NetworkSettings": network_settings(spec, networks, places),
+    });
+    if let (Some(size), Value::Object(document)) = (size, &mut document) {
+        document.insert("SizeRw".to_owned(), json!(size));
+    }
+    document
 }
 
 fn status(liveness: &Liveness) -> Option<&Status> {
@@ -76,15 +91,7 @@ fn status(liveness: &Liveness) -> Option<&Status> {
 fn state(liveness: &Liveness) -> Value {
     let status = status(liveness);
     let phase = status.map(|status| status.phase);
-    let word = match (liveness, phase) {
-        (Liveness::Absent, _) | (_, None | Some(Phase::Starting)) => "created",
-        // What Docker calls dead is beyond its reach.
-        (Liveness::Lost(_), _) => "dead",
-        (_, Some(Phase::Running | Phase::Stopping)) => "running",
-        (_, Some(Phase::Paused)) => "paused",
-        (_, Some(Phase::Waiting | Phase::CrashLoop)) => "restarting",
-        (_, Some(Phase::Exited | Phase::Stopped | Phase::Failed)) => "exited",
-    };
+    let word = dockers_state(liveness);
     let time =
         |get: fn(&Status) -> Option<SystemTime>| status.and_then(get).map_or_else(|| NEVER.to_owned(), timestamp);
     let health = status.and_then(|status| status.health.as_ref()).map(|health| {
@@ -133,6 +140,8 @@ fn configuration(record: &ContainerRecord, image: &ImageConfig) -> Value {
         "User": spec.user.as_ref().or(image.user.as_ref()).cloned().unwrap_or_default(),
         "Tty": spec.tty,
         "OpenStdin": spec.stdin_open,
+        "Domainname": "",
+        "OnBuild": null,
         "Env": environment.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
         "Entrypoint": spec.entrypoint.as_ref().unwrap_or(&image.entrypoint),
         "Cmd": match (&spec.command, &spec.entrypoint) {
@@ -194,7 +203,7 @@ fn mounts(record: &ContainerRecord, paths: &Paths) -> Value {
     record.spec.mounts.iter().map(mount).collect::<Vec<_>>().into()
 }
 
-fn network_settings(spec: &ContainerSpec, networks: &[Attachment]) -> Value {
+fn network_settings(spec: &ContainerSpec, networks: &[Attachment], places: &Places) -> Value {
     let one = |attachment: &Attachment| {
         let gateway = attachment.subnet.map(|subnet| subnet.gateway().to_string()).unwrap_or_default();
         let [a, b, c, d, e, f] = mac_address(attachment.addresses.v4);
@@ -224,6 +233,7 @@ fn network_settings(spec: &ContainerSpec, networks: &[Attachment]) -> Value {
         "GlobalIPv6Address": first["GlobalIPv6Address"],
         "Gateway": first["Gateway"],
         "MacAddress": first["MacAddress"],
+        "SandboxKey": places.network_namespace,
         "Ports": port_bindings(spec),
         "Networks": all,
     })

@@ -63,6 +63,11 @@ pub fn host_config(record: &ContainerRecord) -> Value {
         "IpcMode": if spec.ipc == Namespace::Host { "host" } else { "private" },
         "PidMode": if spec.pid == Namespace::Host { "host" } else { "" },
         "UTSMode": "",
+        // What there is none of here, and so in none.
+        "CgroupParent": "",
+        "Links": null,
+        "VolumesFrom": null,
+        "Runtime": "evenkeel-runtime",
         "Sysctls": or_null(spec.sysctls.iter().map(|(name, value)| (name.clone(), json!(value))).collect()),
         // The form is Docker's; sizes are bytes.
         "LogConfig": { "Type": "json-file", "Config": {

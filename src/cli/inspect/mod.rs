@@ -1,4 +1,5 @@
-//! `evenkeel inspect`: everything that is known of containers, as JSON or as a template says.
+//! `evenkeel inspect`: everything that is known of containers, as JSON or as a template says; and of images, networks and
+//! volumes, where no container has such a name.
 
 mod docker;
 mod host_config;
@@ -6,16 +7,18 @@ mod host_config;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::context::Context;
 use super::documents::{Inspected, Shape};
-use super::each::{Chosen, choose, conclude};
+use super::each::{Chosen, Unmet, choose, conclude};
 use super::failure::{Exit, Failure};
 use super::inventory::Inventory;
 use super::output::Output;
 use super::ps::{self, Row};
+use super::{image, network, volume};
 use crate::engine::image::store::Store;
 use crate::engine::{self, records};
 use crate::model::actual::Liveness;
@@ -26,18 +29,46 @@ use crate::model::record::{Addresses, ContainerRecord};
 
 #[derive(Debug, Args)]
 pub struct InspectArguments {
-    /// NAME, NAME.REPLICA, PROJECT/NAME or the beginning of an id
+    /// NAME, NAME.REPLICA, PROJECT/NAME or the beginning of an id; or an image, a network or a volume
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
 
+    /// Only of this kind [default: the first of them that has such a name]
+    #[arg(long = "type", value_name = "KIND")]
+    kind: Option<Kind>,
+
+    /// With the bytes that each container has written beside its image and its volumes
+    #[arg(short, long)]
+    size: bool,
+
     #[command(flatten)]
     shape: Shape,
+}
+
+/// What has a name, in the order in which it is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Container,
+    Image,
+    Network,
+    Volume,
+}
+
+/// A container as it is, or something else.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Found<'a> {
+    Container(Box<Document<'a>>),
+    Other(Value),
 }
 
 #[derive(Debug, Serialize)]
 struct Document<'a> {
     #[serde(flatten)]
     row: Row<'a>,
+    /// Only where it was asked for: it means a look at every file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_bytes: Option<u64>,
     /// The last answers of the health check, newest last.
     health_log: Vec<Probe>,
     networks: Vec<Attachment>,
@@ -78,18 +109,74 @@ struct Places {
 
 pub fn run(arguments: &InspectArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let inventory = Inventory::read(context.paths.clone())?;
-    let Chosen { records, unknown } = choose(&inventory, &arguments.names, context)?;
-    let documents =
-        records.iter().map(|record| document(record, &inventory, context)).collect::<Result<Vec<_>, Failure>>()?;
+    let (mut meant, mut unknown) = (Vec::new(), Vec::new());
+    for name in &arguments.names {
+        let (found, failure) = sought(name, arguments.kind, &inventory, context, output)?;
+        meant.extend(found);
+        unknown.extend(failure);
+    }
+    let mut documents = Vec::new();
+    for one in &meant {
+        documents.push(match one {
+            Meant::Container(record) => {
+                let size = arguments.size.then(|| inventory.written(record)).transpose();
+                let cannot = || format!("cannot look at the files of `{}`", record.full_name());
+                document(record, size.map_err(|error| Failure::from(error).context(cannot()))?, &inventory, context)?
+            }
+            Meant::Other(Inspected { document, docker }) => {
+                Inspected { document: Found::Other(document.clone()), docker: docker.clone() }
+            }
+        });
+    }
     arguments.shape.show(&documents, output)?;
-    conclude(unknown.into_iter().map(Failure::from).collect(), output)
+    conclude(unknown, output)
+}
+
+/// What a name means.
+enum Meant {
+    Container(ContainerRecord),
+    Other(Inspected<Value>),
+}
+
+/// All that has this name, of the first kind of which something has it; or why none has.
+fn sought(
+    name: &String,
+    kind: Option<Kind>,
+    inventory: &Inventory,
+    context: &Context,
+    output: &Output,
+) -> Result<(Vec<Meant>, Option<Failure>), Failure> {
+    let names = std::slice::from_ref(name);
+    let mut missing = None;
+    for kind in Kind::value_variants().iter().filter(|known| kind.is_none_or(|kind| kind == **known)) {
+        let (found, mut failures): (Vec<Inspected<Value>>, Vec<Failure>) = match kind {
+            Kind::Container => match choose(inventory, names, context)? {
+                Chosen { records, unknown } if unknown.is_empty() => {
+                    return Ok((records.into_iter().map(Meant::Container).collect(), None));
+                }
+                Chosen { unknown, .. } => match unknown.into_iter().next() {
+                    Some(Unmet::Failed(failure)) => return Ok((Vec::new(), Some(failure))),
+                    unmet => (Vec::new(), unmet.into_iter().map(Failure::from).collect()),
+                },
+            },
+            Kind::Image => image::inspect::sought(names, context)?,
+            Kind::Network => network::sought(names, context, output)?,
+            Kind::Volume => volume::sought(names, context, output)?,
+        };
+        if !found.is_empty() {
+            return Ok((found.into_iter().map(Meant::Other).collect(), None));
+        }
+        missing = missing.or(failures.pop());
+    }
+    Ok((Vec::new(), missing))
 }
 
 fn document<'a>(
     record: &'a ContainerRecord,
+    size: Option<u64>,
     inventory: &Inventory,
     context: &Context,
-) -> Result<Inspected<Document<'a>>, Failure> {
+) -> Result<Inspected<Found<'a>>, Failure> {
     let liveness = &inventory.liveness(record)?;
     let paths = &context.paths;
     let tag = engine::host::tag(&paths.root);
@@ -124,16 +211,18 @@ fn document<'a>(
         networks: &networks,
         places: &places,
         paths,
+        size,
     });
     let document = Document {
         row: ps::row(record, liveness, created, SystemTime::now()),
+        size_bytes: size,
         health_log: health_log(liveness),
         networks,
         image_on_host: store.find(&record.spec.image)?,
         places,
         record,
     };
-    Ok(Inspected { document, docker })
+    Ok(Inspected { document: Found::Container(Box::new(document)), docker })
 }
 
 fn health_log(liveness: &Liveness) -> Vec<Probe> {

@@ -5,8 +5,11 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use super::Template;
+use super::{Template, WHOLE};
 use crate::cli::table::Table;
+
+/// The field that is asked with a key, `{{.Label "key"}}`. It is a table of labels in a row, and nothing in a heading.
+pub const LABEL: &str = "Label";
 
 /// What rows of one kind have to show.
 pub trait Columns: Copy + Eq + 'static {
@@ -24,10 +27,12 @@ pub enum Field {
     Status,
     Ports,
     Labels,
+    Label,
     CreatedAt,
     RunningFor,
     Command,
     Mounts,
+    LocalVolumes,
     Networks,
     Size,
 }
@@ -41,10 +46,12 @@ impl Columns for Field {
         (Field::Status, "Status", "STATUS"),
         (Field::Ports, "Ports", "PORTS"),
         (Field::Labels, "Labels", "LABELS"),
+        (Field::Label, LABEL, ""),
         (Field::CreatedAt, "CreatedAt", "CREATED AT"),
         (Field::RunningFor, "RunningFor", "CREATED"),
         (Field::Command, "Command", "COMMAND"),
         (Field::Mounts, "Mounts", "MOUNTS"),
+        (Field::LocalVolumes, "LocalVolumes", "LOCAL VOLUMES"),
         (Field::Networks, "Networks", "NETWORKS"),
         (Field::Size, "Size", "SIZE"),
     ];
@@ -70,26 +77,31 @@ impl<F: Columns> FromStr for RowTemplate<F> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<RowTemplate<F>, String> {
-        let (layout, text) = match text.strip_prefix("table ") {
-            Some(rest) => (Layout::Table, rest.trim_start()),
-            None => (Layout::Lines, text),
+        let (layout, text) = match (text, text.strip_prefix("table ")) {
+            ("json", _) => (Layout::Lines, "{{json .}}"),
+            (_, Some(rest)) => (Layout::Table, rest.trim_start()),
+            (_, None) => (Layout::Lines, text),
         };
         let template: Template = text.parse()?;
         let fields = template.fields();
-        if let Some(field) = fields.iter().find(|field| !F::ALL.iter().any(|(_, word, _)| word == *field)) {
+        if let Some(field) = fields
+            .iter()
+            .filter(|field| **field != WHOLE)
+            .find(|field| !F::ALL.iter().any(|(_, word, _)| word == *field))
+        {
             return Err(format!("`{{{{.{field}}}}}` is none of {}", words::<F>()));
         }
-        // `json .` shows all of them.
         if fields.is_empty() && !text.contains("{{") {
             let first = F::ALL.first().map_or("", |(_, word, _)| word);
-            return Err(format!("it names no field: write such as `{{{{.{first}}}}}` ({})", words::<F>()));
+            return Err(format!("it names no field: write such as `{{{{.{first}}}}}` ({}), or `json`", words::<F>()));
         }
         Ok(RowTemplate { layout, template, fields: PhantomData })
     }
 }
 
 fn words<F: Columns>() -> String {
-    F::ALL.iter().map(|(_, word, _)| format!("{{{{.{word}}}}}")).collect::<Vec<_>>().join(", ")
+    let key = |word: &str| if word == LABEL { " \"key\"" } else { "" };
+    F::ALL.iter().map(|(_, word, _)| format!("{{{{.{word}{}}}}}", key(word))).collect::<Vec<_>>().join(", ")
 }
 
 impl<F: Columns> RowTemplate<F> {
@@ -99,14 +111,21 @@ impl<F: Columns> RowTemplate<F> {
         F::ALL.iter().any(|(known, word, _)| *known == field && named.contains(word))
     }
 
+    /// Whether all fields are written at once, as `{{json .}}` does.
+    pub fn has_all(&self) -> bool {
+        self.template.fields().contains(&WHOLE)
+    }
+
     /// All rows; `cell` says what a field of a row is.
-    pub fn render<R>(&self, rows: &[R], cell: impl Fn(&R, F) -> String) -> Result<String, String> {
-        let line = |row: &R| self.line(|field| cell(row, field));
+    pub fn render<R, C: Into<Value>>(&self, rows: &[R], cell: impl Fn(&R, F) -> C) -> Result<String, String> {
+        let line = |row: &R| self.line(|field| cell(row, field).into());
         let lines = rows.iter().map(line).collect::<Result<Vec<_>, String>>()?;
         Ok(match self.layout {
             Layout::Lines => lines.into_iter().map(|line| line + "\n").collect(),
             Layout::Table => {
-                let heading = self.line(|field| heading(field).to_owned())?;
+                let heading =
+                    |field| Some(heading(field)).filter(|word| !word.is_empty()).map_or(Value::Null, Value::from);
+                let heading = self.line(heading)?;
                 let mut table = Table::new(&heading.split('\t').collect::<Vec<_>>());
                 lines.iter().for_each(|line| table.row(line.split('\t').map(str::to_owned).collect()));
                 table.render()
@@ -114,8 +133,11 @@ impl<F: Columns> RowTemplate<F> {
         })
     }
 
-    fn line(&self, cell: impl Fn(F) -> String) -> Result<String, String> {
-        let row = F::ALL.iter().map(|(field, word, _)| ((*word).to_owned(), Value::String(cell(*field))));
+    fn line(&self, cell: impl Fn(F) -> Value) -> Result<String, String> {
+        let named = self.template.fields();
+        // `{{json .}}` shows what is no question of its own.
+        let shown = F::ALL.iter().filter(|(_, word, _)| *word != LABEL || named.contains(word));
+        let row = shown.map(|(field, word, _)| ((*word).to_owned(), cell(*field)));
         self.template.render(&Value::Object(row.collect()))
     }
 }
@@ -131,8 +153,9 @@ mod tests {
 
     fn shown(template: &str) -> String {
         let cell = |row: &(&str, &str), field| match field {
-            Field::Names => row.0.to_owned(),
-            _ => row.1.to_owned(),
+            Field::Names => Value::from(row.0),
+            Field::Label => serde_json::json!({ "a.b": row.0 }),
+            _ => Value::from(row.1),
         };
         template
             .parse::<RowTemplate>()
@@ -145,6 +168,9 @@ mod tests {
     fn lines_are_as_written_and_tables_line_up() {
         assert_eq!(shown("{{.Names}}"), "web\ndatabase\n");
         assert_eq!(shown(r"<{{ .Names }}\t{{.Status}}>"), "<web\tUp 3 minutes>\n<database\tCreated>\n");
+        assert_eq!(shown(r#"{{.Label "a.b"}}|{{.Label "x"}}"#), "web|\ndatabase|\n");
+        assert_eq!(shown(r#"table {{.Label "a.b"}}"#), "a.b\nweb\ndatabase\n");
+        assert_eq!(shown("json").matches("\"Label\":").count(), 0);
         assert_eq!(
             shown(r"table {{.Names}}\t{{.Status}}"),
             "NAMES      STATUS\nweb        Up 3 minutes\ndatabase   Created\n"
@@ -153,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused() {
-        for text in ["json", "table", "{{.Names", "{{.Nmaes}}", "{{json .Nmaes}}", "{{Names}}"] {
+        for text in ["raw", "table", "{{.Names", "{{.Nmaes}}", "{{json .Nmaes}}", "{{Names}}"] {
             let refused = text.parse::<RowTemplate>().unwrap_err();
             assert!(refused.contains("}}") || refused.contains("`.Name`"), "{text}: {refused}");
         }

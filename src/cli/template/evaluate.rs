@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Number, Value};
+use serde_json::Value;
 
+use super::functions::call;
 use super::{Branch, Expression, Function, Node};
 
 pub fn render(nodes: &[Node], document: &Value, tables: &[&Value]) -> Result<String, String> {
@@ -23,13 +24,18 @@ struct Scope<'a> {
     tables: &'a [&'a Value],
 }
 
-impl Scope<'_> {
+impl<'a> Scope<'a> {
     fn run(&self, nodes: &[Node], text: &mut String) -> Result<(), String> {
+        let mut scope = self.clone();
         for node in nodes {
             match node {
                 Node::Text(written) => text.push_str(written),
-                Node::Show(expression) => text.push_str(&shown(&*self.value(expression)?)),
-                Node::Branch(branch, of, body, otherwise) => self.branch(branch, of, [body, otherwise], text)?,
+                Node::Show(expression) => text.push_str(&shown(&*scope.value(expression)?)),
+                Node::Set(name, expression) => {
+                    let value = scope.value(expression)?.into_owned();
+                    scope.variables.push((name.as_str(), value));
+                }
+                Node::Branch(branch, of, body, otherwise) => scope.branch(branch, of, [body, otherwise], text)?,
             }
         }
         Ok(())
@@ -47,8 +53,8 @@ impl Scope<'_> {
             return self.run(otherwise, text);
         }
         match branch {
-            Branch::If => self.run(body, text),
-            Branch::With => Scope { dot: &value, ..self.clone() }.run(body, text),
+            Branch::If(name) => self.with(name, &value).run(body, text),
+            Branch::With(name) => Scope { dot: &value, ..self.with(name, &value) }.run(body, text),
             Branch::Range(key, item) => {
                 let entries: Vec<(Value, &Value)> = match &*value {
                     Value::Array(items) => items.iter().enumerate().map(|(at, item)| (at.into(), item)).collect(),
@@ -64,6 +70,16 @@ impl Scope<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// With one variable more, where it has a name.
+    fn with<'b>(&self, name: &'b Option<String>, value: &Value) -> Scope<'b>
+    where
+        'a: 'b,
+    {
+        let mut scope: Scope<'b> = self.clone();
+        scope.variables.extend(name.as_deref().map(|name| (name, value.clone())));
+        scope
     }
 
     fn value(&self, expression: &Expression) -> Result<Cow<'_, Value>, String> {
@@ -84,12 +100,28 @@ impl Scope<'_> {
                 },
                 Cow::Owned(value) => field(&value, of, name).cloned().map(Cow::Owned),
             },
+            Expression::Call(Function::And, arguments) => self.first(arguments, false),
+            Expression::Call(Function::Or, arguments) => self.first(arguments, true),
             Expression::Call(function, arguments) => {
                 let values = arguments.iter().map(|it| self.value(it)).collect::<Result<Vec<_>, _>>()?;
                 let values: Vec<&Value> = values.iter().map(|value| &**value).collect();
                 call(*function, &values).map(Cow::Owned)
             }
         }
+    }
+}
+
+impl Scope<'_> {
+    /// The first that is as wanted, or the last. What is behind it is not looked at, and may have no value.
+    fn first(&self, arguments: &[Expression], wanted: bool) -> Result<Cow<'_, Value>, String> {
+        let (last, others) = arguments.split_last().ok_or("`and` and `or` take values")?;
+        for argument in others {
+            let value = self.value(argument)?;
+            if is_true(&value) == wanted {
+                return Ok(value);
+            }
+        }
+        self.value(last)
     }
 }
 
@@ -129,7 +161,7 @@ impl Expression {
 }
 
 /// Go's: what is empty, zero or not there is false.
-fn is_true(value: &Value) -> bool {
+pub fn is_true(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(value) => *value,
@@ -141,7 +173,7 @@ fn is_true(value: &Value) -> bool {
 }
 
 /// As Go's `%v` prints it.
-fn shown(value: &Value) -> String {
+pub fn shown(value: &Value) -> String {
     match value {
         Value::Null => "<no value>".to_owned(),
         Value::Bool(value) => value.to_string(),
@@ -152,89 +184,5 @@ fn shown(value: &Value) -> String {
             let pairs = map.iter().map(|(key, value)| format!("{key}:{}", shown(value)));
             format!("map[{}]", pairs.collect::<Vec<_>>().join(" "))
         }
-    }
-}
-
-fn call(function: Function, values: &[&Value]) -> Result<Value, String> {
-    let count = |name: &str, what: &str| format!("`{name}` takes {what}");
-    Ok(match (function, values) {
-        (Function::Json, [value]) => serde_json::to_string(value).unwrap_or_default().into(),
-        (Function::Json, _) => return Err(count("json", "one value")),
-        (Function::Lower, [Value::String(text)]) => text.to_lowercase().into(),
-        (Function::Upper, [Value::String(text)]) => text.to_uppercase().into(),
-        (Function::Lower | Function::Upper, _) => return Err(count("lower` and `upper", "one text")),
-        (Function::Join, [Value::Array(items), Value::String(between)]) => {
-            items.iter().map(shown).collect::<Vec<_>>().join(between).into()
-        }
-        (Function::Join, _) => return Err(count("join", "a list and a text")),
-        (Function::Split, [Value::String(text), Value::String(between)]) => {
-            text.split(between.as_str()).map(Value::from).collect::<Vec<_>>().into()
-        }
-        (Function::Split, _) => return Err(count("split", "two texts")),
-        (Function::Len, [Value::String(text)]) => text.len().into(),
-        (Function::Len, [Value::Array(items)]) => items.len().into(),
-        (Function::Len, [Value::Object(map)]) => map.len().into(),
-        (Function::Len, _) => return Err(count("len", "a text or a list")),
-        (Function::Index, [value, keys @ ..]) => {
-            keys.iter().try_fold((*value).clone(), |value, key| index(&value, key))?
-        }
-        (Function::Index, []) => return Err(count("index", "a list and a number, or a map and a key")),
-        (Function::Print, values) => values.iter().map(|value| shown(value)).collect::<String>().into(),
-        (Function::Println, values) => {
-            (values.iter().map(|value| shown(value)).collect::<Vec<_>>().join(" ") + "\n").into()
-        }
-        (Function::Printf, [Value::String(format), values @ ..]) => printf(format, values)?.into(),
-        (Function::Printf, _) => return Err(count("printf", "a text with %s, %d, %v, %q, and a value for each")),
-        (Function::Eq, [first, others @ ..]) if !others.is_empty() => others.contains(first).into(),
-        (Function::Ne, [a, b]) => (a != b).into(),
-        (Function::Eq | Function::Ne, _) => return Err(count("eq` and `ne", "two values")),
-        (Function::And, [first, rest @ ..]) => {
-            rest.iter().fold(*first, |so_far, next| if is_true(so_far) { next } else { so_far }).clone()
-        }
-        (Function::Or, [first, rest @ ..]) => {
-            rest.iter().fold(*first, |so_far, next| if is_true(so_far) { so_far } else { next }).clone()
-        }
-        (Function::Not, [value]) => (!is_true(value)).into(),
-        (Function::And | Function::Or | Function::Not, _) => return Err(count("and`, `or` and `not", "values")),
-    })
-}
-
-/// What a map has not is empty, as with Go's maps of texts.
-fn index(value: &Value, key: &Value) -> Result<Value, String> {
-    match (value, key) {
-        (Value::Array(items), Value::Number(number)) => {
-            let found = number.as_u64().and_then(|at| items.get(usize::try_from(at).ok()?));
-            found.cloned().ok_or_else(|| format!("there is no item {number} in a list of {}", items.len()))
-        }
-        (Value::Object(map), Value::String(key)) => Ok(map.get(key).cloned().unwrap_or_else(|| "".into())),
-        _ => Err(format!("`{key}` finds nothing in `{}`", shown(value))),
-    }
-}
-
-fn printf(format: &str, values: &[&Value]) -> Result<String, String> {
-    let mut text = String::new();
-    let mut values = values.iter();
-    let mut characters = format.chars();
-    while let Some(c) = characters.next() {
-        if c != '%' {
-            text.push(c);
-            continue;
-        }
-        let verb = characters.next();
-        if verb == Some('%') {
-            text.push('%');
-            continue;
-        }
-        let value = *values.next().ok_or_else(|| format!("`{format}` has more verbs than there are values"))?;
-        match (verb, value) {
-            (Some('s' | 'v'), value) => text.push_str(&shown(value)),
-            (Some('q'), value) => text.push_str(&format!("{:?}", shown(value))),
-            (Some('d'), Value::Number(number)) => text.push_str(&Number::to_string(number)),
-            _ => return Err(format!("`{format}` knows %s, %v, %q, and %d for numbers")),
-        }
-    }
-    match values.next() {
-        None => Ok(text),
-        Some(_) => Err(format!("there are more values than `{format}` has verbs")),
     }
 }

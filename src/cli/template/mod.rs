@@ -9,13 +9,15 @@
 //! # Decisions
 //!
 //! * A part of text/template, chosen by what people write after `docker inspect -f`: fields, `range`, `if`, `with`,
-//!   variables of `range`, pipelines, and the functions of `Function`. What is not known, function or field, is an
+//!   variables, pipelines, and the functions of `Function`. What is not known, function or field, is an
 //!   error: a script that reads the lines must not get others than it asked for.
 //! * `<no value>` is printed for what is there and empty, as Go does.
 
 pub mod columns;
 mod evaluate;
+mod functions;
 mod parse;
+mod printf;
 
 use std::str::FromStr;
 
@@ -29,14 +31,17 @@ pub struct Template(Vec<Node>);
 enum Node {
     Text(String),
     Show(Expression),
+    /// `{{$name := ..}}`: from here to the end of the block.
+    Set(String, Expression),
     /// `if`, `with` and `range`; the second list is what stands after `else`.
     Branch(Branch, Expression, Vec<Node>, Vec<Node>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum Branch {
-    If,
-    With,
+    /// With the variable that the condition is kept in.
+    If(Option<String>),
+    With(Option<String>),
     /// With the variables for key and value.
     Range(Option<String>, Option<String>),
 }
@@ -59,32 +64,50 @@ enum Function {
     Join,
     Lower,
     Upper,
+    Title,
+    Pad,
+    Truncate,
     Split,
     Len,
     Index,
+    Slice,
+    /// `.Label "key"`: a label of a row, or in its heading the key.
+    Label,
     Print,
     Println,
     Printf,
     Eq,
     Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
     And,
     Or,
     Not,
 }
 
-const FUNCTIONS: [(&str, Function); 15] = [
+const FUNCTIONS: [(&str, Function); 23] = [
     ("json", Function::Json),
     ("join", Function::Join),
     ("lower", Function::Lower),
     ("upper", Function::Upper),
+    ("title", Function::Title),
+    ("pad", Function::Pad),
+    ("truncate", Function::Truncate),
     ("split", Function::Split),
     ("len", Function::Len),
     ("index", Function::Index),
+    ("slice", Function::Slice),
     ("print", Function::Print),
     ("println", Function::Println),
     ("printf", Function::Printf),
     ("eq", Function::Eq),
     ("ne", Function::Ne),
+    ("lt", Function::Lt),
+    ("le", Function::Le),
+    ("gt", Function::Gt),
+    ("ge", Function::Ge),
     ("and", Function::And),
     ("or", Function::Or),
     ("not", Function::Not),
@@ -98,6 +121,9 @@ impl FromStr for Template {
     }
 }
 
+/// What [`Template::fields`] has for the document itself, as in `{{json .}}`.
+pub const WHOLE: &str = ".";
+
 impl Template {
     /// The text for this document. An error names the field or value that does not fit.
     pub fn render(&self, document: &Value) -> Result<String, String> {
@@ -109,7 +135,8 @@ impl Template {
         evaluate::render(&self.0, document, tables)
     }
 
-    /// The fields of the document that are named, but for those of variables and of what `range` and `with` lead to.
+    /// The fields of the document that are named, but for those of variables and of what `range` and `with` lead to. The
+    /// whole of it is [`WHOLE`].
     pub fn fields(&self) -> Vec<&str> {
         let mut fields = Vec::new();
         nodes(&self.0, Inside::Document, &mut fields);
@@ -128,10 +155,10 @@ fn nodes<'t>(list: &'t [Node], inside: Inside, fields: &mut Vec<&'t str>) {
     for node in list {
         match node {
             Node::Text(_) => {}
-            Node::Show(expression) => expression.fields(inside, fields),
+            Node::Show(expression) | Node::Set(_, expression) => expression.fields(inside, fields),
             Node::Branch(branch, of, body, otherwise) => {
                 of.fields(inside, fields);
-                nodes(body, if *branch == Branch::If { inside } else { Inside::Other }, fields);
+                nodes(body, if matches!(branch, Branch::If(_)) { inside } else { Inside::Other }, fields);
                 nodes(otherwise, inside, fields);
             }
         }
@@ -141,7 +168,9 @@ fn nodes<'t>(list: &'t [Node], inside: Inside, fields: &mut Vec<&'t str>) {
 impl Expression {
     fn fields<'t>(&'t self, inside: Inside, fields: &mut Vec<&'t str>) {
         match self {
-            Expression::Dot | Expression::Document | Expression::Variable(_) | Expression::Literal(_) => {}
+            Expression::Dot if inside == Inside::Other => {}
+            Expression::Dot | Expression::Document => fields.push(WHOLE),
+            Expression::Variable(_) | Expression::Literal(_) => {}
             Expression::Field(of, name) => match **of {
                 Expression::Document => fields.push(name),
                 Expression::Dot if inside == Inside::Document => fields.push(name),
@@ -194,6 +223,23 @@ mod tests {
             ("{{range .Ports}}{{else}}none{{end}}", ""),
             (r#"{{printf "%s %v" .Name .State.Pid}}{{eq .Name .State.Error}}"#, "/web 7false"),
             (r#"{{or .State.Error .Name}}{{join .Env .Name}}"#, "/webA=1/webB=2"),
+            (
+                r#"{{$n := .Name}}{{if $p := .State.Pid}}{{$p}}{{$n}}{{end}}{{with $x := .State}}{{$x.Pid}}{{end}}"#,
+                "7/web7",
+            ),
+            // What decides already keeps the rest from being looked at.
+            (r#"{{if and .State.Health (eq .State.Health.Status "healthy")}}well{{else}}ill{{end}}"#, "ill"),
+            (r#"{{or .State.Running .State.Health.Status}}"#, "true"),
+            (r#"{{lt 1 2}} {{gt 1 2}} {{le "a" "b"}} {{ge .State.Pid 7}}"#, "true false true true"),
+            (
+                r#"{{slice .Name 1 3}}{{slice .Name 2}} {{title "a b"}} {{truncate .Name 3}} {{pad "x" 1 2}}|"#,
+                "weeb A B /we  x  |",
+            ),
+            (r#"{{print 1 2 "x" "y"}} {{index (split "a" "") 0}}{{len (split "ab" "")}}"#, "1 2xy a2"),
+            (
+                r#"{{printf "%-5s|%5v|%05d|%x|%t|%.1f|%q|%%" "ab" "cd" 42 255 true 1.25 "e"}}"#,
+                "ab   |   cd|00042|ff|true|1.2|\"e\"|%",
+            ),
             (r#"{{(index .Ports "80/tcp" 0).HostPort}}{{range $p, $c := .Ports}}{{$p}}{{end}}"#, "808053/udp80/tcp"),
         ];
         for (template, expected) in table {
@@ -217,6 +263,11 @@ mod tests {
             (r#"{{"x}}"#, "\""),
             ("{{template \"x\"}}", "template"),
             ("{{.Name .Env}}", "`.Env` follows `.Name`"),
+            (r#"{{lt 1 "a"}}"#, "`lt`"),
+            ("{{slice .Name 2 9}}", "9"),
+            ("{{$x = 1}}", "="),
+            (r#"{{printf "%5"}}"#, "%5"),
+            ("{{if .Name}}{{$x := 1}}{{end}}{{$x}}", "$x"),
         ];
         for (template, told) in table {
             let refused = shown(template).unwrap_err();
@@ -237,7 +288,8 @@ mod tests {
     #[test]
     fn fields_of_the_document_are_told() {
         let template: Template =
-            "{{.A.B}}{{range .C}}{{.D}}{{$.E}}{{end}}{{json .F}}{{if .G}}{{.H}}{{end}}".parse().unwrap();
+            "{{.A.B}}{{range .C}}{{.D}}{{.}}{{$.E}}{{end}}{{json .F}}{{if .G}}{{.H}}{{end}}".parse().unwrap();
         assert_eq!(template.fields(), ["A", "C", "E", "F", "G", "H"]);
+        assert_eq!("{{json .}}".parse::<Template>().unwrap().fields(), [WHOLE]);
     }
 }

@@ -5,7 +5,8 @@ use std::vec::IntoIter;
 
 use serde_json::Value;
 
-use super::{Branch, Expression, FUNCTIONS, Node, Template};
+use super::columns::LABEL;
+use super::{Branch, Expression, FUNCTIONS, Function, Node, Template};
 
 pub fn parse(text: &str) -> Result<Template, String> {
     let mut pieces = pieces(text)?.into_iter();
@@ -198,6 +199,10 @@ fn block(pieces: &mut IntoIter<Piece>, depth: usize) -> Result<(Vec<Node>, Ended
             Some(Token::Word(word)) if matches!(word.as_str(), "if" | "with" | "range") => {
                 nodes.push(branch(word, tokens[1..].to_vec(), pieces, depth)?);
             }
+            Some(Token::Variable(_)) if tokens.get(1) == Some(&Token::Becomes) => match variable(tokens)? {
+                (Some(name), value) => nodes.push(Node::Set(name, whole(value)?)),
+                (None, value) => nodes.push(Node::Show(whole(value)?)),
+            },
             _ => nodes.push(Node::Show(whole(tokens)?)),
         }
     }
@@ -206,8 +211,8 @@ fn block(pieces: &mut IntoIter<Piece>, depth: usize) -> Result<(Vec<Node>, Ended
 
 fn branch(word: &str, tokens: Vec<Token>, pieces: &mut IntoIter<Piece>, depth: usize) -> Result<Node, String> {
     let (branch, tokens) = match word {
-        "if" => (Branch::If, tokens),
-        "with" => (Branch::With, tokens),
+        "if" => variable(tokens).map(|(name, tokens)| (Branch::If(name), tokens))?,
+        "with" => variable(tokens).map(|(name, tokens)| (Branch::With(name), tokens))?,
         _ => variables(tokens)?,
     };
     let of = whole(tokens)?;
@@ -226,6 +231,15 @@ fn branch(word: &str, tokens: Vec<Token>, pieces: &mut IntoIter<Piece>, depth: u
         Ended::Text => return Err(format!("`{{{{{word}}}}}` has no `{{{{end}}}}`")),
     };
     Ok(Node::Branch(branch, of, body, otherwise))
+}
+
+/// `$name := ..`, or `..` alone.
+fn variable(tokens: Vec<Token>) -> Result<(Option<String>, Vec<Token>), String> {
+    match tokens.as_slice() {
+        [Token::Variable(name), Token::Becomes, ..] if name.is_empty() => Err("`$` is the document".to_owned()),
+        [Token::Variable(name), Token::Becomes, rest @ ..] => Ok((Some(name.clone()), rest.to_vec())),
+        _ => Ok((None, tokens)),
+    }
 }
 
 /// `range $key, $value := ..`, `range $value := ..`, `range ..`.
@@ -248,7 +262,7 @@ fn whole(tokens: Vec<Token>) -> Result<Expression, String> {
     let expression = pipeline(&mut tokens, 0)?;
     match tokens.next() {
         None => Ok(expression),
-        Some(Token::Becomes) => Err("variables are set by `range` alone".to_owned()),
+        Some(Token::Becomes) => Err("before `:=` there is one variable, such as `$name`".to_owned()),
         Some(token) => Err(format!("{} is one too many", described(&token))),
     }
 }
@@ -271,6 +285,12 @@ fn command(
         let value = operand(tokens, depth)?;
         if piped.is_some() {
             return Err("behind a `|` there is a function".to_owned());
+        }
+        if let (Expression::Field(_, name), Some(Token::Literal(_) | Token::Variable(_) | Token::Open)) =
+            (&value, tokens.peek())
+            && name == LABEL
+        {
+            return Ok(Expression::Call(Function::Label, vec![value, operand(tokens, depth)?]));
         }
         return match tokens.peek() {
             None | Some(Token::Close | Token::Pipe | Token::Becomes) => Ok(value),

@@ -72,6 +72,16 @@ impl Cgroup {
         }
     }
 
+    /// Bytes that its processes read from disks and wrote to them; `None` where nobody counts.
+    pub fn block_bytes(&self) -> Result<Option<(u64, u64)>, RuntimeError> {
+        let Some(directory) = self.place_in(Controller::Io) else { return Ok(None) };
+        let file = match self.hierarchy.layout() {
+            Layout::V1 => "blkio.throttle.io_service_bytes_recursive",
+            Layout::V2 => "io.stat",
+        };
+        Ok(optional(&directory, file)?.map(|text| read_and_written(&text)))
+    }
+
     /// How many processes of this cgroup the kernel killed for lack of memory, since it exists.
     pub fn oom_kills(&self) -> Result<u64, RuntimeError> {
         let Some(directory) = self.place_in(Controller::Memory) else { return Ok(0) };
@@ -204,6 +214,23 @@ pub(super) fn number(directory: &Path, file: &str) -> Result<Option<u64>, Runtim
     Ok(optional(directory, file)?.and_then(|text| text.trim().parse().ok()))
 }
 
+/// The sums over all devices of `8:0 Read 4096` (cgroup-v1/blkio-controller.rst), or of `8:0 rbytes=4096 wbytes=0 ..`
+/// (cgroup-v2, IO).
+fn read_and_written(text: &str) -> (u64, u64) {
+    let mut sums = (0_u64, 0_u64);
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let named = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)?.parse().ok()).unwrap_or(0);
+        let (read, written) = match words.as_slice() {
+            [_, "Read", bytes] => (bytes.parse().unwrap_or(0), 0),
+            [_, "Write", bytes] => (0, bytes.parse().unwrap_or(0)),
+            _ => (named("rbytes="), named("wbytes=")),
+        };
+        sums = (sums.0.saturating_add(read), sums.1.saturating_add(written));
+    }
+    sums
+}
+
 /// The number behind a word at the beginning of a line.
 pub(super) fn keyed(directory: &Path, file: &str, key: &str) -> Result<Option<u64>, RuntimeError> {
     let text = optional(directory, file)?.unwrap_or_default();
@@ -221,6 +248,15 @@ pub(super) fn optional(directory: &Path, file: &str) -> Result<Option<String>, R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_of_all_devices_are_summed_up() {
+        let first = "8:16 Read 4096\n8:16 Write 8192\n8:16 Sync 1\n8:0 Read 1\nTotal 12289\n";
+        assert_eq!(read_and_written(first), (4097, 8192));
+        let second = "8:16 rbytes=4096 wbytes=10 rios=1 wios=1 dbytes=7\n8:0 rbytes=1 wbytes=2\n";
+        assert_eq!(read_and_written(second), (4097, 12));
+        assert_eq!(read_and_written(""), (0, 0));
+    }
 
     #[test]
     fn lists_of_processors_are_printed_as_the_kernel_does() {

@@ -56,8 +56,21 @@ fn mistakes_of_usage_exit_with_64_and_help_with_0() {
 
 #[test]
 fn the_examples_of_every_help_are_read() {
-    let commands =
-        ["validate", "config", "plan", "apply", "watch", "down", "status", "logs", "exec", "stats", "completions"];
+    let commands = [
+        "validate",
+        "config",
+        "plan",
+        "apply",
+        "watch",
+        "down",
+        "status",
+        "logs",
+        "exec",
+        "stats",
+        "completions",
+        "cp",
+        "ps",
+    ];
     for command in commands {
         let help = stdout(&run(&[], &[command, "--help"]));
         let examples: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("  evenkeel ")).collect();

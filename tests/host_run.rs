@@ -1381,6 +1381,8 @@ fn what_is_no_container_is_inspected_too() {
         assert!(nothing.stdout.contains("data"), "one that is none keeps nobody from the others");
         let file = inspect(&["-f", "{{.HostsPath}}", "box"]).stdout;
         assert!(Path::new(file.trim()).exists(), "{file}");
+        shell.ok(&["rm", "-v", "box"]);
+        shell.ok(&["network", "rm", "lane"]);
     });
 }
 
@@ -1419,7 +1421,11 @@ fn lists_have_dockers_fields_filters_and_words() {
         assert_eq!(of_first(r#"{{.Label "a.b"}}|{{.Label "x"}}|{{.LocalVolumes}}"#), "c||1\n");
         let ports = "127.0.0.1:18081->80/tcp, 0.0.0.0:18082->53/udp, [::]:18082->53/udp\n";
         assert_eq!(of_first("{{.Ports}}").split(", ").count(), 3);
-        assert!(ports.trim().split(", ").all(|port| of_first("{{.Ports}}").contains(port)), "{}", of_first("{{.Ports}}"));
+        assert!(
+            ports.trim().split(", ").all(|port| of_first("{{.Ports}}").contains(port)),
+            "{}",
+            of_first("{{.Ports}}")
+        );
         let all: Value = serde_json::from_str(&of_first("json")).unwrap();
         assert_eq!((&all["Command"], &all["State"]), (&"\"sleep 1000\"".into(), &"running".into()));
         assert!(ps(&["--format", "{{.State}} {{.Status}}", "third"]).starts_with("exited Exited (137)"));

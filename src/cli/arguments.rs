@@ -105,6 +105,7 @@ pub enum Command {
     #[command(after_help = examples::LOCK)]
     Lock(LockFileArguments),
     /// Run a container beside what is declared: for a look, or one job
+    #[command(after_help = examples::RUN)]
     Run(RunArguments),
     /// Make a container as `run` does, without starting it
     Create(CreateArguments),
@@ -127,6 +128,7 @@ pub enum Command {
     /// Look on as a running container writes, and feed its standard input
     Attach(AttachArguments),
     /// Copy files out of a container or into it
+    #[command(after_help = examples::CP)]
     Cp(CpArguments),
     /// Show what a container changed in its image's files
     Diff(DiffArguments),
@@ -144,6 +146,7 @@ pub enum Command {
     #[command(hide = true)]
     AfterEnd(AfterEndArguments),
     /// List containers and how they are
+    #[command(after_help = examples::PS)]
     Ps(PsArguments),
     /// Show what containers wrote
     #[command(after_help = examples::LOGS)]
@@ -159,7 +162,7 @@ pub enum Command {
     /// Show what containers use: processor, memory, processes, traffic
     #[command(after_help = examples::STATS)]
     Stats(StatsArguments),
-    /// Show everything that is known of containers, as JSON
+    /// Show everything that is known of containers, images, networks and volumes, as JSON
     Inspect(InspectArguments),
     /// Keep credentials for a registry, once it has taken them
     Login(LoginArguments),
@@ -376,6 +379,17 @@ mod tests {
         for command in listed.get_subcommands() {
             let name = command.get_name();
             assert_eq!(about(built.find_subcommand(name).unwrap()), about(command), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_examples_of_run_are_read() {
+        let examples: Vec<&str> = examples::RUN.lines().filter_map(|line| line.strip_prefix("  evenkeel ")).collect();
+        assert!(!examples.is_empty());
+        for example in examples {
+            let line = example.split("   ").next().unwrap_or_default();
+            let words = ["evenkeel"].into_iter().chain(line.split_whitespace());
+            assert!(Arguments::try_parse_from(words).is_ok(), "{example}");
         }
     }
 

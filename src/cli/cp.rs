@@ -22,9 +22,6 @@ use crate::model::record::ContainerRecord;
 use crate::runtime::look;
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "One of the two is in a container: CONTAINER:PATH. `-` is a tar archive on standard input or output."
-)]
 pub struct CpArguments {
     /// Keep owners, capabilities of files and users' attributes as they are; without it files in a container are root's,
     /// and files here are yours
@@ -35,11 +32,11 @@ pub struct CpArguments {
     #[arg(short = 'L', long)]
     follow_link: bool,
 
-    /// What is copied
+    /// What is copied: CONTAINER:PATH, a path here, or `-`
     #[arg(value_name = "SOURCE")]
     source: Place,
 
-    /// Where to
+    /// Where to: the same
     #[arg(value_name = "TARGET")]
     target: Place,
 }

@@ -72,6 +72,27 @@ Examples:
   evenkeel status --detailed-exitcode            2 when something is not as declared
   evenkeel status --json                         for a monitoring system";
 
+pub const RUN: &str = "\
+Examples:
+  evenkeel run --rm -it busybox:1.36 sh          a shell for a look, gone afterwards
+  evenkeel run -d --name web -p 8080:80 nginx:1.27   at 127.0.0.1:8080, until the host is booted again
+  evenkeel run --rm --network shop/back busybox:1.36 nslookup db   from inside a project's network
+
+Exit codes: the command's own; 125 where it did not come to that, 126 it cannot be executed, 127 it is not there.";
+
+pub const PS: &str = "\
+Examples:
+  evenkeel ps -a --filter status=exited -q       the ids of all that have ended
+  evenkeel ps --format '{{.Names}}:{{.Ports}}'   a line for each, for a script";
+
+pub const CP: &str = "\
+One of the two is in a container: CONTAINER:PATH. `-` is a tar archive on standard input or output.
+
+Examples:
+  evenkeel cp db:/etc/postgresql.conf .          out of it
+  evenkeel cp conf/. web:/etc/web                what is in conf, not conf itself
+  evenkeel cp web:/var/log - > logs.tar          as an archive";
+
 pub const LOGS: &str = "\
 Examples:
   evenkeel logs -f web                           all replicas of web, and what comes

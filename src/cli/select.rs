@@ -80,6 +80,8 @@ fn matching<'a>(
     word: &str,
     covers: &dyn Fn(&ContainerRecord, &Instance) -> bool,
 ) -> Vec<&'a ContainerRecord> {
+    // Docker's names begin with one, and so do those that `inspect` shows under its words.
+    let word = word.strip_prefix('/').unwrap_or(word);
     let (project, name) = match word.split_once('/') {
         Some((project, name)) => (Some(project), name),
         None => (None, word),
@@ -185,6 +187,8 @@ mod tests {
         assert_eq!(id_of("web", None).unwrap(), "bbbb00000002");
         assert_eq!(id_of("web.2", None).unwrap(), "bbbb00000003");
         assert_eq!(id_of("blog/db", None).unwrap(), "aaaa00000001");
+        assert_eq!(id_of("/web", None).unwrap(), "bbbb00000002");
+        assert_eq!(id_of("/blog/db", None).unwrap(), "aaaa00000001");
         assert_eq!(id_of("aaaa00000002", None).unwrap(), "aaaa00000002");
     }
 

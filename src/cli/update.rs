@@ -22,6 +22,7 @@ use crate::model::resources::Resources;
 use crate::model::restart::RestartCondition;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "evenkeel update [OPTIONS] <NAME>...")]
 #[command(group = ArgGroup::new("changes").required(true).multiple(true).args(CHANGES))]
 pub struct UpdateArguments {
     #[command(flatten)]

@@ -34,6 +34,22 @@ pub struct ContainerArguments {
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<PathBuf>,
 
+    // Before what is flattened in: a heading there is that of all that follows.
+    /// When its registry is asked for the image: missing, always or never
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub pull: String,
+
+    /// Of the image; only this host's own can be run
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+
+    /// A reference such as busybox:1.36, `rootfs:PATH` (a directory or tar file) or `archive:PATH` (of `docker save`, or
+    /// OCI); a PATH begins with `/` or `.`. What follows is the command and its arguments, in place of the image's, and
+    /// never an option of ours
+    // One argument with the command: a second would begin only with a word that is no option.
+    #[arg(value_name = "IMAGE", required = true, trailing_var_arg = true)]
+    pub image_and_command: Vec<String>,
+
     #[command(flatten)]
     pub process: ProcessArguments,
 
@@ -51,21 +67,6 @@ pub struct ContainerArguments {
 
     #[command(flatten)]
     pub life: LifeArguments,
-
-    /// When its registry is asked for the image: missing, always or never
-    #[arg(long, value_name = "WHEN", default_value = "missing")]
-    pub pull: String,
-
-    /// Of the image; only this host's own can be run
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub platform: Option<String>,
-
-    /// A reference such as busybox:1.36, `rootfs:PATH` (a directory or tar file) or `archive:PATH` (of `docker save`, or
-    /// OCI); a PATH begins with `/` or `.`. What follows is the command and its arguments, in place of the image's, and
-    /// never an option of ours
-    // One argument with the command: a second would begin only with a word that is no option.
-    #[arg(value_name = "IMAGE", required = true, trailing_var_arg = true)]
-    pub image_and_command: Vec<String>,
 }
 
 impl ContainerArguments {

@@ -328,6 +328,13 @@ fn declare_security(arguments: &SecurityArguments, container: &mut Table) -> Res
     }
     table(container, "security", security);
     option(container, "userns", userns);
+    for (name, mode) in [("pid", pid), ("ipc", ipc)] {
+        if mode.as_ref().is_some_and(|mode| mode.starts_with("container:")) {
+            return Err(Failure::usage(format!("`--{name}` shares with no other container")).hint(
+                "`evenkeel exec NAME COMMAND` runs in its namespaces; `host` shares with this host and all its containers",
+            ));
+        }
+    }
     option(container, "pid", pid);
     option(container, "ipc", ipc);
     Ok(())

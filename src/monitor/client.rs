@@ -140,6 +140,12 @@ impl Client {
         self.call(&Request::Pause)
     }
 
+    /// Pauses it until what comes back is dropped, be it by the end of this process.
+    pub fn hold(self) -> Result<Held, MonitorError> {
+        self.call(&Request::Hold)?;
+        Ok(Held { client: self })
+    }
+
     pub fn resume(&self) -> Result<(), MonitorError> {
         self.call(&Request::Resume)
     }
@@ -288,6 +294,19 @@ fn await_goodbye(directory: &Path) -> Result<(), MonitorError> {
         std::thread::sleep(Duration::from_micros(200));
     }
     Ok(())
+}
+
+/// A container that is paused for as long as this is there.
+#[derive(Debug)]
+pub struct Held {
+    client: Client,
+}
+
+impl Held {
+    /// It goes on, and that is known when this comes back.
+    pub fn resume(self) -> Result<(), MonitorError> {
+        self.client.resume()
+    }
 }
 
 /// The end of a container, which is to come.

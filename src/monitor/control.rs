@@ -128,6 +128,10 @@ impl Control {
         self.connections.iter().any(|connection| connection.number == number && connection.promise.is_some())
     }
 
+    pub fn has(&self, number: u32) -> bool {
+        self.connections.iter().any(|connection| connection.number == number)
+    }
+
     /// Keeps a promise to one client.
     pub fn answer(&mut self, number: u32, answer: &Answer, descriptors: &[BorrowedFd<'_>]) {
         let Some(connection) = self.connections.iter_mut().find(|connection| connection.number == number) else {

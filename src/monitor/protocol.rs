@@ -10,13 +10,14 @@
 //! stop, wait                           status, once the container is over
 //! restart                              status, once it runs again (or is over)
 //! kill pause resume reload             done
+//! hold                                 done
 //! exec                0, 1, 2 of it    started; ended, once it did
 //! exec with terminal                   started + the pty's master side; ended
 //! attach              stdout, stderr   attached + standard input, if it is open
 //! take_input                           attached + standard input, if it is open
 //! ```
 //!
-//! Whoever is not answered when the container is over gets the status instead.
+//! `hold` lasts as long as its connection. Whoever is not answered when the container is over gets the status instead.
 //! Any of them may be answered by `refused` or `failed`. Client and monitor may be of different versions: unknown
 //! fields are ignored, an unknown request is refused.
 
@@ -41,6 +42,8 @@ pub enum Request {
     Restart,
     Pause,
     Resume,
+    /// Pause it for as long as this connection lasts, or until somebody resumes it.
+    Hold,
     /// Read the launch file again and take over what may change while the container runs.
     Reload,
     Wait,

@@ -40,10 +40,33 @@ impl Supervisor {
             Request::Kill { signal } => self.ask(number, Ask::Kill { signal }, None, now),
             Request::Pause => self.ask(number, Ask::Pause, None, now),
             Request::Resume => self.ask(number, Ask::Resume, None, now),
+            Request::Hold => self.hold(number, now),
             Request::Reload => self.reload(number, now),
             Request::Exec(request) => self.exec(number, &request, packet, now),
             Request::Attach => self.attach(number, packet),
             Request::TakeInput => self.give_input(number),
+        }
+    }
+
+    fn hold(&mut self, number: u32, now: Now) {
+        // What somebody else paused is not ended with this one.
+        let goes_on = self.machine.refusal(&Ask::Pause).is_none();
+        self.ask(number, Ask::Pause, None, now);
+        if goes_on && self.machine.status(&self.launch.id).phase == Phase::Paused {
+            self.holder = Some(number);
+        }
+    }
+
+    /// Whoever wanted the container to be paused for a while is gone, without a word perhaps: it goes on.
+    pub(super) fn end_hold(&mut self, now: Now) {
+        let Some(holder) = self.holder else { return };
+        let is_paused = self.machine.status(&self.launch.id).phase == Phase::Paused;
+        if is_paused && self.control.has(holder) {
+            return;
+        }
+        self.holder = None;
+        if is_paused {
+            self.step(Event::Asked(Ask::Resume), now);
         }
     }
 

@@ -72,6 +72,8 @@ pub struct Supervisor {
     pub(super) window: Option<Window>,
     pub(super) control: Control,
     pub(super) jobs: Vec<ClientJob>,
+    /// The connection for whose time it is paused.
+    pub(super) holder: Option<u32>,
     pub(super) names: Option<names::Server>,
     /// When to try again to serve names, while the monitor of a container that shares our network does.
     names_again: Option<Duration>,
@@ -126,6 +128,7 @@ impl Supervisor {
             window: audience::window(&directory).filter(|_| launch.terminal == Terminal::Tty),
             workload: Workload::default(),
             jobs: Vec::new(),
+            holder: None,
             names_again: is_due_later(&launch, names.as_ref()),
             names,
             home,
@@ -177,6 +180,7 @@ impl Supervisor {
             for ready in ready {
                 self.handle(ready, now)?;
             }
+            self.end_hold(now);
             self.expire(now);
         }
     }

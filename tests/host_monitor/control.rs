@@ -65,6 +65,32 @@ fn a_further_process_that_cannot_start_says_why() {
     assert!(reason.contains("paused"), "{reason}");
 }
 
+/// Whoever paused it for a while may be killed.
+#[test]
+fn a_container_that_is_held_goes_on_when_its_holder_is_gone() {
+    let container = Container::of("sleep 1000");
+    container.start();
+    let phase = || container.client().status().unwrap().phase;
+    let held = container.client().hold().unwrap();
+    assert_eq!(phase(), Phase::Paused);
+    drop(held);
+    wait_for(|| (phase() == Phase::Running).then_some(()), || "it is paused".into());
+
+    container.client().hold().unwrap().resume().unwrap();
+    assert_eq!(phase(), Phase::Running);
+
+    // What somebody else pauses stays so: before, and meanwhile.
+    container.client().pause().unwrap();
+    let Err(MonitorError::Refused(_)) = container.client().hold() else { panic!("it is paused already") };
+    container.client().resume().unwrap();
+    let held = container.client().hold().unwrap();
+    container.client().resume().unwrap();
+    container.client().pause().unwrap();
+    drop(held);
+    // Asked after that connection has ended.
+    assert_eq!([phase(), phase()], [Phase::Paused; 2]);
+}
+
 #[test]
 fn a_further_process_gets_a_terminal() {
     let container = Container::of("sleep 1000");

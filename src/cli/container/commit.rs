@@ -14,7 +14,9 @@ use crate::cli::kill::running;
 use crate::cli::output::{Format, Output};
 use crate::engine::image::commit::Committing;
 use crate::model::actual::Liveness;
+use crate::model::record::ContainerRecord;
 use crate::model::status::Phase;
+use crate::monitor::client::Held;
 
 #[derive(Debug, Args)]
 pub struct CommitArguments {
@@ -43,6 +45,14 @@ pub struct CommitArguments {
     pause: bool,
 }
 
+fn hold(record: &ContainerRecord, context: &Context) -> Result<Held, Failure> {
+    running(record, context)?.hold().map_err(|error| {
+        let failure = Failure::monitor(error).context(format!("cannot pause container `{}`", record.full_name()));
+        failure
+            .hint("`--pause=false` does without; a monitor of an earlier Evenkeel knows no pause that ends by itself")
+    })
+}
+
 pub fn run(arguments: &CommitArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let name = arguments.name.as_deref().map(image::name).transpose()?;
     let record = each::one(&arguments.container, context)?;
@@ -59,14 +69,10 @@ pub fn run(arguments: &CommitArguments, context: &Context, output: &Output) -> R
     // One that somebody froze before stays frozen afterwards.
     let is_frozen = matches!(&liveness, Liveness::Monitored(status) if status.phase == Phase::Paused);
     let pauses = arguments.pause && by_hand::is_up(&liveness) && !is_frozen;
-    if pauses {
-        running(&record, context)?.pause().map_err(Failure::monitor)?;
-    }
+    // Were this process killed, the container would go on.
+    let held = pauses.then(|| hold(&record, context)).transpose()?;
     let committed = host.commit(&record, &committing).map_err(Failure::engine);
-    if pauses {
-        let resumed = running(&record, context)?.resume().map_err(Failure::monitor);
-        resumed.map_err(|failure| failure.context(format!("`{}` is still paused", record.full_name())))?;
-    }
+    held.map_or(Ok(()), Held::resume).map_err(Failure::monitor)?;
     let image = committed?;
     match output.format() {
         Format::Json => output.document(&json!({ "id": image.id }))?,

@@ -1,5 +1,7 @@
 //! The table: what is seen of others' changes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::world::{Kind, World, nft, on_a_host};
 use evenkeel::engine::network::firewall;
 
@@ -26,6 +28,39 @@ fn what_was_set_is_what_is_observed_and_an_empty_ruleset_leaves_no_table() {
         firewall::set(&world.tag, &Default::default()).unwrap();
         assert_eq!(nft("list tables"), "");
         assert_eq!(firewall::observe(&world.tag).unwrap(), Some(Default::default()));
+    });
+}
+
+/// Another engine that starts a hundred containers, or one that programs a rule every few milliseconds.
+#[test]
+fn who_changes_other_tables_all_the_time_keeps_nobody_from_looking_or_from_setting() {
+    on_a_host(|world| {
+        let world = published()(world);
+        let ruleset = world.set_firewall();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            let others = ["0001", "0002"].map(|tag| {
+                let (ruleset, is_over) = (&ruleset, &is_over);
+                threads.spawn(move || {
+                    let tag = tag.parse().unwrap();
+                    while !is_over.load(Ordering::Relaxed) {
+                        for rules in [ruleset, &Default::default()] {
+                            // They are in each other's way, too.
+                            let _ = firewall::set(&tag, rules);
+                        }
+                    }
+                })
+            });
+            for _ in 0..200 {
+                assert_eq!(firewall::observe(&world.tag).unwrap(), Some(ruleset.clone()));
+            }
+            for _ in 0..20 {
+                firewall::set(&world.tag, &Default::default()).unwrap();
+                firewall::set(&world.tag, &ruleset).unwrap();
+            }
+            is_over.store(true, Ordering::Relaxed);
+            others.into_iter().for_each(|other| other.join().unwrap());
+        });
     });
 }
 

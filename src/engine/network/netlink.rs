@@ -4,7 +4,7 @@
 //! and netfilter messages are built by `rtnetlink` and `netlink-packet-netfilter`.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{
     ErrorBuffer, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_ALIGNTO, NLMSG_DONE, NLMSG_ERROR,
@@ -19,8 +19,36 @@ const RECEIVE: usize = 64 << 10;
 /// The kernel answers at once; who waits longer waits for an answer that was lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a dump is begun again that others' changes disturbed.
-const ATTEMPTS: usize = 8;
+/// How long a dump is begun again that others' changes disturb.
+const DUMP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Pauses between tries of what others disturb, until it has been tried for `patience`. They grow, so that whoever starts a
+/// hundred containers is waited for, and each is another one, so that two who disturb each other do not keep in step.
+pub(super) struct Tries {
+    end: Instant,
+    pause: Duration,
+}
+
+impl Tries {
+    const FIRST: Duration = Duration::from_micros(200);
+    const LONGEST: Duration = Duration::from_millis(50);
+
+    pub fn until(patience: Duration) -> Tries {
+        // The thread's own number: whoever is disturbed by this process is another thread.
+        let skew = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs() % 97;
+        Tries { end: Instant::now() + patience, pause: Tries::FIRST + Duration::from_micros(skew.into()) }
+    }
+
+    /// Whether it is to be tried again; waits before.
+    pub fn again(&mut self) -> bool {
+        if Instant::now() >= self.end {
+            return false;
+        }
+        std::thread::sleep(self.pause);
+        self.pause = (self.pause * 2).min(Tries::LONGEST);
+        true
+    }
+}
 
 pub(super) struct Netlink {
     socket: Socket,
@@ -87,13 +115,20 @@ impl Netlink {
 
     /// Everything that a dump request lists: `kind` with the fixed header and attributes in `body`.
     pub fn dump(&mut self, kind: u16, body: &[u8]) -> io::Result<Frames> {
-        for _ in 0..ATTEMPTS {
+        let mut tries = Tries::until(DUMP_PATIENCE);
+        loop {
             let sequence = self.request(kind, NLM_F_DUMP, body)?;
-            if let Some(frames) = self.collect(sequence)? {
-                return Ok(frames);
+            match self.collect(sequence) {
+                Ok(Some(frames)) => return Ok(frames),
+                Ok(None) => {}
+                Err(error) if is_disturbance(&error) => {}
+                Err(error) => return Err(error),
+            }
+            if !tries.again() {
+                let why = "it changed while it was read, again and again";
+                return Err(io::Error::new(io::ErrorKind::Interrupted, why));
             }
         }
-        Err(io::Error::new(io::ErrorKind::Interrupted, "it changed while it was read, again and again"))
     }
 
     /// The one message that answers a request.
@@ -156,7 +191,7 @@ impl Netlink {
                 }
                 whole &= frame.flags() & NLM_F_DUMP_INTR == 0;
                 match frame.message_type() {
-                    NLMSG_DONE => return Ok(whole.then_some(Frames(kept))),
+                    NLMSG_DONE => return ended(&frame).map_or(Ok(whole.then_some(Frames(kept))), Err),
                     NLMSG_ERROR => return Err(refusal(&frame).unwrap_or_else(|| malformed("an empty answer"))),
                     _ => kept.extend_from_slice(frame.into_inner()),
                 }
@@ -244,6 +279,17 @@ fn frames(mut bytes: &[u8]) -> impl Iterator<Item = io::Result<NetlinkBuffer<&[u
         bytes = rest;
         Some(Ok(NetlinkBuffer::new(this)))
     })
+}
+
+/// Why a dump ended in the middle, which its last message tells (netlink_dump_done of af_netlink.c).
+fn ended(frame: &NetlinkBuffer<&[u8]>) -> Option<io::Error> {
+    let code = i32::from_ne_bytes(frame.payload().get(..4)?.try_into().ok()?);
+    (code < 0).then(|| io::Error::from_raw_os_error(code.saturating_neg()))
+}
+
+/// Whether others were in the way, and it is to be tried again.
+fn is_disturbance(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EINTR))
 }
 
 /// The error of an NLMSG_ERROR; `None` when it is an acknowledgement.

@@ -1,6 +1,7 @@
 //! The netfilter socket: transactions in, the list of a table out.
 
 use std::io;
+use std::time::Duration;
 
 use netlink_packet_core::{DefaultNla, parse_string, parse_u32_be};
 use netlink_packet_netfilter::none::ControlMessage;
@@ -8,7 +9,7 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use sha2::{Digest, Sha256};
 
-use super::super::netlink::{Batch, Netlink, attributes};
+use super::super::netlink::{Batch, Netlink, Tries, attributes};
 use super::super::snapshot::Snapshot;
 use super::conversations::{self, Stale};
 use super::record;
@@ -23,7 +24,7 @@ pub(super) struct Kernel {
 }
 
 /// A table as the kernel lists it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Listed {
     /// Of everything but `sealed`.
     pub digest: [u8; 32],
@@ -59,7 +60,8 @@ const RULE_HANDLE_POSITION: &[u16] = &[3, 6];
 /// NFTA_SET_COUNT counts the digest, too.
 const SET_HANDLE_COUNT: &[u16] = &[16, 20];
 
-const ATTEMPTS: usize = 16;
+/// How long the list is begun again that others' changes disturb.
+const LIST_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Kernel {
     pub fn open() -> io::Result<Kernel> {
@@ -104,19 +106,25 @@ impl Kernel {
         })
     }
 
-    /// The table, all of one generation; `None` where there is none.
+    /// The table, all of one generation; `None` where there is none. Where others change other tables all the time, what is
+    /// read twice in a row the same: none of these changes was about it.
     pub fn list(&mut self, name: &str) -> io::Result<Option<Listed>> {
-        for _ in 0..ATTEMPTS {
+        let mut tries = Tries::until(LIST_PATIENCE);
+        let mut last = None;
+        loop {
             let before = self.generation()?;
             let listed = match self.list_once(name) {
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => None,
                 other => Some(other?),
             };
-            if self.generation()? == before {
+            if self.generation()? == before || last.as_ref() == Some(&listed) {
                 return Ok(listed);
             }
+            last = Some(listed);
+            if !tries.again() {
+                return Err(io::Error::new(io::ErrorKind::Interrupted, "others change the firewall again and again"));
+            }
         }
-        Err(io::Error::new(io::ErrorKind::Interrupted, "others change the firewall again and again"))
     }
 
     fn list_once(&mut self, name: &str) -> io::Result<Listed> {

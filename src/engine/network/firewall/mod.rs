@@ -29,12 +29,14 @@
 //! and a comparison with what was sent would then see changes for ever.
 
 use std::io;
+use std::time::Duration;
 
 use crate::model::firewall::Ruleset;
 use crate::model::id::RootTag;
 use crate::model::network::table_name;
 
 use super::NetworkError;
+use super::netlink::Tries;
 
 mod conversations;
 mod expression;
@@ -46,8 +48,11 @@ mod table;
 use kernel::Kernel;
 use table::Table;
 
-/// How often a transaction is begun again that others' changes disturbed.
-const ATTEMPTS: usize = 16;
+/// How long a transaction is begun again that others' changes disturb.
+const SET_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the kernel says of a generation that is not the current one any more.
+const ERESTART: i32 = 85;
 
 /// The kernel has the rules of this ruleset and no others of ours. An empty one takes the table away.
 pub fn set(tag: &RootTag, ruleset: &Ruleset) -> Result<(), NetworkError> {
@@ -82,25 +87,28 @@ fn replace(name: &str, tag: &RootTag, ruleset: &Ruleset) -> io::Result<()> {
 
 /// Both transactions, until nobody comes in between.
 fn commit(kernel: &mut Kernel, name: &str, wanted: &Table) -> io::Result<()> {
-    for _ in 0..ATTEMPTS {
-        let generation = kernel.generation()?;
-        match kernel.commit(Some(generation), |batch| table::replace(batch, name, wanted)) {
-            Err(error) if is_disturbed(&error) => continue,
-            other => other?,
-        }
-        let Some(listed) = kernel.list(name)? else { continue };
-        // Zero is skipped when the counter wraps.
-        let next = generation.checked_add(1).unwrap_or(1);
-        match kernel.commit(Some(next), |batch| table::seal(batch, name, listed.digest)) {
-            Err(error) if is_disturbed(&error) => continue,
+    let mut tries = Tries::until(SET_PATIENCE);
+    loop {
+        match commit_once(kernel, name, wanted) {
+            Err(error) if is_disturbed(&error) && tries.again() => {}
+            Err(error) if is_disturbed(&error) => {
+                return Err(io::Error::new(io::ErrorKind::Interrupted, "others change the firewall again and again"));
+            }
             other => return other,
         }
     }
-    Err(io::Error::new(io::ErrorKind::Interrupted, "others change the firewall again and again"))
+}
+
+fn commit_once(kernel: &mut Kernel, name: &str, wanted: &Table) -> io::Result<()> {
+    let generation = kernel.generation()?;
+    kernel.commit(Some(generation), |batch| table::replace(batch, name, wanted))?;
+    let listed = kernel.list(name)?.ok_or_else(|| io::Error::from_raw_os_error(ERESTART))?;
+    // Zero is skipped when the counter wraps.
+    let next = generation.checked_add(1).unwrap_or(1);
+    kernel.commit(Some(next), |batch| table::seal(batch, name, listed.digest))
 }
 
 /// Whether the generation was not the expected one any more.
 fn is_disturbed(error: &io::Error) -> bool {
-    const ERESTART: i32 = 85;
     error.raw_os_error() == Some(ERESTART)
 }

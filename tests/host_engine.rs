@@ -78,6 +78,7 @@ fn shop(own: &OwnHost) -> Shop {
         addresses: [(network.id.clone(), Addresses { v4: ADDRESS, v6: None })].into(),
         network_of: None,
         users: None,
+        way_out: Default::default(),
         after_end: Default::default(),
         refused: None,
         before: None,

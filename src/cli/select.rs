@@ -161,6 +161,7 @@ mod tests {
             addresses: BTreeMap::new(),
             network_of: None,
             users: None,
+            way_out: Default::default(),
             after_end: AfterEnd::Keep,
             refused: None,
             before: None,

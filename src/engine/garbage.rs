@@ -177,6 +177,7 @@ mod tests {
             addresses: Default::default(),
             network_of: None,
             users: None,
+            way_out: Default::default(),
             after_end: AfterEnd::Keep,
             refused: None,
             before: None,

@@ -15,6 +15,7 @@ use crate::model::image::ImageSource;
 use crate::model::paths::{self, Paths};
 use crate::model::record::{ContainerRecord, NetworkRecord, RECORD_VERSION, VolumeRecord};
 use crate::model::unreadable::{Cause, Name, Object, Unreadable};
+use crate::model::way_out::Order;
 use crate::monitor::protocol::chain;
 
 /// Every record of a state root.
@@ -155,16 +156,26 @@ fn read<T: Versioned>(path: &Path) -> Result<Option<T>, EngineError> {
     if version > RECORD_VERSION {
         return Err(EngineError::NewerRecord { path: path.to_owned(), found: version, known: RECORD_VERSION });
     }
-    read.map(Some).map_err(|source| EngineError::Record { path: path.to_owned(), source })
+    read.map(|record| Some(record.explicit())).map_err(|source| EngineError::Record { path: path.to_owned(), source })
 }
 
 trait Versioned: DeserializeOwned {
     fn version(&self) -> u32;
+
+    /// With what was not written by the version that wrote it, since it went without saying.
+    fn explicit(self) -> Self {
+        self
+    }
 }
 
 impl Versioned for ContainerRecord {
     fn version(&self) -> u32 {
         self.version
+    }
+
+    fn explicit(self) -> ContainerRecord {
+        let way_out = if self.version < 3 { Order::Identifiers } else { self.way_out };
+        ContainerRecord { way_out, ..self }
     }
 }
 
@@ -183,6 +194,56 @@ impl Versioned for VolumeRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::container::ContainerSpec;
+    use crate::model::record::Addresses;
+    use crate::model::way_out::WayOut;
+
+    /// A default route that moves breaks connections: an upgrade is no reason for one.
+    #[test]
+    fn a_container_of_an_earlier_version_keeps_the_way_out_that_it_has() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths { root: root.path().to_owned(), run: root.path().to_owned() };
+        let network = |id: &str, name: &str| NetworkRecord {
+            version: 2,
+            id: id.parse().unwrap(),
+            project: "shop".parse().unwrap(),
+            name: name.parse().unwrap(),
+            spec: Default::default(),
+            subnet: "10.0.0.0/24".parse().unwrap(),
+            subnet6: None,
+        };
+        // By identifier `back` is the first, by name `aside`.
+        let networks = [network("00000001", "back"), network("00000002", "aside")];
+        let own = |v4: &str| Addresses { v4: v4.parse().unwrap(), v6: None };
+        let id: ContainerId = "0123456789ab".parse().unwrap();
+        let place = paths::record(&paths.container(&id));
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        for (version, way_out) in [(2, "back"), (RECORD_VERSION, "aside")] {
+            let record = ContainerRecord {
+                version,
+                id: id.clone(),
+                project: "shop".parse().unwrap(),
+                instance: "web".parse().unwrap(),
+                spec: ContainerSpec::of(ImageSource::Rootfs("/".into())),
+                image: None,
+                addresses: [(networks[0].id.clone(), own("10.0.0.2")), (networks[1].id.clone(), own("10.0.1.2"))]
+                    .into(),
+                network_of: None,
+                users: None,
+                way_out: Order::Names,
+                after_end: Default::default(),
+                refused: None,
+                before: None,
+            };
+            std::fs::write(&place, serde_json::to_vec(&record).unwrap()).unwrap();
+            let read = container(&paths, &id).unwrap().unwrap();
+            assert_eq!(WayOut::of(&read, &networks).v4.unwrap().name.as_str(), way_out);
+            // Whatever is changed of it while it runs.
+            std::fs::write(&place, serde_json::to_vec(&ContainerRecord { version: 3, ..read }).unwrap()).unwrap();
+            let read = container(&paths, &id).unwrap().unwrap();
+            assert_eq!(WayOut::of(&read, &networks).v4.unwrap().name.as_str(), way_out);
+        }
+    }
 
     /// What serde does not know it passes over.
     #[test]

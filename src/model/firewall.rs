@@ -113,6 +113,7 @@ mod tests {
                 addresses: addresses.into(),
                 network_of: None,
                 users: None,
+                way_out: Default::default(),
                 after_end: Default::default(),
                 refused: None,
                 before: None,

@@ -16,12 +16,13 @@ use super::id::{ContainerId, Digest, Instance, NetworkId, ResourceName, VolumeKe
 use super::network::{NetworkSpec, Subnet};
 use super::security::IdRange;
 use super::volume::VolumeSpec;
+use super::way_out::Order;
 
 /// The version that this Evenkeel writes. It reads this one and those before it.
 ///
 /// 2 has what 1 does not understand, or would leave out of what it writes back: `extra_hosts` by name, options of a tmpfs,
 /// volumes that are not filled, images of an archive of several, and what an update in place goes back to.
-/// 3 has namespaces of the host.
+/// 3 has namespaces of the host, and a way out that is found by names of networks.
 pub const RECORD_VERSION: u32 = 3;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +94,9 @@ pub struct ContainerRecord {
     /// The host's numbers of its users and groups, where they are not the host's own.
     #[serde(default)]
     pub users: Option<IdRange>,
+    /// How its way out is found among its networks.
+    #[serde(default, skip_serializing_if = "Order::is_default")]
+    pub way_out: Order,
     /// What becomes of it when it has ended for good.
     #[serde(default)]
     pub after_end: AfterEnd,

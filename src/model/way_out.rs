@@ -5,9 +5,28 @@
 //!
 //! # Decisions
 //! The order is that of names, and not that of identifiers, which are random: one manifest makes the same on every host.
+//! Containers that were made when it was that of identifiers keep it until they are made anew, or restarted for a change:
+//! a route that moves breaks connections, and nobody has asked for that.
+
+use serde::{Deserialize, Serialize};
 
 use super::network::Subnet;
 use super::record::{Addresses, ContainerRecord, NetworkRecord};
+
+/// Which of several networks is the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    #[default]
+    Names,
+    Identifiers,
+}
+
+impl Order {
+    pub fn is_default(&self) -> bool {
+        *self == Order::default()
+    }
+}
 
 /// The networks that lead out, by family. None of a container that has internal networks only, or no address of the
 /// family on another.
@@ -23,7 +42,8 @@ impl<'a> WayOut<'a> {
         let open = networks.into_iter().filter(|network| !network.spec.internal);
         let mut open: Vec<_> =
             open.filter_map(|network| Some((network, container.addresses.get(&network.id)?))).collect();
-        open.sort_by_key(|(network, _)| (&network.name, &network.id));
+        let name = |network: &'a NetworkRecord| (container.way_out == Order::Names).then_some(&network.name);
+        open.sort_by_key(|(network, _)| (name(network), &network.id));
         let has_v6 = |(network, own): &&(&NetworkRecord, &Addresses)| network.subnet6.is_some() && own.v6.is_some();
         WayOut {
             v4: open.first().map(|(network, _)| *network),

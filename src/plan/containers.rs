@@ -32,6 +32,7 @@ use crate::model::id::{ContainerId, Ids, Instance, NetworkId, ResourceName, Whos
 use crate::model::network::NetworkMode;
 use crate::model::record::{ContainerRecord, RECORD_VERSION};
 use crate::model::units::Timespan;
+use crate::model::way_out::Order;
 
 pub(super) struct Containers<'a> {
     /// Each behind those that it needs, replicas in order.
@@ -250,6 +251,7 @@ impl<'w, 'a> Round<'w, 'a> {
             false => ContainerRecord {
                 version: RECORD_VERSION,
                 spec: spec.clone(),
+                way_out: if needs_restart { Order::default() } else { container.record.way_out },
                 refused: None,
                 ..container.record.clone()
             },
@@ -350,6 +352,7 @@ impl<'w, 'a> Round<'w, 'a> {
             addresses,
             network_of,
             users: self.users.assign(instance, spec.users, heir_of, &mut self.findings),
+            way_out: Order::default(),
             after_end: self.world.desired.containers.get(&instance.container).map_or(AfterEnd::Keep, |c| c.after_end),
             refused: None,
             before: None,

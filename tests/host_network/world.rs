@@ -332,6 +332,7 @@ fn container_record(id: &str) -> ContainerRecord {
         addresses: BTreeMap::new(),
         network_of: None,
         users: None,
+        way_out: Default::default(),
         after_end: Default::default(),
         refused: None,
         before: None,

@@ -182,6 +182,7 @@ mod tests {
             addresses: [(ids.network(), Addresses { v4: [10, 89, 0, 2].into(), v6: None })].into(),
             network_of: None,
             users: None,
+            way_out: Default::default(),
             after_end: AfterEnd::Keep,
             refused: None,
             before: None,

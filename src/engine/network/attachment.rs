@@ -234,6 +234,7 @@ mod tests {
             addresses: networks.iter().map(at).collect(),
             network_of: None,
             users: None,
+            way_out: Default::default(),
             after_end: AfterEnd::Keep,
             refused: None,
             before: None,

@@ -155,6 +155,7 @@ fn record(command: &Command, state_root: &Path) -> ContainerRecord {
         addresses: Default::default(),
         network_of: None,
         users: None,
+        way_out: Default::default(),
         after_end: AfterEnd::Keep,
         refused: None,
         before: None,

@@ -97,11 +97,92 @@ stop_grace_period = "0s"
     });
 }
 
-/// Kills the monitor of a running container.
-fn lose_monitor(pid: u64) {
+fn monitor_of(pid: u64) -> Pid {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
-    kill_process(Pid::from_raw(monitor).unwrap(), Signal::KILL).unwrap();
+    Pid::from_raw(monitor).unwrap()
+}
+
+/// Links are the kernel's and ours: a monitor that hangs is no reason to leave its container cut off. What it has to be told
+/// is not forgotten.
+#[test]
+fn links_are_put_back_though_the_monitor_hangs() {
+    Shell::with(|shell| {
+        shell.manifest(
+            r#"
+[networks.front]
+[containers.web]
+image = "box"
+command = ["sleep", "1000"]
+networks = ["front"]
+stop_signal = "SIGKILL"
+"#,
+        );
+        shell.ok(&["apply"]);
+        let pid = shell.pid("web");
+        let links = || run(&["ip", "-br", "link", "show", "type", "veth"]);
+        let before = links();
+        let link = before.split(['@', ' ']).next().unwrap();
+        kill_process(monitor_of(pid), Signal::STOP).unwrap();
+        run(&["ip", "link", "del", link]);
+        let failed = shell.run(&["apply"]);
+        assert_ne!(failed.code, 0, "{failed:#?}");
+        let routes = run(&["nsenter", "--net", "--target", &pid.to_string(), "ip", "-4", "route"]);
+        assert!(links().contains(link) && routes.contains("default via"), "{routes}");
+        let plan = shell.plan();
+        assert!(plan.contains("its hosts file and resolver"), "{plan}");
+
+        kill_process(monitor_of(pid), Signal::CONT).unwrap();
+        shell.ok(&["apply"]);
+        assert!(shell.plan_is_empty(), "{}", shell.plan());
+        assert_eq!(shell.pid("web"), pid);
+        shell.ok(&["down"]);
+    });
+}
+
+#[test]
+fn who_shares_a_network_namespace_finds_the_host_by_the_way_that_leads_out() {
+    Shell::with(|shell| {
+        let declare = |internal: bool| {
+            shell.manifest(&format!(
+                r#"
+[networks.a]
+internal = {internal}
+subnet = "10.93.1.0/24"
+[networks.b]
+subnet = "10.93.2.0/24"
+[containers.lender]
+image = "box"
+command = ["sleep", "1000"]
+networks = ["a", "b"]
+stop_signal = "SIGKILL"
+[containers.sharer]
+image = "box"
+command = ["sleep", "1000"]
+network_mode = "container:lender"
+extra_hosts = {{ host = "host-gateway" }}
+stop_signal = "SIGKILL"
+"#
+            ));
+            shell.ok(&["apply"]);
+            assert!(shell.plan_is_empty(), "{}", shell.plan());
+            let hosts = shell.ok(&["exec", "sharer", "cat", "/etc/hosts"]).stdout;
+            let host = hosts.lines().find_map(|line| line.strip_suffix("\thost")).map(str::to_owned);
+            (shell.pid("sharer"), host.unwrap_or(hosts))
+        };
+        let (pid, host) = declare(false);
+        assert_eq!(host, "10.93.1.1");
+        assert_eq!(declare(true), (pid, "10.93.2.1".to_owned()));
+        assert_eq!(declare(false), (pid, "10.93.1.1".to_owned()));
+        shell.ok(&["down"]);
+    });
+}
+
+/// Kills the monitor of a running container.
+fn lose_monitor(pid: u64) {
+    let monitor = monitor_of(pid);
+    kill_process(monitor, Signal::KILL).unwrap();
+    let monitor = monitor.as_raw_nonzero();
     let state = || std::fs::read_to_string(format!("/proc/{monitor}/stat")).unwrap_or_default();
     eventually("the monitor has ended", || state().is_empty() || state().contains(") Z "));
 }

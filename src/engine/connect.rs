@@ -1,13 +1,18 @@
 //! A container's network: its namespace, and a pair of links for each network that its record names.
 
-use super::error::EngineError;
+use std::fs::File;
+use std::io::ErrorKind;
+
+use super::error::{At, EngineError};
 use super::host::{Host, network_error};
 use super::network::attach::Done;
 use super::network::attachment::Attachment;
 use super::{network, records};
+use crate::model::actual::Drift;
 use crate::model::event::Kind;
 use crate::model::id::NetworkId;
 use crate::model::network::{NetworkMode, bridge_name, veth_name};
+use crate::model::paths::run;
 use crate::model::record::ContainerRecord;
 
 /// Whether the container has a network namespace of its own.
@@ -46,6 +51,24 @@ pub(super) fn connect(host: &Host, record: &ContainerRecord) -> Result<(), Engin
         }
     }
     Ok(())
+}
+
+/// Of one that was started, until somebody has seen to what follows from its networks.
+pub(super) fn mark_behind(host: &Host, record: &ContainerRecord) -> Result<(), EngineError> {
+    let mark = host.paths.container_run(&record.id).join(run::BEHIND);
+    match File::options().create(true).append(true).open(&mark) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).at("create", mark),
+        _ => Ok(()),
+    }
+}
+
+/// What there is to say of that.
+pub(super) fn behind(host: &Host, record: &ContainerRecord) -> Option<Drift> {
+    host.paths.container_run(&record.id).join(run::BEHIND).exists().then(|| Drift {
+        object: "its hosts file and resolver".to_owned(),
+        found: "as its networks were".to_owned(),
+        wanted: "as they are".to_owned(),
+    })
 }
 
 /// Namespace and links are gone.

@@ -16,7 +16,7 @@ use super::container::changes::{self, Change};
 use super::container::commit;
 use super::container::launch::Surroundings;
 use super::container::oci::cgroup_parent;
-use super::container::{await_condition, create, inside, lifecycle};
+use super::container::{await_condition, create, etc, inside, lifecycle};
 use super::error::{At, EngineError};
 use super::files::{self, Durability};
 use super::image::check::Mending;
@@ -281,11 +281,24 @@ impl Host {
         records::container(&self.paths, id)?.ok_or_else(|| EngineError::NoContainer(id.clone()))
     }
 
-    /// The routes come last: as long as they are not as they should be, the next look finds that, and all of it is done
-    /// again.
+    /// Links wait for no monitor that hangs, and for no disk that is full. What else follows from networks no look sees: a
+    /// mark says that it may not be done, until it is.
     fn reconnect(&self, record: &ContainerRecord) -> Result<(), EngineError> {
-        lifecycle::follow_networks(&self.surroundings(), &self.hierarchy, record)?;
-        connect::connect(self, record)
+        let marked = connect::mark_behind(self, record);
+        let connected = connect::connect(self, record);
+        let followed = marked
+            .and_then(|()| self.follow_networks(record))
+            .and_then(|()| files::remove_file(&self.paths.container_run(&record.id).join(paths::run::BEHIND)));
+        connected.and(followed)
+    }
+
+    /// Of the container, and of those that are in its network namespace: it has the way to the host that they have.
+    fn follow_networks(&self, record: &ContainerRecord) -> Result<(), EngineError> {
+        let found = records::containers(&self.paths)?;
+        for sharer in found.records.iter().filter(|other| other.network_of.as_ref() == Some(&record.id)) {
+            etc::write(&self.paths.container(&sharer.id), sharer, &self.paths)?;
+        }
+        lifecycle::follow_networks(&self.surroundings(), &self.hierarchy, record)
     }
 
     fn start(&self, id: &ContainerId) -> Result<(), EngineError> {

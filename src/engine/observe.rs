@@ -120,7 +120,7 @@ pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError>
     }
     let mut drift = network::observe::observe(&host.tag, records.networks.values(), &outside, &insides);
     for (id, container) in &mut containers {
-        container.network_drift = drift.containers.remove(id).unwrap_or_default();
+        container.network_drift.extend(drift.containers.remove(id).unwrap_or_default());
     }
     let mut networks = BTreeMap::new();
     for (id, record) in records.networks {
@@ -248,7 +248,8 @@ fn look_at(
         false => None,
     };
     let broken = broken(&host.paths.container(&record.id), record, missing);
-    let container = ActualContainer { record: record.clone(), liveness, network_drift: Vec::new(), limits, broken };
+    let network_drift = network.iter().filter_map(|_| connect::behind(host, record)).collect();
+    let container = ActualContainer { record: record.clone(), liveness, network_drift, limits, broken };
     Ok(Ok(Looked { container, network }))
 }
 

@@ -145,6 +145,8 @@ pub mod run {
     pub const STDERR: &str = "stderr";
     /// The size of their terminal, as JSON.
     pub const WINDOW: &str = "window";
+    /// Empty: what follows from the container's networks beside its links may not be as they are.
+    pub const BEHIND: &str = "behind";
     /// A monitor's standard error: empty, unless it failed in a way that it could not report.
     pub const MONITOR_ERRORS: &str = "monitor.err";
 }

@@ -85,7 +85,8 @@ impl Prepared {
     /// Writes everything that a start needs.
     pub fn write(&self, on: &Surroundings<'_>, record: &ContainerRecord) -> Result<(), EngineError> {
         self.write_config(on, record)?;
-        self.write_launch()
+        self.write_launch()?;
+        files::remove_file(&self.directory.join(run::BEHIND))
     }
 
     /// What a start needs beside the launch file: no monitor reads it while its container runs.

@@ -80,6 +80,36 @@ impl Site<'_> {
     }
 }
 
+/// A layer is damaged here, and the registry has cleaned up what has no tag any more.
+#[test]
+fn what_its_registry_lost_is_fetched_by_its_tag() {
+    Site::with(|site| {
+        let shell = site.shell;
+        let old = site.publish("shop/web:1", "one");
+        site.manifest("");
+        shell.ok(&["apply"]);
+        assert_eq!(site.mark("web"), "one");
+        let mut layers = shell.entries("root/layers");
+        layers.retain(|name| !name.starts_with('.'));
+        shell.ok(&["stop", "web"]);
+        site.publish("shop/web:1", "two");
+        let [layer] = &layers[..] else { panic!("{layers:?}") };
+        let layer = shell.path("root/layers").join(layer);
+        fs::remove_file(layer.join("layer.erofs")).or_else(|_| fs::remove_dir_all(layer)).unwrap();
+
+        let plan = shell.ok(&["plan"]).stdout;
+        assert!(plan.contains("damaged or gone"), "as long as it can be had it stays what it is: {plan}");
+        assert!(!plan.contains("-/+"), "{plan}");
+
+        site.registry.forget("shop/web", &old);
+        let plan = shell.ok(&["plan"]).stdout;
+        assert!(plan.contains("is damaged, and its registry does not have it any more"), "{plan}");
+        shell.ok(&["apply"]);
+        assert_eq!(site.mark("web"), "two");
+        assert!(shell.plan_is_empty());
+    });
+}
+
 #[test]
 fn what_is_locked_runs_until_the_lock_is_updated() {
     Site::with(|site| {

@@ -37,7 +37,7 @@ use crate::model::actual::{
 };
 use crate::model::firewall::Ruleset;
 use crate::model::id::{ContainerId, Digest, VolumeKey};
-use crate::model::image::{Image, ImageConfig, ImageSource};
+use crate::model::image::{Image, ImageConfig, ImageSource, Pull};
 use crate::model::orphan::Orphan;
 use crate::model::paths;
 use crate::model::record::ContainerRecord;
@@ -93,7 +93,7 @@ struct Around {
 
 pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError> {
     let records = records::read_all(&host.paths)?;
-    let mut made = made(host, &records);
+    let mut made = made(host, scope, &records);
     let all: Vec<&ContainerRecord> = records.containers.values().collect();
     // For all of them together: be there forty whose starts hang, a look takes no longer than for one.
     let deadline = Instant::now() + lifecycle::SETTLING;
@@ -106,7 +106,7 @@ pub(super) fn observe(host: &Host, scope: &Scope) -> Result<Actual, EngineError>
         (around, looked.collect::<Result<Vec<_>, _>>())
     });
     let Around { outside, facts, mut images, volumes, firewall, orphans } = around?;
-    made.look_at_sources(host, &records, &mut images);
+    made.look_at_sources(host, scope, &records, &mut images);
 
     let (mut containers, mut insides, mut unreadable) = (BTreeMap::new(), Vec::new(), records.unreadable);
     for looked in looked?.into_iter().flatten() {
@@ -169,34 +169,47 @@ fn volumes(host: &Host, records: &Records) -> BTreeMap<VolumeKey, ActualVolume> 
 #[derive(Default)]
 struct Made {
     configs: BTreeMap<Digest, ImageConfig>,
-    /// Not whole any more, and nothing is here to make them so.
-    missing: BTreeSet<Digest>,
+    /// Not whole any more, and nothing is here to make them so: what became of each.
+    missing: BTreeMap<Digest, String>,
     /// Not whole, but to be made so: what they lack.
     damaged: BTreeMap<Digest, BTreeSet<Digest>>,
 }
 
 impl Made {
-    /// Whether it is whole.
-    fn look_at(&mut self, host: &Host, records: &Records, image: &Image) {
+    /// Whether it is whole. What may be fetched by its `name` or another one of the scope is made whole only if its registry has
+    /// it yet.
+    fn look_at(&mut self, host: &Host, scope: &Scope, records: &Records, image: &Image, name: Option<&ImageSource>) {
         let lacking = host.store.lacking(image);
         if lacking.is_empty() {
             return;
         }
-        match image::restore::is_restorable(&host.store, image, &records.names_of(&image.id)) {
+        let mut names = records.names_of(&image.id);
+        names.extend(name.cloned());
+        let is_fetched = |name: &ImageSource| scope.images.get(name).is_some_and(|pull| *pull != Pull::Never);
+        match image::restore::is_restorable(&host.store, image, &names) {
+            Ok(true) if names.iter().any(is_fetched) && sources::is_lost(host, image, &names) => drop(
+                self.missing.insert(image.id.clone(), "is damaged, and its registry does not have it any more".into()),
+            ),
             Ok(true) => drop(self.damaged.insert(image.id.clone(), lacking)),
-            Ok(false) => drop(self.missing.insert(image.id.clone())),
+            Ok(false) => drop(self.missing.insert(image.id.clone(), "is gone".into())),
             Err(error) => tracing::warn!("image {}: {}", image.id.short(), chain(&error)),
         }
     }
 
     /// The same of what sources stand for. Of those that are missing only the names are left.
-    fn look_at_sources(&mut self, host: &Host, records: &Records, images: &mut BTreeMap<ImageSource, ActualImage>) {
-        for known in images.values_mut() {
+    fn look_at_sources(
+        &mut self,
+        host: &Host,
+        scope: &Scope,
+        records: &Records,
+        images: &mut BTreeMap<ImageSource, ActualImage>,
+    ) {
+        for (source, known) in images {
             let Some(image) = &known.image else { continue };
             if !self.configs.contains_key(&image.id) && !self.damaged.contains_key(&image.id) {
-                self.look_at(host, records, image);
+                self.look_at(host, scope, records, image, Some(source));
             }
-            if self.missing.contains(&image.id) {
+            if self.missing.contains_key(&image.id) {
                 *known = ActualImage { image: None, moved: None, ..std::mem::take(known) };
             }
         }
@@ -204,16 +217,16 @@ impl Made {
 }
 
 /// What cannot be read is not gone: its containers are left as they are, and starting one tells the error.
-fn made(host: &Host, records: &Records) -> Made {
+fn made(host: &Host, scope: &Scope, records: &Records) -> Made {
     let used: BTreeSet<&Digest> = records.containers.values().filter_map(|record| record.image.as_ref()).collect();
     let mut made = Made::default();
     for id in used {
         match host.store.known(id) {
             Ok(Some(image)) => {
-                made.look_at(host, records, &image);
+                made.look_at(host, scope, records, &image, None);
                 made.configs.insert(id.clone(), image.config);
             }
-            Ok(None) => drop(made.missing.insert(id.clone())),
+            Ok(None) => drop(made.missing.insert(id.clone(), "is gone".into())),
             Err(error) => tracing::warn!("image {}: {}", id.short(), chain(&error)),
         }
     }
@@ -225,7 +238,7 @@ fn made(host: &Host, records: &Records) -> Made {
 fn look_at(
     host: &Host,
     record: &ContainerRecord,
-    missing: &BTreeSet<Digest>,
+    missing: &BTreeMap<Digest, String>,
     records: &Records,
     deadline: Instant,
 ) -> Result<Result<Looked, Unreadable>, EngineError> {
@@ -299,13 +312,16 @@ fn as_declared(found: Resources, declared: &Resources, hierarchy: &Hierarchy) ->
     }
 }
 
-fn broken(directory: &Path, record: &ContainerRecord, missing: &BTreeSet<Digest>) -> Option<Broken> {
+fn broken(directory: &Path, record: &ContainerRecord, missing: &BTreeMap<Digest, String>) -> Option<Broken> {
     let has_files = directory.join("upper").is_dir();
     let broken = |why| Some(Broken { why, has_files });
     match &record.image {
         None => return broken("its image was never filled in".into()),
-        Some(id) if missing.contains(id) => return broken(format!("its image {} is gone", id.short())),
-        Some(_) => {}
+        Some(id) => {
+            if let Some(fate) = missing.get(id) {
+                return broken(format!("its image {} {fate}", id.short()));
+            }
+        }
     }
     let lacking = match (has_files, directory.join("work").is_dir()) {
         (true, true) => return None,

@@ -1,6 +1,6 @@
 //! Looking at what images are made of: files on this host, and registries where they are asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::host::Host;
 use super::records::Records;
 use super::{ASKING, Scope, image};
 use crate::model::actual::{ActualImage, Tag};
-use crate::model::image::{ImageSource, Pull};
+use crate::model::image::{Image, ImageSource, Pull};
 use crate::monitor::protocol::chain;
 
 /// How long registries are waited for that are asked whether a tag to pull has moved.
@@ -96,6 +96,20 @@ fn is_asked(source: &ImageSource, pull: Pull) -> bool {
 /// Where its record cannot be read either, that is the error which is told.
 fn unasked(host: &Host, source: &ImageSource, why: String) -> ActualImage {
     ActualImage { image: host.store.known_as(source).unwrap_or_default(), moved: None, unasked: Some(why), tag: None }
+}
+
+/// Whether registries say that they do not have a damaged image any more. One that is silent is left alone for a while.
+pub(super) fn is_lost(host: &Host, image: &Image, names: &BTreeSet<ImageSource>) -> bool {
+    let Some(name) = names.first().filter(|_| !names.iter().any(|name| host.silent.has(name))) else { return false };
+    let (store, image, all) = (host.store.clone(), image.clone(), names.clone());
+    let answer = ask(host, name, move |_, options| image::restore::is_lost(&store, &image, &all, options));
+    match hear(&answer, Instant::now() + ASKING) {
+        Some(answer) => answer.unwrap_or(false),
+        None => {
+            host.silent.note(name);
+            false
+        }
+    }
 }
 
 type Answer<T> = mpsc::Receiver<Result<T, String>>;

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 pub struct DebianRegistry {
     child: Child,
     pub address: String,
-    _data: TempDir,
+    data: TempDir,
 }
 
 /// `user:secret`, with bcrypt, the only form that the registry reads.
@@ -58,14 +58,20 @@ impl DebianRegistry {
         fs::write(&path, config).unwrap();
         let child =
             Command::new("docker-registry").arg("serve").arg(&path).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let registry =
-            DebianRegistry { child: child.expect("Debian's docker-registry is installed"), address, _data: data };
+        let registry = DebianRegistry { child: child.expect("Debian's docker-registry is installed"), address, data };
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(&registry.address).is_err() {
             assert!(Instant::now() < deadline, "the registry does not listen");
             thread::sleep(Duration::from_millis(20));
         }
         registry
+    }
+
+    /// As after a clean-up of what has no tag: this manifest is not there any more.
+    pub fn forget(&self, repository: &str, digest: &str) {
+        let repositories = self.data.path().join("data/docker/registry/v2/repositories");
+        let revisions = repositories.join(repository).join("_manifests/revisions/sha256");
+        fs::remove_dir_all(revisions.join(digest.strip_prefix("sha256:").unwrap())).unwrap();
     }
 
     /// Ends it: from now on nobody answers.

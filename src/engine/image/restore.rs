@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use super::archive;
 use super::ensure::{self, Tools};
 use super::error::ImageError;
+use super::options::Options;
 use super::pull;
 use super::rootfs;
 use super::store::Store;
@@ -33,6 +34,29 @@ pub fn is_restorable(store: &Store, image: &Image, names: &BTreeSet<ImageSource>
     let wanted = store.lacking(image);
     let origins = origins(store, image, &wanted, names)?;
     Ok(wanted.iter().all(|layer| origins.iter().any(|origin| origin.layers.contains(layer))))
+}
+
+/// Whether it is known that some layer cannot be had again: every registry that had it says that it has that image no more,
+/// as after a clean-up of what has no tag. One that does not answer may have it yet.
+pub fn is_lost(
+    store: &Store,
+    image: &Image,
+    names: &BTreeSet<ImageSource>,
+    options: &Options,
+) -> Result<bool, ImageError> {
+    let wanted = store.lacking(image);
+    let origins = origins(store, image, &wanted, names)?;
+    let mut left = wanted;
+    for Origin { source, layers } in origins {
+        let is_gone = match &source {
+            ImageSource::Reference(text) => {
+                matches!(pull::current_digest(text, options), Err(ImageError::NotFound { .. }))
+            }
+            _ => false,
+        };
+        left.retain(|layer| is_gone || !layers.contains(layer));
+    }
+    Ok(!left.is_empty())
 }
 
 /// Makes the layers of an image again that are not whole, and those that somebody has found to be `damaged`.

@@ -265,7 +265,7 @@ fn build_tree(
         let made = mounts::attach_one(root.as_fd(), open.as_ref().unwrap_or(mount), source)?;
         if open.is_some() {
             open_dev = Some(made);
-        } else if mount.kind == "devpts" {
+        } else if mount.kind == "devpts" && mount.options.bind.is_none() && !mount.options.remounts {
             devpts = Some(made);
         }
     }

@@ -121,7 +121,8 @@ pub(super) fn attach_one(root: BorrowedFd<'_>, mount: &MountPoint, source: Sourc
         Source::Fresh => make_filesystem(&with_mode(root, mount))?,
         Source::Inside(path, users) => {
             let step = "open the source of a mount";
-            let source = paths::resolve(root, &path, Links::Inside).during(step, path.display())?;
+            // Who shares what is mounted there could make a link of it, to a /proc that is not masked yet.
+            let source = paths::resolve(root, &path, Links::Refused).during(step, path.display())?;
             let flags = how_to_copy(mount.options.bind.unwrap_or(Bind::One)) | OpenTreeFlags::AT_EMPTY_PATH;
             let source = open_tree(source, "", flags).during(step, path.display())?;
             adjust_bind(source, mount, users.as_ref())?
@@ -145,7 +146,8 @@ pub(super) fn attach_one(root: BorrowedFd<'_>, mount: &MountPoint, source: Sourc
 /// to it that such a filesystem is the container's own: those of others, which a bind mount shows, belong to the host.
 fn remount(root: BorrowedFd<'_>, mount: &MountPoint) -> Result<OwnedFd, RuntimeError> {
     let (step, name) = ("mount again", mount.target.display());
-    let there = paths::resolve(root, &mount.target, links_on_the_way(&mount.target)).during(step, &name)?;
+    // A link in an image would choose what gets other attributes.
+    let there = paths::resolve(root, &mount.target, Links::Refused).during(step, &name)?;
     let found = statx(&there, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS).during(step, &name)?;
     if !found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
         return Err(invalid("mounts", format!("nothing is mounted at `{name}`, which is to be remounted")));

@@ -1437,3 +1437,22 @@ fn lists_have_dockers_fields_filters_and_words() {
         assert!(stats(&["--format", "{{json .}}", "first"]).contains("\"NetIO\""));
     });
 }
+
+#[test]
+fn volumes_and_networks_are_listed_in_dockers_words() {
+    Shell::with(|shell| {
+        shell.ok(&["volume", "create", "-l", "kind=a", "data"]);
+        shell.ok(&["volume", "create", "other"]);
+        shell.ok(&["network", "create", "--internal", "lane"]);
+        sleeper(shell, "box", &["-v", "data:/data"]);
+        let list = |words: &[&str]| shell.ok(words).stdout;
+        assert_eq!(list(&["volume", "ls", "-q", "--filter", "dangling=true"]), "other\n");
+        let shown = list(&["volume", "ls", "-f", "label=kind", "--format", r#"{{.Name}} {{.Driver}} {{.Label "kind"}}"#]);
+        assert_eq!(shown, "data local a\n");
+        assert_eq!(list(&["network", "ls", "-f", "name=lan", "--format", "{{.Name}} {{.Internal}}"]), "lane true\n");
+        assert!(list(&["network", "ls", "--format", "json", "-f", "name=lane"]).contains(r#""Driver":"bridge""#));
+        assert_eq!(shell.run(&["volume", "ls", "-f", "size=1"]).code, 64);
+        shell.ok(&["rm", "-f", "box"]);
+        shell.ok(&["network", "rm", "lane"]);
+    });
+}

@@ -41,6 +41,7 @@ mod interrupt;
 mod inventory;
 mod kill;
 mod layers;
+mod listing;
 mod lock;
 mod locking;
 mod log_printer;

@@ -20,6 +20,7 @@ use super::context::{Context, variable};
 use super::documents::{Inspected, Shape, Sought};
 use super::each::conclude;
 use super::failure::{Exit, Failure};
+use super::listing::{self, Listed, Listing};
 use super::output::{Format, Output};
 use super::run::declaration::{PROJECT, label_table, text};
 use super::table::Table;
@@ -43,11 +44,7 @@ pub struct NetworkArguments {
 enum NetworkCommand {
     /// List networks: those of projects, and those that nobody declares
     #[command(visible_alias = "list")]
-    Ls {
-        /// Only the names, one a line
-        #[arg(short, long)]
-        quiet: bool,
-    },
+    Ls(Listing),
     /// Show everything that is known of networks, as JSON
     Inspect {
         /// NAME, PROJECT/NAME, or the id
@@ -104,7 +101,7 @@ struct Row<'a> {
 
 pub fn run(arguments: &NetworkArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     match &arguments.command {
-        NetworkCommand::Ls { quiet } => list(*quiet, context, output),
+        NetworkCommand::Ls(listing) => list(listing, context, output),
         NetworkCommand::Inspect { names, shape } => inspect(names, shape, context, output),
         NetworkCommand::Create(arguments) => create(arguments, context, output),
         NetworkCommand::Rm { names } => remove(names, context, output),
@@ -112,16 +109,24 @@ pub fn run(arguments: &NetworkArguments, context: &Context, output: &Output) -> 
     }
 }
 
-fn list(quiet: bool, context: &Context, output: &Output) -> Result<Exit, Failure> {
+fn list(arguments: &Listing, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let (records, containers) = read(context, output)?;
-    let rows: Vec<Row<'_>> = records.iter().map(|record| row(record, &containers, context)).collect();
-    match (quiet, output.format()) {
-        (true, Format::Text) => output.text(&records.iter().map(|r| r.full_name() + "\n").collect::<String>())?,
-        (true, Format::Json) => output.document(&records.iter().map(NetworkRecord::full_name).collect::<Vec<_>>())?,
-        (false, Format::Json) => output.document(&rows)?,
-        (false, Format::Text) => output.text(&table(&rows))?,
+    let rows = records.iter().map(|record| row(record, &containers, context));
+    let rows: Vec<(Listed<'_>, Row<'_>)> = rows.map(|row| (listed(&row), row)).collect();
+    let (listed, rows): (Vec<_>, Vec<_>) = rows.into_iter().filter(|(listed, _)| arguments.shows(listed)).unzip();
+    listing::show(arguments, &listed, &rows, || table(&rows), output)
+}
+
+fn listed<'a>(row: &Row<'a>) -> Listed<'a> {
+    Listed {
+        id: row.record.id.to_string(),
+        name: row.record.full_name(),
+        driver: "bridge",
+        mountpoint: String::new(),
+        internal: row.record.spec.internal,
+        labels: &row.record.spec.labels,
+        is_used: !row.containers.is_empty(),
     }
-    Ok(Exit::Done)
 }
 
 fn inspect(names: &[String], shape: &Shape, context: &Context, output: &Output) -> Result<Exit, Failure> {

@@ -18,6 +18,7 @@ use super::context::Context;
 use super::documents::{Inspected, Shape, Sought};
 use super::each::conclude;
 use super::failure::{Exit, Failure};
+use super::listing::{self, Listed, Listing};
 use super::output::{Format, Output};
 use super::run::declaration::label_table;
 use super::table::Table;
@@ -38,11 +39,7 @@ pub struct VolumeArguments {
 enum VolumeCommand {
     /// List volumes: those of projects, and those that nobody declares
     #[command(visible_alias = "list")]
-    Ls {
-        /// Only the names, one a line
-        #[arg(short, long)]
-        quiet: bool,
-    },
+    Ls(Listing),
     /// Show everything that is known of volumes, as JSON
     Inspect {
         /// NAME, or PROJECT/NAME
@@ -144,7 +141,7 @@ struct Row<'a> {
 
 pub fn run(arguments: &VolumeArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
     match &arguments.command {
-        VolumeCommand::Ls { quiet } => list(*quiet, context, output),
+        VolumeCommand::Ls(listing) => list(listing, context, output),
         VolumeCommand::Inspect { names, shape } => inspect(names, shape, context, output),
         VolumeCommand::Create { labels, name } => create(name, labels, context, output),
         VolumeCommand::Rm { names } => remove(names, context, output),
@@ -152,17 +149,24 @@ pub fn run(arguments: &VolumeArguments, context: &Context, output: &Output) -> R
     }
 }
 
-fn list(quiet: bool, context: &Context, output: &Output) -> Result<Exit, Failure> {
+fn list(arguments: &Listing, context: &Context, output: &Output) -> Result<Exit, Failure> {
     let (volumes, containers) = read(context, output)?;
-    let names: Vec<String> = volumes.iter().map(VolumeRecord::full_name).collect();
-    let rows: Vec<Row<'_>> = volumes.iter().map(|record| row(record, &containers, context)).collect();
-    match (quiet, output.format()) {
-        (true, Format::Text) => output.text(&names.iter().map(|name| format!("{name}\n")).collect::<String>())?,
-        (true, Format::Json) => output.document(&names)?,
-        (false, Format::Json) => output.document(&rows)?,
-        (false, Format::Text) => output.text(&table(&rows))?,
+    let rows = volumes.iter().map(|record| row(record, &containers, context));
+    let rows: Vec<(Listed<'_>, Row<'_>)> = rows.map(|row| (listed(&row), row)).collect();
+    let (listed, rows): (Vec<_>, Vec<_>) = rows.into_iter().filter(|(listed, _)| arguments.shows(listed)).unzip();
+    listing::show(arguments, &listed, &rows, || table(&rows), output)
+}
+
+fn listed<'a>(row: &Row<'a>) -> Listed<'a> {
+    Listed {
+        id: row.record.full_name(),
+        name: row.record.full_name(),
+        driver: "local",
+        mountpoint: row.path.display().to_string(),
+        internal: false,
+        labels: &row.record.spec.labels,
+        is_used: !row.used_by.is_empty(),
     }
-    Ok(Exit::Done)
 }
 
 fn inspect(names: &[String], shape: &Shape, context: &Context, output: &Output) -> Result<Exit, Failure> {

@@ -85,39 +85,39 @@ impl PsArguments {
 #[derive(Debug, Serialize)]
 pub struct Row<'a> {
     pub id: &'a ContainerId,
-    project: Option<&'a ProjectName>,
-    name: &'a Instance,
+    pub project: Option<&'a ProjectName>,
+    pub name: &'a Instance,
     pub image: String,
-    image_id: Option<&'a Digest>,
+    pub image_id: Option<&'a Digest>,
     /// The sentence of the STATUS column.
-    status: String,
+    pub status: String,
     pub state: State,
     pub health: Option<Health>,
     pub pid: Option<u32>,
-    created_at: Option<String>,
-    started_at: Option<String>,
-    finished_at: Option<String>,
+    pub created_at: Option<String>,
+    pub started_at: Option<String>,
+    pub finished_at: Option<String>,
     pub exit_code: Option<u8>,
-    oom_killed: bool,
-    restarts: u32,
-    next_start_at: Option<String>,
-    error: Option<String>,
-    addresses: Vec<IpAddr>,
-    ports: &'a BTreeMap<HostPort, u16>,
+    pub oom_killed: bool,
+    pub restarts: u32,
+    pub next_start_at: Option<String>,
+    pub error: Option<String>,
+    pub addresses: Vec<IpAddr>,
+    pub ports: &'a BTreeMap<HostPort, u16>,
     /// Only where it was asked for: it means a look at every file.
     #[serde(skip_serializing_if = "Option::is_none")]
-    size_bytes: Option<u64>,
+    pub size_bytes: Option<u64>,
     #[serde(skip)]
-    record: &'a ContainerRecord,
+    pub record: &'a ContainerRecord,
     /// Docker's word and sentence.
     #[serde(skip)]
     pub dockers: (&'static str, String),
     /// How long ago it was made.
     #[serde(skip)]
-    age: Option<String>,
+    pub age: Option<String>,
     /// Only where it was asked for: its image has a say in it.
     #[serde(skip)]
-    command: Option<String>,
+    pub command: Option<String>,
 }
 
 /// The phase of a container that has one, and the two ways of having none.

@@ -66,9 +66,6 @@ enum Found<'a> {
 struct Document<'a> {
     #[serde(flatten)]
     row: Row<'a>,
-    /// Only where it was asked for: it means a look at every file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size_bytes: Option<u64>,
     /// The last answers of the health check, newest last.
     health_log: Vec<Probe>,
     networks: Vec<Attachment>,
@@ -214,8 +211,7 @@ fn document<'a>(
         size,
     });
     let document = Document {
-        row: ps::row(record, liveness, created, SystemTime::now()),
-        size_bytes: size,
+        row: Row { size_bytes: size, ..ps::row(record, liveness, created, SystemTime::now()) },
         health_log: health_log(liveness),
         networks,
         image_on_host: store.find(&record.spec.image)?,

@@ -1447,7 +1447,8 @@ fn volumes_and_networks_are_listed_in_dockers_words() {
         sleeper(shell, "box", &["-v", "data:/data"]);
         let list = |words: &[&str]| shell.ok(words).stdout;
         assert_eq!(list(&["volume", "ls", "-q", "--filter", "dangling=true"]), "other\n");
-        let shown = list(&["volume", "ls", "-f", "label=kind", "--format", r#"{{.Name}} {{.Driver}} {{.Label "kind"}}"#]);
+        let shown =
+            list(&["volume", "ls", "-f", "label=kind", "--format", r#"{{.Name}} {{.Driver}} {{.Label "kind"}}"#]);
         assert_eq!(shown, "data local a\n");
         assert_eq!(list(&["network", "ls", "-f", "name=lan", "--format", "{{.Name}} {{.Internal}}"]), "lane true\n");
         assert!(list(&["network", "ls", "--format", "json", "-f", "name=lane"]).contains(r#""Driver":"bridge""#));

@@ -24,6 +24,7 @@ use crate::model::event::{Event, Kind};
 use crate::model::health::Health;
 use crate::model::status::Exit;
 use crate::model::units::Signal;
+use crate::sys::memory;
 
 /// Who restarts a container as its policy says.
 const ITSELF: &str = "monitor";
@@ -65,6 +66,8 @@ impl Supervisor {
             ));
         }
         self.teller.is_silent = told.is_err();
+        // Reading the launch file and writing the line took more than a monitor has while nothing happens.
+        memory::trim();
     }
 
     /// The same of what somebody asked for.

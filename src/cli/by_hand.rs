@@ -68,7 +68,7 @@ pub fn unless_gone<'a>(actual: &'a Actual, chosen: &ContainerRecord) -> Result<O
 }
 
 pub fn is_up(liveness: &Liveness) -> bool {
-    matches!(liveness, Liveness::Monitored(_) | Liveness::Lost(_))
+    liveness.is_up()
 }
 
 /// A container that has ended: its ports and names are free again, and it goes if it should.

@@ -42,7 +42,6 @@ use crate::model::orphan::Orphan;
 use crate::model::paths;
 use crate::model::record::ContainerRecord;
 use crate::model::resources::Resources;
-use crate::model::status::Phase;
 use crate::model::unreadable::{Cause, Name, Object, Unreadable};
 use crate::monitor::error::MonitorError;
 use crate::monitor::protocol::chain;
@@ -248,11 +247,11 @@ fn look_at(
         Err(error) => return Ok(Err(unknown(host, record, &error))),
     };
     host.slow.note(&record.id, &liveness);
-    let limits = match runs(&liveness).then(|| limits(host, record)).transpose() {
+    let limits = match liveness.has_processes().then(|| limits(host, record)).transpose() {
         Ok(limits) => limits.flatten(),
         Err(error) => return Ok(Err(unknown(host, record, &error))),
     };
-    let network = match connect::has_namespace(record) && is_up(&liveness) {
+    let network = match connect::has_namespace(record) && liveness.is_supervised() {
         true => {
             let connected = connected(host, record, records);
             let inside = connected.look().map_err(network_error("look at", "the networks".to_owned()))?;
@@ -337,16 +336,6 @@ fn connected(host: &Host, record: &ContainerRecord, records: &Records) -> Connec
         namespace: host.paths.netns(&record.id),
         attachments: Attachment::all_of(&host.tag, record, records.networks.values()),
     }
-}
-
-/// Whether a monitor runs it, so that its network must be there.
-fn is_up(liveness: &Liveness) -> bool {
-    matches!(liveness, Liveness::Monitored(_))
-}
-
-/// Whether it has a cgroup with processes.
-fn runs(liveness: &Liveness) -> bool {
-    matches!(liveness, Liveness::Monitored(status) if matches!(status.phase, Phase::Running | Phase::Paused))
 }
 
 #[cfg(test)]

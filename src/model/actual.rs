@@ -17,7 +17,7 @@ use super::port::HostPort;
 use super::record::{ContainerRecord, NetworkRecord, VolumeRecord};
 use super::resources::Resources;
 use super::security::Capability;
-use super::status::Status;
+use super::status::{Phase, Status};
 use super::unreadable::Unreadable;
 
 /// What this host can do, and what it already uses.
@@ -117,6 +117,23 @@ pub enum Liveness {
     Lost(Option<Status>),
     /// The monitor ended after its container did; this is how it ended.
     Ended(Status),
+}
+
+impl Liveness {
+    /// Whether it runs or is being kept running, so that there is something to stop.
+    pub fn is_up(&self) -> bool {
+        matches!(self, Liveness::Monitored(_) | Liveness::Lost(_))
+    }
+
+    /// Whether a monitor keeps it, so that its network must be there.
+    pub fn is_supervised(&self) -> bool {
+        matches!(self, Liveness::Monitored(_))
+    }
+
+    /// Whether it has processes, as its monitor says: limits in force, and something to freeze.
+    pub fn has_processes(&self) -> bool {
+        matches!(self, Liveness::Monitored(status) if matches!(status.phase, Phase::Running | Phase::Paused))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

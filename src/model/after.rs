@@ -85,7 +85,7 @@ impl Actual {
             Action::UpdateContainer { record } => {
                 let container = self.container(&record.id)?;
                 container.record = (**record).clone();
-                if runs(container) {
+                if container.liveness.is_up() {
                     container.limits = Some(record.spec.resources.clone());
                 }
             }
@@ -105,14 +105,14 @@ impl Actual {
             }
             Action::DisconnectContainer { id } => {
                 let container = self.container(id)?;
-                if runs(container) {
+                if container.liveness.is_up() {
                     return Err(Unmet::Running(id.clone()));
                 }
                 container.liveness = Liveness::Absent;
             }
             Action::RefuseUpdate { record, failed, reason } => self.refuse(record, failed, reason)?,
             Action::RemoveContainer { id } => match self.containers.get(id) {
-                Some(container) if runs(container) => return Err(Unmet::Running(id.clone())),
+                Some(container) if container.liveness.is_up() => return Err(Unmet::Running(id.clone())),
                 Some(_) | None => drop(self.containers.remove(id)),
             },
             Action::RemoveOrphan { orphan } => {
@@ -157,7 +157,7 @@ impl Actual {
         let is_changed = old.spec.mtu != record.spec.mtu || old.spec.internal != record.spec.internal;
         if is_changed || was_damaged {
             let attached = self.containers.values_mut().filter(|c| c.record.addresses.contains_key(&record.id));
-            for container in attached.filter(|container| runs(container)) {
+            for container in attached.filter(|container| container.liveness.is_up()) {
                 let object = format!("links on network {}", record.name);
                 let drift = Drift { object, found: "as they were".to_owned(), wanted: "as declared".to_owned() };
                 container.network_drift.push(drift);
@@ -279,15 +279,8 @@ fn refuse_used(subject: String, user: Option<&ContainerRecord>) -> Result<(), Un
     }
 }
 
-fn runs(container: &ActualContainer) -> bool {
-    match &container.liveness {
-        Liveness::Absent | Liveness::Ended(_) => false,
-        Liveness::Monitored(_) | Liveness::Lost(_) => true,
-    }
-}
-
 fn stop(container: &mut ActualContainer) {
-    if runs(container) {
+    if container.liveness.is_up() {
         container.liveness = Liveness::Ended(status(&container.record.id, Phase::Stopped));
         container.network_drift.clear();
         container.limits = None;

@@ -20,6 +20,8 @@ use crate::model::id::{ContainerId, Instance, ResourceName, Whose};
 use crate::model::launch::LAUNCH_VERSION;
 use crate::model::lock::are_one_tag;
 use crate::model::network::NetworkMode;
+use crate::model::record::{ContainerRecord, RECORD_VERSION};
+use crate::model::way_out::Order;
 
 /// What records are compared with, beside their specs.
 pub(super) struct Standard<'w, 'a> {
@@ -41,6 +43,20 @@ pub(super) struct Comparison<'a> {
 impl Comparison<'_> {
     pub fn class(&self) -> Option<ChangeClass> {
         self.changes.iter().map(|change| change.class).max()
+    }
+
+    pub fn needs_restart(&self) -> bool {
+        self.class() == Some(ChangeClass::Restart)
+    }
+
+    /// The record of the container as it is kept with this spec.
+    pub fn changed_to(&self, spec: &ContainerSpec) -> ContainerRecord {
+        let record = &self.container.record;
+        if self.changes.is_empty() {
+            return record.clone();
+        }
+        let way_out = if self.needs_restart() { Order::default() } else { record.way_out };
+        ContainerRecord { version: RECORD_VERSION, spec: spec.clone(), way_out, refused: None, ..record.clone() }
     }
 
     /// That an update of this container failed is forgotten: what is declared is what it runs.

@@ -18,7 +18,7 @@ use super::addresses::{AddressBook, Applicant, collide};
 use super::comparison::{Comparison, Standard};
 use super::decision::{Decision, Turnover};
 use super::images::{Images, Knowledge, made_of};
-use super::liveness::{Standing, has_succeeded, is_paused, is_up, limits_drift, meets, remark, standing};
+use super::liveness::{Standing, has_succeeded, is_paused, limits_drift, meets, remark, standing};
 use super::networks::Networks;
 use super::notation::Notation;
 use super::pairs::Pairs;
@@ -32,7 +32,6 @@ use crate::model::id::{ContainerId, Ids, Instance, NetworkId, ResourceName, Whos
 use crate::model::network::NetworkMode;
 use crate::model::record::{ContainerRecord, RECORD_VERSION};
 use crate::model::units::Timespan;
-use crate::model::way_out::Order;
 
 pub(super) struct Containers<'a> {
     /// Each behind those that it needs, replicas in order.
@@ -96,7 +95,7 @@ fn restore_images(world: &World<'_>, containers: &mut Containers<'_>, findings: 
     let Containers { declared, images, .. } = containers;
     let fallbacks = declared.iter().filter_map(|d| Some(&d.fallback.as_ref()?.container.record));
     images.restore(world, declared.iter().map(|d| &d.record).chain(fallbacks), findings);
-    let goes_on = |d: &&Decision<'_>| d.kept.is_some_and(|kept| is_up(&kept.liveness)) && d.stop.is_none();
+    let goes_on = |d: &&Decision<'_>| d.kept.is_some_and(|kept| kept.liveness.is_up()) && d.stop.is_none();
     for record in declared.iter().filter(goes_on).map(|d| &d.record) {
         if record.image.as_ref().is_some_and(|id| images.restored.contains_key(id)) {
             findings
@@ -127,7 +126,7 @@ fn wake_dependencies(declared: &mut [Decision<'_>]) {
         let dependent = &rest[0];
         for (name, condition) in &dependent.record.spec.depends_on {
             for needed in before.iter_mut().filter(|d| d.name() == name && d.spec().state == RunState::Running) {
-                let rests = needed.kept.is_some_and(|kept| !is_up(&kept.liveness));
+                let rests = needed.kept.is_some_and(|kept| !kept.liveness.is_up());
                 if needed.start.is_none() && rests && !needed.meets(*condition) {
                     let condition = condition.notation().replace('"', "");
                     needed.start = Some(format!("{} needs it {condition}", dependent.record.instance));
@@ -212,7 +211,7 @@ impl<'w, 'a> Round<'w, 'a> {
         let mut compared: Vec<Comparison<'a>> =
             of_instance.map(|container| self.standard.compare(container, spec)).collect();
         // The sort is stable: equals stay in the order of their identifiers.
-        compared.sort_by_key(|c| (!c.fits(), !is_up(&c.container.liveness)));
+        compared.sort_by_key(|c| (!c.fits(), !c.container.liveness.is_up()));
         let refused = fallback::refused(self.world, self.standard.images, replicas, spec);
         if let Some(refused) = refused.filter(|_| self.world.policy.refused_updates == RefusedUpdates::Leave)
             && let Some(at) = fallback::held(&self.standard, &compared)
@@ -244,18 +243,9 @@ impl<'w, 'a> Round<'w, 'a> {
         leaving: Vec<&'a ActualContainer>,
     ) -> Decision<'a> {
         let mut reason = comparison.reason();
-        let needs_restart = comparison.class() == Some(ChangeClass::Restart);
+        let needs_restart = comparison.needs_restart();
+        let record = comparison.changed_to(spec);
         let Comparison { container, mut changes, .. } = comparison;
-        let record = match changes.is_empty() {
-            true => container.record.clone(),
-            false => ContainerRecord {
-                version: RECORD_VERSION,
-                spec: spec.clone(),
-                way_out: if needs_restart { Order::default() } else { container.record.way_out },
-                refused: None,
-                ..container.record.clone()
-            },
-        };
         let standing = standing(&container.liveness, &spec.restart);
         if standing == Standing::Up {
             let drift = limits_drift(container, &self.world.actual.host.controllers);
@@ -272,7 +262,7 @@ impl<'w, 'a> Round<'w, 'a> {
             }
         }
         let (stop, start) = match (spec.state, standing) {
-            (RunState::Stopped, _) => (is_up(&container.liveness).then(|| "declared stopped".to_owned()), None),
+            (RunState::Stopped, _) => (container.liveness.is_up().then(|| "declared stopped".to_owned()), None),
             (RunState::Running, Standing::Up) if needs_restart => (Some(reason.clone()), Some(reason.clone())),
             (RunState::Running, Standing::Done)
                 if self.world.policy.again.contains(&container.record.instance.container) =>
@@ -283,7 +273,7 @@ impl<'w, 'a> Round<'w, 'a> {
             (RunState::Running, Standing::Down(why)) => (None, Some(why)),
             (RunState::Running, Standing::Stale(why)) => (Some(why.clone()), Some(why)),
         };
-        let is_serving = leaving.first().is_some_and(|old| is_up(&old.liveness));
+        let is_serving = leaving.first().is_some_and(|old| old.liveness.is_up());
         let turnover = turnover(is_serving && starts_first(spec), &record, &leaving);
         let ready_when = readiness(self.world, spec);
         let start = start.or_else(|| {
@@ -313,7 +303,7 @@ impl<'w, 'a> Round<'w, 'a> {
 
     /// What its links need while it goes on running. A start connects anyway.
     fn connect(&self, container: &ActualContainer, is_restarted: bool) -> Option<Work> {
-        if is_restarted || !is_up(&container.liveness) {
+        if is_restarted || !container.liveness.is_up() {
             return None;
         }
         if !container.network_drift.is_empty() {
@@ -329,7 +319,7 @@ impl<'w, 'a> Round<'w, 'a> {
     }
 
     fn make(&mut self, instance: &Instance, spec: &ContainerSpec, old: Vec<Comparison<'a>>) -> Decision<'a> {
-        let runs = old.first().filter(|old| is_up(&old.container.liveness));
+        let runs = old.first().filter(|old| old.container.liveness.is_up());
         let wants_start_first = runs.is_some() && starts_first(spec);
         let heir_of = old.first().filter(|_| !wants_start_first).map(|old| &old.container.record);
         let applicant = Applicant { instance, spec, heir_of };
@@ -352,7 +342,7 @@ impl<'w, 'a> Round<'w, 'a> {
             addresses,
             network_of,
             users: self.users.assign(instance, spec.users, heir_of, &mut self.findings),
-            way_out: Order::default(),
+            way_out: Default::default(),
             after_end: self.world.desired.containers.get(&instance.container).map_or(AfterEnd::Keep, |c| c.after_end),
             refused: None,
             before: None,
@@ -431,7 +421,7 @@ pub(super) fn lost_data(world: &World<'_>, old: &ActualContainer) -> Vec<FieldCh
 /// What does not stay, what runs first.
 fn leaving<'a>(compared: Vec<Comparison<'a>>) -> Vec<&'a ActualContainer> {
     let mut leaving: Vec<_> = compared.into_iter().map(|comparison| comparison.container).collect();
-    leaving.sort_by_key(|container| !is_up(&container.liveness));
+    leaving.sort_by_key(|container| !container.liveness.is_up());
     leaving
 }
 
@@ -443,7 +433,7 @@ fn ended_too_early(
     turnover: Turnover,
     ready_when: Condition,
 ) -> bool {
-    let is_down = spec.state == RunState::Running && !is_up(&container.liveness);
+    let is_down = spec.state == RunState::Running && !container.liveness.is_up();
     let is_monitored = spec.update.monitor > Timespan::ZERO && !has_succeeded(&container.liveness);
     let goes_back = spec.update.failure_action == FailureAction::Rollback;
     let is_ready = meets(container, ready_when);

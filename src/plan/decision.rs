@@ -1,7 +1,7 @@
 //! What one instance of a declared container becomes: the decision that `containers` takes, and that `traffic`, `guards`
 //! and `order` read.
 
-use super::liveness::{has_succeeded, is_up, meets};
+use super::liveness::{has_succeeded, meets};
 use super::{FieldChange, Mark, Work};
 use crate::model::actual::ActualContainer;
 use crate::model::container::{Condition, ContainerSpec, RunState};
@@ -112,7 +112,7 @@ impl<'a> Decision<'a> {
 
     /// Whether it runs, or has run well, or will.
     pub fn is_tried(&self) -> bool {
-        let runs = |kept: &ActualContainer| is_up(&kept.liveness) || has_succeeded(&kept.liveness);
+        let runs = |kept: &ActualContainer| kept.liveness.is_up() || has_succeeded(&kept.liveness);
         self.spec().state == RunState::Running && (self.start.is_some() || self.kept.is_some_and(runs))
     }
 

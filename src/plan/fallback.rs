@@ -45,7 +45,7 @@
 use super::comparison::{Comparison, Standard};
 use super::decision::{Decision, Fallback, Turnover};
 use super::images::{Images, Knowledge};
-use super::liveness::{is_up, meets};
+use super::liveness::meets;
 use super::scope::shared_network;
 use super::waits::readiness;
 use super::{ChangeClass, Findings, World};
@@ -194,7 +194,7 @@ pub(super) fn held(standard: &Standard<'_, '_>, compared: &[Comparison<'_>]) -> 
     let is_whole = |c: &Comparison<'_>| c.container.broken.is_none() && standard.shares_rightly(c.container);
     let is_as_before = |c: &Comparison<'_>| c.class() >= Some(ChangeClass::Restart) && is_whole(c);
     let gone_back = compared.iter().position(|c| c.container.record.refused.is_some() && is_as_before(c));
-    let is_updated = |c: &Comparison<'_>| c.class() < Some(ChangeClass::Restart) && is_up(&c.container.liveness);
+    let is_updated = |c: &Comparison<'_>| c.class() < Some(ChangeClass::Restart) && c.container.liveness.is_up();
     gone_back.or_else(|| match compared.iter().any(is_updated) {
         true => None,
         false => compared.iter().position(is_as_before),

@@ -87,14 +87,6 @@ fn succeeded(status: &Status) -> bool {
     status.phase == Phase::Exited && status.exit == Some(Exit::Code(0))
 }
 
-/// Whether it runs or is being kept running, so that there is something to stop.
-pub(super) fn is_up(liveness: &Liveness) -> bool {
-    match liveness {
-        Liveness::Absent | Liveness::Ended(_) => false,
-        Liveness::Monitored(_) | Liveness::Lost(_) => true,
-    }
-}
-
 /// Whether it has ended, and well.
 pub(super) fn has_succeeded(liveness: &Liveness) -> bool {
     matches!(liveness, Liveness::Ended(status) if succeeded(status))

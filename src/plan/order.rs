@@ -33,7 +33,6 @@ use super::containers::{Containers, lost_data};
 use super::decision::{Decision, Turnover};
 use super::graph::{Graph, Node};
 use super::images::Restored;
-use super::liveness::is_up;
 use super::networks::Networks;
 use super::orphans;
 use super::traffic::{Moment, Traffic, compute};
@@ -295,7 +294,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
 
     fn add_departure(&mut self, container: &'w ActualContainer, mark: Mark, reason: &str, subject: String, stay: Stay) {
         let id = &container.record.id;
-        let stop = is_up(&container.liveness).then(|| {
+        let stop = container.liveness.is_up().then(|| {
             let action = Action::StopContainer { id: id.clone() };
             self.graph.add(action, subject.clone(), mark, reason.to_owned())
         });

@@ -32,7 +32,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::World;
 use super::containers::Containers;
 use super::decision::{Decision, Turnover};
-use super::liveness::is_up;
 use super::networks::Networks;
 use super::orphans::is_left;
 use crate::model::actual::ActualContainer;
@@ -219,7 +218,7 @@ fn addresses<'a>(world: &World<'a>) -> impl Iterator<Item = &'a Addresses> {
 
 /// What is declared holds its addresses and ports whether it is up or not; what is not, while it is up.
 pub(super) fn may_serve(container: &ActualContainer) -> bool {
-    container.record.project != Whose::Nobody || is_up(&container.liveness)
+    container.record.project != Whose::Nobody || container.liveness.is_up()
 }
 
 /// What is set, moment by moment.

@@ -1,7 +1,7 @@
 //! How one container takes the place of another: one replica after the other, when the new one is proven, and back again
 //! when it fails (see `fallback`).
 
-use super::{Departure, Sequence, is_up, subject};
+use super::{Departure, Sequence, subject};
 use crate::model::action::Action;
 use crate::model::actual::ActualContainer;
 use crate::model::record::ContainerRecord;
@@ -27,7 +27,7 @@ impl<'w, 'a> Sequence<'w, 'a> {
     pub(super) fn link_replicas(&mut self) {
         let containers = self.containers;
         let mut before: Option<&Decision<'_>> = None;
-        let is_tried = |d: &Decision<'_>| d.start.is_some() || d.kept.is_some_and(|kept| is_up(&kept.liveness));
+        let is_tried = |d: &Decision<'_>| d.start.is_some() || d.kept.is_some_and(|kept| kept.liveness.is_up());
         for decision in containers.declared.iter().filter(|decision| decision.is_in_turn()) {
             if let Some(before) = before.filter(|before| before.name() == decision.name() && is_tried(before)) {
                 let how = if decision.is_restarted() { "restarted" } else { "replaced" };

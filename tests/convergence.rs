@@ -22,6 +22,7 @@ use evenkeel::model::status::Phase;
 use evenkeel::model::units::Timespan;
 use evenkeel::plan::{Plan, Policy, Step, plan};
 use evenkeel::reconcile::execute::{Before, Silent, advance};
+use evenkeel::reconcile::fetch::{Fetched, Fetches};
 use evenkeel::reconcile::report::StepOutcome;
 use evenkeel::reconcile::waits::Waits;
 use proptest::prelude::*;
@@ -284,6 +285,44 @@ proptest! {
     fn steps_wait_only_for_steps_before_them((actual, desired) in world()) {
         for (id, step) in planned(&desired, &actual, 1).steps.iter().enumerate() {
             prop_assert!(step.after.iter().all(|before| *before < id));
+        }
+    }
+
+    #[test]
+    fn what_is_taken_down_leaves_its_data_alone((actual, desired) in world()) {
+        let up = planned(&desired, &actual, 1);
+        let up = if up.refusals.is_empty() { applied(&actual, &up) } else { actual };
+        let nothing = Desired::empty(desired.project.clone());
+        let down = planned(&nothing, &up, 2);
+        prop_assert_eq!(&down.refusals, &[]);
+        let after = applied(&up, &down);
+        let is_own = |project: &Whose| *project == desired.project;
+        prop_assert!(!after.containers.values().any(|c| is_own(&c.record.project)), "{}", told(&down));
+        prop_assert!(!after.networks.values().any(|n| is_own(&n.record.project)), "{}", told(&down));
+        prop_assert_eq!(&after.volumes, &up.volumes);
+        prop_assert_eq!(after.firewall.as_ref(), Some(&firewall(&after)));
+        let again = planned(&nothing, &after, 3);
+        prop_assert!(again.is_empty(), "{}", told(&again));
+    }
+
+    /// `apply` fetches first, without the lock, and then plans for the host as it would be without.
+    #[test]
+    fn a_fetch_before_a_plan_changes_nothing_of_it((actual, desired) in world()) {
+        let plan = planned(&desired, &actual, 1);
+        if let Some(fetches) = Fetches::of(&plan, &Fetched::default()) {
+            let after = applied(&actual, &fetches.part);
+            let again = planned(&desired, &fetches.undone(after.clone(), &actual), 1);
+            prop_assert_eq!(told(&plan), told(&again));
+            prop_assert_eq!(&plan, &again);
+            if plan.refusals.is_empty() {
+                let rest = (0..plan.steps.len()).filter(|id| !plan.steps[*id].is_rescue());
+                let rest = rest.filter(|id| !fetches.part.steps.iter().any(|f| f.action == plan.steps[*id].action));
+                let mut now = after;
+                for id in rest {
+                    now = now.after(&plan.steps[id].action).map_err(|unmet| TestCaseError::fail(unmet.to_string()))?;
+                }
+                prop_assert_eq!(reached(&now, &desired), Ok(()));
+            }
         }
     }
 

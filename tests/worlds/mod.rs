@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use evenkeel::engine::fake::Fake;
 use evenkeel::model::action::Action;
 use evenkeel::model::actual::{Actual, ActualContainer, Broken, Drift, Forwards, HostFacts, Liveness};
-use evenkeel::model::container::{AfterEnd, Condition, ContainerSpec, FailureAction, RunState, UpdateOrder};
+use evenkeel::model::container::{AfterEnd, Condition, ContainerSpec, FailureAction, Namespace, RunState, UpdateOrder};
 use evenkeel::model::desired::{Desired, DesiredContainer};
 use evenkeel::model::firewall::Ruleset;
 use evenkeel::model::health::{Healthcheck, Probe};
@@ -22,6 +22,7 @@ use evenkeel::model::network::{Attachment, NetworkMode, NetworkSpec};
 use evenkeel::model::orphan::{self, Orphan, Remains};
 use evenkeel::model::resources::Resources;
 use evenkeel::model::restart::{RestartCondition, RestartPolicy};
+use evenkeel::model::security::Users;
 use evenkeel::model::status::{Exit, Phase, STATUS_VERSION, Status};
 use evenkeel::model::units::{ByteSize, Timespan};
 use evenkeel::model::volume::{Access, Filling, Mount, Owner, VolumeSpec};
@@ -53,6 +54,8 @@ pub struct Choice {
     pub needs: Vec<(u8, u8)>,
     /// 0 pauses after a failure, 1 watches the new one for a while.
     pub update: u8,
+    /// 0 has users of its own, 1 and 2 are in namespaces of the host.
+    pub apart: u8,
 }
 
 #[derive(Debug, Clone)]
@@ -101,11 +104,12 @@ pub fn choice() -> impl Strategy<Value = Choice> {
         any::<bool>(),
         prop::collection::vec((0..5u8, 0..3u8), 0..3),
         0..6u8,
+        0..8u8,
     );
     (small, large).prop_map(
         |(
             (there, image, environment, memory, restart, port, start_first, stopped, init),
-            (replicas, networks, alias, fixed, volume, mode, check, needs, update),
+            (replicas, networks, alias, fixed, volume, mode, check, needs, update, apart),
         )| Choice {
             there,
             image,
@@ -125,6 +129,7 @@ pub fn choice() -> impl Strategy<Value = Choice> {
             check,
             needs,
             update,
+            apart,
         },
     )
 }
@@ -249,6 +254,12 @@ fn container(project: &Project, desired: &Desired, n: usize, choice: &Choice) ->
         (2, Some(owner)) => NetworkMode::Container(owner),
         _ => NetworkMode::Networks(attachments(project, n, choice)),
     };
+    match (choice.apart, &spec.network) {
+        (0, NetworkMode::Networks(_)) => spec.users = Users::Auto,
+        (1, _) => spec.pid = Namespace::Host,
+        (2, _) => spec.ipc = Namespace::Host,
+        _ => {}
+    }
     if let (NetworkMode::Networks(_), 0 | 1) = (&spec.network, choice.port) {
         let base = if project.name == BY_HAND { 7700 } else { 100 * base(project) };
         let host = format!("127.0.0.1:{}", base + (n as u16 + u16::from(project.shift)) % 5);

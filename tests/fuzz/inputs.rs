@@ -169,11 +169,31 @@ const ATTRIBUTES: [(&str, &[u8]); 6] = [
     ("GNU.sparse.map", b"0,1,4096,2"),
 ];
 
+/// With one filter or another, and one check or another.
+fn xz(plain: &[u8], at: usize) -> Vec<u8> {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let filters = [&["--lzma2"][..], &["--x86", "--lzma2"], &["--delta=dist=3", "--lzma2=dict=4KiB"]];
+    let checks = ["--check=crc32", "--check=crc64", "--check=sha256", "--check=none"];
+    let mut command = Command::new("xz");
+    command.args(["-c", "-T1", checks[at % checks.len()]]).args(filters[at % filters.len()]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("xz is installed");
+    let mut stdin = child.stdin.take().unwrap();
+    let made = std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(plain).unwrap());
+        child.wait_with_output().unwrap()
+    });
+    assert!(made.status.success());
+    made.stdout
+}
+
 /// Layers of a few members each, plain and compressed; and GNU tar's sparse files.
 pub fn layers(random: &mut Random) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = (0..60).map(|_| made_up(random)).collect();
     let zstd = all.iter().take(3).map(|plain| zstd::encode_all(plain.as_slice(), 1).unwrap()).collect::<Vec<_>>();
     all.extend(zstd);
+    let xz: Vec<_> = all.iter().take(6).enumerate().map(|(at, plain)| xz(plain, at)).collect();
+    all.extend(xz);
     for version in ["0.0", "0.1", "1.0"] {
         all.push(sparse(&["--format=posix", &format!("--sparse-version={version}")]));
     }

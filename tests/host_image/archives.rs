@@ -261,7 +261,7 @@ fn archives_that_cannot_be_used_say_why_and_leave_nothing() {
         ("empty", Vec::new(), "neither an index.json nor a manifest.json"),
         ("a root filesystem", tar(&[file("bin/sh", "")]), "declared as `rootfs`"),
         ("cut", whole[..whole.len() / 2].to_vec(), ""),
-        ("xz", b"\xfd7zXZ\0\0\x04".repeat(100), "it is compressed with xz; only gzip, zstd"),
+        ("xz", b"\xfd7zXZ\0\0\x04".repeat(100), "is damaged"),
         ("bzip2", b"BZh91AY&SY".repeat(100), "it is compressed with bzip2"),
         ("gzip cut", gzip(&whole)[..900].to_vec(), "ends early"),
         (

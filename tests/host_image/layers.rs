@@ -349,7 +349,9 @@ fn layers_that_lie_or_are_damaged_leave_nothing() {
         ("sparse beyond all numbers", sparse("18446744073709551615,2", "8192"), "sparse file is malformed"),
         ("only a header", tar(&[member(EntryType::XHeader, "x")]), "describes a further member"),
         ("no tar", vec![b'x'; 4096], "checksum"),
-        ("xz", b"\xfd7zXZ\0rest".to_vec(), "compressed with xz"),
+        ("xz cut", xz(&tar(&[file("a", "x")]), "--lzma2")[..60].to_vec(), "ends early"),
+        ("xz with a large dictionary", xz(&tar(&[file("a", "x")]), "--lzma2=dict=192MiB"), "larger than 128 MiB"),
+        ("bzip2", b"BZh91AY&SY".to_vec(), "compressed with bzip2"),
         ("zero in a name", tar(&[file("a", "").pax("path", b"a\0b")]), "zero byte"),
         ("PAX damaged", tar(&[file("a", "").pax("mtime", b"soon")]), "modification time"),
         ("PAX bomb", gzip(&big), "longer than"),
@@ -360,6 +362,28 @@ fn layers_that_lie_or_are_damaged_leave_nothing() {
         assert!(error.contains(expected), "{case}: {error}");
         assert_eq!((host.leftovers(), host.layers()), (vec![], vec![]), "{case}");
         assert!(host.store.catalogue().unwrap().is_empty(), "{case}");
+    }
+}
+
+/// By xz(1), with this filter.
+pub fn xz(bytes: &[u8], filter: &str) -> Vec<u8> {
+    let mut child = std::process::Command::new("xz");
+    child.args(["-c", filter]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = child.spawn().expect("xz is installed");
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), bytes).unwrap();
+    let made = child.wait_with_output().unwrap();
+    assert!(made.status.success());
+    made.stdout
+}
+
+#[test]
+fn layers_that_xz_made_are_layers() {
+    let text = "line\n".repeat(10_000);
+    let plain = tar(&[directory("d"), file("d/a", &text)]);
+    for filter in ["-0", "-9e", "--lzma2=dict=128MiB"] {
+        let host = Host::new();
+        let tree = host.unpack(&xz(&plain, filter)).unwrap_or_else(|error| panic!("{filter}: {error}"));
+        assert_eq!(fs::read_to_string(tree.join("d/a")).unwrap(), text, "{filter}");
     }
 }
 

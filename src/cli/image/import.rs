@@ -16,7 +16,7 @@ use crate::engine::image::load::{Importing, import};
 
 #[derive(Debug, Args)]
 pub struct ImportArguments {
-    /// The tar file, plain, gzip or zstd; `-` is standard input
+    /// The tar file, plain, gzip, xz or zstd; `-` is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
 

@@ -18,7 +18,7 @@ use crate::model::image::ImageSource;
 
 #[derive(Debug, Args)]
 pub struct LoadArguments {
-    /// The archive: docker save's or OCI's, plain, gzip or zstd, or a directory with an OCI layout; without it standard
+    /// The archive: docker save's or OCI's, plain, gzip, xz or zstd, or a directory with an OCI layout; without it standard
     /// input
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     input: PathBuf,

@@ -41,7 +41,7 @@ table! {
     Image: "an image", requires [], advice advice::IMAGE, {
         /// An image in a registry, such as `registry.example.org/shop/web:1.4`.
         reference: String,
-        /// A `docker save` or OCI archive, plain, gzip or zstd, or a directory with an OCI layout; relative to this file.
+        /// A `docker save` or OCI archive, plain, gzip, xz or zstd, or a directory with an OCI layout; relative to this file.
         archive: String,
         /// Which image of an archive with several: `shop/web:1.4`, or its digest. The error without it names them.
         image: String,

@@ -270,6 +270,7 @@ fn place_archive(
 
 /// Whether a file that begins so is a tar archive.
 fn is_archive(start: &[u8], name: &[u8], again: impl FnOnce() -> io::Result<fs::File>) -> Result<bool, String> {
+    let ends = |all: &[&[u8]]| all.iter().any(|end| name.ends_with(end));
     let is_tar = |block: &[u8]| block.get(257..262) == Some(b"ustar");
     match start {
         [0x1f, 0x8b, ..] => {
@@ -279,16 +280,14 @@ fn is_archive(start: &[u8], name: &[u8], again: impl FnOnce() -> io::Result<fs::
             Ok(read.is_ok() && is_tar(&block))
         }
         // Its contents are for the confined child alone to inflate, so its name decides.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(name.ends_with(b".tar.zst") || name.ends_with(b".tzst")),
-        [b'B', b'Z', b'h', ..] | [0xfd, b'7', b'z', b'X', b'Z', 0, ..] if has_tar_name(name) => {
-            Err(format!("`{}` is compressed in a way that is not read; use gzip or zstd, or `COPY` it", shown(name)))
-        }
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(ends(&[b".tar.zst", b".tzst"])),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Ok(ends(&[b".tar.xz", b".txz"])),
+        [b'B', b'Z', b'h', ..] if ends(&[b".tar.bz2", b".tbz2", b".tbz"]) => Err(format!(
+            "`{}` is compressed with bzip2, which is not read; use gzip, xz or zstd, or `COPY` it",
+            shown(name)
+        )),
         block => Ok(is_tar(block)),
     }
-}
-
-fn has_tar_name(name: &[u8]) -> bool {
-    [&b".tar.bz2"[..], b".tar.xz", b".tbz2", b".txz", b".tbz"].iter().any(|end| name.ends_with(end))
 }
 
 /// User and group of `--chown`, by the image's own files. A number alone is both.

@@ -208,11 +208,14 @@ fn image_name(diff_id: &Digest) -> [u8; 16] {
 }
 
 fn broken(error: &io::Error) -> Problem {
-    // zstd has only words for these (zstd_errors.h).
+    // zstd has only words for these (zstd_errors.h), and so has the reader of xz.
     let text = error.to_string();
     match error.kind() {
         io::ErrorKind::UnexpectedEof => Problem::new("the compressed stream ends early"),
         io::ErrorKind::Unsupported => Problem::new(error.to_string()),
+        _ if text.contains("mem_limit_kb") => Problem::new(
+            "it is compressed with a dictionary larger than 128 MiB, the most that is read (`xz --lzma2=dict=128MiB`)",
+        ),
         io::ErrorKind::OutOfMemory => Problem::Memory,
         _ if text.contains("not enough memory") => Problem::Memory,
         _ if text.contains("too much memory") => {

@@ -110,6 +110,27 @@ fn what_its_registry_lost_is_fetched_by_its_tag() {
     });
 }
 
+/// In the directory of another user, who may put there what he likes.
+#[test]
+fn a_lock_file_that_is_a_link_of_another_user_leads_root_nowhere() {
+    Shell::with(|shell| {
+        shell.manifest("[containers.web]\nimage = \"box\"\ncommand = [\"true\"]\n");
+        let stale = format!("version = 1\n[images]\n\"localhost/gone:1\" = \"sha256:{}\"\n", "0".repeat(64));
+        shell.write("other", &stale);
+        let link = shell.path("evenkeel.lock");
+        std::os::unix::fs::symlink(shell.path("other"), &link).unwrap();
+        std::os::unix::fs::lchown(&link, Some(65534), Some(65534)).unwrap();
+        let refused = shell.run(&["lock"]);
+        assert!(refused.code != 0 && refused.stderr.contains("link of user 65534"), "{refused:?}");
+        assert_eq!(fs::read_to_string(shell.path("other")).unwrap(), stale);
+        // Root's own is meant.
+        std::os::unix::fs::lchown(&link, Some(0), Some(0)).unwrap();
+        shell.ok(&["lock"]);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(!fs::read_to_string(shell.path("other")).unwrap().contains("gone"));
+    });
+}
+
 #[test]
 fn what_is_locked_runs_until_the_lock_is_updated() {
     Site::with(|site| {

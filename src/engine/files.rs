@@ -4,12 +4,15 @@
 //! were renamed into place; names that begin with a dot are not objects. Those that [`beside`] makes are being made or
 //! going away, and what a crash left of them is swept when the lock is taken; the others are somebody's own.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -46,48 +49,73 @@ pub(crate) fn write(path: &Path, bytes: &[u8], durability: Durability) -> Result
 }
 
 /// Replaces `path` by `bytes`, for others to read too: whose it is and with which mode stays as it was, and a new one is
-/// its directory's owner's. A link is followed, but not one of another user's to what is not his.
+/// its directory's owner's. A link of this user's or of root's is followed.
+///
+/// The directory may be somebody else's, and the caller root: nothing is done to a file by a name that its owner could
+/// lead elsewhere meanwhile.
 pub(crate) fn write_shared(path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let aside = beside(&target);
-    let written = write_in_place_of(&target, &aside, path, bytes);
-    written.and_then(|()| fs::rename(&aside, &target)).map_err(|source| {
-        // The error that matters is the first.
-        let _ = fs::remove_file(&aside);
-        EngineError::File { operation: "write", path: target.clone(), source }
-    })?;
-    sync_directory(parent(&target))
+    let path = followed(path).at("write", path)?;
+    let replaced = || {
+        let directory = File::open(parent(&path))?;
+        let (aside, name) = (beside(&path), path.file_name().unwrap_or_default());
+        let aside = aside.file_name().unwrap_or_default();
+        let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&directory, aside, new, Mode::from_raw_mode(0o644))?;
+        let renamed = fill_as(name, &directory, file.into(), bytes)
+            .and_then(|()| Ok(rustix::fs::renameat(&directory, aside, &directory, name)?));
+        if renamed.is_err() {
+            // The error that matters is the first.
+            let _ = rustix::fs::unlinkat(&directory, aside, AtFlags::empty());
+        }
+        renamed.and_then(|()| directory.sync_all())
+    };
+    replaced().at("write", &path)
 }
 
-/// In a directory of another user's every name may become another file's between two calls, so what is new is asked for
-/// and given away by its descriptor.
-fn write_in_place_of(target: &Path, aside: &Path, called: &Path, bytes: &[u8]) -> io::Result<()> {
-    let home = fs::metadata(parent(called))?;
-    let before = match fs::symlink_metadata(target) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        before => Some(before?),
-    };
-    let caller = rustix::process::geteuid();
-    if let Some(before) = &before {
-        if !before.is_file() {
-            return Err(io::Error::other("it is no regular file"));
-        }
-        let is_elsewhere = fs::canonicalize(parent(called))? != parent(target);
-        if is_elsewhere && ![0, caller.as_raw(), before.uid()].contains(&home.uid()) {
-            let problem = format!("`{}` leads to what is not its owner's", called.display());
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
-        }
-    }
-    let mut file = File::options().write(true).create_new(true).mode(0o644).open(aside)?;
+/// Writes into the new file, which becomes as the one is that has the name in the directory.
+fn fill_as(name: &OsStr, directory: &File, mut file: File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
-    if caller.is_root() {
-        let owner = before.as_ref().unwrap_or(&home);
-        std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    let before = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(before) if FileType::from_raw_mode(before.st_mode) == FileType::RegularFile => Some(before),
+        _ => None,
+    };
+    if rustix::process::geteuid().is_root() {
+        let owner = match &before {
+            Some(before) => (before.st_uid, before.st_gid),
+            None => directory.metadata().map(|directory| (directory.uid(), directory.gid()))?,
+        };
+        std::os::unix::fs::fchown(&file, Some(owner.0), Some(owner.1))?;
     }
     if let Some(before) = before {
-        file.set_permissions(before.permissions())?;
+        file.set_permissions(fs::Permissions::from_mode(before.st_mode & 0o777))?;
     }
     file.sync_all()
+}
+
+/// Where the links end that begin at `path`. What another user's link would have root write to is that user's choice, as
+/// with `fs.protected_symlinks` (proc_sys_fs(5)).
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    /// path_resolution(7).
+    const MOST_LINKS: usize = 40;
+    let mut path = std::path::absolute(path)?;
+    for _ in 0..MOST_LINKS {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let Ok(opened) = rustix::fs::open(&path, flags, Mode::empty()) else { return Ok(path) };
+        let found = rustix::fs::fstat(&opened)?;
+        if FileType::from_raw_mode(found.st_mode) != FileType::Symlink {
+            return Ok(path);
+        }
+        if found.st_uid != 0 && found.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::other(format!(
+                "it is a link of user {}, whose links are not followed",
+                found.st_uid
+            )));
+        }
+        let target = rustix::fs::readlinkat(&opened, "", Vec::new())?;
+        path.pop();
+        path.push(OsStr::from_bytes(target.as_bytes()));
+    }
+    Err(io::Error::from_raw_os_error(libc::ELOOP))
 }
 
 fn json(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, EngineError> {
@@ -226,7 +254,7 @@ pub(super) fn beside(path: &Path) -> PathBuf {
 }
 
 /// For root alone. What is made on the way to it is as mkdir(1) makes it: it may be meant for others, too.
-pub(crate) fn create_directories(path: &Path) -> Result<(), EngineError> {
+pub(super) fn create_directories(path: &Path) -> Result<(), EngineError> {
     let made = match fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let above = fs::DirBuilder::new().recursive(true).mode(0o755).create(parent(path));
@@ -251,8 +279,6 @@ fn parent(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -269,29 +295,37 @@ mod tests {
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2, "nothing lies beside it");
     }
 
+    /// As the owner of the directory can, who is another user than the one who writes.
     #[test]
-    fn another_users_link_leads_to_nothing_that_is_not_his() {
+    fn a_link_in_place_of_a_file_that_is_being_written_changes_no_other_file() {
         let root = tempfile::tempdir().unwrap();
-        let (home, secret) = (root.path().join("home"), root.path().join("secret"));
-        fs::create_dir(&home).unwrap();
-        fs::write(&secret, "root's").unwrap();
-        let give = |path: &Path, user| std::os::unix::fs::lchown(path, Some(user), Some(user)).unwrap();
-        give(&home, 65534);
-        let link = home.join("evenkeel.lock");
-        std::os::unix::fs::symlink(&secret, &link).unwrap();
-        write_shared(&link, b"two").unwrap_err();
-        assert_eq!(fs::read(&secret).unwrap(), b"root's");
-        give(&secret, 65534);
-        write_shared(&link, b"two").unwrap();
-        assert_eq!((fs::read(&secret).unwrap(), fs::metadata(&secret).unwrap().uid()), (b"two".to_vec(), 65534));
-
-        // One that leads nowhere is not replaced by a file, nor is what it would lead to made.
-        let dangling = home.join("dangling");
-        std::os::unix::fs::symlink(root.path().join("nowhere"), &dangling).unwrap();
-        write_shared(&dangling, b"two").unwrap_err();
-        assert!(fs::symlink_metadata(&dangling).unwrap().is_symlink() && !root.path().join("nowhere").exists());
-        write_shared(&home.join("new"), b"new").unwrap();
-        assert_eq!(fs::metadata(home.join("new")).unwrap().uid(), 65534, "as its directory");
+        let victim = root.path().join("victim");
+        fs::write(&victim, "secret").unwrap();
+        fs::set_permissions(&victim, PermissionsExt::from_mode(0o600)).unwrap();
+        for round in 0..20 {
+            let directory = root.path().join(round.to_string());
+            fs::create_dir(&directory).unwrap();
+            let writes = std::sync::atomic::AtomicBool::new(true);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while writes.load(Ordering::Relaxed) {
+                        for aside in fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()) {
+                            if aside.file_name().unwrap().as_bytes().starts_with(b".evenkeel.lock.")
+                                && fs::rename(&aside, directory.join("away")).is_ok()
+                            {
+                                // Too late is no failure.
+                                let _ = std::os::unix::fs::symlink(&victim, &aside);
+                            }
+                        }
+                    }
+                });
+                // What has been taken away cannot be renamed.
+                let _ = write_shared(&directory.join("evenkeel.lock"), b"text");
+                writes.store(false, Ordering::Relaxed);
+            });
+            let found = fs::metadata(&victim).unwrap();
+            assert_eq!((found.mode() & 0o777, fs::read(&victim).unwrap()), (0o600, b"secret".to_vec()), "{round}");
+        }
     }
 
     #[test]

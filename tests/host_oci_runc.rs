@@ -289,3 +289,46 @@ fn a_limit_is_named_once() {
     bundle.config["process"]["rlimits"] = json!([limit(100), limit(200)]);
     assert!(bundle.error(&["run", "box"]).contains("a second `RLIMIT_NOFILE`"));
 }
+
+#[test]
+fn a_further_process_goes_beside_the_first_where_the_containers_cgroup_takes_none() {
+    // Version 2, if need be in a mount namespace that has nothing else.
+    let bundle = Bundle::of(&["sleep", "600"]);
+    let place = match cgroup::detect().unwrap().layout() {
+        Layout::V2 => "/sys/fs/cgroup",
+        Layout::V1 => "/sys/fs/cgroup/unified",
+    };
+    let own = Path::new(place).join(&bundle.cgroup[1..]);
+    let unified = |arguments: &[&str]| {
+        let plain = bundle.command(arguments);
+        let mut command = std::process::Command::new("unshare");
+        let line =
+            "[ -e /sys/fs/cgroup/cgroup.procs ] || mount --bind /sys/fs/cgroup/unified /sys/fs/cgroup; exec \"$@\"";
+        command.args(["--mount", "--", "sh", "-c", line, "sh"]).arg(plain.get_program()).args(plain.get_args());
+        command.current_dir(bundle.directory.path()).stdin(std::process::Stdio::null());
+        bundle.finish(command)
+    };
+    assert_eq!((unified(&["create", "box"]).code, unified(&["start", "box"]).code), (0, 0));
+    let inside = || {
+        let said = unified(&["exec", "box", "cat", "/proc/self/cgroup"]);
+        said.out.lines().find_map(|line| line.strip_prefix("0::").map(str::to_owned)).ok_or(said.err)
+    };
+    assert_eq!(inside(), Ok(bundle.cgroup.clone()));
+    let controllers = fs::read_to_string(own.parent().unwrap().join("cgroup.controllers")).unwrap();
+    let controller = controllers.split_whitespace().find(|name| ["hugetlb", "memory"].contains(name)).unwrap();
+    let above = own.parent().unwrap().join("cgroup.subtree_control");
+    let before = fs::read_to_string(&above).unwrap();
+    if !before.split_whitespace().any(|name| name == controller) {
+        fs::write(&above, format!("+{controller}")).unwrap();
+    }
+    fs::create_dir(own.join("init")).unwrap();
+    fs::write(own.join("init/cgroup.procs"), bundle.pid().to_string()).unwrap();
+    fs::write(own.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
+    let found = inside();
+    let deleted = unified(&["delete", "--force", "box"]);
+    if !before.split_whitespace().any(|name| name == controller) {
+        fs::write(&above, format!("-{controller}")).unwrap();
+    }
+    assert_eq!(found, Ok(format!("{}/init", bundle.cgroup)));
+    assert!(deleted.code == 0 && !own.exists(), "{deleted:?}");
+}

@@ -98,7 +98,13 @@ pub fn exec(request: &Request<'_>) -> Result<Process, RuntimeError> {
     };
     let place = cgroup.as_ref().map(|cgroup| Place::find(cgroup, request.below)).transpose()?;
     let elsewhere = program.placement.begin()?;
-    let child = clone_child(request, &program, place.as_ref()).map_err(|error| explained(error, cgroup.as_ref()))?;
+    let child = match (clone_child(request, &program, place.as_ref()), &cgroup) {
+        (Err(error), Some(cgroup)) if is_busy(&error) && request.below.is_empty() => {
+            clone_child(request, &program, Some(&Place::beside(cgroup, request.target.pid)?))
+        }
+        (born, _) => born,
+    };
+    let child = child.map_err(|error| explained(error, cgroup.as_ref()))?;
     drop(elsewhere);
     child.tell(Word::Start)?;
     let terminal = child.created()?;
@@ -130,6 +136,11 @@ fn clone_child(request: &Request<'_>, program: &Program, place: Option<&Place>) 
             Ok(child)
         }
     }
+}
+
+/// The cgroup takes no processes.
+fn is_busy(error: &RuntimeError) -> bool {
+    matches!(error, RuntimeError::Step { source, .. } if source.raw_os_error() == Some(libc::EBUSY))
 }
 
 /// EAGAIN has many reasons (clone(2)); the one that is the container's own is told with its numbers.

@@ -163,12 +163,12 @@ fn send(descriptor: BorrowedFd<'_>, message: &str, path: &Path) -> Result<(), Fa
     send().map_err(|error| Failure::from(error).context(format!("cannot send `{message}` to `{}`", path.display())))
 }
 
-/// Writes the number whole: a reader sees it or nothing.
+/// Writes the number whole: a reader sees it or nothing. Into a new file, as its directory may be open to others.
 fn write_pid(path: &Path, pid: Pid) -> Result<(), Failure> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(format!(".{}", std::process::id()));
     let write = || -> io::Result<()> {
-        File::create(&aside)?.write_all(pid.as_raw_nonzero().to_string().as_bytes())?;
+        File::create_new(&aside)?.write_all(pid.as_raw_nonzero().to_string().as_bytes())?;
         std::fs::rename(&aside, path)
     };
     write().map_err(|error| Failure::from(error).context(format!("cannot write the pid file `{}`", path.display())))

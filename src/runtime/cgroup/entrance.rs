@@ -15,6 +15,8 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
+use rustix::process::Pid;
+
 use super::{Cgroup, Layout, files};
 use crate::runtime::error::{Context, RuntimeError, invalid};
 use crate::sys::clone::OneThread;
@@ -86,6 +88,23 @@ impl Place {
                 let place = below.iter().fold(own, |place, below| place.join(relative(&below.path)));
                 files::open_directory(&place).map(Place::Birthplace)
             }
+        }
+    }
+
+    /// Where the process `pid` of the container is: version 2 lets nobody into a cgroup that hands controllers on to others
+    /// below it, and a container with a systemd of its own does (cgroups(7), "no internal processes" rule).
+    pub(in crate::runtime) fn beside(cgroup: &Cgroup, pid: Pid) -> Result<Place, RuntimeError> {
+        let own = Path::new("/").join(&cgroup.path);
+        let file = format!("/proc/{}", pid.as_raw_nonzero());
+        let text = files::read(Path::new(&file), "cgroup")?;
+        let its = text.lines().find_map(|line| line.strip_prefix("0::")).map(Path::new);
+        match its.filter(|its| its.starts_with(&own)) {
+            Some(its) => {
+                let directory = cgroup.hierarchy.unified().join(relative(its));
+                files::open_directory(&directory).map(Place::Birthplace)
+            }
+            // Somebody has taken it out; its own is where a further process must not go.
+            None => Err(rustix::io::Errno::BUSY).during("join the cgroup", own.display()),
         }
     }
 

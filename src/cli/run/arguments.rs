@@ -272,7 +272,7 @@ pub struct SecurityArguments {
     pub security_options: Vec<String>,
 
     /// A device of the host, with some of rwm: read, write, make nodes
-    #[arg(long = "device", value_name = "SOURCE[:TARGET[:rwm]]")]
+    #[arg(long = "device", value_name = "SOURCE[:TARGET][:rwm]")]
     pub devices: Vec<String>,
 
     /// Every capability and device, no seccomp filter, nothing masked

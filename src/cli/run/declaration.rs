@@ -302,7 +302,7 @@ fn declare_security(arguments: &SecurityArguments, container: &mut Table) -> Res
         arguments;
     listed(container, "cap_add", cap_add);
     listed(container, "cap_drop", cap_drop);
-    listed(container, "devices", devices);
+    listed(container, "devices", &devices.iter().map(|device| at_its_place(device)).collect::<Vec<_>>());
     flag(container, "privileged", *privileged);
     let mut settings = Table::new();
     for sysctl in sysctls {
@@ -394,6 +394,16 @@ fn declare_life(arguments: &LifeArguments, container: &mut Table) -> Result<(), 
     Ok(())
 }
 
+/// `SOURCE:rwm` is at the place that it has on the host, as Docker has it.
+fn at_its_place(device: &str) -> String {
+    match device.split_once(':') {
+        Some((source, access)) if !access.is_empty() && access.bytes().all(|letter| b"rwm".contains(&letter)) => {
+            format!("{source}:{source}:{access}")
+        }
+        _ => device.to_owned(),
+    }
+}
+
 pub fn malformed(option: &str, written: &str, expected: &str) -> Failure {
     Failure::usage(format!("`{option} {written}`: expected {expected}"))
 }
@@ -451,6 +461,19 @@ mod tests {
         assert_eq!(share(-1, 100_000).unwrap(), None);
         for (quota, period) in [(0, 100_000), (-2, 100_000), (1000, 0), (1000, 3000), (i64::MAX, 1)] {
             assert!(share(quota, period).is_err(), "{quota} {period}");
+        }
+    }
+
+    #[test]
+    fn a_device_may_have_its_access_right_behind_it() {
+        for (written, meant) in [
+            ("/dev/null:rw", "/dev/null:/dev/null:rw"),
+            ("/dev/null", "/dev/null"),
+            ("/dev/null:/dev/x", "/dev/null:/dev/x"),
+            ("/dev/null:/dev/x:r", "/dev/null:/dev/x:r"),
+            ("/dev/null:", "/dev/null:"),
+        ] {
+            assert_eq!(at_its_place(written), meant);
         }
     }
 

@@ -254,7 +254,7 @@ pub(super) fn beside(path: &Path) -> PathBuf {
 }
 
 /// For root alone. What is made on the way to it is as mkdir(1) makes it: it may be meant for others, too.
-pub(super) fn create_directories(path: &Path) -> Result<(), EngineError> {
+pub(crate) fn create_directories(path: &Path) -> Result<(), EngineError> {
     let made = match fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let above = fs::DirBuilder::new().recursive(true).mode(0o755).create(parent(path));

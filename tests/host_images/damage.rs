@@ -116,3 +116,33 @@ fn apply_makes_damaged_layers_again_below_containers() {
         assert_eq!(written(), "kept\n");
     });
 }
+
+/// An image that was loaded, under a name that no registry has, can come from its archive alone; and the user is told so.
+#[test]
+fn a_loaded_image_is_repaired_from_its_archive() {
+    Shell::with(|shell| {
+        let from = root_filesystem(shell);
+        shell.ok(&["image", "import", &shell.word("one.tar"), "localhost/one:1"]);
+        shell.ok(&["image", "save", "-o", "saved.tar", "localhost/one:1"]);
+        shell.ok(&["image", "rm", "localhost/one:1"]);
+        shell.ok(&["image", "prune", "--all", "--force"]);
+        fs::remove_file(&from).unwrap();
+        shell.ok(&["image", "load", "-i", "saved.tar"]);
+        let options = ["run", "-d", "--network", "none", "--name", "web", "localhost/one:1", "/bin/sleep", "1000"];
+        shell.ok(&options);
+        let layers = fs::read_dir(shell.path("state/layers")).unwrap().map(|layer| layer.unwrap().path());
+        let layer = layers.map(|layer| layer.join("layer.erofs")).find(|layer| layer.is_file()).unwrap();
+        let sound = fs::read(&layer).unwrap();
+        let at = sound.windows(10).position(|window| window == b"contents 7").unwrap() as u64;
+        overwrite(&layer, b"?", at);
+        let found = shell.run(&["image", "check", "--repair"]);
+        assert_eq!(found.code, 1, "{found:#?}");
+        assert!(found.stdout.contains("image load --repair"), "{found:#?}");
+        shell.ok(&["image", "load", "-i", "saved.tar"]);
+        assert_eq!(shell.run(&["image", "check"]).code, 1, "what is here is not unpacked without a word");
+        shell.ok(&["image", "load", "--repair", "-i", "saved.tar"]);
+        shell.ok(&["image", "check"]);
+        assert!(fs::read(&layer).unwrap() == sound);
+        shell.ok(&["exec", "web", "/bin/true"]);
+    });
+}

@@ -133,7 +133,10 @@ fn layer_row(host: &Host, layer: &Digest, users: &[&Entry], repair: bool) -> Res
                     state = State::Repaired;
                     break;
                 }
-                Err(error) => problem = problem.map(|why| format!("{why}; {}", chain(&error))),
+                Err(error) => {
+                    let next = error.hint().map_or_else(String::new, |hint| format!("; {hint}"));
+                    problem = problem.map(|why| format!("{why}; {}{next}", chain(&error)));
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Format, Output};
 use crate::engine::image::Silent;
-use crate::engine::image::load::load;
+use crate::engine::image::load::{Here, load};
 use crate::model::image::ImageSource;
 
 #[derive(Debug, Args)]
@@ -22,6 +22,11 @@ pub struct LoadArguments {
     /// input
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     input: PathBuf,
+
+    /// Also unpack layers that are here already, in place of those: for an image that `image check` finds damaged. Layers
+    /// that are directories stay
+    #[arg(long)]
+    repair: bool,
 
     /// Only say what was loaded
     #[arg(short, long)]
@@ -35,7 +40,8 @@ pub fn run(arguments: &LoadArguments, context: &Context, output: &Output) -> Res
     let input = input(&arguments.input, store)?;
     // A name may move away from an image that something is being made of.
     let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
-    let loaded = load(store, input, host.image_tools()).map_err(failure)?;
+    let here = if arguments.repair { Here::MadeAgain } else { Here::Stay };
+    let loaded = load(store, input, here, host.image_tools()).map_err(failure)?;
     for image in &loaded {
         let id = &image.image.id;
         for name in &image.ignored {

@@ -302,7 +302,7 @@ impl ImageError {
             ImageError::WrongPlatform { .. } => Some("use an image that was built for this host".to_owned()),
             ImageError::NotEmpty { .. } => Some("name a directory that is empty or not there".to_owned()),
             ImageError::NotRestored { .. } => Some(
-                "nothing was changed; `evenkeel image load` takes them from an archive, `evenkeel image pull` what the \
+                "nothing was changed; `evenkeel image load --repair` takes them from an archive, `evenkeel image pull` what the \
                  name stands for now"
                     .to_owned(),
             ),

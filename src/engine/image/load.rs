@@ -1,6 +1,6 @@
 //! Images and root filesystems that somebody hands over: all images of an archive with their names, or one tar file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use super::layer::Workshop;
 use super::rootfs;
 use super::store::Store;
 use super::store::record::sha256;
+use super::store::session::Form;
 use crate::model::image::{Image, ImageSource};
 use crate::model::reference::Reference;
 
@@ -46,10 +47,24 @@ pub struct Loaded {
     pub ignored: Vec<String>,
 }
 
+/// What becomes of layers that are here already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Here {
+    /// They are as good as those of the archive.
+    Stay,
+    /// Those that are images are unpacked again, and take the others' places: damage may be where nobody has looked. A
+    /// directory stays, since who runs on it would lose the files.
+    MadeAgain,
+}
+
 /// Loads every image of an archive that can run here. A name that stood for another image moves.
-pub fn load(store: &Store, input: Input, tools: Tools<'_>) -> Result<Vec<Loaded>, ImageError> {
+pub fn load(store: &Store, input: Input, here: Here, tools: Tools<'_>) -> Result<Vec<Loaded>, ImageError> {
     let Input { path, file } = input;
-    let session = store.session(&ImageSource::Archive(path.clone().into()))?;
+    let mut doubted = BTreeSet::new();
+    if here == Here::MadeAgain {
+        doubted.extend(store.layers()?.into_iter().filter(|layer| store.layer_form(layer) == Some(Form::Image)));
+    }
+    let session = store.session(&ImageSource::Archive(path.clone().into()))?.doubting(doubted);
     let archive = Archive::open(&session, file, &path, tools.options)?;
     let mut loaded = Vec::new();
     for listing in archive.find(tools.options)? {

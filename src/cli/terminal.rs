@@ -25,8 +25,8 @@ pub struct RawMode {
 
 /// Who makes the lines of what is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
-    /// The terminal in the container: a line ends with `\\r\\n` when it comes here.
+pub enum Screen {
+    /// The terminal in the container: a line ends with `\r\n` when it comes here.
     Raw,
     /// The one in front, as before; where output goes elsewhere it is what the process wrote.
     AsBefore,
@@ -34,11 +34,11 @@ pub enum Output {
 
 impl RawMode {
     pub fn enter() -> io::Result<RawMode> {
-        RawMode::enter_with(Output::Raw)
+        RawMode::enter_with(Screen::Raw)
     }
 
-    /// `output` is what becomes of it here.
-    pub fn enter_with(output: Output) -> io::Result<RawMode> {
+    /// `screen` is what becomes of output here.
+    pub fn enter_with(screen: Screen) -> io::Result<RawMode> {
         let original = tcgetattr(io::stdin())?;
         if ORIGINAL.set(original.clone()).is_ok() {
             let report = std::panic::take_hook();
@@ -51,7 +51,7 @@ impl RawMode {
         }
         let mut raw = original.clone();
         raw.make_raw();
-        if output == Output::AsBefore {
+        if screen == Screen::AsBefore {
             raw.output_modes = original.output_modes;
         }
         tcsetattr(io::stdin(), OptionalActions::Now, &raw)?;

@@ -98,11 +98,11 @@ pub fn exec(request: &Request<'_>) -> Result<Process, RuntimeError> {
     };
     let place = cgroup.as_ref().map(|cgroup| Place::find(cgroup, request.below)).transpose()?;
     let elsewhere = program.placement.begin()?;
-    let child = match (clone_child(request, &program, place.as_ref()), &cgroup) {
-        (Err(error), Some(cgroup)) if is_busy(&error) && request.below.is_empty() => {
+    let child = match (clone_child(request, &program, place.as_ref()), &cgroup, &place) {
+        (Err(error), Some(cgroup), Some(Place::Birthplace(_))) if is_busy(&error) && request.below.is_empty() => {
             clone_child(request, &program, Some(&Place::beside(cgroup, request.target.pid)?))
         }
-        (born, _) => born,
+        (born, ..) => born,
     };
     let child = child.map_err(|error| explained(error, cgroup.as_ref()))?;
     drop(elsewhere);

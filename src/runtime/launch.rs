@@ -108,7 +108,7 @@ pub enum Stdio<'a> {
 /// What a new terminal does to the ends of lines (termios(3), `ONLCR`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lines {
-    /// `\\n` becomes `\\r\\n`, as everywhere.
+    /// `\n` becomes `\r\n`, as everywhere.
     Completed,
     /// What is written comes out as it is.
     Kept,

@@ -70,7 +70,7 @@ pub(super) fn inside(mount: &MountPoint, root: &RootFilesystem, earlier: &[Mount
     let below = source.strip_prefix(root).ok().map(Path::to_owned);
     let below = below.or_else(|| Some(source.strip_prefix(root.canonicalize().ok()?).ok()?.to_owned()))?;
     let way = names(&below);
-    let shows = |earlier: &MountPoint| way.starts_with(&names(&earlier.target));
+    let shows = |earlier: &MountPoint| !earlier.options.remounts && way.starts_with(&names(&earlier.target));
     earlier.iter().any(shows).then_some(below)
 }
 

@@ -326,7 +326,8 @@ fn refuse_foreign_filesystems(mounts: &[MountPoint]) -> Result<(), RuntimeError>
 
 /// One that has a context of its own keeps it.
 fn label_mounts(mounts: &mut [MountPoint], label: &str) {
-    for mount in mounts.iter_mut().filter(|mount| mount.options.bind.is_none() && label::is_by_option(&mount.kind)) {
+    let is_made = |mount: &&mut MountPoint| mount.options.bind.is_none() && !mount.options.remounts;
+    for mount in mounts.iter_mut().filter(is_made).filter(|mount| label::is_by_option(&mount.kind)) {
         if !mount.options.data.iter().any(|(key, _)| key.ends_with("context")) {
             mount.options.data.push(("context".to_owned(), Some(label.to_owned())));
         }

@@ -11,7 +11,7 @@ use super::handover::Attendance;
 use crate::cli::conversation::{End, Keyboard, converse};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::streams;
-use crate::cli::terminal::{Output, RawMode, Signals, window};
+use crate::cli::terminal::{RawMode, Screen, Signals, window};
 use crate::runtime::launch::Process;
 
 /// Must be called before the process is started: a signal that comes earlier would end us alone. That is what it is to
@@ -30,7 +30,7 @@ pub fn attend(process: Process, signals: &Signals) -> Result<Exit, Failure> {
             // A size that is not taken is no reason to end.
             let _ = tcsetwinsize(master, size);
         }
-        let _raw = io::stdin().is_terminal().then(|| RawMode::enter_with(Output::AsBefore)).transpose()?;
+        let _raw = io::stdin().is_terminal().then(|| RawMode::enter_with(Screen::AsBefore)).transpose()?;
         while let End::Signalled(number) = converse(&process.pidfd, master, signals, Keyboard::Heard)? {
             pass_on(number, &process.pidfd);
         }

@@ -33,7 +33,7 @@ pub struct Inspected<D> {
 
 impl<D: Serialize> Inspected<D> {
     /// As one of several kinds.
-    pub fn as_value(self) -> Result<Inspected<Value>, Failure> {
+    pub fn into_value(self) -> Result<Inspected<Value>, Failure> {
         Ok(Inspected { document: serde_json::to_value(self.document)?, docker: self.docker })
     }
 }

@@ -140,7 +140,7 @@ fn inspect(names: &[String], shape: &Shape, context: &Context, output: &Output) 
 pub fn sought(names: &[String], context: &Context, output: &Output) -> Result<Sought, Failure> {
     let (records, containers) = read(context, output)?;
     let (found, unknown) = inspected(names, &records, &containers, context);
-    Ok((found.into_iter().map(Inspected::as_value).collect::<Result<_, _>>()?, unknown))
+    Ok((found.into_iter().map(Inspected::into_value).collect::<Result<_, _>>()?, unknown))
 }
 
 fn inspected<'a>(

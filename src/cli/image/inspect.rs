@@ -78,7 +78,7 @@ pub fn sought(names: &[String], context: &Context) -> Result<Sought, Failure> {
     let store = Store::new(&context.paths.root);
     let entries = store.catalogue().map_err(failure)?;
     let (found, unknown) = inspected(names, &store, &entries, context)?;
-    Ok((found.into_iter().map(Inspected::as_value).collect::<Result<_, _>>()?, unknown))
+    Ok((found.into_iter().map(Inspected::into_value).collect::<Result<_, _>>()?, unknown))
 }
 
 fn inspected<'a>(

@@ -131,7 +131,7 @@ pub fn run(arguments: &InspectArguments, context: &Context, output: &Output) -> 
 
 /// What a name means.
 enum Meant {
-    Container(ContainerRecord),
+    Container(Box<ContainerRecord>),
     Other(Inspected<Value>),
 }
 
@@ -149,7 +149,7 @@ fn sought(
         let (found, mut failures): (Vec<Inspected<Value>>, Vec<Failure>) = match kind {
             Kind::Container => match choose(inventory, names, context)? {
                 Chosen { records, unknown } if unknown.is_empty() => {
-                    return Ok((records.into_iter().map(Meant::Container).collect(), None));
+                    return Ok((records.into_iter().map(|record| Meant::Container(Box::new(record))).collect(), None));
                 }
                 Chosen { unknown, .. } => match unknown.into_iter().next() {
                     Some(Unmet::Failed(failure)) => return Ok((Vec::new(), Some(failure))),

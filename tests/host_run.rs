@@ -872,6 +872,49 @@ fn an_attribute_of_a_file_says_nothing_but_itself() {
     });
 }
 
+/// The host's null device is behind masked paths and is what a process reads where it has no input; root of a container
+/// may write to it and no more.
+#[test]
+fn a_container_cannot_change_the_null_device_of_the_host() {
+    Shell::with(|shell| {
+        let device = || {
+            let found = fs::metadata("/dev/null").unwrap();
+            (found.mode(), found.uid(), found.gid())
+        };
+        let before = device();
+        let attack = "for path in /proc/keys /proc/timer_list /proc/self/fd/0 /proc/self/fd/1; do \
+                      chmod 1666 $path; chown 0:1 $path; done; echo tried > /proc/self/fd/1; cat; echo it is one > /proc/keys";
+        let ways: [&[&str]; 3] = [
+            &["run", "--rm", BOX, "sh", "-c", attack],
+            &["exec", "box", "sh", "-c", attack],
+            &["exec", "-d", "box", "sh", "-c", attack],
+        ];
+        sleeper(shell, "box", &[]);
+        shell.ok(&[
+            "run",
+            "-d",
+            "--name",
+            "own",
+            "--health-cmd",
+            attack,
+            "--health-interval",
+            "200ms",
+            BOX,
+            "sh",
+            "-c",
+            &format!("{attack}; sleep 1000"),
+        ]);
+        let said: Vec<_> = ways.iter().map(|way| shell.run(way)).collect();
+        eventually("it was asked", || shell.inspect("own")["health"] == "healthy");
+        let after = device();
+        rustix::fs::chmod("/dev/null", rustix::fs::Mode::from_raw_mode(before.0 & 0o7777)).unwrap();
+        std::os::unix::fs::chown("/dev/null", Some(before.1), Some(before.2)).unwrap();
+        assert_eq!(after, before);
+        assert!(said.iter().all(|said| said.code == 0), "{said:?}");
+        assert!(said[0].stdout.contains("tried") && said[0].stderr.contains("Read-only"), "{said:?}");
+    });
+}
+
 /// CVE-2019-14271: a copy must not load or execute what a container provides.
 #[test]
 fn a_copy_executes_nothing_of_the_container() {

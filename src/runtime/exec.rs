@@ -39,6 +39,7 @@ use super::cgroup::{self, Below, Cgroup, Place, Stats};
 use super::error::{Context, RuntimeError, invalid};
 use super::handshake::{self, Channel, Word};
 use super::launch::{Child, Inheritance, Lines, Process, Stdio, become_child};
+use super::null_device::Guarded;
 use super::program::{self, Program};
 use super::terminal::{self, Terminal};
 use super::user_namespace::{self, Mapping};
@@ -98,6 +99,8 @@ pub fn exec(request: &Request<'_>) -> Result<Process, RuntimeError> {
     };
     let place = cgroup.as_ref().map(|cgroup| Place::find(cgroup, request.below)).transpose()?;
     let elsewhere = program.placement.begin()?;
+    let stdio = Guarded::of(request.stdio)?;
+    let request = &Request { stdio: stdio.stdio(), ..*request };
     let child = match (clone_child(request, &program, place.as_ref()), &cgroup, &place) {
         (Err(error), Some(cgroup), Some(Place::Birthplace(_))) if is_busy(&error) && request.below.is_empty() => {
             clone_child(request, &program, Some(&Place::beside(cgroup, request.target.pid)?))

@@ -34,6 +34,7 @@ use super::handshake::{self, Channel, Report, Word};
 use super::hooks::{self, Moment};
 use super::init;
 use super::net_devices;
+use super::null_device::Guarded;
 use super::outside::Users;
 use super::prepare::{Setup, prepare};
 use super::program::Privileges;
@@ -165,7 +166,9 @@ pub struct First {
 
 /// The first third of [`create`]: who has to remember the process can do so before anything takes its time.
 pub fn begin<'a>(request: &Request<'a>) -> Result<Begun<'a>, RuntimeError> {
+    let stdio = Guarded::of(request.stdio)?;
     let mut setup = prepare(request)?;
+    setup.stdio = stdio.stdio();
     let status = match setup.program.privileges {
         Privileges::NoNew => ContainerState::Created,
         Privileges::MayGrow => ContainerState::Creating,

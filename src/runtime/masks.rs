@@ -1,22 +1,22 @@
 //! Paths that a container must not read, or not write (`linux.maskedPaths`, `linux.readonlyPaths`).
 //!
-//! Done before pivot_root(2), from outside: a mask is the host's own null device, taken from the host's /dev and
-//! checked, or an empty tmpfs. The container's /dev/null, which an image could have replaced, plays no part
+//! Done before pivot_root(2), from outside: a mask is the host's own null device, taken from the host's /dev, checked, and
+//! mounted read-only, or an empty tmpfs. The container's /dev/null, which an image could have replaced, plays no part
 //! (CVE-2025-31133), and nothing below the container's /proc is opened for writing (CVE-2025-52881).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
     open_tree,
 };
 
-use super::devices;
 use super::error::{Context, RuntimeError};
+use super::null_device;
 use super::paths::{self, Links};
 use super::rootfs::attach;
 use crate::sys::mount::{Attributes, Reach, mount_setattr};
@@ -34,7 +34,7 @@ pub(super) fn mask(root: BorrowedFd<'_>, masked: &[PathBuf]) -> Result<(), Runti
         let cover = match (kind, &empty) {
             (FileType::Directory, Some(empty)) => copy_of(empty.as_fd()).during("mask", step())?,
             (FileType::Directory, None) => empty_directory().during("mask", step())?,
-            _ => null_device().during("mask", step())?,
+            _ => null_device::read_only_mount().during("mask", step())?,
         };
         attach(cover.as_fd(), target.as_fd(), path)?;
         if kind == FileType::Directory {
@@ -83,12 +83,4 @@ fn empty_directory() -> Result<OwnedFd, Errno> {
 fn copy_of(mount: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     open_tree(mount, "", flags)
-}
-
-fn null_device() -> Result<OwnedFd, Errno> {
-    let null = open_tree(CWD, "/dev/null", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-    match devices::is_null(null.as_fd())? {
-        true => Ok(null),
-        false => Err(Errno::NXIO),
-    }
 }

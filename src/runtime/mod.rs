@@ -37,6 +37,7 @@ mod masks;
 mod mount_options;
 mod mounts;
 mod net_devices;
+mod null_device;
 mod outside;
 mod paths;
 mod placement;

@@ -915,6 +915,57 @@ fn a_container_cannot_change_the_null_device_of_the_host() {
     });
 }
 
+/// Leases on files of the container that we write (fcntl(2)): the kernel has whoever opens them wait for 45 seconds.
+const LEASE: &str = r#"
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+int main(void) {
+    const char *files[] = {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"};
+    signal(SIGIO, SIG_IGN);
+    for (int i = 0; i < 3; i++) {
+        int file = open(files[i], O_RDWR);
+        if (ftruncate(file, 1L << 40) || fcntl(file, F_SETLEASE, F_WRLCK)) { perror(files[i]); return 1; }
+    }
+    puts("leased");
+    fflush(stdout);
+    for (;;) pause();
+}
+"#;
+
+#[test]
+fn a_container_holds_nobody_up_by_the_files_that_are_written_for_it() {
+    Shell::with(|shell| {
+        shell.write("lease.c", LEASE);
+        let (source, program) = (shell.path("lease.c"), shell.path("rootfs/lease"));
+        support::run(&["cc", "-static", "-o", program.to_str().unwrap(), source.to_str().unwrap()]);
+        shell.ok(&["run", "-d", "--name", "hostile", "--network", "none", BOX, "/lease"]);
+        eventually("it has the leases", || shell.ok(&["logs", "hostile"]).stdout.contains("leased"));
+        let begun = Instant::now();
+        shell.ok(&["update", "--memory", "100m", "hostile"]);
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        shell.ok(&["restart", "-t", "0", "hostile"]);
+        let files = shell.path("root/containers").join(shell.inspect("hostile")["id"].as_str().unwrap()).join("files");
+        eventually("it has them again", || shell.ok(&["logs", "hostile"]).stdout.matches("leased").count() == 2);
+        shell.ok(&["stop", "-t", "0", "hostile"]);
+        shell.ok(&["start", "hostile"]);
+        eventually("and again", || shell.ok(&["logs", "hostile"]).stdout.matches("leased").count() == 3);
+        for name in ["hosts", "hostname", "resolv.conf"] {
+            assert!(
+                fs::metadata(files.join(name)).unwrap().blocks() < 1024,
+                "nothing was written as far as it was long"
+            );
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+        // Where the root filesystem is read-only, they are as well.
+        let refused = shell.run(&["run", "--rm", "--read-only", BOX, "sh", "-c", "echo 1 > /etc/hosts"]);
+        assert!(refused.code != 0 && refused.stderr.contains("Read-only"), "{refused:?}");
+    });
+}
+
 /// CVE-2019-14271: a copy must not load or execute what a container provides.
 #[test]
 fn a_copy_executes_nothing_of_the_container() {

@@ -46,7 +46,7 @@ impl<'a> Guarded<'a> {
     }
 
     pub(super) fn stdio(&self) -> Stdio<'_> {
-        let Stdio::Descriptors { stdin, stdout, stderr } = self.given else { return Stdio::Terminal };
+        let Stdio::Descriptors { stdin, stdout, stderr } = self.given else { return self.given };
         let [input, output, errors] = &self.anew;
         Stdio::Descriptors {
             stdin: input.as_ref().unwrap_or(stdin),

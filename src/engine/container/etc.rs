@@ -5,13 +5,12 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::engine::error::{At, EngineError};
-use crate::engine::files::create_directories;
+use crate::engine::files::{create_directories, write_shared};
 use crate::engine::records;
 use crate::model::extra_host::ExtraHost;
 use crate::model::network::NetworkMode;
@@ -44,28 +43,36 @@ pub fn write(container: &Path, record: &ContainerRecord, paths: &Paths) -> Resul
     ];
     for (name, content) in contents {
         let path = directory.join(name);
-        rewrite(&path, content).at("write", path)?;
+        rewrite(&path, &content)?;
     }
     Ok(())
 }
 
-/// The file holds this text. One that holds it is left alone. Of another the old text is never cut off before the new one
-/// is there: a program that finds resolv.conf empty asks the local machine (resolv.conf(5)), and on a full disk it would
-/// stay so. What the new text is shorter by are empty lines until the file is cut.
-fn rewrite(path: &Path, text: String) -> io::Result<()> {
-    let found = match fs::read(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error),
+/// The file is there and holds this text. One that holds it is left alone. Of another the old text is never cut off before
+/// the new one is there: a program that finds resolv.conf empty asks the local machine (resolv.conf(5)), and on a full disk
+/// it would stay so. What the new text is shorter by are empty lines until the file is cut.
+///
+/// The container may write to it, so its length says nothing of what it takes to read it, and a lease on it or a program
+/// in it must not hold us up (fcntl(2), F_SETLEASE; open(2), ETXTBSY). Then a new file takes its place at the next start.
+fn rewrite(path: &Path, text: &str) -> Result<(), EngineError> {
+    const MOST_PADDING: usize = 64 << 10;
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let opened = File::options().read(true).write(true).create(true).truncate(false).custom_flags(flags).open(path);
+    let file = match opened {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EWOULDBLOCK | libc::ETXTBSY)) => {
+            return write_shared(path, text.as_bytes());
+        }
+        opened => opened.at("open", path)?,
     };
-    if found == text.as_bytes() {
+    let found = file.metadata().at("look at", path)?.len();
+    let found = usize::try_from(found).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; text.len()];
+    if found == text.len() && file.read_exact_at(&mut bytes, 0).is_ok() && bytes == text.as_bytes() {
         return Ok(());
     }
-    let (length, mut bytes) = (text.len(), text.into_bytes());
-    bytes.resize(length.max(found.len()), b'\n');
-    let file = File::options().write(true).create(true).truncate(false).open(path)?;
-    file.write_all_at(&bytes, 0)?;
-    file.set_len(length as u64)
+    let mut bytes = text.as_bytes().to_vec();
+    bytes.resize(text.len().max(found.min(MOST_PADDING)), b'\n');
+    file.write_all_at(&bytes, 0).and_then(|()| file.set_len(text.len() as u64)).at("write", path)
 }
 
 /// The host, as the container reaches it.
@@ -206,10 +213,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("resolv.conf");
         let texts = ["nameserver 127.0.0.11\n", "nameserver 192.0.2.53\nsearch example.org\n"];
-        rewrite(&path, texts[0].to_owned()).unwrap();
+        rewrite(&path, texts[0]).unwrap();
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| {
-                (0..4000).for_each(|turn| rewrite(&path, texts[turn % 2].to_owned()).unwrap());
+                (0..4000).for_each(|turn| rewrite(&path, texts[turn % 2]).unwrap());
             });
             while !writer.is_finished() {
                 let found = fs::read_to_string(&path).unwrap();
@@ -223,10 +230,28 @@ mod tests {
     fn a_file_that_is_as_it_should_be_is_not_written() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("hosts");
-        rewrite(&path, "127.0.0.1\tlocalhost\n".to_owned()).unwrap();
+        rewrite(&path, "127.0.0.1\tlocalhost\n").unwrap();
         File::open(&path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
-        rewrite(&path, "127.0.0.1\tlocalhost\n".to_owned()).unwrap();
+        rewrite(&path, "127.0.0.1\tlocalhost\n").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), std::time::SystemTime::UNIX_EPOCH);
+    }
+
+    #[test]
+    fn a_file_is_made_even_where_it_has_no_text() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("resolv.conf");
+        rewrite(&path, "").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_file_longer_than_memory_is_written_like_any_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hosts");
+        // As a container can make it: without a byte behind its length.
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        rewrite(&path, "127.0.0.1\tlocalhost\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "127.0.0.1\tlocalhost\n");
     }
 
     #[test]

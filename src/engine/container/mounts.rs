@@ -22,6 +22,7 @@ pub fn mounts(record: &ContainerRecord, paths: &Paths) -> Vec<OciMount> {
     let files = etc::directory(&paths.container(&record.id));
     for (target, name) in etc::MOUNTED {
         if !spec.mounts.contains_key(target) {
+            // Part of the root filesystem for whoever is in it.
             let access = if spec.read_only { Access::ReadOnly } else { Access::ReadWrite };
             let options = bind_options(access, Propagation::Rprivate);
             mounts.push(bind(target, &files.join(name), as_the_containers_own(record, options)));

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 
+use crate::model::foreign::tamed_line;
+
 /// How many are named: the rest mostly waits for these.
 const MOST: usize = 3;
 
@@ -70,7 +72,8 @@ pub fn of(processes: impl IntoIterator<Item = u32>) -> Vec<Hanging> {
 }
 
 fn read(pid: u32) -> Option<Line> {
-    line(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    // A process gives itself its name, which need not be text.
+    line(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
 }
 
 fn seen(pid: u32, Line { name, state, parent: _ }: Line) -> Hanging {
@@ -95,7 +98,7 @@ fn line(stat: &str) -> Option<Line> {
     let (name, rest) = (stat.split_once('(')?.1).rsplit_once(')')?;
     let mut rest = rest.split_whitespace();
     let (state, parent) = (rest.next()?.chars().next()?, rest.next()?.parse().ok()?);
-    Some(Line { name: name.to_owned(), state, parent })
+    Some(Line { name: tamed_line(name), state, parent })
 }
 
 fn choose(processes: &BTreeMap<u32, Line>, monitor: u32) -> Vec<(u32, &Line)> {

@@ -105,7 +105,11 @@ impl Workload {
 
 /// Whether this first process of a container could take notice of the signal: see [`Workload::hears`].
 pub fn process_hears(pid: Pid, signal: Signal) -> bool {
-    let read = |file| fs::read_to_string(format!("/proc/{}/{file}", pid.as_raw_nonzero())).unwrap_or_default();
+    let read = |file| {
+        let text = fs::read(format!("/proc/{}/{file}", pid.as_raw_nonzero())).unwrap_or_default();
+        // The first line of `status` is the name, which need not be text.
+        String::from_utf8_lossy(&text).into_owned()
+    };
     hears(&read("status"), signal) || waits_for_signals(&read("syscall"))
 }
 

@@ -228,8 +228,9 @@ impl AsFd for Channel {
 
 /// By a signal, or by who traces it (proc(5), /proc/pid/stat: `T` and `t`, behind the name in brackets).
 fn is_stopped(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with(['T', 't']))
+    let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    // The name may be no text.
+    String::from_utf8_lossy(&stat).rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with(['T', 't']))
 }
 
 fn pid(bytes: &[u8]) -> Option<Pid> {

@@ -410,8 +410,9 @@ impl Container {
 
 /// When a process began, while it is neither gone nor a zombie (proc(5), /proc/pid/stat).
 fn start_time(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold anything, brackets too.
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The process gives itself its name, which may hold anything: brackets, and bytes that are no text.
+    let text = String::from_utf8_lossy(&text);
     let fields: Vec<&str> = text.get(text.rfind(')')? + 2..)?.split(' ').collect();
     match fields.first() {
         Some(&"Z" | &"X") => None,

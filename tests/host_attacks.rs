@@ -35,6 +35,8 @@ int main(void) {
     TRY(io_uring_setup, 1, 0);
     TRY(kexec_load, 0, 0, 0, 0);
     if (socket(38, SOCK_SEQPACKET, 0) != -1 || errno != EPERM) puts("AF_ALG");
+    if (syscall(SYS_socket, 1L << 32 | 38, SOCK_SEQPACKET, 0) != -1 || errno != EPERM) puts("AF_ALG");
+    if (syscall(SYS_socket, 1L << 32 | 40, SOCK_SEQPACKET, 0) != -1 || errno != EPERM) puts("AF_VSOCK");
     return 0;
 }
 "#;

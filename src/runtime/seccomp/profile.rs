@@ -92,13 +92,13 @@ pub fn default_profile(capabilities: &BTreeSet<Capability>) -> LinuxSeccomp {
         rules.push(with_argument(rule("personality", LinuxSeccompAction::ScmpActAllow), equal(value)));
     }
     // Not AF_ALG, 38: it reaches much code of the kernel that nobody in a container needs (CVE-2019-8912). Not AF_VSOCK,
-    // 40, which reaches the hypervisor past every network namespace.
-    for families in [
-        condition(LinuxSeccompOperator::ScmpCmpLt, 38, None),
-        equal(39),
-        condition(LinuxSeccompOperator::ScmpCmpGt, 40, None),
-    ] {
-        rules.push(with_argument(rule("socket", LinuxSeccompAction::ScmpActAllow), families));
+    // 40, which reaches the hypervisor past every network namespace. The family is an int, of which the kernel drops the
+    // upper half after the filter, so the filter does as well. 32-bit programs open both by socketcall(2) all the same: its
+    // arguments lie in memory, and old programs have no other call.
+    rules.push(rule("socket", LinuxSeccompAction::ScmpActAllow));
+    for family in [38, 40] {
+        let is_it = condition(LinuxSeccompOperator::ScmpCmpMaskedEq, 0xffff_ffff, Some(family));
+        rules.push(with_argument(rule("socket", LinuxSeccompAction::ScmpActErrno), is_it));
     }
     if !has("SYS_ADMIN") {
         let no_namespaces = condition(LinuxSeccompOperator::ScmpCmpMaskedEq, NAMESPACE_FLAGS, Some(0));

@@ -23,6 +23,12 @@ use crate::model::status::Exit;
 /// As much of a command's output as Docker keeps.
 const KEPT_OUTPUT: usize = 4096;
 
+/// What is read at one time: who writes without end must not keep the monitor from everything else.
+const READS: usize = 16;
+
+/// What is read at all. Then nobody reads any more, and who goes on writing is told so by SIGPIPE.
+const MOST_OUTPUT: usize = 16 << 20;
+
 #[derive(Debug)]
 enum Asking {
     Command { job: Job, output: Captured },
@@ -150,7 +156,10 @@ fn run(launch: &Launch, command: &[String], target: Pid) -> Result<Asking, Monit
     let descriptors = Descriptors { stdin, stdout: theirs, stderr };
     let request = ExecSpec { command: command.to_vec(), ..ExecSpec::default() };
     let errand = errand::exec(launch, &request, Some(&descriptors), target)?;
-    Ok(Asking::Command { job: Job::new(errand), output: Captured { pipe: Some(File::from(ours)), text: Vec::new() } })
+    Ok(Asking::Command {
+        job: Job::new(errand),
+        output: Captured { pipe: Some(File::from(ours)), text: Vec::new(), passed: 0 },
+    })
 }
 
 /// What a command writes: the beginning is kept and the rest let go, so that the command never waits.
@@ -159,14 +168,21 @@ struct Captured {
     /// Until its end. The command's own end is another matter: somebody else may hold the pipe open for longer.
     pipe: Option<File>,
     text: Vec<u8>,
+    /// How much has come.
+    passed: usize,
 }
 
 impl Captured {
     fn read(&mut self) {
-        let mut piece = [0; 1024];
-        while let Some(pipe) = &mut self.pipe {
+        let mut piece = [0; 4096];
+        for _ in 0..READS {
+            let Some(pipe) = &mut self.pipe else { return };
             match pipe.read(&mut piece) {
                 Ok(count @ 1..) => {
+                    self.passed += count;
+                    if self.passed > MOST_OUTPUT {
+                        self.pipe = None;
+                    }
                     let room = KEPT_OUTPUT - self.text.len();
                     self.text.extend_from_slice(&piece[..count.min(room)]);
                 }

@@ -6,7 +6,8 @@ use super::context::Context;
 use super::each;
 use super::failure::{Exit, Failure};
 use super::output::{Format, Output};
-use crate::engine::ChangeKind;
+use crate::engine::{Change, ChangeKind};
+use crate::model::foreign::tamed_line;
 
 #[derive(Debug, Args)]
 pub struct DiffArguments {
@@ -25,7 +26,9 @@ pub fn run(arguments: &DiffArguments, context: &Context, output: &Output) -> Res
                 ChangeKind::Changed => 'C',
                 ChangeKind::Deleted => 'D',
             };
-            let line = |change: &crate::engine::Change| format!("{} {}\n", letter(change.kind), change.path.display());
+            // The container gave them their names.
+            let path = |change: &Change| tamed_line(&change.path.to_string_lossy());
+            let line = |change: &Change| format!("{} {}\n", letter(change.kind), path(change));
             output.text(&changes.iter().map(line).collect::<String>())?;
         }
     }

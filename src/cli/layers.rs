@@ -11,6 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::engine::image::Progress;
 use crate::engine::image::progress::Event;
+use crate::model::foreign::tamed_line;
 
 /// Bars among the lines of the steps that run.
 pub struct Layers {
@@ -57,7 +58,8 @@ fn new_bar(layer: &str, total: Option<u64>) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
-    bar.with_message(layer.to_owned())
+    // In an archive it is a path of the archive's own.
+    bar.with_message(tamed_line(layer))
 }
 
 /// A line of a build.
@@ -105,7 +107,9 @@ impl Progress for Layers {
                 }
             }
             Event::Step { .. } | Event::Output { .. } => self.tell(&building(event)),
-            Event::Retrying { layer, reason } => self.say(&format!("layer {layer}: {reason}, trying again")),
+            Event::Retrying { layer, reason } => {
+                self.say(&format!("layer {}: {reason}, trying again", tamed_line(layer)))
+            }
         }
     }
 }

@@ -441,6 +441,15 @@ mod tests {
     }
 
     #[test]
+    fn a_process_may_call_itself_by_what_is_no_text() {
+        let before = fs::read("/proc/self/comm").unwrap();
+        fs::write("/proc/self/comm", b"\xff) Z 1").unwrap();
+        let found = start_time(std::process::id() as i32);
+        fs::write("/proc/self/comm", before).unwrap();
+        assert!(found.is_some());
+    }
+
+    #[test]
     fn a_damaged_record_does_not_make_a_container_absent() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::new(root.path().to_owned());

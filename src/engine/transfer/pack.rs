@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self as rfs, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
@@ -76,7 +77,9 @@ pub fn pack(source: &Source, top: &Path, to: impl Write) -> Result<(), TransferE
             let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&source.opened));
             match FileType::from_raw_mode(source.stat.st_mode) {
                 FileType::RegularFile => {
-                    let file = File::open(name).map_err(failed("open", &source.path))?;
+                    // Somebody's lease on it is no reason to wait (fcntl(2), F_SETLEASE).
+                    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(name);
+                    let file = file.map_err(failed("open", &source.path))?;
                     packer.file(file, &source.stat, top, &source.path)?;
                 }
                 FileType::Symlink => {

@@ -15,7 +15,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat, major, minor};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat, fstatfs, major, minor};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -166,11 +166,16 @@ fn are_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> io::Result<bool> {
     Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
-/// Whether a process in a container may get this very descriptor.
+/// Linux, magic.h: what statfs(2) says of a pipe without a name.
+const PIPEFS_MAGIC: i64 = 0x5049_5045;
+
+/// Whether a process in a container may get this very descriptor. Who gets one owns it, so a pipe that has a name on the
+/// host is none of these.
 fn may_be_given(descriptor: BorrowedFd<'_>) -> io::Result<bool> {
     let found = fstat(descriptor)?;
     Ok(match FileType::from_raw_mode(found.st_mode) {
-        FileType::Fifo | FileType::Socket => true,
+        FileType::Fifo => fstatfs(descriptor)?.f_type == PIPEFS_MAGIC,
+        FileType::Socket => true,
         // /dev/null (null(4)).
         FileType::CharacterDevice => (major(found.st_rdev), minor(found.st_rdev)) == (1, 3),
         _ => false,

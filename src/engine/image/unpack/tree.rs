@@ -19,6 +19,9 @@ const DEPTH_MAX: usize = 256;
 /// As the kernel counts for one lookup (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 const PATH_MAX: usize = 4096;
+/// Directories that are gone through on the ways of links, in the whole layer: what a path costs is for its links to say, and
+/// each of forty may have 800 times `x/../`.
+const WAYS_MAX: u64 = 10_000_000;
 /// Descriptors of directories that are kept open.
 const CACHE_MAX: usize = 256;
 
@@ -79,13 +82,15 @@ pub struct Tree<G: Ground> {
     open: HashMap<Vec<u8>, Rc<Directory<G::Handle>>>,
     /// By real path.
     pub attributes: BTreeMap<Vec<u8>, Attributes>,
+    /// Of [`WAYS_MAX`].
+    ways_left: u64,
 }
 
 impl<G: Ground> Tree<G> {
     /// Grows on a ground on which nothing is yet.
     pub fn new(ground: G) -> Tree<G> {
         let attributes = BTreeMap::from([(Vec::new(), Attributes::implied())]);
-        Tree { ground, open: HashMap::new(), attributes }
+        Tree { ground, open: HashMap::new(), attributes, ways_left: WAYS_MAX }
     }
 
     fn root(&self) -> Result<Rc<Directory<G::Handle>>, Problem> {
@@ -158,7 +163,11 @@ impl<G: Ground> Tree<G> {
     ) -> Result<Rc<Directory<G::Handle>>, Problem> {
         match name {
             b"" | b"." => return Ok(parent.clone()),
-            b".." => return self.real_directory(split(&parent.real.clone()).0),
+            b".." => {
+                let above = split(&parent.real).0;
+                self.go(above.split(|byte| *byte == b'/').count())?;
+                return self.real_directory(above);
+            }
             _ => {}
         }
         let real = parent.join(name);
@@ -182,6 +191,7 @@ impl<G: Ground> Tree<G> {
                 let target = self.ground.target(&parent.handle, name).map_err(failed)?;
                 let mut at = if target.starts_with(b"/") { self.root()? } else { parent.clone() };
                 for component in target.split(|byte| *byte == b'/') {
+                    self.go(1)?;
                     at = self.enter(&at, component, links)?;
                 }
                 Ok(at)
@@ -195,6 +205,14 @@ impl<G: Ground> Tree<G> {
             }
             _ => Err(failed(Errno::NOTDIR)),
         }
+    }
+
+    fn go(&mut self, directories: usize) -> Result<(), Problem> {
+        let left = self.ways_left.checked_sub(directories as u64);
+        self.ways_left = left.ok_or_else(|| {
+            Problem::new(format!("its links lead through more than the {WAYS_MAX} directories allowed"))
+        })?;
+        Ok(())
     }
 
     /// The directory at a path without links.
@@ -271,6 +289,20 @@ mod tests {
     fn a_path_is_split_before_its_last_component() {
         assert_eq!(split(b"a/b/c"), (b"a/b".as_slice(), b"c".as_slice()));
         assert_eq!(split(b"a"), (b"".as_slice(), b"a".as_slice()));
+    }
+
+    #[test]
+    fn links_of_links_lead_only_so_far_in_a_whole_layer() {
+        let root = tempfile::tempdir().unwrap();
+        let mut tree = Tree::new(ground(root.path()));
+        tree.directory(b"a/b/x").unwrap();
+        std::os::unix::fs::symlink("x/../".repeat(10), root.path().join("a/b/link")).unwrap();
+        tree.ways_left = 60;
+        assert_eq!(tree.directory(b"a/b/link/one").unwrap().real, b"a/b/one");
+        // What is made of them is theirs all the same: twice is more than there is left.
+        tree.open.clear();
+        let problem = tree.directory(b"a/b/link/other").err().map(|problem| problem.to_string()).unwrap_or_default();
+        assert!(problem.contains("directories allowed"), "{problem}");
     }
 
     #[test]

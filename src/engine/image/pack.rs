@@ -241,8 +241,9 @@ impl<W: Write> Packer<W> {
         };
         header.set_entry_type(kind);
         if kind != EntryType::Link {
-            let attributes = xattrs(path)?;
-            let attributes = attributes.into_iter().map(|(name, value)| match name.as_str() {
+            // A record's name ends where the first `=` stands (pax(1)), so there is none for such an attribute.
+            let attributes = xattrs(path)?.into_iter().filter(|(name, _)| !name.contains('='));
+            let attributes = attributes.map(|(name, value)| match name.as_str() {
                 "security.capability" if self.users.is_some() => (name, of_no_namespace(value)),
                 _ => (name, value),
             });

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use super::inputs::read_text;
 use super::scope::Scope;
 use super::stage::{problem, wanted_stage};
 use crate::engine::image::error::ImageError;
@@ -17,7 +18,7 @@ use crate::model::image::{ImageSource, normalize_reference};
 /// # Errors
 /// When the Dockerfile cannot be read or understood.
 pub fn bases(spec: &BuildSpec, platform: &Platform) -> Result<BTreeSet<ImageSource>, ImageError> {
-    let text = std::fs::read_to_string(&spec.dockerfile).map_err(ImageError::file("read", &spec.dockerfile))?;
+    let text = read_text(&spec.dockerfile).map_err(ImageError::file("read", &spec.dockerfile))?;
     of(&super::parse(spec, &text)?, spec, platform)
 }
 

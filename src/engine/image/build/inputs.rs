@@ -1,8 +1,8 @@
 //! What a build follows from: the Dockerfile, the context, the bases. And whether that is what it was.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::tree::{Item, Owners, Tree, look};
@@ -17,6 +17,9 @@ use crate::model::id::Digest;
 use crate::model::image::Pull;
 use crate::model::lock::Locks;
 
+/// Of a Dockerfile or a list of what is no part of a context.
+const TEXT_MAX: u64 = 16 << 20;
+
 pub struct Inputs {
     /// The Dockerfile.
     pub text: String,
@@ -28,7 +31,7 @@ pub struct Inputs {
 impl Inputs {
     /// The state root, which changes while something is built, is no part of a context that it lies in.
     pub fn read(spec: &BuildSpec, store: &Store) -> Result<Inputs, ImageError> {
-        let text = fs::read_to_string(&spec.dockerfile).map_err(ImageError::file("read", &spec.dockerfile))?;
+        let text = read_text(&spec.dockerfile).map_err(ImageError::file("read", &spec.dockerfile))?;
         let failed = || ImageError::file("look at", &spec.context);
         let context = Tree::open(&spec.context, ignore(spec)?).and_then(|tree| tree.without(store.state_root()));
         let context = context.map_err(failed())?;
@@ -124,8 +127,32 @@ fn ignore(spec: &BuildSpec) -> Result<Ignore, ImageError> {
 }
 
 fn read_if_there(path: &Path) -> Result<Option<String>, ImageError> {
-    match fs::read_to_string(path) {
+    match read_text(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         read => read.map(Some).map_err(ImageError::file("read", path)),
+    }
+}
+
+/// A file of a repository that may be anybody's, where a link could lead to what has no end.
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(TEXT_MAX + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > TEXT_MAX {
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {} MiB", TEXT_MAX >> 20))),
+        false => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dockerfile_without_an_end_is_an_error_and_takes_no_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("Dockerfile");
+        std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        assert_eq!(read_text(&path).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read_if_there(&directory.path().join("none")).unwrap(), None);
     }
 }

@@ -53,6 +53,8 @@ impl Actual {
             Action::FetchImage { source, bases: _ } => {
                 let known = self.images.entry(source.clone()).or_default();
                 *known = fetched(source, known);
+                // Whole, whatever it lacked.
+                known.image.iter().for_each(|image| drop(self.damaged.remove(&image.id)));
             }
             Action::RestoreImage { id } => drop(self.damaged.remove(id)),
             Action::EnsureVolume { record } => {

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use evenkeel::engine::fake::Fake;
 use evenkeel::manifest::{self, Colour, FileKind, Source};
 use evenkeel::model::action::Action;
-use evenkeel::model::actual::{Actual, ActualContainer};
+use evenkeel::model::actual::{Actual, ActualContainer, ActualImage};
 use evenkeel::model::desired::Desired;
-use evenkeel::model::image::ImageSource;
+use evenkeel::model::image::{Image, ImageConfig, ImageSource};
 use evenkeel::plan::{Mark, Plan, Step, StepId};
 use evenkeel::reconcile::execute::{Observer, Silent, execute};
+use evenkeel::reconcile::fetch::{Fetched, Fetches};
 use evenkeel::reconcile::report::StepOutcome;
 use evenkeel::reconcile::watch;
 use evenkeel::reconcile::watch::pace::{Pace, Times};
@@ -285,6 +286,25 @@ fn images_are_fetched_without_the_lock_and_asked_for_once() {
 }
 
 /// Somebody else got the lock while a registry was asked in vain, and keeps it.
+#[test]
+fn what_was_fetched_without_the_lock_and_is_gone_again_does_not_count_as_fetched() {
+    let plan = plan(&[("a", &[]), ("b", &[])]);
+    let fetches = Fetches::of(&plan, &Fetched::default()).unwrap();
+    let fake = failing("b");
+    let fetched = fetches.fetch(&fake, &Silent, &AtomicBool::new(false));
+    let known = |fetched: &Fetched| [0, 1].map(|step: StepId| fetched.get(&plan.steps[step].action).is_some());
+    assert_eq!(known(&fetched), [true, true]);
+    let Action::FetchImage { source, .. } = plan.steps[0].action.clone() else { panic!("an image is fetched") };
+    let mut after = Actual::default();
+    let id = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
+    let whole = Image { id, manifest: None, layers: Vec::new(), config: ImageConfig::default() };
+    let image = |image| ActualImage { image, moved: None, unasked: None, tag: None };
+    after.images.insert(source.clone(), image(Some(whole)));
+    assert_eq!(known(&Fetches::still_there(fetched.clone(), &after)), [true, true]);
+    after.images.insert(source, image(None));
+    assert_eq!(known(&Fetches::still_there(fetched, &after)), [false, true], "a failure is no image");
+}
+
 #[test]
 fn a_round_that_finds_the_lock_taken_after_its_fetch_does_not_ask_the_registry_again() {
     let asked = Arc::new(AtomicUsize::new(0));

@@ -120,7 +120,7 @@ pub fn run(arguments: &ApplyArguments, context: &Context, output: &Output) -> Re
             return Ok(session.carry_out(&proposal.plan, beforehand, output)?.0);
         }
         lock = host.lock(arguments.lock.time().max(by_hand::PATIENCE)).map_err(Failure::engine)?;
-        proposal = wanted.propose_again(proposal, (&actual, &fetches), context, host)?;
+        proposal = wanted.propose_again(proposal, (&actual, &fetches), &mut beforehand, (context, host))?;
     }
     let changed = !proposal.plan.is_empty();
     if proposal.plan.refusals.is_empty() {
@@ -187,10 +187,14 @@ impl Wanted {
         &self,
         begun: Proposal,
         (before, fetches): (&Actual, &Fetches),
-        context: &Context,
-        host: &Host,
+        beforehand: &mut Beforehand,
+        (context, host): (&Context, &Host),
     ) -> Result<Proposal, Failure> {
-        let now = |desired: &Desired| Ok::<_, Failure>(fetches.undone(planning::observe(host, desired)?, before));
+        let mut now = |desired: &Desired| {
+            let after = planning::observe(host, desired)?;
+            beforehand.fetched = Fetches::still_there(std::mem::take(&mut beforehand.fetched), &after);
+            Ok::<_, Failure>(fetches.undone(after, before))
+        };
         match self {
             Wanted::Kept(_) => {
                 begun.ensure_current(&now(&begun.desired)?)?;

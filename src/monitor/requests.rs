@@ -38,8 +38,14 @@ impl Supervisor {
             Request::Stop { signal, grace } => self.ask(number, Ask::Stop { signal, grace }, Some(Promise::Over), now),
             Request::Restart => self.ask(number, Ask::Restart, Some(Promise::Running), now),
             Request::Kill { signal } => self.ask(number, Ask::Kill { signal }, None, now),
-            Request::Pause => self.ask(number, Ask::Pause, None, now),
-            Request::Resume => self.ask(number, Ask::Resume, None, now),
+            Request::Pause | Request::Resume => {
+                let ask = if matches!(request, Request::Pause) { Ask::Pause } else { Ask::Resume };
+                if self.machine.refusal(&ask).is_none() {
+                    // From here on it is paused, or not, as this one says.
+                    self.holder = None;
+                }
+                self.ask(number, ask, None, now);
+            }
             Request::Hold => self.hold(number, now),
             Request::Reload => self.reload(number, now),
             Request::Exec(request) => self.exec(number, &request, packet, now),

@@ -11,8 +11,10 @@
 //! # Decisions
 //! * After a boot, or while an image comes slowly, all else is started and repaired first: nothing waits for a registry but
 //!   what is made of its image.
-//! * What the store does needs no lock but its own: `image pull` does the same. What is planned after the fetch is planned
-//!   for the host as it is then.
+//! * What the store does needs no lock but its own: `image pull` does the same.
+//! * `watch` and `run` plan anew for the host as it is after the fetch. `apply` has said what it does, so it plans for the
+//!   host as it would be without the fetch ([`Fetches::undone`]): where nobody else was busy that is the same plan, and the
+//!   fetches in it count as done. One whose image somebody removed meanwhile is done again, under the lock.
 //! * Builds stay among the other steps. Their commands run in control groups and networks of this state root, which
 //!   whoever has the lock may take for leftovers.
 //! * An image that could not be fetched is not asked for again in the same round: its step fails with the same words.
@@ -78,6 +80,19 @@ impl Fetches {
     pub fn fetch<E: Engine>(&self, engine: &E, observer: &dyn Observer, cancel: &AtomicBool) -> Fetched {
         let report = execute(engine, &self.part, &Numbered { steps: &self.steps, observer }, cancel);
         self.with(|at| report.outcomes[at].clone())
+    }
+
+    /// Of what was fetched, what is on the host `after` it. Without the lock others may have removed it again, as they may
+    /// what no record names.
+    pub fn still_there(fetched: Fetched, after: &Actual) -> Fetched {
+        let is_there = |(action, outcome): &(Action, StepOutcome)| match (action, outcome) {
+            (Action::FetchImage { source, .. }, StepOutcome::Done { .. }) => {
+                after.images.get(source).is_some_and(|known| known.image.is_some())
+            }
+            (Action::RestoreImage { id }, StepOutcome::Done { .. }) => !after.damaged.contains_key(id),
+            _ => true,
+        };
+        Fetched(fetched.0.into_iter().filter(is_there).collect())
     }
 
     /// A host that was looked at `after` the fetch as it would be without: what moved beside shows in what is planned for it.

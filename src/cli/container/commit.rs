@@ -16,7 +16,8 @@ use crate::engine::image::commit::Committing;
 use crate::model::actual::Liveness;
 use crate::model::record::ContainerRecord;
 use crate::model::status::Phase;
-use crate::monitor::client::Held;
+use crate::monitor::client::{Client, Held};
+use crate::monitor::error::MonitorError;
 
 #[derive(Debug, Args)]
 pub struct CommitArguments {
@@ -45,12 +46,42 @@ pub struct CommitArguments {
     pause: bool,
 }
 
-fn hold(record: &ContainerRecord, context: &Context) -> Result<Held, Failure> {
-    running(record, context)?.hold().map_err(|error| {
-        let failure = Failure::monitor(error).context(format!("cannot pause container `{}`", record.full_name()));
-        failure
-            .hint("`--pause=false` does without; a monitor of an earlier Evenkeel knows no pause that ends by itself")
-    })
+/// What keeps the processes of a container frozen.
+enum Pause {
+    /// For as long as this process lives.
+    Held(Held),
+    /// Until it is ended: a monitor of an earlier Evenkeel knows no other.
+    Begun(Client),
+}
+
+impl Pause {
+    fn begin(record: &ContainerRecord, context: &Context) -> Result<Pause, Failure> {
+        let held = match running(record, context)?.hold() {
+            Err(MonitorError::Refused(_)) => {
+                let client = running(record, context)?;
+                client.pause().map(|()| Pause::Begun(client))
+            }
+            held => held.map(Pause::Held),
+        };
+        held.map_err(|error| {
+            let failure = Failure::monitor(error).context(format!("cannot pause container `{}`", record.full_name()));
+            failure.hint("`--pause=false` does without")
+        })
+    }
+
+    /// It goes on, and that is known when this comes back. One that was stopped meanwhile, or goes on already, does not.
+    fn end(self) -> Result<(), MonitorError> {
+        let ended = match self {
+            Pause::Held(held) => held.resume(),
+            Pause::Begun(client) => client.resume(),
+        };
+        match ended {
+            Err(MonitorError::Refused(_) | MonitorError::NotRunning { .. } | MonitorError::Conversation { .. }) => {
+                Ok(())
+            }
+            ended => ended,
+        }
+    }
 }
 
 pub fn run(arguments: &CommitArguments, context: &Context, output: &Output) -> Result<Exit, Failure> {
@@ -69,11 +100,13 @@ pub fn run(arguments: &CommitArguments, context: &Context, output: &Output) -> R
     // One that somebody froze before stays frozen afterwards.
     let is_frozen = matches!(&liveness, Liveness::Monitored(status) if status.phase == Phase::Paused);
     let pauses = arguments.pause && by_hand::is_up(&liveness) && !is_frozen;
-    // Were this process killed, the container would go on.
-    let held = pauses.then(|| hold(&record, context)).transpose()?;
+    let pause = pauses.then(|| Pause::begin(&record, context)).transpose()?;
     let committed = host.commit(&record, &committing).map_err(Failure::engine);
-    held.map_or(Ok(()), Held::resume).map_err(Failure::monitor)?;
+    let ended = pause.map_or(Ok(()), Pause::end);
     let image = committed?;
+    if let Err(error) = ended {
+        output.warning(&format!("container `{}` may be paused still: {error}", record.full_name()));
+    }
     match output.format() {
         Format::Json => output.document(&json!({ "id": image.id }))?,
         Format::Text => output.text(&format!("{}\n", image.id))?,

@@ -24,7 +24,7 @@ pub fn run(arguments: &AfterEndArguments, context: &Context, output: &Output) ->
     let _ = cgroup::detect().and_then(|hierarchy| cgroup::leave_shelter(&hierarchy));
     let lock = by_hand::lock(&session, output)?;
     let actual = by_hand::observe(&session.host)?;
-    if let Some(container) = actual.containers.get(&arguments.id).filter(|c| !by_hand::is_up(&c.liveness)) {
+    if let Some(container) = actual.containers.get(&arguments.id).filter(|c| !c.liveness.is_up()) {
         by_hand::see_off(&session, &actual, &container.record, output)?;
     }
     session.host.tidy(&lock).map_err(Failure::engine)?;

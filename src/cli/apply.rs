@@ -9,11 +9,11 @@
 //!
 //! # Decisions
 //! It holds the lock of the state root from the plan to the last step, also while it waits for a container to be healthy
-//! or to complete; only for a registry it lets go of it, before anything else is done (`reconcile::fetch`). What is behind a wait was planned for the host as it is: if others changed that meanwhile, either the
-//! plan was not the truth, or `apply` would have to stop in the middle, with what it had taken down still down. Somebody
-//! sits there who may interrupt it, and `watch` of other projects waits without a complaint. `watch` itself, which may wait
-//! at any hour for anything, leaves its waits (`reconcile::waits`). What `--wait` waits for changes nothing more, so that is
-//! without the lock.
+//! or to complete; only for a registry it lets go of it, before anything else is done (`reconcile::fetch`). What is behind
+//! a wait was planned for the host as it is: if others changed that meanwhile, either the plan was not the truth, or
+//! `apply` would have to stop in the middle, with what it had taken down still down. Somebody sits there who may interrupt
+//! it, and `watch` of other projects waits without a complaint. `watch` itself, which may wait at any hour for anything,
+//! leaves its waits (`reconcile::waits`). What `--wait` waits for changes nothing more, so that is without the lock.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

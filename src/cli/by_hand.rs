@@ -18,7 +18,7 @@ use crate::engine::lock::Lock;
 use crate::engine::waiting::{Attended, Awaited, Wait};
 use crate::engine::{Engine, Scope};
 use crate::model::action::Action;
-use crate::model::actual::{Actual, Liveness};
+use crate::model::actual::Actual;
 use crate::model::container::{AfterEnd, RunState};
 use crate::model::desired::{Desired, DesiredContainer};
 use crate::model::id::{Ids, ResourceName, VolumeKey, Whose};
@@ -40,7 +40,7 @@ pub fn lock(session: &Session, output: &Output) -> Result<Lock, Failure> {
     let lock = session.host.lock(PATIENCE).map_err(Failure::engine)?;
     let actual = observe(&session.host)?;
     let containers = actual.containers.values().filter(|container| container.record.project == Whose::Nobody);
-    for container in containers.filter(|c| c.record.spec.state == RunState::Running && !is_up(&c.liveness)) {
+    for container in containers.filter(|c| c.record.spec.state == RunState::Running && !c.liveness.is_up()) {
         see_off(session, &actual, &container.record, output)?;
     }
     Ok(lock)
@@ -67,10 +67,6 @@ pub fn unless_gone<'a>(actual: &'a Actual, chosen: &ContainerRecord) -> Result<O
     }
 }
 
-pub fn is_up(liveness: &Liveness) -> bool {
-    liveness.is_up()
-}
-
 /// A container that has ended: its ports and names are free again, and it goes if it should.
 pub fn see_off(session: &Session, actual: &Actual, record: &ContainerRecord, output: &Output) -> Result<(), Failure> {
     match record.after_end {
@@ -81,7 +77,7 @@ pub fn see_off(session: &Session, actual: &Actual, record: &ContainerRecord, out
 
 /// Whatever follows from this record is so, and the container is up or not, as it is now.
 pub fn settle(session: &Session, actual: &Actual, record: &ContainerRecord, output: &Output) -> Result<(), Failure> {
-    let up = actual.containers.get(&record.id).is_some_and(|container| is_up(&container.liveness));
+    let up = actual.containers.get(&record.id).is_some_and(|container| container.liveness.is_up());
     let state = if up { RunState::Running } else { RunState::Stopped };
     let desired = desired(actual, record, state);
     perform(session, &desired, actual, about(record), output)

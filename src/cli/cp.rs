@@ -116,7 +116,7 @@ fn within(
     copied: Copied<'_>,
     work: impl FnOnce(BorrowedFd<'_>) -> Result<(), TransferError> + Send,
 ) -> Result<Exit, Failure> {
-    let runs = super::by_hand::is_up(&super::inventory::liveness(host.paths(), record).map_err(Failure::engine)?);
+    let runs = super::inventory::liveness(host.paths(), record).map_err(Failure::engine)?.is_up();
     let _lock = match runs {
         true => None,
         false => Some(host.lock(super::by_hand::PATIENCE).map_err(Failure::engine)?),

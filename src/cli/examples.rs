@@ -56,7 +56,8 @@ Examples:
   evenkeel events -f project=shop --format json  an object a line, with Docker's names
 
 A line is the time, the type, the action, the id and, in parentheses, what is known of it; `by` says which command did \
-it, or `monitor` where a restart policy did. The last 8 to 16 MiB are kept, in ROOT/events.";
+it, or `monitor` where a restart policy did. The last 8 to 16 MiB are kept, in ROOT/events, for root alone; \
+the arguments of `exec` are among them, so a password is for a variable or standard input.";
 
 pub const DOWN: &str = "\
 Examples:

@@ -9,7 +9,6 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::by_hand;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::filter::{self, FILTER_HELP, Filter};
@@ -146,7 +145,7 @@ pub fn run(arguments: &PsArguments, context: &Context, output: &Output) -> Resul
             || !arguments.filter.is_empty()
             || arguments.last().is_some()
             || record.project.project().is_some()
-            || by_hand::is_up(liveness)
+            || liveness.is_up()
     };
     let filters = arguments.filter.iter().map(|filter| filter.resolved(&inventory, context));
     let filters = filters.collect::<Result<Vec<_>, Failure>>()?;

@@ -98,6 +98,6 @@ fn refusal(record: &ContainerRecord, actual: &Actual) -> Option<Failure> {
         let declared = Failure::new(format!("container `{name}` is declared by project {project}"));
         return Some(declared.hint("take it out of the manifest; `--force` removes it until the next apply"));
     }
-    let is_up = actual.containers.get(&record.id).is_some_and(|container| by_hand::is_up(&container.liveness));
+    let is_up = actual.containers.get(&record.id).is_some_and(|container| container.liveness.is_up());
     is_up.then(|| Failure::new(format!("container `{name}` runs")).hint("stop it first, or add `--force`"))
 }

@@ -85,7 +85,7 @@ fn attached(
     let session = Session::open(context)?;
     let lock: Lock = by_hand::lock(&session, output)?;
     let actual = by_hand::observe(&session.host)?;
-    if actual.containers.get(&record.id).is_some_and(|container| by_hand::is_up(&container.liveness)) {
+    if actual.containers.get(&record.id).is_some_and(|container| container.liveness.is_up()) {
         drop((lock, session));
         return attach::attach(record, interactive, settings, context, output);
     }

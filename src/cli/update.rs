@@ -68,7 +68,7 @@ pub fn run(arguments: &UpdateArguments, context: &Context, output: &Output) -> R
         let mut spec = record.spec.clone();
         change(&mut spec, &wanted, arguments);
         let changed = ContainerRecord { spec, ..record.clone() };
-        let up = actual.containers.get(&record.id).is_some_and(|container| by_hand::is_up(&container.liveness));
+        let up = actual.containers.get(&record.id).is_some_and(|container| container.liveness.is_up());
         let state = if up { RunState::Running } else { RunState::Stopped };
         let desired = by_hand::desired(&actual, &changed, state);
         by_hand::perform(&session, &desired, &actual, by_hand::about(record), output)

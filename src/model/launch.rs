@@ -66,7 +66,7 @@ pub struct Telling {
     /// Who wrote this, for a start: `apply`, `watch`, `run`.
     #[serde(default)]
     pub by: Option<String>,
-    /// Left out of what a monitor keeps in memory: it reads them again when there is something to tell.
+    /// Always empty in what a monitor has in memory: it reads them again when there is something to tell.
     #[serde(default)]
     pub traits: Traits,
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use clap::{ArgAction, Args};
 use serde_json::json;
 
-use crate::cli::by_hand::{self, PATIENCE};
+use crate::cli::by_hand::PATIENCE;
 use crate::cli::context::Context;
 use crate::cli::each;
 use crate::cli::failure::{Exit, Failure};
@@ -99,7 +99,7 @@ pub fn run(arguments: &CommitArguments, context: &Context, output: &Output) -> R
     let liveness = crate::cli::inventory::liveness(host.paths(), &record).map_err(Failure::engine)?;
     // One that somebody froze before stays frozen afterwards.
     let is_frozen = matches!(&liveness, Liveness::Monitored(status) if status.phase == Phase::Paused);
-    let pauses = arguments.pause && by_hand::is_up(&liveness) && !is_frozen;
+    let pauses = arguments.pause && liveness.is_up() && !is_frozen;
     let pause = pauses.then(|| Pause::begin(&record, context)).transpose()?;
     let committed = host.commit(&record, &committing).map_err(Failure::engine);
     let ended = pause.map_or(Ok(()), Pause::end);

@@ -106,7 +106,7 @@ fn directory_row(host: &Host, layer: &Digest, users: &[&Entry], all: &[Entry]) -
     let runs_on_it = actual
         .containers
         .values()
-        .filter(|container| by_hand::is_up(&container.liveness) && container.record.image.as_ref().is_none_or(has_it));
+        .filter(|container| container.liveness.is_up() && container.record.image.as_ref().is_none_or(has_it));
     let mut running: Vec<String> = runs_on_it.map(|container| container.record.full_name()).collect();
     running.extend(actual.unreadable.iter().map(|record| record.problem.clone()));
     let row = layer_row(host, layer, users, running.is_empty())?;

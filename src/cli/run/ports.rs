@@ -11,7 +11,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use toml::{Table, Value};
 
 use super::declaration::malformed;
-use crate::cli::by_hand;
 use crate::cli::failure::Failure;
 use crate::model::actual::Actual;
 use crate::model::container::RunState;
@@ -29,7 +28,7 @@ impl Taken {
     pub fn of(actual: &Actual) -> Taken {
         let may_serve = actual.containers.values().filter(|container| {
             container.record.spec.state == RunState::Running
-                && (container.record.project != Whose::Nobody || by_hand::is_up(&container.liveness))
+                && (container.record.project != Whose::Nobody || container.liveness.is_up())
         });
         let recorded = may_serve.flat_map(|container| container.record.spec.ports.keys());
         let in_force = actual.firewall.iter().flat_map(|rules| rules.ports.keys());

@@ -19,6 +19,7 @@ use super::failure::{Exit, Failure};
 use crate::engine::host::Host;
 use crate::engine::transfer::{Copied, Links, Ownership, Source, TransferError, Way, pack, unpack};
 use crate::model::record::ContainerRecord;
+use crate::model::security::IdRange;
 use crate::runtime::look;
 
 #[derive(Debug, Args)]
@@ -77,13 +78,13 @@ pub fn run(arguments: &CpArguments, context: &Context) -> Result<Exit, Failure> 
             let record = each::one(name, context)?;
             within((&host, &record), Copied::Out(path), |root| {
                 let source = open(root, path, links)?;
-                pack(&source, &own_name(path), io::stdout().lock())
+                pack(&source, &own_name(path), record.users, io::stdout().lock())
             })
         }
         (Place::Stream, Place::Container { name, path }) => {
             let record = each::one(name, context)?;
             within((&host, &record), Copied::In(path), |root| match directory(root, path) {
-                true => unpack((root, path), io::stdin().lock(), Ownership::Archive, Way::ThroughLinks),
+                true => unpack((root, path), record.users, io::stdin(), Ownership::Archive, Way::ThroughLinks),
                 false => Err(TransferError::NoDirectory(path.clone())),
             })
         }
@@ -92,7 +93,10 @@ pub fn run(arguments: &CpArguments, context: &Context) -> Result<Exit, Failure> 
             let target = std::path::absolute(target)?;
             let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
             let copied = Copied::Out(path);
-            within((&host, &record), copied, |root| copy(root, path, links, here.as_fd(), &target, owned_by(uid, gid)))
+            within((&host, &record), copied, |root| {
+                let (from, to) = (Side { root, users: record.users }, Side { root: here.as_fd(), users: None });
+                copy((from, path), links, (to, &target), owned_by(uid, gid))
+            })
         }
         (Place::Here(path), Place::Container { name, path: target }) => {
             let record = each::one(name, context)?;
@@ -104,7 +108,10 @@ pub fn run(arguments: &CpArguments, context: &Context) -> Result<Exit, Failure> 
                 path.push(".");
             }
             let copied = Copied::In(target);
-            within((&host, &record), copied, |root| copy(here.as_fd(), &path, links, root, target, owned_by(0, 0)))
+            within((&host, &record), copied, |root| {
+                let (from, to) = (Side { root: here.as_fd(), users: None }, Side { root, users: record.users });
+                copy((from, &path), links, (to, target), owned_by(0, 0))
+            })
         }
         _ => Err(Failure::usage("one of the two must be in a container: CONTAINER:PATH, and the other here or `-`")),
     }
@@ -126,21 +133,26 @@ fn within(
     Ok(Exit::Done)
 }
 
+/// A root, and the range of users that it has of its own.
+#[derive(Clone, Copy)]
+struct Side<'a> {
+    root: BorrowedFd<'a>,
+    users: Option<IdRange>,
+}
+
 /// From one root to the other, by way of a pipe.
 fn copy(
-    from: BorrowedFd<'_>,
-    path: &Path,
+    (from, path): (Side<'_>, &Path),
     links: Links,
-    to: BorrowedFd<'_>,
-    target: &Path,
+    (to, target): (Side<'_>, &Path),
     ownership: Ownership,
 ) -> Result<(), TransferError> {
-    let source = open(from, path, links)?;
-    let (into, top) = landing(to, target, &source, path)?;
+    let source = open(from.root, path, links)?;
+    let (into, top) = landing(to.root, target, &source, path)?;
     let (reader, writer) = io::pipe().map_err(|source| TransferError::Stream { source })?;
     std::thread::scope(|scope| {
-        let packing = scope.spawn(|| pack(&source, &top, io::BufWriter::with_capacity(64 * 1024, writer)));
-        let unpacked = unpack((to, &into), reader, ownership, Way::WithoutLinks);
+        let packing = scope.spawn(|| pack(&source, &top, from.users, io::BufWriter::with_capacity(64 * 1024, writer)));
+        let unpacked = unpack((to.root, &into), to.users, reader, ownership, Way::WithoutLinks);
         let packed = packing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // Who cannot write any more breaks the pipe of the other: the cause comes first.
         unpacked.and(packed)

@@ -127,6 +127,21 @@ impl IdRange {
     /// As many as a usual system has users, nobody (65534) included.
     pub const USUAL_SIZE: u32 = 65536;
 
+    /// A user of the host as whoever has this range sees him. `None`: one of those that he has not.
+    pub fn inside(&self, number: u32) -> Option<u32> {
+        number.checked_sub(self.start).filter(|inside| *inside < self.size)
+    }
+
+    /// Nobody, in a range of the usual size.
+    pub fn last(&self) -> u32 {
+        self.start.saturating_add(self.size.min(65535).saturating_sub(1))
+    }
+
+    /// Who on the host this user is of those in the range.
+    pub fn outside(&self, number: u32) -> Option<u32> {
+        (number < self.size).then(|| self.start.saturating_add(number))
+    }
+
     pub fn overlaps(&self, other: &IdRange) -> bool {
         let end = |range: &IdRange| u64::from(range.start) + u64::from(range.size);
         u64::from(self.start) < end(other) && u64::from(other.start) < end(self)

@@ -274,8 +274,7 @@ impl<W: Write> Packer<W> {
 
     /// A number of the host as the container has it.
     fn inside(&self, number: u32) -> u32 {
-        let inside = self.users.and_then(|range| number.checked_sub(range.start).filter(|inside| *inside < range.size));
-        inside.unwrap_or(number)
+        self.users.and_then(|range| range.inside(number)).unwrap_or(number)
     }
 }
 

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use tar::{Builder, EntryType, Header};
 
 use super::{TransferError, XATTR, XATTR_LIST_MAX, XATTR_SIZE_MAX, below, carried, failed};
+use crate::model::security::IdRange;
 
 /// What is packed: it stays what it was when it was opened, wherever its name leads later.
 #[derive(Debug)]
@@ -67,9 +68,10 @@ pub enum Links {
     Follow,
 }
 
-/// Writes `source` under the name `top`, and if it is a directory what is in it below that name.
-pub fn pack(source: &Source, top: &Path, to: impl Write) -> Result<(), TransferError> {
-    let mut packer = Packer { builder: Builder::new(to), links: BTreeMap::new() };
+/// Writes `source` under the name `top`, and if it is a directory what is in it below that name. Owners are those that
+/// the container sees whose `users` these are.
+pub fn pack(source: &Source, top: &Path, users: Option<IdRange>, to: impl Write) -> Result<(), TransferError> {
+    let mut packer = Packer { builder: Builder::new(to), links: BTreeMap::new(), users };
     match source.is_directory() {
         true => packer.directory(&source.opened, &source.stat, top, &source.path, 0)?,
         false => {
@@ -103,6 +105,7 @@ struct Packer<W: Write> {
     builder: Builder<W>,
     /// Where files with several names were packed first, by device and number.
     links: BTreeMap<(u64, u64), PathBuf>,
+    users: Option<IdRange>,
 }
 
 impl<W: Write> Packer<W> {
@@ -117,7 +120,7 @@ impl<W: Write> Packer<W> {
         if depth > MAX_DEPTH {
             return Err(failed("walk", path)(io::Error::other("directories are nested too deeply")));
         }
-        self.append(header(stat, EntryType::Directory, 0), name, io::empty())?;
+        self.append(self.header(stat, EntryType::Directory, 0), name, io::empty())?;
         let open = || {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let opened = rfs::openat(&directory, ".", flags, Mode::empty())?;
@@ -199,12 +202,12 @@ impl<W: Write> Packer<W> {
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         let failure = std::cell::Cell::new(None);
         let content = Whole { file, left: size, failure: &failure };
-        self.append(header(stat, EntryType::Regular, size), name, content)?;
+        self.append(self.header(stat, EntryType::Regular, size), name, content)?;
         failure.take().map_or(Ok(()), |error| Err(failed("read", path)(error)))
     }
 
     fn link(&mut self, stat: &Stat, name: &Path, kind: EntryType, target: &Path) -> Result<(), TransferError> {
-        let mut header = header(stat, kind, 0);
+        let mut header = self.header(stat, kind, 0);
         self.builder.append_link(&mut header, name, target).map_err(|source| TransferError::Stream { source })
     }
 
@@ -216,11 +219,23 @@ impl<W: Write> Packer<W> {
             // A socket is nothing without the process that listens at it.
             _ => return Ok(()),
         };
-        let mut header = header(stat, kind, 0);
+        let mut header = self.header(stat, kind, 0);
         let numbers = (rfs::major(stat.st_rdev), rfs::minor(stat.st_rdev));
         let set = header.set_device_major(numbers.0).and_then(|()| header.set_device_minor(numbers.1));
         set.map_err(|source| TransferError::Stream { source })?;
         self.append(header, name, io::empty())
+    }
+
+    fn header(&self, stat: &Stat, kind: EntryType, size: u64) -> Header {
+        let inside = |number| self.users.and_then(|range| range.inside(number)).unwrap_or(number);
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(size);
+        header.set_mode(stat.st_mode & 0o7777);
+        header.set_uid(inside(stat.st_uid).into());
+        header.set_gid(inside(stat.st_gid).into());
+        header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or_default());
+        header
     }
 
     fn append(&mut self, mut header: Header, name: &Path, content: impl Read) -> Result<(), TransferError> {
@@ -250,17 +265,6 @@ fn attributes(file: &File) -> Result<Vec<(String, Vec<u8>)>, Errno> {
         }
     }
     Ok(found)
-}
-
-fn header(stat: &Stat, kind: EntryType, size: u64) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_size(size);
-    header.set_mode(stat.st_mode & 0o7777);
-    header.set_uid(stat.st_uid.into());
-    header.set_gid(stat.st_gid.into());
-    header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or_default());
-    header
 }
 
 /// Exactly so many bytes, whatever becomes of the file. An error of the file is kept apart from those of the stream.

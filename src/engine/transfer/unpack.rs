@@ -15,6 +15,7 @@ use super::{TransferError, below, carried, failed};
 use crate::engine::image::segment::Segment;
 use crate::engine::image::unpack::members::{Kind, Member, Members, Stream};
 use crate::engine::image::unpack::report::Problem;
+use crate::model::security::IdRange;
 use crate::runtime::look;
 
 /// Whose the files are.
@@ -37,9 +38,44 @@ pub enum Way {
 }
 
 /// Puts what `from` holds below `into`, a directory of `root`. Files, links and devices of the same name are replaced;
-/// directories that are there stay as they are. Links in `into` itself are followed inside of the root.
+/// directories that are there stay as they are. Links in `into` itself are followed inside of the root. Owners are meant
+/// as the container sees them whose `users` these are.
 pub fn unpack(
     (root, into): (BorrowedFd<'_>, &Path),
+    users: Option<IdRange>,
+    from: impl Read + Send,
+    ownership: Ownership,
+    way: Way,
+) -> Result<(), TransferError> {
+    let Some(range) = users else { return unpack_here((root, into), None, from, ownership, way) };
+    let unpacked = std::thread::scope(|scope| {
+        let as_its_root = || {
+            become_root_of(range).map_err(failed("write as its root to", into))?;
+            unpack_here((root, into), users, from, ownership, way)
+        };
+        scope.spawn(as_its_root).join()
+    });
+    unpacked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// For files, this thread is who root is in the range, with all that it may do now: a volume of the container is mounted
+/// with its users, and has no room for what others make (mount_setattr(2), EOVERFLOW).
+fn become_root_of(range: IdRange) -> io::Result<()> {
+    nix::unistd::setfsgid(range.start.into());
+    nix::unistd::setfsuid(range.start.into());
+    // Each says what was before, and nothing of a failure (setfsuid(2)).
+    if nix::unistd::setfsuid(range.start.into()).as_raw() != range.start {
+        return Err(Errno::PERM.into());
+    }
+    // Leaving user 0 took the capabilities over files from the effective set (capabilities(7)).
+    let mut sets = rustix::thread::capabilities(None)?;
+    sets.effective = sets.permitted;
+    Ok(rustix::thread::set_capabilities(None, sets)?)
+}
+
+fn unpack_here(
+    (root, into): (BorrowedFd<'_>, &Path),
+    users: Option<IdRange>,
     from: impl Read,
     ownership: Ownership,
     way: Way,
@@ -50,7 +86,7 @@ pub fn unpack(
     };
     let ground = ground.map_err(failed("open", into))?;
     let mut members = Members::new(Piped(BufReader::with_capacity(64 * 1024, from)));
-    let unpacker = Unpacker { ground, into, ownership, way };
+    let unpacker = Unpacker { ground, into, users, ownership, way };
     while let Some(member) = members.next().map_err(unreadable)? {
         unpacker.make(&member, &mut members)?;
     }
@@ -81,6 +117,7 @@ struct Unpacker<'a> {
     /// What directories of the archive are looked for in: with links the root, where they may lead anywhere; else `into`.
     ground: OwnedFd,
     into: &'a Path,
+    users: Option<IdRange>,
     ownership: Ownership,
     way: Way,
 }
@@ -156,7 +193,9 @@ impl Unpacker<'_> {
             Ownership::Fixed { uid, gid } => (uid, gid),
             Ownership::Archive => (member.uid, member.gid),
         };
-        (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+        // Whom the container does not have is nobody there.
+        let outside = |number| self.users.map_or(number, |range| range.outside(number).unwrap_or_else(|| range.last()));
+        (Some(Uid::from_raw(outside(uid))), Some(Gid::from_raw(outside(gid))))
     }
 
     /// Whoever takes the owner away takes its privileges away, too.
@@ -291,9 +330,10 @@ mod tests {
         let mut bytes = Vec::new();
         let opened = root(from.path());
         let source = Source::open(opened.as_fd(), Path::new("/tree"), Links::Keep).unwrap();
-        pack(&source, Path::new("copy"), &mut bytes).unwrap();
+        pack(&source, Path::new("copy"), None, &mut bytes).unwrap();
         let unpack = |to: &tempfile::TempDir, ownership| {
-            unpack((root(to.path()).as_fd(), Path::new("/")), bytes.as_slice(), ownership, Way::WithoutLinks).unwrap();
+            unpack((root(to.path()).as_fd(), Path::new("/")), None, bytes.as_slice(), ownership, Way::WithoutLinks)
+                .unwrap();
         };
         unpack(&to, Ownership::Archive);
         let copy = to.path().join("copy");
@@ -338,14 +378,20 @@ mod tests {
         };
         let put = |name: &str, into: &str| {
             let into = (opened.as_fd(), Path::new(into));
-            unpack(into, archive(name).as_slice(), Ownership::Archive, Way::ThroughLinks)
+            unpack(into, None, archive(name).as_slice(), Ownership::Archive, Way::ThroughLinks)
         };
         put("file", "/").unwrap();
         put("secret", "/away").unwrap();
         assert!(matches!(put("../up", "/"), Err(TransferError::Escapes(_))));
         // Where the root is the host's, not even that: its own root is everywhere.
         let without_links = |name: &str, into: &str| {
-            unpack((opened.as_fd(), Path::new(into)), archive(name).as_slice(), Ownership::Archive, Way::WithoutLinks)
+            unpack(
+                (opened.as_fd(), Path::new(into)),
+                None,
+                archive(name).as_slice(),
+                Ownership::Archive,
+                Way::WithoutLinks,
+            )
         };
         without_links("other", "/away").unwrap();
         assert!(without_links("away/other", "/").is_err());

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use evenkeel::engine::host::tag;
-use support::{busybox_rootfs, in_a_network_of_its_own, run};
+use support::{busybox_rootfs, in_a_network_of_its_own, room_for_a_root, run};
 
 /// Two states of one project, chosen so that going from one to the other creates, changes, restarts, replaces in both
 /// orders and removes; `network` is replaced, another one changed.
@@ -118,7 +118,7 @@ impl Drop for Down<'_> {
 #[test]
 fn an_apply_that_is_killed_anywhere_is_taken_up_by_the_next() {
     in_a_network_of_its_own(|| {
-        let directory = tempfile::Builder::new().prefix("evenkeel-crash-test").tempdir().unwrap();
+        let directory = room_for_a_root("evenkeel-crash-test");
         let here = directory.path();
         busybox_rootfs(&here.join("rootfs"));
         let down = Down(here);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use evenkeel::runtime::layer::IMAGE;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{busybox_rootfs, eventually, in_a_network_of_its_own, run};
+use support::{busybox_rootfs, eventually, in_a_network_of_its_own, room_for_a_root, run};
 
 const MANIFEST: &str = r#"
 project = "shop"
@@ -76,7 +76,7 @@ struct Trial {
 
 impl Trial {
     fn begin() -> Trial {
-        let directory = tempfile::Builder::new().prefix("evenkeel-crash").tempdir().unwrap();
+        let directory = room_for_a_root("evenkeel-crash");
         busybox_rootfs(&directory.path().join("rootfs"));
         fs::write(directory.path().join("evenkeel.toml"), MANIFEST).unwrap();
         Trial { directory }

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use support::{busybox_rootfs, eventually, in_a_network_of_its_own, run};
+use support::{busybox_rootfs, eventually, in_a_network_of_its_own, room_for_a_root, run};
 
 /// A directory with a manifest whose container `web` serves pages, and what else its update says.
 struct Project {
@@ -26,7 +26,7 @@ impl Project {
     /// Runs a test with `web` running, and takes everything down afterwards.
     fn with(update: &'static str, test: impl FnOnce(&Project) + Send) {
         in_a_network_of_its_own(|| {
-            let directory = tempfile::Builder::new().prefix("evenkeel-update").tempdir().unwrap();
+            let directory = room_for_a_root("evenkeel-update");
             busybox_rootfs(&directory.path().join("rootfs"));
             let project = Project { directory, update };
             project.declare(SERVES);

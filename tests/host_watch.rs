@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{busybox_rootfs, cgroup_of, eventually, in_a_network_of_its_own, run};
+use support::{busybox_rootfs, cgroup_of, eventually, in_a_network_of_its_own, room_for_a_root, run};
 
 const MANIFEST: &str = r#"
 project = "shop"
@@ -36,7 +36,7 @@ struct Watched {
 
 impl Watched {
     fn begin() -> Watched {
-        let directory = tempfile::Builder::new().prefix("evenkeel-watch").tempdir().unwrap();
+        let directory = room_for_a_root("evenkeel-watch");
         busybox_rootfs(&directory.path().join("rootfs"));
         fs::write(directory.path().join("evenkeel.toml"), MANIFEST).unwrap();
         let service = service(directory.path());

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use evenkeel::engine::host::{Host, Settings};
 use evenkeel::engine::image;
 use evenkeel::model::paths::Paths;
+use tempfile::TempDir;
 
 /// The applets that tests use.
 const APPLETS: [&str; 32] = [
@@ -56,7 +57,7 @@ impl OwnHost {
 /// Runs a test with a host of its own.
 pub fn on_a_host_of_its_own(test: impl FnOnce(&OwnHost) + Send) {
     in_a_network_of_its_own(|| {
-        let directory = tempfile::Builder::new().prefix("evenkeel-test").tempdir().unwrap();
+        let directory = room_for_a_root("evenkeel-test");
         let paths = Paths { root: directory.path().join("root"), run: directory.path().join("run") };
         let settings = Settings {
             paths,
@@ -68,6 +69,18 @@ pub fn on_a_host_of_its_own(test: impl FnOnce(&OwnHost) + Send) {
         let lock = own.host.lock(Duration::from_secs(10)).unwrap();
         own.host.tidy(&lock).unwrap();
     });
+}
+
+/// A new directory, whose `root` has a tag that no other state root of this host has: of 65536 tags, two of hundreds of tests
+/// now and then draw the same, and the second would be refused.
+pub fn room_for_a_root(prefix: &str) -> TempDir {
+    loop {
+        let directory = tempfile::Builder::new().prefix(prefix).tempdir().unwrap();
+        let tag = evenkeel::engine::host::tag(&directory.path().canonicalize().unwrap().join("root"));
+        if fs::symlink_metadata(Path::new("/run/evenkeel-tags").join(tag.as_str())).is_err() {
+            return directory;
+        }
+    }
 }
 
 /// Runs a test on a thread in a network namespace of its own, so that tests may run side by side. What it executes

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use evenkeel::model::id::RootTag;
 use serde_json::Value;
 
-use super::{busybox_rootfs, eventually, in_a_network_of_its_own, run};
+use super::{busybox_rootfs, eventually, in_a_network_of_its_own, room_for_a_root, run};
 
 /// A directory to work in, with a root filesystem in `rootfs`.
 pub struct Shell {
@@ -55,7 +55,7 @@ impl Shell {
 
     /// A state root of its own in the network namespace of the calling thread.
     pub fn here() -> Shell {
-        let directory = tempfile::Builder::new().prefix("evenkeel-shell").tempdir().unwrap();
+        let directory = room_for_a_root("evenkeel-shell");
         busybox_rootfs(&directory.path().join("rootfs"));
         Shell { directory }
     }

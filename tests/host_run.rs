@@ -1385,6 +1385,33 @@ fn lists_are_narrowed_and_logs_cut() {
 }
 
 #[test]
+fn who_has_users_of_his_own_has_what_is_copied_to_him() {
+    Shell::with(|shell| {
+        shell.ok(&["run", "-d", "--name", "own", "--userns", "auto", "-v", "data:/vol", BOX, "sleep", "1000"]);
+        shell.write("hi", "text");
+        std::os::unix::fs::chown(shell.path("hi"), Some(12), Some(34)).unwrap();
+        for place in ["/tmp", "/vol"] {
+            let owner = |name: &str| {
+                let path = format!("{place}/{name}");
+                shell.ok(&["exec", "own", "stat", "-c", "%u:%g", &path]).stdout.trim().to_owned()
+            };
+            shell.ok(&["cp", "hi", &format!("own:{place}/hi")]);
+            assert_eq!(owner("hi"), "0:0", "{place}");
+            shell.ok(&["cp", "--archive", "hi", &format!("own:{place}/kept")]);
+            assert_eq!(owner("kept"), "12:34", "{place}");
+            shell.ok(&["exec", "own", "rm", &format!("{place}/hi")]);
+
+            let archive = shell.ok(&["cp", &format!("own:{place}/kept"), "-"]).bytes;
+            let mut read = tar::Archive::new(archive.as_slice());
+            let header = read.entries().unwrap().next().unwrap().unwrap().header().clone();
+            assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (12, 34), "{place}");
+            let answer = shell.feed(&["cp", "-", &format!("own:{place}")], &archive);
+            assert_eq!((answer.code, owner("kept")), (0, "12:34".to_owned()), "{place}: {answer:?}");
+        }
+    });
+}
+
+#[test]
 fn a_container_by_hand_is_as_locked_in_as_its_options_say() {
     Shell::with(|shell| {
         let status = |options: &[&str]| {

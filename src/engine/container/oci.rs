@@ -45,8 +45,8 @@ pub struct Inputs<'a> {
     pub netns: Option<PathBuf>,
 }
 
-/// Docker's list (moby, oci/defaults.go) and `/proc/interrupts`, whose counters tell a neighbour's secrets
-/// (CVE-2025-31133 is about the mounts themselves).
+/// Docker's list (moby, oci/defaults.go), which has `/proc/interrupts` too: its counters tell a neighbour's secrets, as
+/// those of [`thermal_counters`] do. (CVE-2025-31133 is about the mounts themselves.)
 const MASKED_PATHS: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
@@ -62,6 +62,13 @@ const MASKED_PATHS: [&str; 12] = [
     "/sys/firmware",
 ];
 const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// How often each processor was too hot, where the host counts that.
+fn thermal_counters() -> impl Iterator<Item = String> {
+    let processors = std::fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
+    let counters = processors.map(|entry| entry.path().join("thermal_throttle"));
+    counters.filter(|counters| counters.exists()).filter_map(|counters| counters.into_os_string().into_string().ok())
+}
 
 /// `/evenkeel-<tag>/<id>` in every hierarchy.
 pub fn cgroup_path(tag: &RootTag, id: &ContainerId) -> PathBuf {
@@ -103,7 +110,7 @@ pub fn spec(inputs: &Inputs<'_>) -> Result<Spec, EngineError> {
     if *privileged {
         linux.set_masked_paths(None).set_readonly_paths(None).set_seccomp(None);
     } else {
-        linux.set_masked_paths(Some(MASKED_PATHS.map(str::to_owned).to_vec()));
+        linux.set_masked_paths(Some(MASKED_PATHS.map(str::to_owned).into_iter().chain(thermal_counters()).collect()));
         linux.set_readonly_paths(Some(READONLY_PATHS.map(str::to_owned).to_vec()));
         linux.set_seccomp(filter(inputs, &granted)?);
     }

@@ -42,8 +42,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::fstatfs;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 use rustix::process::{
-    Resource, Rlimit, Signal, WaitId, WaitIdOptions, pidfd_send_signal, set_parent_process_death_signal, setrlimit,
-    waitid,
+    Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, pidfd_send_signal, set_parent_process_death_signal,
+    setrlimit, waitid,
 };
 use rustix::thread::set_no_new_privs;
 
@@ -158,8 +158,7 @@ fn make(
     capabilities::keep_within(capabilities::SYS_ADMIN)?;
     init::hide()?;
     set_no_new_privs(true).during("refuse", "new privileges")?;
-    let memory = Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
-    setrlimit(Resource::As, memory).during("set the limit", "as")?;
+    setrlimit(Resource::As, at_most(MEMORY, getrlimit(Resource::As))).during("set the limit", "as")?;
     let notifications = seccomp::ask_for("clone3")?;
     filter.install()?;
     channel.asks(notifications.as_fd()).during("report to", "the parent")?;
@@ -179,6 +178,12 @@ fn make(
     }
 }
 
+/// No more than `bytes`, and no more than there is: nobody here may raise a hard limit (setrlimit(2), CAP_SYS_RESOURCE).
+fn at_most(bytes: u64, there_is: Rlimit) -> Rlimit {
+    let bytes = Some(there_is.maximum.map_or(bytes, |maximum| maximum.min(bytes)));
+    Rlimit { current: bytes, maximum: bytes }
+}
+
 fn empty_root() -> Result<OwnedFd, RuntimeError> {
     let step = "make an empty root for";
     let filesystem = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).during(step, "/proc")?;
@@ -193,4 +198,18 @@ fn filter() -> Result<Filter, RuntimeError> {
     let mut profile = LinuxSeccomp::default();
     profile.set_default_action(LinuxSeccompAction::ScmpActErrno).set_syscalls(Some(vec![allowed]));
     seccomp::compile(&profile)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lower_limit_of_whoever_starts_it_stays() {
+        let limit = |maximum| at_most(MEMORY, Rlimit { current: None, maximum });
+        let both = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        assert_eq!(limit(None), both(MEMORY));
+        assert_eq!(limit(Some(MEMORY + 1)), both(MEMORY));
+        assert_eq!(limit(Some(1 << 20)), both(1 << 20), "raising it is for others");
+    }
 }

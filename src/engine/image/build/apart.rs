@@ -13,10 +13,13 @@
 //!   in the kernel's log. Here they are found by each instruction of the build, so there is one for each layer. In the
 //!   host's namespace they would outlive a build that is killed.
 //! * The host's mounts and unmounts are followed, so that a long build keeps no disk of the host busy.
+//! * Behind chroot(2) the root may be no mount, and nothing there can name the one that it is in. There a build goes on,
+//!   and where that mount is shared the host sees what is mounted for it, and keeps it.
 
 use std::io;
 use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 
 use crate::engine::image::error::ImageError;
@@ -32,5 +35,27 @@ fn leave() -> Result<(), ImageError> {
     // The working directory and the root become this thread's too (unshare(2), CLONE_NEWNS), so no other one is moved.
     crate::sys::namespace::unshare(libc::CLONE_NEWNS).map_err(failed)?;
     let followed = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    mount_change("/", followed).map_err(|errno| failed(errno.into()))
+    match mount_change("/", followed) {
+        // mount(2): the target is not a mount point.
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(errno) => Err(failed(errno.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_that_is_no_mount_is_enough() {
+        assert!(rustix::process::geteuid().is_root(), "this test needs root");
+        let directory = tempfile::tempdir().unwrap();
+        let entered = || {
+            // The root of this thread alone (unshare(2), CLONE_NEWNS).
+            crate::sys::namespace::unshare(libc::CLONE_NEWNS).unwrap();
+            rustix::process::chroot(directory.path()).unwrap();
+            apart(|| Ok(()))
+        };
+        std::thread::scope(|scope| scope.spawn(entered).join()).unwrap().unwrap();
+    }
 }

@@ -74,6 +74,10 @@ pub(super) fn read(reader: &Reader<'_>, kind: CopyKind) -> Result<Copy, SyntaxEr
             None if is_url(&path) && is_copy => {
                 return reader.wrong(at(), "`COPY` fetches nothing", "expected a path, or `ADD`");
             }
+            None if is_url(&path) && names_a_user(&path) => {
+                let expected = "expected `https://HOST/..`; what needs a password is for a `RUN` with a secret";
+                return reader.wrong(at(), "the URL names a user, and files are fetched without one", expected);
+            }
             None if is_url(&path) && copy.checksum.is_none() => {
                 let expected = "expected `--checksum=sha256:..`: what is fetched must be known beforehand";
                 return reader.wrong(at(), "what is fetched has no checksum", expected);
@@ -97,6 +101,12 @@ const NO_REPOSITORIES: &str = "repositories are not fetched";
 
 fn is_url(path: &str) -> bool {
     path.starts_with("http://") || path.starts_with("https://")
+}
+
+/// Whether there is a user, and perhaps a password, before the host (RFC 3986, 3.2.1).
+pub fn names_a_user(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
 }
 
 /// As BuildKit tells them from files.

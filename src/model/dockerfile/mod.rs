@@ -28,6 +28,7 @@ mod words;
 use std::ops::Range;
 
 pub use instruction::parse_trigger;
+pub use files::names_a_user;
 pub use lines::Heredoc;
 
 /// A file that was read whole. Every `COPY --from` that names a stage names an earlier one.

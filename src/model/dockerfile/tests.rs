@@ -165,6 +165,11 @@ fn errors_have_places() {
     ] {
         let found = errors(text);
         assert!(found.len() == 1 && found[0].starts_with(expected), "{text:?}: {found:#?}\nexpected {expected}");
+        (
+            "FROM a\nADD http://u:p@x/y /\n",
+            "2:5 \"http://u:p@x/y\" the URL names a user, and files are fetched without one",
+        ),
+        ("FROM a\nADD http://x/y@z /\n", "2:5 \"http://x/y@z\" what is fetched has no checksum"),
     }
     assert_eq!(errors("FROM a\nNOPE\nRUN\n").len(), 2, "all at once");
 }

@@ -20,6 +20,7 @@ use super::tree::{Chosen, Item, Owners, Tree, look, shown};
 use crate::engine::image::digesting::Digesting;
 use crate::engine::image::error::ImageError;
 use crate::engine::image::layer::check_digest;
+use crate::engine::image::registry::bare;
 use crate::engine::image::registry::download::download;
 use crate::engine::image::rootfs;
 use crate::engine::image::store::session::StagedLayer;
@@ -185,6 +186,7 @@ impl<'a> Builder<'a> {
         let path = path.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
         let name = path.rsplit('/').next().unwrap_or_default();
         if name.is_empty() && asked.into {
+            let url = bare(url);
             return Err(problem(format!("`{url}` names no file; write the target with the name that it shall have")));
         }
         let inputs = json!({
@@ -195,7 +197,7 @@ impl<'a> Builder<'a> {
             let (file, modified) = self.downloaded(url, &checksum)?;
             let to = writing.target()?;
             let named = asked.owner.as_deref().map(|owner| numbers(&to, owner)).transpose()?;
-            let archive = if asked.unpacks { self.archive_in(&file, name.as_bytes(), url)? } else { None };
+            let archive = if asked.unpacks { self.archive_in(&file, name.as_bytes(), bare(url))? } else { None };
             if let Some(archive) = archive {
                 return place_archive(&to, &archive, asked, named);
             }
@@ -213,7 +215,7 @@ impl<'a> Builder<'a> {
         let mut file = self.workshop.session.spool()?;
         let mut digesting = Digesting::new(&mut file);
         let modified = download(url, options, options.limits.content, &mut digesting)?;
-        check_digest(url, checksum, digesting.finish().0)?;
+        check_digest(bare(url), checksum, digesting.finish().0)?;
         file.rewind().map_err(|error| problem(error.to_string()))?;
         Ok((file, modified))
     }

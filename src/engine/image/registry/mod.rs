@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use challenge::Challenge;
 use credentials::Credential;
+pub use http::bare;
 use http::{Http, Method, Request, Response, Stream};
 use scope::Scopes;
 use sha2::{Digest as _, Sha256};

@@ -195,6 +195,7 @@ fn secrets_are_in_memory_for_one_command_and_nowhere_afterwards() {
             ("id=token,env=NOWHERE", "is not set"),
             ("id=tokn,src=token", "did you mean `token`?"),
             ("src=token", "it has no id"),
+            ("id=token,src=/dev/null", "no regular file"),
         ] {
             shell.refused(&["image", "build", "context", "--secret", secret], words);
         }

@@ -80,6 +80,12 @@ impl Secret {
                 Err(format!("the file `{}` of the secret `{}` cannot be read: {error}", path.display(), self.id))
             }
             Ok(found) if found.is_dir() => Err(format!("`{}` is a directory, expected a file", path.display())),
+            // Several commands may ask, and each reads anew.
+            Ok(found) if !found.is_file() => Err(format!(
+                "`{}` is no regular file; write the secret to one, or give it by a variable, `id={},env=NAME`",
+                path.display(),
+                self.id
+            )),
             Ok(_) => Ok(path.to_string_lossy().into_owned()),
         }
     }

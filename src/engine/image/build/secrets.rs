@@ -10,6 +10,7 @@
 //!   of a short secret would tell it. Whether an optional one was there is no reason either.
 //! * A file of the host is read, not mounted: what it is replaced by meanwhile is nothing to the command, and owner and
 //!   mode are those that were asked for.
+//! * A pipe is refused: each command that asks reads anew, and a pipe gives what it has once, when its writer likes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -110,7 +111,11 @@ fn read(id: &str, source: &SecretSource, variable: fn(&str) -> Option<String>) -
         SecretSource::File(path) => {
             let read = || {
                 let mut bytes = Vec::new();
+                // Whoever opens a pipe to look at it does not wait for its writer (open(2), fifo(7)).
                 let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+                if !file.metadata()?.is_file() {
+                    return Err(io::Error::other("it is no regular file; write the secret to one, or give a variable"));
+                }
                 file.take(SIZE_MAX + 1).read_to_end(&mut bytes)?;
                 Ok(bytes)
             };
@@ -152,5 +157,21 @@ impl Drop for Memory {
     fn drop(&mut self) {
         // The end of the build's namespace does it otherwise.
         let _ = unmount(&self.directory, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_no_empty_secret() {
+        let directory = tempfile::tempdir().unwrap();
+        let (pipe, file) = (directory.path().join("pipe"), directory.path().join("file"));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        fs::write(&file, "x").unwrap();
+        let read = |path: PathBuf| read("a", &SecretSource::File(path), |_| None);
+        assert!(read(pipe).unwrap_err().to_string().contains("no regular file"));
+        assert_eq!(read(file).unwrap(), b"x");
     }
 }

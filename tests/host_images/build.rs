@@ -199,6 +199,18 @@ fn secrets_are_in_memory_for_one_command_and_nowhere_afterwards() {
         ] {
             shell.refused(&["image", "build", "context", "--secret", secret], words);
         }
+        // Nobody knows beforehand what the triggers of a base ask for.
+        let asks =
+            "FROM localhost/app\nONBUILD RUN --mount=type=secret,id=npmrc cat /run/secrets/npmrc | wc -c > /size\n";
+        fs::write(shell.path("context/Dockerfile"), asks).unwrap();
+        shell.ok(&["image", "build", "-t", "localhost/base", "context"]);
+        fs::write(shell.path("context/Dockerfile"), "FROM localhost/base\nCMD cat /size\n").unwrap();
+        let given = ["--secret", "id=npmrc,src=token", "--secret", "id=unwanted,src=token"];
+        let built = shell.ok(&[&["image", "build", "-t", "localhost/child", "context"], &given[..]].concat());
+        assert_eq!(shell.ok(&["run", "--rm", "localhost/child"]).stdout, "7\n");
+        let warned = |id: &str| built.stderr.contains(&format!("asks for the secret `{id}`"));
+        assert!(warned("unwanted") && !warned("npmrc"), "{}", built.stderr);
+
         fs::write(shell.path("context/Dockerfile"), "FROM localhost/app\nRUN --mount=type=secret,id=a,required true\n")
             .unwrap();
         shell.refused(&["image", "build", "context"], "requires the secret `a`");

@@ -180,14 +180,18 @@ fn check_table(table: &BuildTable, parsed: &Dockerfile, reading: &mut Reading<'_
         reading.report(problem.label("it would have no effect").maybe_help(near));
         fits = false;
     }
-    let asked = secrets_asked_for(parsed);
+    let asked = parsed.secret_ids();
     for (id, _) in table.secrets() {
         let text = id.value.0.as_str();
         if asked.contains(text) || asked.iter().any(|asked| asked.contains('$')) {
             continue;
         }
+        let near = nearest(text, asked.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
+        // A trigger of a base may ask for it. The build says so if none has.
+        if near.is_none() && parsed.has_bases() {
+            continue;
+        }
         let message = format!("no `RUN --mount=type=secret` of the Dockerfile asks for `{text}`");
-        let near = nearest(text, asked.iter().copied()).map(|near| format!("did you mean `{near}`?"));
         reading.report(Problem::at(&id.place, message).label("it would have no effect").maybe_help(near));
         fits = false;
     }
@@ -202,14 +206,4 @@ fn arguments(parsed: &Dockerfile) -> BTreeSet<&str> {
         _ => None,
     });
     std::iter::once(&parsed.arguments).chain(inside).flatten().map(|argument| argument.name.as_str()).collect()
-}
-
-/// The ids of all secrets, with their variables.
-fn secrets_asked_for(parsed: &Dockerfile) -> BTreeSet<&str> {
-    let steps = parsed.stages.iter().flat_map(|stage| &stage.instructions);
-    let secrets = steps.filter_map(|instruction| match &instruction.step {
-        Step::Run(run) => Some(&run.secrets),
-        _ => None,
-    });
-    secrets.flatten().map(|secret| secret.id.as_str()).collect()
 }

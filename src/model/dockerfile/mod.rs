@@ -25,10 +25,11 @@ pub mod pattern;
 mod tests;
 mod words;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-pub use instruction::parse_trigger;
 pub use files::names_a_user;
+pub use instruction::parse_trigger;
 pub use lines::Heredoc;
 
 /// A file that was read whole. Every `COPY --from` that names a stage names an earlier one.
@@ -316,6 +317,29 @@ impl Dockerfile {
     pub fn stage(&self, name: &str) -> Option<usize> {
         let named = self.stages.iter().position(|stage| stage.is_called(name));
         named.or_else(|| name.parse().ok().filter(|number| *number < self.stages.len()))
+    }
+
+    /// The ids of all secrets that the commands of this text ask for, triggers among them, with their variables.
+    pub fn secret_ids(&self) -> BTreeSet<String> {
+        let ids = |step: &Step| match step {
+            Step::Run(run) => run.secrets.iter().map(|secret| secret.id.clone()).collect(),
+            _ => Vec::new(),
+        };
+        let steps = self.stages.iter().flat_map(|stage| &stage.instructions);
+        let all = steps.flat_map(|instruction| match &instruction.step {
+            // What cannot be read is an error of who builds on it.
+            Step::OnBuild(text) => parse_trigger(text).map_or(Vec::new(), |trigger| ids(&trigger.step)),
+            step => ids(step),
+        });
+        all.collect()
+    }
+
+    /// Whether a stage begins with an image, which may have triggers that nobody sees here.
+    pub fn has_bases(&self) -> bool {
+        let is_image = |(at, stage): (usize, &Stage)| {
+            stage.base != SCRATCH && !self.stages[..at].iter().any(|above| above.is_called(&stage.base))
+        };
+        self.stages.iter().enumerate().any(is_image)
     }
 }
 

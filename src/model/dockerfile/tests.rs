@@ -141,6 +141,16 @@ fn health_checks_have_times() {
 }
 
 #[test]
+fn secrets_are_asked_for_by_commands_and_by_triggers() {
+    let read = |text: &str| parse(text).unwrap();
+    let file =
+        read("FROM scratch AS a\nONBUILD RUN --mount=type=secret,id=x y\nFROM A\nRUN --mount=type=secret,id=z y\n");
+    assert_eq!(file.secret_ids().into_iter().collect::<Vec<_>>(), ["x", "z"]);
+    assert!(!file.has_bases());
+    assert!(read("FROM a AS a\n").has_bases(), "a stage is not its own base");
+}
+
+#[test]
 fn errors_have_places() {
     for (text, expected) in [
         ("FROM a\nRUNN x\n", "2:1 \"RUNN\" `RUNN` is not an instruction"),
@@ -155,6 +165,11 @@ fn errors_have_places() {
         ("FROM a\nADD --parents b c\n", "2:5 \"--parents\" `--parents` is not a flag of `ADD`"),
         ("FROM a\nCOPY b\n", "2:1 \"COPY b\" `COPY` needs a source and a target"),
         ("FROM a\nADD https://x.example/y /\n", "2:5 \"https://x.example/y\" what is fetched has no checksum"),
+        (
+            "FROM a\nADD http://u:p@x/y /\n",
+            "2:5 \"http://u:p@x/y\" the URL names a user, and files are fetched without one",
+        ),
+        ("FROM a\nADD http://x/y@z /\n", "2:5 \"http://x/y@z\" what is fetched has no checksum"),
         ("FROM a\nCOPY --from=2 b c\n", "2:1 \"COPY --from=2 b c\" `2` is not a stage above this one"),
         ("FROM a\nRUN <<EOF\nx\n", "2:5 \"<<EOF\" the here-document `EOF` does not end"),
         ("FROM a\nSTOPSIGNAL SIGNOPE\n", "2:12 \"SIGNOPE\" `SIGNOPE` is not a signal"),
@@ -165,11 +180,6 @@ fn errors_have_places() {
     ] {
         let found = errors(text);
         assert!(found.len() == 1 && found[0].starts_with(expected), "{text:?}: {found:#?}\nexpected {expected}");
-        (
-            "FROM a\nADD http://u:p@x/y /\n",
-            "2:5 \"http://u:p@x/y\" the URL names a user, and files are fetched without one",
-        ),
-        ("FROM a\nADD http://x/y@z /\n", "2:5 \"http://x/y@z\" what is fetched has no checksum"),
     }
     assert_eq!(errors("FROM a\nNOPE\nRUN\n").len(), 2, "all at once");
 }

@@ -52,6 +52,7 @@ impl<'a> Secrets<'a> {
             let id = expand(&secret.id)?;
             let target = secret.target.as_ref().map(expand).transpose()?.map(|path| stage.absolute(&path));
             let source = builder.spec.secrets.get(&id);
+            builder.asked.borrow_mut().insert(id.clone());
             all.push((RunSecret { id, target, ..secret.clone() }, source));
         }
         Ok(Secrets { all })

@@ -1,7 +1,7 @@
 //! Stages: where they begin, and what each instruction does to them.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -32,6 +32,8 @@ pub struct Builder<'a> {
     stages: RefCell<BTreeMap<usize, Rc<Stage>>>,
     /// Images that were used, with the digests of their manifests.
     bases: RefCell<BTreeMap<String, Digest>>,
+    /// Secrets that commands asked for.
+    pub(super) asked: RefCell<BTreeSet<String>>,
 }
 
 /// The files and the configuration so far.
@@ -138,12 +140,14 @@ impl<'a> Builder<'a> {
     ) -> Result<Builder<'a>, ImageError> {
         let scope =
             Scope::new(file.escape, &file.arguments, &spec.args, &workshop.options.platform).map_err(problem)?;
-        Ok(Builder { workshop, spec, file, context, scope, stages: RefCell::default(), bases: RefCell::default() })
+        let (stages, bases, asked) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Ok(Builder { workshop, spec, file, context, scope, stages, bases, asked })
     }
 
     /// Builds the wanted stage; its configuration.
     pub fn build(&self) -> Result<Vec<u8>, ImageError> {
         let mut config = self.stage(wanted_stage(self.spec, self.file)?)?.config.clone();
+        self.warn_of_secrets();
         if !self.spec.labels.is_empty() {
             let words: Vec<String> = self.spec.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
             config.add("Labels", self.spec.labels.iter().map(|(name, value)| (name.clone(), json!(value))));
@@ -151,6 +155,17 @@ impl<'a> Builder<'a> {
         }
         config.complete();
         Ok(config.to_bytes())
+    }
+
+    /// Which secrets had no effect: no command asked for them, nor would one of a stage that is not built.
+    fn warn_of_secrets(&self) {
+        let (asked, written) = (self.asked.borrow(), self.file.secret_ids());
+        if written.iter().any(|id| id.contains('$')) {
+            return;
+        }
+        for id in self.spec.secrets.keys().filter(|id| !asked.contains(*id) && !written.contains(*id)) {
+            tracing::warn!("no command of the build asks for the secret `{id}`");
+        }
     }
 
     pub fn into_bases(self) -> BTreeMap<String, Digest> {

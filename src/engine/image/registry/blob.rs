@@ -2,10 +2,10 @@
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use super::Registry;
 use super::http::{Method, Pauses, Request, Response, broken};
+use super::pace::{self, Flow, Pace};
 use super::sources::Sources;
 use crate::engine::image::error::{ImageError, Peer};
 use crate::engine::image::layer::Bytes;
@@ -34,39 +34,9 @@ struct Connection {
     reader: Box<dyn Read + Send>,
     /// Which of the sources it leads to.
     at: usize,
-    since: Instant,
-    bytes: u64,
+    pace: Pace,
     /// Bytes that are here already and come again.
     already: u64,
-}
-
-/// So much has to come in so much time: a line that drips is as good as dead, and does not look so by its silence.
-const MINUTE: Duration = Duration::from_secs(60);
-const LEAST_A_MINUTE: u64 = 64 << 10;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    /// It is too early to say.
-    Begun,
-    Steady,
-    /// Less than [`LEAST_A_MINUTE`] came in a [`MINUTE`].
-    Drips,
-}
-
-impl Connection {
-    /// Counts what has come.
-    fn flow(&mut self, count: u64) -> Flow {
-        self.bytes += count;
-        match (self.bytes >= LEAST_A_MINUTE, self.since.elapsed() < MINUTE) {
-            (true, true) => Flow::Steady,
-            (true, false) => {
-                (self.since, self.bytes) = (Instant::now(), 0);
-                Flow::Steady
-            }
-            (false, true) => Flow::Begun,
-            (false, false) => Flow::Drips,
-        }
-    }
 }
 
 impl Sources {
@@ -91,7 +61,7 @@ impl Blob<'_> {
             let (at, registry) = self.sources.current();
             match self.open_at(registry) {
                 Ok((reader, already)) => {
-                    return Ok(Connection { reader, at, since: Instant::now(), bytes: 0, already });
+                    return Ok(Connection { reader, at, pace: Pace::begin(), already });
                 }
                 Err(error) if self.sources.pass_over(at, &error) => {}
                 Err(error) => return Err(error),
@@ -136,8 +106,7 @@ impl Blob<'_> {
     /// Reads once; bytes that are here already are passed over.
     fn read_once(&mut self, buffer: &mut [u8]) -> Result<Once, ImageError> {
         if let Some(at) = self.dripped.take() {
-            let words = format!("less than {} KiB came in a minute", LEAST_A_MINUTE >> 10);
-            return Ok(Once::Broken(at, std::io::Error::new(std::io::ErrorKind::TimedOut, words)));
+            return Ok(Once::Broken(at, pace::dripped()));
         }
         let connection = match &mut self.connection {
             Some(connection) => connection,
@@ -154,7 +123,7 @@ impl Blob<'_> {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => return Ok(Once::Nothing),
             Err(error) => return Ok(Once::Broken(at, broken(error))),
         };
-        let flow = connection.flow(count as u64);
+        let flow = connection.pace.flow(count as u64);
         connection.already -= already.min(count as u64);
         match flow {
             Flow::Begun => {}
@@ -217,20 +186,4 @@ impl Bytes for Blob<'_> {
 fn starts_at(response: &Response, first: u64) -> bool {
     let range = response.header("content-range").and_then(|range| range.strip_prefix("bytes "));
     range.and_then(|range| range.split_once('-')).is_some_and(|(start, _)| start.parse() == Ok(first))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_that_drips_is_a_dead_one() {
-        let past = Instant::now().checked_sub(MINUTE).unwrap();
-        let line = |since| Connection { reader: Box::new(std::io::empty()), at: 0, since, bytes: 0, already: 0 };
-        assert_eq!(line(Instant::now()).flow(1), Flow::Begun, "a minute has not passed");
-        assert_eq!(line(Instant::now()).flow(LEAST_A_MINUTE), Flow::Steady);
-        assert_eq!(line(past).flow(LEAST_A_MINUTE - 1), Flow::Drips);
-        let mut enough = line(past);
-        assert!(enough.flow(LEAST_A_MINUTE) == Flow::Steady && enough.bytes == 0, "each minute is counted for itself");
-    }
 }

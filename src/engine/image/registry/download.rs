@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use super::date;
 use super::http::{Http, Method, Request, authority, bare};
+use super::pace::Paced;
 use crate::engine::image::error::ImageError;
 use crate::engine::image::options::Options;
 use crate::model::dockerfile::names_a_user;
@@ -32,7 +33,7 @@ pub fn download(
         return Err(failed(format!("the server answered {}", response.status())));
     }
     let modified = response.header("last-modified").and_then(date::parse);
-    let size = io::copy(&mut response.into_reader().take(limit.saturating_add(1)), to);
+    let size = io::copy(&mut Paced::begin(response.into_reader()).take(limit.saturating_add(1)), to);
     match size.map_err(|error| failed(error.to_string()))? > limit {
         true => Err(ImageError::TooLarge { subject: bare(url).to_owned(), limit }),
         false => Ok(modified),

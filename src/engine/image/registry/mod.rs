@@ -3,7 +3,8 @@
 //! * `http`: one request: redirects, pauses and repeats, what a failure means. `tls`: whom to trust.
 //! * `challenge`, [`credentials`], `scope` and `token`: how to be let in. `rate`: how often.
 //! * [`login`]: whether credentials are good. `tags`: what a repository has. [`sources`]: a registry and its mirrors, one after the other.
-//! * `blob`: a layer's bytes, across broken connections. [`upload`]: the other way.
+//! * `blob`: a layer's bytes, across broken connections. `pace`: how fast they come. [`upload`]: the other way.
+//! * [`download`]: a file of any other host.
 //!
 //! Blocking, one connection a thread: a pull is bound by inflating and by the disk.
 
@@ -14,6 +15,7 @@ mod date;
 pub mod download;
 mod http;
 pub mod login;
+mod pace;
 mod rate;
 mod scope;
 pub mod sources;

@@ -27,7 +27,9 @@
 //!
 //! He can make it map [`MEMORY`] and wait, for as long as it lives, but no copies of itself, which would outlive it and
 //! be in no cgroup of his: the one call that makes a process is granted once, and it is the maker who asks first, whom
-//! nobody there sees.
+//! nobody there sees. Where a filter that asks is above this program already (a manager of containers that answers some
+//! calls for them), there is no second, and nothing but the limits of the cgroup that this runs in is between him and
+//! copies: better than no container that joins.
 //!
 //! Who is root there may also stop the visitor (kill(2)). So it has [`PATIENCE`], and no longer than the container's
 //! parent lives, and is killed then by its pidfd, stopped or not. What it does is over in a fraction of a millisecond.
@@ -161,8 +163,9 @@ fn make(
     setrlimit(Resource::As, at_most(MEMORY, getrlimit(Resource::As))).during("set the limit", "as")?;
     let notifications = seccomp::ask_for("clone3")?;
     filter.install()?;
-    channel.asks(notifications.as_fd()).during("report to", "the parent")?;
-    drop(notifications);
+    if let Some(notifications) = notifications {
+        channel.asks(notifications.as_fd()).during("report to", "the parent")?;
+    }
     match clone_again(one_thread).during("make", "a process in the joined namespace")? {
         Copy::Child(_) => {
             let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC).during("mount", "/proc")?;

@@ -15,8 +15,9 @@ use crate::runtime::error::{Context, RuntimeError};
 use crate::sys::seccomp;
 
 /// From here on the call of this name needs to be granted, to this process and to all that come of it. What comes back
-/// is for [`grant`], in another process.
-pub(in crate::runtime) fn ask_for(name: &str) -> Result<OwnedFd, RuntimeError> {
+/// is for [`grant`], in another process. `None`, and nothing is changed, where a filter that asks is above already, as in a
+/// container whose manager answers some calls: the kernel knows no two of one process (seccomp(2), EBUSY).
+pub(in crate::runtime) fn ask_for(name: &str) -> Result<Option<OwnedFd>, RuntimeError> {
     let native: Abi = if cfg!(target_arch = "aarch64") { AARCH64 } else { X86_64 };
     let number = table::numbers(name).and_then(|numbers| u32::try_from(numbers[native.column]).ok());
     let number = number.ok_or(rustix::io::Errno::NOSYS).during("find the system call", name)?;
@@ -24,9 +25,10 @@ pub(in crate::runtime) fn ask_for(name: &str) -> Result<OwnedFd, RuntimeError> {
     let verdicts =
         vec![(0, allowed()), (number, Verdict::always(libc::SECCOMP_RET_USER_NOTIF)), (number + 1, allowed())];
     let program = bpf::program(&[(native.audit, verdicts)], libc::SECCOMP_RET_KILL_PROCESS);
-    let listener =
-        seccomp::install(&program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER).during("install", "a filter that asks")?;
-    listener.ok_or(RuntimeError::Died)
+    match seccomp::install(&program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER) {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(None),
+        listener => listener.during("install", "a filter that asks"),
+    }
 }
 
 /// Waits for the call, lets it through, and no other. An error when it does not come within `patience`.
@@ -40,4 +42,17 @@ pub(in crate::runtime) fn grant(listener: OwnedFd, patience: Duration) -> Result
         return Err(RuntimeError::Died);
     }
     seccomp::let_one_through(listener.as_fd()).during("grant the call of", "a process for /proc")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_somebody_is_asked_already_nobody_else_is() {
+        assert!(rustix::process::geteuid().is_root(), "this test needs root");
+        // Filters end with the thread that has them.
+        let asked = || [(); 2].map(|()| ask_for("clone3").unwrap().is_some());
+        assert_eq!(std::thread::scope(|scope| scope.spawn(asked).join()).unwrap(), [true, false]);
+    }
 }

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use evenkeel::engine::image::store::session::Form;
+use evenkeel::engine::image::{Options, Silent, ensure};
 use evenkeel::model::image::ImageSource;
 
 use crate::shell::Shell;
@@ -144,5 +146,31 @@ fn a_loaded_image_is_repaired_from_its_archive() {
         shell.ok(&["image", "check"]);
         assert!(fs::read(&layer).unwrap() == sound);
         shell.ok(&["exec", "web", "/bin/true"]);
+    });
+}
+
+/// Whoever runs on a directory keeps its files until it is stopped, and the user is told why nothing was repaired.
+#[test]
+fn a_layer_that_is_a_directory_is_loaded_again_when_nothing_runs_on_it() {
+    Shell::with(|shell| {
+        let from = root_filesystem(shell);
+        let options = Options { form: Some(Form::Directory), ..shell.host.options.clone() };
+        let image = ensure(&shell.host.store, &ImageSource::Rootfs(from.clone()), &options, &Silent).unwrap();
+        shell.ok(&["image", "tag", image.id.hex(), "localhost/one:1"]);
+        shell.ok(&["image", "save", "-o", "saved.tar", "localhost/one:1"]);
+        fs::remove_file(&from).unwrap();
+        let damaged = shell.host.tree(&image.layers[0]).join("usr/large");
+        overwrite(&damaged, b"?", 0);
+        let options = ["run", "-d", "--network", "none", "--name", "web", "localhost/one:1", "/bin/sleep", "1000"];
+        shell.ok(&options);
+        let load = || shell.ok(&["image", "load", "--repair", "-i", "saved.tar"]).stderr;
+        let held = load();
+        assert!(held.contains("stays as it is") && held.contains("web"), "{held}");
+        assert!(fs::read(&damaged).unwrap().starts_with(b"?"));
+        assert_eq!(shell.run(&["image", "check"]).code, 1);
+        shell.ok(&["stop", "--timeout", "0", "web"]);
+        assert!(!load().contains("stays as it is"));
+        shell.ok(&["image", "check"]);
+        shell.ok(&["start", "web"]);
     });
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::find::{failure, find, shown};
 use super::told;
+use super::users::running_on;
 use crate::cli::by_hand::{self, PATIENCE};
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
@@ -102,13 +103,7 @@ pub fn run(arguments: &CheckArguments, context: &Context, output: &Output) -> Re
 fn directory_row(host: &Host, layer: &Digest, users: &[&Entry], all: &[Entry]) -> Result<Row, Failure> {
     let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
     let actual = by_hand::observe(host)?;
-    let has_it = |id: &Digest| all.iter().any(|entry| entry.image.id == *id && entry.image.layers.contains(layer));
-    let runs_on_it = actual
-        .containers
-        .values()
-        .filter(|container| container.liveness.is_up() && container.record.image.as_ref().is_none_or(has_it));
-    let mut running: Vec<String> = runs_on_it.map(|container| container.record.full_name()).collect();
-    running.extend(actual.unreadable.iter().map(|record| record.problem.clone()));
+    let running = running_on(layer, &actual, all);
     let row = layer_row(host, layer, users, running.is_empty())?;
     let problem = row.problem.map(|why| match running.is_empty() {
         true => why,

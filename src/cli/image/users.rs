@@ -1,9 +1,12 @@
-//! Which containers keep an image here: those that were made of it, and those whose declaration names it.
+//! Which containers keep an image here: those that were made of it, and those whose declaration names it. And which run on
+//! a layer.
 
 use crate::cli::failure::Failure;
 use crate::engine::image::catalogue::Entry;
 use crate::engine::records;
+use crate::model::actual::Actual;
 use crate::model::garbage::Needs;
+use crate::model::id::Digest;
 use crate::model::image::ImageSource;
 use crate::model::paths::Paths;
 use crate::model::record::ContainerRecord;
@@ -50,4 +53,16 @@ impl Users {
             )),
         }
     }
+}
+
+/// The containers that may run on a layer: they would lose the files that take others' places, since an overlay does not
+/// hold what lies below it. What cannot be read is among them.
+pub fn running_on(layer: &Digest, actual: &Actual, all: &[Entry]) -> Vec<String> {
+    let has_it = |id: &Digest| all.iter().any(|entry| entry.image.id == *id && entry.image.layers.contains(layer));
+    let runs_on_it = actual
+        .containers
+        .values()
+        .filter(|container| container.liveness.is_up() && container.record.image.as_ref().is_none_or(has_it));
+    let running = runs_on_it.map(|container| container.record.full_name());
+    running.chain(actual.unreadable.iter().map(|record| record.problem.clone())).collect()
 }

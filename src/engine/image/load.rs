@@ -14,7 +14,7 @@ use super::layer::Workshop;
 use super::rootfs;
 use super::store::Store;
 use super::store::record::sha256;
-use super::store::session::Form;
+use crate::model::id::Digest;
 use crate::model::image::{Image, ImageSource};
 use crate::model::reference::Reference;
 
@@ -48,21 +48,21 @@ pub struct Loaded {
 }
 
 /// What becomes of layers that are here already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Here {
     /// They are as good as those of the archive.
     Stay,
-    /// Those that are images are unpacked again, and take the others' places: damage may be where nobody has looked. A
-    /// directory stays, since who runs on it would lose the files.
-    MadeAgain,
+    /// They are unpacked again, and take the others' places: damage may be where nobody has looked. `but`: those stay, since
+    /// who runs on a directory would lose the files.
+    MadeAgain { but: BTreeSet<Digest> },
 }
 
 /// Loads every image of an archive that can run here. A name that stood for another image moves.
 pub fn load(store: &Store, input: Input, here: Here, tools: Tools<'_>) -> Result<Vec<Loaded>, ImageError> {
     let Input { path, file } = input;
     let mut doubted = BTreeSet::new();
-    if here == Here::MadeAgain {
-        doubted.extend(store.layers()?.into_iter().filter(|layer| store.layer_form(layer) == Some(Form::Image)));
+    if let Here::MadeAgain { but } = here {
+        doubted.extend(store.layers()?.into_iter().filter(|layer| !but.contains(layer)));
     }
     let session = store.session(&ImageSource::Archive(path.clone().into()))?.doubting(doubted);
     let archive = Archive::open(&session, file, &path, tools.options)?;

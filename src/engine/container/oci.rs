@@ -63,7 +63,7 @@ const MASKED_PATHS: [&str; 12] = [
 ];
 const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// How often each processor was too hot, where the host counts that.
+/// How often each processor was too hot, where the host counts that. Each is a mount of its own, some microseconds.
 fn thermal_counters() -> impl Iterator<Item = String> {
     let processors = std::fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
     let counters = processors.map(|entry| entry.path().join("thermal_throttle"));

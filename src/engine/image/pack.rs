@@ -16,7 +16,7 @@ use tar::{EntryType, Header};
 
 use super::error::ImageError;
 use super::unpack::xattrs;
-use crate::model::security::IdRange;
+use crate::model::security::{IdRange, NOBODY};
 
 /// Something in the directory.
 pub struct Entry<'a> {
@@ -223,8 +223,10 @@ impl<W: Write> Packer<W> {
             // Not through a link that somebody puts there meanwhile, and not waiting for the other end of a pipe.
             let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
             let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
-            // Nor of a device that took the name: what its node may be opened for in a container is more for us.
-            if !file.metadata().map_err(failed)?.is_file() {
+            // Nor of a device that took the name: what its node may be opened for in a container is more for us. Nor of
+            // another file: owner and mode in the header are those of the one that was looked at.
+            let opened = file.metadata().map_err(failed)?;
+            if !opened.is_file() || (opened.dev(), opened.ino()) != (metadata.dev(), metadata.ino()) {
                 return Err(failed(io::Error::from_raw_os_error(libc::ENXIO)));
             }
             contents = Some(file);
@@ -274,7 +276,7 @@ impl<W: Write> Packer<W> {
 
     /// A number of the host as the container has it.
     fn inside(&self, number: u32) -> u32 {
-        self.users.and_then(|range| range.inside(number)).unwrap_or(number)
+        self.users.map_or(number, |range| range.inside(number).unwrap_or(NOBODY))
     }
 }
 

@@ -174,7 +174,7 @@ fn build(source: &str, program: &Path) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("program.c");
     fs::write(&file, source).unwrap();
-    assert!(Command::new("cc").args(["-static", "-O1", "-o"]).args([program, &file]).status().unwrap().success());
+    assert!(Command::new("gcc").args(["-static", "-O1", "-o"]).args([program, &file]).status().unwrap().success());
 }
 
 /// A container at work that may trace whom it sees, and does.

@@ -941,7 +941,7 @@ fn a_container_holds_nobody_up_by_the_files_that_are_written_for_it() {
     Shell::with(|shell| {
         shell.write("lease.c", LEASE);
         let (source, program) = (shell.path("lease.c"), shell.path("rootfs/lease"));
-        support::run(&["cc", "-static", "-o", program.to_str().unwrap(), source.to_str().unwrap()]);
+        support::run(&["gcc", "-static", "-o", program.to_str().unwrap(), source.to_str().unwrap()]);
         shell.ok(&["run", "-d", "--name", "hostile", "--network", "none", BOX, "/lease"]);
         eventually("it has the leases", || shell.ok(&["logs", "hostile"]).stdout.contains("leased"));
         let begun = Instant::now();

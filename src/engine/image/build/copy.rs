@@ -250,6 +250,10 @@ fn put(from: &Tree, item: &Item, directory: BorrowedFd<'_>, name: &[u8], look: L
     let (uid, gid) = owner(item, look);
     match item.kind {
         FileType::Symlink => rfs::symlinkat(from.target(item)?, directory, name)?,
+        // What overlayfs takes for a file that was removed (overlayfs.rst, "whiteouts and opaque directories").
+        FileType::CharacterDevice if item.stat.st_rdev == 0 => {
+            return Err(io::Error::other(format!("`{}` is a whiteout, which cannot be copied", shown(&item.path))));
+        }
         kind if look.devices == Devices::Copied => {
             let mode = Mode::from_raw_mode(mode(item, look));
             rfs::mknodat(directory, name, kind, mode, item.stat.st_rdev)?;

@@ -101,14 +101,21 @@ pub enum On {
 
 /// Where an instruction writes.
 pub struct Writing<'w> {
+    on: On,
     lower: &'w [PathBuf],
     upper: &'w Path,
     place: &'w Path,
 }
 
 impl Writing<'_> {
-    /// The files of the stage, writable.
+    /// The files of the stage, or none, writable.
     pub fn target(&self) -> Result<Target, ImageError> {
+        if self.on == On::Nothing {
+            // Without an overlay: a new directory in its root may become opaque there, as `index` or an older kernel has
+            // it, and the layer would hide what it is put on.
+            let root = fs::File::open(self.upper).map_err(ImageError::file("open", self.upper))?;
+            return Ok(Target::new(root.into()));
+        }
         let failed = || ImageError::file("mount on", self.place);
         let work = self.place.join("work");
         fs::create_dir(&work).map_err(failed())?;
@@ -138,7 +145,7 @@ impl<'a> Builder<'a> {
         let key = match on {
             On::Stage => json!({ "form": 1, "below": stage.chain, "what": inputs }),
             // The root of a layer is part of it, and looks as the one below.
-            On::Nothing => json!({ "form": 1, "root": root_look(stage)?, "what": inputs }),
+            On::Nothing => json!({ "form": 2, "root": root_look(stage)?, "what": inputs }),
         };
         let key = cache::key(&key);
         let built = match cache::find(session, &key, self.reuse())? {
@@ -152,11 +159,7 @@ impl<'a> Builder<'a> {
                 let (upper, place) = (staged.tree(), place.tree());
                 let lower = lower(stage, &place)?;
                 layer::dress_root(&upper, &lower[lower.len() - 1])?;
-                let lower = match on {
-                    On::Stage => lower,
-                    On::Nothing => vec![empty(&place)?],
-                };
-                write(&Writing { lower: &lower, upper: &upper, place: &place })?;
+                write(&Writing { on, lower: &lower, upper: &upper, place: &place })?;
                 let layer = layer::finish(staged)?;
                 let created = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
                 let built = Built { layer: layer.diff_id.clone(), created };
@@ -288,4 +291,18 @@ fn clean(path: &str) -> String {
         }
     }
     format!("/{}", parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_mounted_where_nothing_is_below() {
+        let directory = tempfile::tempdir().unwrap();
+        let (upper, place) = (directory.path().join("upper"), directory.path().join("nowhere"));
+        fs::create_dir_all(upper.join("usr")).unwrap();
+        let writing = Writing { on: On::Nothing, lower: &[], upper: &upper, place: &place };
+        assert!(writing.target().unwrap().is_directory(b"usr"));
+    }
 }

@@ -127,8 +127,9 @@ pub(super) fn enter(
 }
 
 /// Options with which an upper directory means the same wherever it is: a kernel may be built to leave in it just the
-/// new name of a renamed directory, or the metadata of a file whose contents stay below.
-pub const SELF_CONTAINED: [(&str, &str); 2] = [("redirect_dir", "off"), ("metacopy", "off")];
+/// new name of a renamed directory, or the metadata of a file whose contents stay below. Nor does it remember what was
+/// below it, which is another directory once a layer is made again (overlayfs.rst, "Sharing and copying layers").
+pub const SELF_CONTAINED: [(&str, &str); 3] = [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")];
 
 /// The directories of an overlay, opened: a path with a colon or a comma needs no escaping, and none is too long.
 struct Layers {

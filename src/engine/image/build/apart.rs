@@ -14,7 +14,7 @@
 //!   host's namespace they would outlive a build that is killed.
 //! * The host's mounts and unmounts are followed, so that a long build keeps no disk of the host busy.
 //! * Behind chroot(2) the root may be no mount, and nothing there can name the one that it is in. There a build goes on,
-//!   and where that mount is shared the host sees what is mounted for it, and keeps it.
+//!   and where that mount is shared the host sees what is mounted for it, and keeps it. No secret is mounted then.
 
 use std::io;
 use std::path::Path;
@@ -34,12 +34,17 @@ fn leave() -> Result<(), ImageError> {
     let failed = |source: io::Error| ImageError::file("make a mount namespace of", Path::new("/"))(source);
     // The working directory and the root become this thread's too (unshare(2), CLONE_NEWNS), so no other one is moved.
     crate::sys::namespace::unshare(libc::CLONE_NEWNS).map_err(failed)?;
-    let followed = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    match mount_change("/", followed) {
+    match mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC) {
         // mount(2): the target is not a mount point.
         Ok(()) | Err(Errno::INVAL) => Ok(()),
         Err(errno) => Err(failed(errno.into())),
     }
+}
+
+/// Whether nobody else sees what this thread mounts, or keeps it; within [`apart`].
+pub fn is_apart() -> bool {
+    // The same again changes nothing.
+    mount_change("/", MountPropagationFlags::DOWNSTREAM).is_ok()
 }
 
 #[cfg(test)]
@@ -54,8 +59,10 @@ mod tests {
             // The root of this thread alone (unshare(2), CLONE_NEWNS).
             crate::sys::namespace::unshare(libc::CLONE_NEWNS).unwrap();
             rustix::process::chroot(directory.path()).unwrap();
-            apart(|| Ok(()))
+            apart(|| Ok(is_apart()))
         };
-        std::thread::scope(|scope| scope.spawn(entered).join()).unwrap().unwrap();
+        let is_apart_there = std::thread::scope(|scope| scope.spawn(entered).join()).unwrap().unwrap();
+        assert!(!is_apart_there, "the host may see its mounts");
+        assert!(apart(|| Ok(is_apart())).unwrap());
     }
 }

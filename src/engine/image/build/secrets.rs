@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 
+use super::apart::is_apart;
 use super::mounts::bind;
 use super::sandbox::Point;
 use super::stage::{Builder, Stage, problem};
@@ -143,6 +144,12 @@ struct Memory {
 
 impl Memory {
     fn mount(directory: PathBuf) -> Result<Memory, ImageError> {
+        if !is_apart() {
+            return Err(problem(
+                "secrets are mounted where nobody else sees them, and here `/` is no mount point; build out of this \
+                 chroot(2), or bind its directory on itself before you enter it",
+            ));
+        }
         let failed = || ImageError::file("mount memory on", &directory);
         fs::create_dir(&directory).map_err(failed())?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;

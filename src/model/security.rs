@@ -123,9 +123,6 @@ pub struct IdRange {
     pub size: u32,
 }
 
-/// Whom a user namespace sees in the place of everybody that it does not have (user_namespaces(7)).
-pub const NOBODY: u32 = 65534;
-
 impl IdRange {
     /// As many as a usual system has users, nobody (65534) included.
     pub const USUAL_SIZE: u32 = 65536;
@@ -135,9 +132,9 @@ impl IdRange {
         number.checked_sub(self.start).filter(|inside| *inside < self.size)
     }
 
-    /// Nobody, in a range of the usual size.
+    /// Nobody, in a range of the usual size: whom whoever has it sees in the place of all others (user_namespaces(7)).
     pub fn last(&self) -> u32 {
-        self.start.saturating_add(NOBODY.min(self.size.saturating_sub(1)))
+        self.start.saturating_add(65534.min(self.size.saturating_sub(1)))
     }
 
     /// Who on the host this user is of those in the range.

@@ -16,7 +16,7 @@ use tar::{EntryType, Header};
 
 use super::error::ImageError;
 use super::unpack::xattrs;
-use crate::model::security::{IdRange, NOBODY};
+use crate::model::security::IdRange;
 
 /// Something in the directory.
 pub struct Entry<'a> {
@@ -224,7 +224,7 @@ impl<W: Write> Packer<W> {
             let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
             let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
             // Nor of a device that took the name: what its node may be opened for in a container is more for us. Nor of
-            // another file: owner and mode in the header are those of the one that was looked at.
+            // another file: the owner and the mode of this one are not for its contents.
             let opened = file.metadata().map_err(failed)?;
             if !opened.is_file() || (opened.dev(), opened.ino()) != (metadata.dev(), metadata.ino()) {
                 return Err(failed(io::Error::from_raw_os_error(libc::ENXIO)));
@@ -244,7 +244,7 @@ impl<W: Write> Packer<W> {
         header.set_entry_type(kind);
         if kind != EntryType::Link {
             // A record's name ends where the first `=` stands (pax(1)), so there is none for such an attribute.
-            let attributes = xattrs(path)?.into_iter().filter(|(name, _)| !name.contains('='));
+            let attributes = xattrs(path, contents.as_ref())?.into_iter().filter(|(name, _)| !name.contains('='));
             let attributes = attributes.map(|(name, value)| match name.as_str() {
                 "security.capability" if self.users.is_some() => (name, of_no_namespace(value)),
                 _ => (name, value),
@@ -274,9 +274,9 @@ impl<W: Write> Packer<W> {
         Ok(())
     }
 
-    /// A number of the host as the container has it.
+    /// A number of the host as the container has it. Files of an image's layers have the image's own numbers already.
     fn inside(&self, number: u32) -> u32 {
-        self.users.map_or(number, |range| range.inside(number).unwrap_or(NOBODY))
+        self.users.and_then(|range| range.inside(number)).unwrap_or(number)
     }
 }
 
@@ -328,11 +328,16 @@ fn pax_time(metadata: &Metadata) -> String {
     format!("{sign}{}.{:09}", size / 1_000_000_000, size % 1_000_000_000)
 }
 
-/// The extended attributes, in order of their names; overlayfs's own mean nothing outside a layer.
-fn xattrs(path: &Path) -> Result<Vec<(String, Vec<u8>)>, ImageError> {
+/// The extended attributes, in order of their names; overlayfs's own mean nothing outside a layer. `opened`: the file that
+/// they are of, whatever has its name by now.
+fn xattrs(path: &Path, opened: Option<&File>) -> Result<Vec<(String, Vec<u8>)>, ImageError> {
     let failed = |errno: rustix::io::Errno| ImageError::file("read the attributes of", path)(errno.into());
     let mut names = vec![0u8; 64 << 10];
-    let count = match rustix::fs::llistxattr(path, &mut names) {
+    let listed = match opened {
+        Some(file) => rustix::fs::flistxattr(file, &mut names),
+        None => rustix::fs::llistxattr(path, &mut names),
+    };
+    let count = match listed {
         Err(rustix::io::Errno::OPNOTSUPP) => return Ok(Vec::new()),
         count => count.map_err(failed)?,
     };
@@ -340,7 +345,11 @@ fn xattrs(path: &Path) -> Result<Vec<(String, Vec<u8>)>, ImageError> {
     let meaningful = |name: &&[u8]| !name.is_empty() && !name.starts_with(b"trusted.overlay.");
     for name in names[..count].split(|byte| *byte == 0).filter(meaningful) {
         let mut value = vec![0u8; 64 << 10];
-        let length = rustix::fs::lgetxattr(path, name, &mut value).map_err(failed)?;
+        let length = match opened {
+            Some(file) => rustix::fs::fgetxattr(file, name, &mut value),
+            None => rustix::fs::lgetxattr(path, name, &mut value),
+        };
+        let length = length.map_err(failed)?;
         value.truncate(length);
         let name = std::str::from_utf8(name).map_err(|_| failed(rustix::io::Errno::ILSEQ))?;
         all.push((name.to_owned(), value));
@@ -373,5 +382,32 @@ impl Read for Exact {
                 Ok(count)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_took_the_name_of_another_is_not_written_as_that() {
+        let directory = tempfile::tempdir().unwrap();
+        let (listed, path) = (directory.path().join("listed"), directory.path().join("path"));
+        fs::write(&listed, "its own").unwrap();
+        fs::write(&path, "his").unwrap();
+        let written = |metadata: &Metadata| {
+            let mut packer = Packer::new(Vec::new(), Purpose::Export, None);
+            packer.member(&Entry { path: &path, relative: b"path", metadata }).unwrap();
+            packer.stream.get_ref().len()
+        };
+        assert_eq!(written(&fs::metadata(&listed).unwrap()), 0);
+        assert!(written(&fs::metadata(&path).unwrap()) > 0);
+    }
+
+    #[test]
+    fn files_of_layers_and_of_the_container_are_the_containers() {
+        let users = IdRange { start: 100_000, size: 65_536 };
+        let packer = Packer::new(Vec::new(), Purpose::Export, Some(users));
+        assert_eq!([100_000, 100_007, 0, 33].map(|number| packer.inside(number)), [0, 7, 0, 33]);
     }
 }

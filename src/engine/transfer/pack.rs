@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use tar::{Builder, EntryType, Header};
 
 use super::{TransferError, XATTR, XATTR_LIST_MAX, XATTR_SIZE_MAX, below, carried, failed};
-use crate::model::security::{IdRange, NOBODY};
+use crate::model::security::IdRange;
 
 /// What is packed: it stays what it was when it was opened, wherever its name leads later.
 #[derive(Debug)]
@@ -227,7 +227,8 @@ impl<W: Write> Packer<W> {
     }
 
     fn header(&self, stat: &Stat, kind: EntryType, size: u64) -> Header {
-        let inside = |number| self.users.map_or(number, |range| range.inside(number).unwrap_or(NOBODY));
+        // Where the container does not run, files of its image have the image's own numbers already.
+        let inside = |number| self.users.and_then(|range| range.inside(number)).unwrap_or(number);
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_size(size);

@@ -103,7 +103,7 @@ pub fn run(arguments: &CheckArguments, context: &Context, output: &Output) -> Re
 fn directory_row(host: &Host, layer: &Digest, users: &[&Entry], all: &[Entry]) -> Result<Row, Failure> {
     let _lock = host.lock(PATIENCE).map_err(Failure::engine)?;
     let actual = by_hand::observe(host)?;
-    let running = running_on(layer, &actual, all);
+    let running = running_on(layer, host.images(), &actual, all)?;
     let row = layer_row(host, layer, users, running.is_empty())?;
     let problem = row.problem.map(|why| match running.is_empty() {
         true => why,

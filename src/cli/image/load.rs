@@ -81,9 +81,12 @@ fn held(host: &Host) -> Result<BTreeMap<Digest, Vec<String>>, Failure> {
     let entries = store.catalogue().map_err(failure)?;
     let mut layers = store.layers().map_err(failure)?;
     layers.retain(|layer| store.layer_form(layer) == Some(Form::Directory));
-    let with_users = layers.into_iter().map(|layer| {
-        let running = running_on(&layer, &actual, &entries);
-        (layer, running)
-    });
-    Ok(with_users.filter(|(_, running)| !running.is_empty()).collect())
+    let mut held = BTreeMap::new();
+    for layer in layers {
+        let running = running_on(&layer, store, &actual, &entries)?;
+        if !running.is_empty() {
+            held.insert(layer, running);
+        }
+    }
+    Ok(held)
 }

@@ -1,8 +1,10 @@
 //! Which containers keep an image here: those that were made of it, and those whose declaration names it. And which run on
 //! a layer.
 
+use super::find::failure;
 use crate::cli::failure::Failure;
 use crate::engine::image::catalogue::Entry;
+use crate::engine::image::store::Store;
 use crate::engine::records;
 use crate::model::actual::Actual;
 use crate::model::garbage::Needs;
@@ -56,13 +58,16 @@ impl Users {
 }
 
 /// The containers that may run on a layer: they would lose the files that take others' places, since an overlay does not
-/// hold what lies below it. What cannot be read is among them.
-pub fn running_on(layer: &Digest, actual: &Actual, all: &[Entry]) -> Vec<String> {
+/// hold what lies below it. What cannot be read is among them, and whoever builds: a build by hand holds no lock of the root.
+pub fn running_on(layer: &Digest, store: &Store, actual: &Actual, all: &[Entry]) -> Result<Vec<String>, Failure> {
     let has_it = |id: &Digest| all.iter().any(|entry| entry.image.id == *id && entry.image.layers.contains(layer));
     let runs_on_it = actual
         .containers
         .values()
         .filter(|container| container.liveness.is_up() && container.record.image.as_ref().is_none_or(has_it));
     let running = runs_on_it.map(|container| container.record.full_name());
-    running.chain(actual.unreadable.iter().map(|record| record.problem.clone())).collect()
+    let unreadable = actual.unreadable.iter().map(|record| record.problem.clone());
+    // Whoever is at it fetches, or builds.
+    let building = store.alone().map_err(failure)?.is_none().then(|| "an image that is being made".to_owned());
+    Ok(running.chain(unreadable).chain(building).collect())
 }

@@ -27,6 +27,8 @@ done
 
 # Servers, clients and the compiler that host tests run beside containers; the bed makes its image with them.
 export EVENKEEL_VM_EXTRA="dnsmasq-base bind9-dnsutils gcc libc6-dev${EVENKEEL_VM_EXTRA:+ $EVENKEEL_VM_EXTRA}"
+# Nothing is done where the image has them.
+[ "$machine" = namespaces ] || "$bed/build-image" --quiet
 
 binaries=${EVENKEEL_BINARIES:-${CARGO_TARGET_DIR:-target}/release}
 [ -x "$binaries/evenkeel" ] || cargo build --release --locked --bins
@@ -54,7 +56,7 @@ upgraded() {
 # The test programs that need neither cargo nor a registry, and where they look for the others.
 host_tests() {
     local program name wanted=()
-    for name in ${EVENKEEL_VM_TESTS:-host_runtime host_namespaces host_resources host_seccomp host_monitor host_engine host_network}; do
+    for name in ${EVENKEEL_VM_TESTS:-host_runtime host_namespaces host_resources host_seccomp host_monitor host_engine host_network host_oci host_attacks host_kill host_manifest}; do
         wanted+=(--test "$name")
     done
     mkdir "$1/tests"

@@ -17,7 +17,7 @@ failed=0
 
 stage_packages() {
     local packages=(bind9-dnsutils busybox-static ca-certificates curl dnsmasq-base docker-registry docker.io erofs-utils gcc
-        iproute2 libc6-dev nftables openssl podman procps python3 python3-jsonschema skopeo strace umoci util-linux zstd)
+        iproute2 libc6-dev nftables openssl podman procps python3 python3-jsonschema skopeo strace umoci util-linux xz-utils zstd)
     local missing=() package
     for package in "${packages[@]}"; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")

@@ -56,7 +56,7 @@ upgraded() {
 # The test programs that need neither cargo nor a registry, and where they look for the others.
 host_tests() {
     local program name wanted=()
-    for name in ${EVENKEEL_VM_TESTS:-host_runtime host_namespaces host_resources host_seccomp host_monitor host_engine host_network host_oci host_attacks host_kill host_manifest}; do
+    for name in ${EVENKEEL_VM_TESTS:-host_runtime host_namespaces host_resources host_seccomp host_monitor host_engine host_network host_oci host_attacks host_manifest}; do
         wanted+=(--test "$name")
     done
     mkdir "$1/tests"

@@ -187,13 +187,10 @@ fn what_speaks_against_one_container_does_not_keep_down_the_rest() {
             remembered.lock().unwrap().push(desired.clone());
             false
         },
-        ask_again: &|| {},
         collect: &|_| {
             tidied.fetch_add(1, Ordering::Relaxed);
         },
-        lock: &|_| Ok(Some(Box::new(()) as Box<dyn Send>)),
-        seed: &|| 7,
-        leave: &|| {},
+        ..usual()
     };
     let mut rounds = Rounds::new(&fake, surroundings);
     let outcome = round(&mut rounds);
@@ -257,10 +254,6 @@ fn images_are_fetched_without_the_lock_and_asked_for_once() {
     };
     let fake = Fake::failing(worlds::host(), script);
     let surroundings = Surroundings {
-        load: &|| Ok(declared(SHOP)),
-        recall: &|_| None,
-        remember: &|_| true,
-        ask_again: &|| {},
         collect: &|_| {
             assert!(held.load(Ordering::SeqCst));
             collected.fetch_add(1, Ordering::SeqCst);
@@ -269,8 +262,7 @@ fn images_are_fetched_without_the_lock_and_asked_for_once() {
             assert!(!held.swap(true, Ordering::SeqCst), "it is let go of before it is taken again");
             Ok(Some(Box::new(Held(held.clone())) as Box<dyn Send>))
         },
-        seed: &|| 7,
-        leave: &|| {},
+        ..usual()
     };
     let mut rounds = Rounds::new(&fake, surroundings).lingering(Duration::ZERO);
     let outcome = round(&mut rounds);
@@ -318,18 +310,12 @@ fn a_round_that_finds_the_lock_taken_after_its_fetch_does_not_ask_the_registry_a
     });
     let locks = AtomicUsize::new(0);
     let surroundings = Surroundings {
-        load: &|| Ok(declared(SHOP)),
-        recall: &|_| None,
-        remember: &|_| true,
-        ask_again: &|| {},
-        collect: &|_| {},
         // The first round gets it once, before the fetch.
         lock: &|_| {
             let is_free = !(1..4).contains(&locks.fetch_add(1, Ordering::SeqCst));
             Ok(is_free.then(|| Box::new(()) as Box<dyn Send>))
         },
-        seed: &|| 7,
-        leave: &|| {},
+        ..usual()
     };
     let mut rounds = Rounds::new(&fake, surroundings).lingering(Duration::ZERO);
     for _ in 0..3 {
@@ -361,17 +347,11 @@ fn images_are_restored_without_the_lock() {
         other => (!seen.load(Ordering::SeqCst)).then(|| format!("{other:?} without the lock")),
     });
     let surroundings = Surroundings {
-        load: &|| Ok(declared(SHOP)),
-        recall: &|_| None,
-        remember: &|_| true,
-        ask_again: &|| {},
-        collect: &|_| {},
         lock: &|_| {
             held.store(true, Ordering::SeqCst);
             Ok(Some(Box::new(Held(held.clone())) as Box<dyn Send>))
         },
-        seed: &|| 7,
-        leave: &|| {},
+        ..usual()
     };
     let mut rounds = Rounds::new(&fake, surroundings).lingering(Duration::ZERO);
     assert_eq!(round(&mut rounds), Outcome::Converged);
@@ -400,11 +380,7 @@ fn what_came_by_hand_while_the_manifest_is_refused_stays() {
             *in_force.lock().unwrap() = Some(desired.clone());
             true
         },
-        ask_again: &|| {},
-        collect: &|_| {},
-        lock: &|_| Ok(Some(Box::new(()) as Box<dyn Send>)),
-        seed: &|| 7,
-        leave: &|| {},
+        ..usual()
     };
     let mut rounds = Rounds::new(&fake, surroundings);
     assert_eq!(round(&mut rounds), Outcome::Converged);
@@ -432,18 +408,14 @@ fn what_happens_during_a_round_begins_another_one() {
     let fake = Fake::new(worlds::host());
     let surroundings = Surroundings {
         load: &|| Ok(declared("project = \"shop\"")),
-        recall: &|_| None,
         remember: &|_| false,
-        ask_again: &|| {},
-        collect: &|_| {},
         lock: &|_| {
             // The channel holds nothing: it is heard while the round runs.
             let wake = if rounds_begun.fetch_add(1, Ordering::Relaxed) == 0 { Wake::Host } else { Wake::End };
             to.send(wake).map_err(|error| error.to_string())?;
             Ok(Some(Box::new(()) as Box<dyn Send>))
         },
-        seed: &|| 7,
-        leave: &|| {},
+        ..usual()
     };
     let times = Times { interval: Duration::from_secs(600), ..Times::default() };
     let begun = Instant::now();
@@ -476,18 +448,23 @@ fn what_cannot_go_runs_on() {
     }
 }
 
-/// Rounds of `watch` over a fake host, for a manifest.
-fn rounds<'a>(fake: &'a Fake, load: &'a (dyn Fn() -> Result<Desired, String> + Sync)) -> Rounds<'a, Fake> {
-    let surroundings = Surroundings {
-        load,
+/// A shop as it is declared, a lock that is free, and nobody who listens.
+fn usual<'a>() -> Surroundings<'a, Box<dyn Send>> {
+    Surroundings {
+        load: &|| Ok(declared(SHOP)),
         recall: &|_| None,
-        remember: &|_| false,
+        remember: &|_| true,
         ask_again: &|| {},
         collect: &|_| {},
         lock: &|_| Ok(Some(Box::new(()) as Box<dyn Send>)),
         seed: &|| 7,
         leave: &|| {},
-    };
+    }
+}
+
+/// Rounds of `watch` over a fake host, for a manifest.
+fn rounds<'a>(fake: &'a Fake, load: &'a (dyn Fn() -> Result<Desired, String> + Sync)) -> Rounds<'a, Fake> {
+    let surroundings = Surroundings { load, remember: &|_| false, ..usual() };
     Rounds::new(fake, surroundings).lingering(Duration::ZERO)
 }
 
@@ -807,15 +784,11 @@ fn a_reload_asks_what_was_left_alone() {
     let (fake, asked) = (Fake::new(worlds::host()), AtomicUsize::new(0));
     let surroundings = Surroundings {
         load: &|| Ok(declared("project = \"shop\"")),
-        recall: &|_| None,
         remember: &|_| false,
         ask_again: &|| {
             asked.fetch_add(1, Ordering::Relaxed);
         },
-        collect: &|_| {},
-        lock: &|_| Ok(Some(Box::new(()) as Box<dyn Send>)),
-        seed: &|| 7,
-        leave: &|| {},
+        ..usual()
     };
     let mut rounds = Rounds::new(&fake, surroundings);
     for (wake, times) in [(Wake::Start, 0), (Wake::Reload, 1), (Wake::Timer, 1), (Wake::Manifest, 1)] {
@@ -830,13 +803,9 @@ fn who_finds_the_lock_taken_waits_without_a_complaint() {
     let (fake, is_free) = (Fake::new(worlds::host()), AtomicBool::new(false));
     let surroundings = Surroundings {
         load: &|| Ok(declared(CHAIN)),
-        recall: &|_| None,
         remember: &|_| false,
-        ask_again: &|| {},
-        collect: &|_| {},
         lock: &|_| Ok(is_free.load(Ordering::Relaxed).then(|| Box::new(()) as Box<dyn Send>)),
-        seed: &|| 7,
-        leave: &|| {},
+        ..usual()
     };
     let mut rounds = Rounds::new(&fake, surroundings);
     assert_eq!(round(&mut rounds), Outcome::Busy);
